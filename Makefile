@@ -1,0 +1,36 @@
+# make demo [CONFIG=configs/….yaml]   install and run one experiment with `flwr run`
+# make test                           install and pass the checks and tests
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+CONFIG ?= configs/digits_lt.yaml
+BIN := .venv/bin
+# what every Flower command in this environment should do: use the environment, stay offline
+FLOWER_ENV := FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1 FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
+
+.PHONY: demo test check install clean
+
+demo: install
+	$(BIN)/fednc run $(CONFIG)
+
+test: install check
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "FedNC needs Python 3.11 or 3.12: install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@# one line that Python reads at start: plain `flwr run .` then needs no settings by hand
+	@$(BIN)/python -c "import pathlib, sysconfig; \
+	pathlib.Path(sysconfig.get_path('purelib'), 'fednc_flower.pth').write_text('import os; ' \
+	+ '; '.join(f\"os.environ.setdefault({k!r}, {v!r})\" for k, v in (p.split('=') for p in '$(FLOWER_ENV)'.split())) + '\n')"
+	@touch $@
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

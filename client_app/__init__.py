@@ -1,0 +1,1 @@
+"""A site: its data, local training, personal head, local realignment (LA-FR)."""

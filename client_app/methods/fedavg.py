@@ -1,0 +1,30 @@
+"""FedAvg (McMahan et al., AISTATS 2017, https://arxiv.org/abs/1602.05629), Algorithm 1.
+
+Shared: backbone and head, averaged by the number of training images. Personal: nothing; a site's
+personal model is the global one, with its head fine-tuned at the end where `finetune-epochs` asks for it.
+"""
+
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from common.config import Experiment
+from common.model import Model
+
+
+class FedAvg:
+    """Cross-entropy of one global model."""
+
+    def losses(self, model: Model, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Return CE(ψ(θ(x)), y), which trains θ and ψ together."""
+        return {"backbone": cross_entropy(self.personal_head(model)(model(images)), labels)}
+
+    def personal_head(self, model: Model) -> nn.Linear:
+        """Return the global head: FedAvg has no other."""
+        assert model.aux_head is not None
+        return model.aux_head
+
+    def realigned_head(self, model: Model, experiment: Experiment) -> None:
+        """Return None: nothing is realigned."""
+
+
+METHOD = FedAvg()

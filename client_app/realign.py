@@ -1,0 +1,71 @@
+"""LA-FR: realignment of a site's personal head φ_k from the global ψ (FedLoGe, ICLR 2024, Eq. 7)."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Mode = Literal["paper", "sum", "product", "none"]
+BiasMode = Literal["keep", "scale", "drop"]
+
+
+def realign_personal(
+    aux_weight: Tensor,
+    aux_bias: Tensor | None,
+    personal_weight: Tensor,
+    personal_bias: Tensor | None,
+    mode: Mode = "paper",
+    bias_mode: BiasMode = "keep",
+) -> tuple[Tensor, Tensor | None]:
+    """Give ψ's class directions the norms of φ_k: φ̂_kc = (ψ_c / ‖ψ_c‖) ‖φ_kc‖ (FedLoGe, Eq. 7).
+
+    Modes: `paper` is the equation; `product` is ψ_c ‖φ_kc‖, undivided, as in the authors' public code; `sum`
+    adds φ_k to the equation's head (their prediction adds the two heads' logits, which is one head with
+    added weights and biases); `none` returns φ_k.
+
+    The equation knows no bias. Bias of the realigned head: `keep` takes φ_k's, `scale` takes ψ's, scaled like
+    its row, `drop` is zero. `sum` then adds φ_k's own bias, which the second head brings: with `keep` that is
+    twice φ_k's. Where ψ_c is zero the realigned row is zero, and `scale` leaves ψ's bias unscaled unless the
+    mode is `product`.
+
+    Args:
+        aux_weight: ψ, [C, d].
+        aux_bias: ψ's bias, [C], or None.
+        personal_weight: φ_k, [C, d].
+        personal_bias: φ_k's bias, [C]; None exactly where `aux_bias` is.
+        mode: which form of the realignment.
+        bias_mode: what becomes of the bias.
+
+    Returns:
+        New tensors of the same shapes; None where no bias came in.
+
+    Raises:
+        ValueError: shapes differ, or only one of the two heads has a bias.
+    """
+    if aux_weight.shape != personal_weight.shape or (aux_bias is None) != (personal_bias is None):
+        raise ValueError("global and personal head must agree in shape and in having a bias")
+    if mode == "none":
+        return personal_weight.clone(), None if personal_bias is None else personal_bias.clone()
+    gain = _gain(aux_weight, personal_weight, divide=mode != "product")
+    weight = aux_weight * gain.unsqueeze(1)
+    bias = None
+    if aux_bias is not None and personal_bias is not None:
+        bias = {
+            "keep": personal_bias.clone(),
+            "scale": aux_bias * gain,
+            "drop": torch.zeros_like(personal_bias),
+        }[bias_mode]
+    if mode == "sum":
+        weight = weight + personal_weight
+        bias = None if bias is None or personal_bias is None else bias + personal_bias
+    return weight, bias
+
+
+def _gain(aux_weight: Tensor, personal_weight: Tensor, divide: bool) -> Tensor:
+    """Return ‖φ_kc‖ / ‖ψ_c‖, 1 where ψ_c = 0, or ‖φ_kc‖ alone; shape [C]."""
+    personal: Tensor = torch.linalg.vector_norm(personal_weight, dim=1)
+    if not divide:
+        return personal
+    aux: Tensor = torch.linalg.vector_norm(aux_weight, dim=1)
+    one = torch.ones_like(aux)
+    return torch.where(aux > 0, personal / torch.where(aux > 0, aux, one), one)

@@ -1,0 +1,71 @@
+"""The site's own disk: personal head and cached frame, written atomically, never sent.
+
+Flower's node state lives in memory and dies with the SuperNode; what must outlive it is kept here
+as safetensors, one folder a run and site.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
+
+from common.errors import UserError
+
+
+class SiteStore:
+    """Files of one site in one run.
+
+    Args:
+        folder: the site's folder for this run; made if absent.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def save(self, name: str, arrays: Mapping[str, npt.NDArray[Any]], **about: str | int) -> Path:
+        """Write `<name>.safetensors` so that a crash leaves the old file or the new one, never half of it.
+
+        Args:
+            name: file stem, e.g. 'personal'.
+            arrays: what to keep.
+            about: short facts kept in the file's header, such as the round.
+        """
+        path = self.folder / f"{name}.safetensors"
+        part = path.with_suffix(".part")
+        save_file(
+            {k: np.ascontiguousarray(v) for k, v in arrays.items()},
+            part,
+            {k: str(v) for k, v in about.items()},
+        )
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+        return path
+
+    def load(self, name: str) -> dict[str, npt.NDArray[Any]] | None:
+        """Return the arrays of `<name>.safetensors`, or None if the site has none yet.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        path = self.folder / f"{name}.safetensors"
+        if not path.exists():
+            return None
+        try:
+            return dict(load_file(path))
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path}: cannot be read ({error}); remove it to start this site afresh") from None
+
+    def about(self, name: str) -> dict[str, str]:
+        """Return the header facts of `<name>.safetensors` (empty if there is no file)."""
+        path = self.folder / f"{name}.safetensors"
+        if not path.exists():
+            return {}
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})

@@ -1,0 +1,6 @@
+"""What both sides agree on: configuration, wire, model, losses, metrics, data.
+
+Imports neither `server_app` nor `client_app`, and does not know which side it runs on.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,133 @@
+"""Backbones θ: images [B, C, H, W] to features [B, d], d = `feature_dim`; heads live in `common/model.py`.
+
+Every backbone ends in ReLU and global average pooling, so features are non-negative and images of any size
+from 8×8 will do. Sources: CIFAR ResNets, He et al., CVPR 2016, section 4.2 (6n+2
+layers, 3×3 stem, no max-pool, https://arxiv.org/abs/1512.03385); `resnet18`/`resnet34` have the blocks of
+its Table 1 behind the CIFAR stem. Shortcuts that change shape are 1×1 projections (its option B) everywhere:
+1 % more parameters in `resnet20` than the zero padding of option A, and one rule for all.
+
+BatchNorm in train mode needs more than one value a channel. A batch of one image has them wherever the
+smallest feature map is larger than 1×1, which is from a side of 8 pixels for `cnn`, 5 for `resnet8` and
+`resnet20`, 9 for `resnet18` and `resnet34`, 33 for `resnet50`. On smaller images torch raises ValueError for
+a batch of one: the caller leaves such a batch out, or joins it to the one before. Eval mode has no limit.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torchvision.models import resnet50
+
+from common.errors import UserError, unknown
+
+Builder = Callable[[int, int | None], "Backbone"]
+
+
+class Backbone(nn.Sequential):
+    """Named stages in a row: float [B, C, H, W] to float [B, feature_dim], non-negative."""
+
+    feature_dim: int
+
+    def __init__(self, stages: dict[str, nn.Module], feature_dim: int) -> None:
+        pooled = {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+        super().__init__(OrderedDict(stages | pooled))
+        self.feature_dim = feature_dim
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions beside a shortcut (Fig. 2): [B, in, H, W] to [B, out, ⌈H/stride⌉, ⌈W/stride⌉]."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = _convolution(channels_in, channels_out, stride=stride)
+        self.bn1 = nn.BatchNorm2d(channels_out)
+        self.conv2 = _convolution(channels_out, channels_out)
+        self.bn2 = nn.BatchNorm2d(channels_out)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or channels_in != channels_out:
+            self.shortcut.append(_convolution(channels_in, channels_out, kernel=1, stride=stride))
+            self.shortcut.append(nn.BatchNorm2d(channels_out))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return relu(residual(x) + shortcut(x))."""
+        residual: torch.Tensor = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+        return torch.relu(residual + self.shortcut(x))
+
+
+def build_backbone(name: str, channels: int, width: int | None = None) -> Backbone:
+    """Build a freshly initialised backbone; only here, and from torch's global generator, are weights drawn.
+
+    Args:
+        name: a key of `BACKBONES`.
+        channels: channels of the images, 1 for grey, 3 for colour.
+        width: channels of the first stage; None is the backbone's own (16; `resnet18` and up: 64).
+
+    Raises:
+        UserError: unknown name, or a width that `resnet50` cannot have.
+    """
+    if name not in BACKBONES:
+        raise unknown("backbone", name, BACKBONES)
+    return BACKBONES[name](channels, width)
+
+
+def _convolution(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
+    """Build a bias-free, same-padded convolution with Kaiming's normal initialisation (fan out)."""
+    layer = nn.Conv2d(channels_in, channels_out, kernel, stride=stride, padding=kernel // 2, bias=False)
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return layer
+
+
+def _activated(channels_in: int, channels_out: int) -> nn.Sequential:
+    return nn.Sequential(_convolution(channels_in, channels_out), nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True))
+
+
+def _cnn(channels: int, width: int | None) -> Backbone:
+    w = width or 16
+    stages: dict[str, nn.Module] = {
+        "stage1": _activated(channels, w),
+        "pool1": nn.MaxPool2d(2),
+        "stage2": _activated(w, 2 * w),
+        "pool2": nn.MaxPool2d(2),
+        "stage3": _activated(2 * w, 4 * w),
+    }
+    return Backbone(stages, feature_dim=4 * w)
+
+
+def _small_image_resnet(blocks: tuple[int, ...], own_width: int) -> Builder:
+    """Return a builder of a ResNet whose stages double the channels and, after the first, halve the map."""
+
+    def build(channels: int, width: int | None) -> Backbone:
+        w = width or own_width
+        stages: dict[str, nn.Module] = {"stem": _activated(channels, w)}
+        before = w
+        for i, depth in enumerate(blocks):
+            after = w * 2**i
+            first = ResidualBlock(before, after, stride=1 if i == 0 else 2)
+            rest = [ResidualBlock(after, after, stride=1) for _ in range(depth - 1)]
+            stages[f"stage{i + 1}"] = nn.Sequential(first, *rest)
+            before = after
+        return Backbone(stages, feature_dim=before)
+
+    return build
+
+
+def _resnet50(channels: int, width: int | None) -> Backbone:
+    """Rearrange torchvision's ResNet-50, without `fc`, under its own names."""
+    if width not in (None, 64):
+        raise UserError(f"width = {width}: resnet50 is torchvision's, whose width is 64; leave width out")
+    stages = dict(resnet50(weights=None).named_children())
+    del stages["avgpool"], stages["fc"]  # Backbone brings its own pooling, last in order
+    if channels != 3:
+        stages["conv1"] = _convolution(channels, 64, kernel=7, stride=2)
+    return Backbone(stages, feature_dim=2048)
+
+
+BACKBONES: dict[str, Builder] = {
+    "cnn": _cnn,
+    "resnet8": _small_image_resnet((1, 1, 1), own_width=16),
+    "resnet20": _small_image_resnet((3, 3, 3), own_width=16),
+    "resnet18": _small_image_resnet((2, 2, 2, 2), own_width=64),
+    "resnet34": _small_image_resnet((3, 4, 6, 3), own_width=64),
+    "resnet50": _resnet50,
+}

@@ -1,0 +1,53 @@
+"""One data set, as every loader returns it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from common.data.images import ArrayImages, ImageSource, moments
+
+_MOMENT_IMAGES = 10_000
+_MOMENT_FILES = 1_000  # decoding photographs is slow, and each process of a run does it
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training and test images of C classes.
+
+    Attributes:
+        name: the word for it in a configuration.
+        classes: C names, in label order.
+        train: training images.
+        test: the coordinator's test images.
+        train_sites: [N_train] index into `site_names`, or None where the data names no sites.
+        test_sites: [N_test], or None where the test images belong to no site.
+        site_names: the natural sites' names, or ().
+        train_groups: [N_train] patient or lesion of each image, or None.
+        test_groups: [N_test]; no group is on both sides.
+        mean: of the training images, one a channel, in 0..1 units.
+        std: likewise.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: ImageSource
+    test: ImageSource
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    train_sites: npt.NDArray[np.int64] | None = None
+    test_sites: npt.NDArray[np.int64] | None = None
+    site_names: tuple[str, ...] = ()
+    train_groups: npt.NDArray[np.int64] | None = None
+    test_groups: npt.NDArray[np.int64] | None = None
+
+
+def training_moments(train: ImageSource) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return (mean, std) of the training images per channel; see `images.moments`."""
+    return moments(train, _MOMENT_IMAGES if isinstance(train, ArrayImages) else _MOMENT_FILES)
+
+
+def padded_names(prefix: str, values: npt.NDArray[np.int64]) -> tuple[str, ...]:
+    """Name sites by number so that sorting the names sorts the numbers: 'site-07', 'site-11'."""
+    width = max(2, *(len(str(value)) for value in values)) if len(values) else 2
+    return tuple(f"{prefix}-{value:0{width}d}" for value in values.tolist())

@@ -1,0 +1,51 @@
+"""A folder of images: <data-dir>/train/<class>/… and <data-dir>/test/<class>/…"""
+
+from pathlib import Path
+
+import numpy as np
+
+from common.config import Experiment
+from common.data.dataset import Dataset, training_moments
+from common.data.images import FileImages
+from common.errors import UserError
+
+_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+
+def load(experiment: Experiment) -> Dataset:
+    """Return the folder's images; the classes are the sorted union of both parts' sub-folders.
+
+    Raises:
+        UserError: a missing part, a part without images, an unreadable first file; others when decoded.
+    """
+    root = experiment.data_root
+    folders = {part: _class_folders(root, part) for part in ("train", "test")}
+    classes = sorted({folder.name for part in folders.values() for folder in part})
+    train = _images(folders["train"], classes, root / "train", experiment.image_size)
+    test = _images(folders["test"], classes, root / "test", experiment.image_size)
+    if (train.size, train.channels) != (test.size, test.channels):
+        raise UserError(
+            f"{root}: training images are {train.size} × {train.channels} channels, test images {test.size} "
+            f"× {test.channels}; set image-size, and store all of them as grey or all as colour"
+        )
+    mean, std = training_moments(train)
+    return Dataset("image-folder", tuple(classes), train, test, mean, std)
+
+
+def _class_folders(root: Path, part: str) -> list[Path]:
+    folder = root / part
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; image-folder needs <data-dir>/train/<class>/ and …/test/<class>/")
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _images(folders: list[Path], classes: list[str], root: Path, image_size: int | None) -> FileImages:
+    paths: list[Path] = []
+    labels: list[int] = []
+    for folder in folders:
+        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+        paths += found
+        labels += [classes.index(folder.name)] * len(found)
+    if not paths:
+        raise UserError(f"{root}: no images below its class folders; known endings: {', '.join(sorted(_SUFFIXES))}")
+    return FileImages(paths, np.array(labels, np.int64), image_size)

@@ -1,0 +1,143 @@
+"""Published list files over a folder of photographs: ImageNet-LT and iNaturalist with its users.
+
+Both lists lie in data-dir or one folder below it. Photographs differ in size, so these need `image-size`.
+"""
+
+import csv
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from common.config import Experiment
+from common.data.dataset import Dataset, padded_names, training_moments
+from common.data.images import FileImages
+from common.errors import UserError
+
+Integers = npt.NDArray[np.int64]
+
+
+def load_imagenet_lt(experiment: Experiment) -> Dataset:
+    """Read ImageNet-LT (Liu et al., CVPR 2019): `ImageNet_LT_{train,test}.txt`, lines 'relative/path label'.
+
+    Raises:
+        UserError: a missing list, a malformed line (file and line), an unreadable image (most when decoded).
+    """
+    root = experiment.data_root
+    train_paths, train_labels = _path_list(_find(root, "ImageNet_LT_train.txt", "imagenet-lt"), root)
+    test_paths, test_labels = _path_list(_find(root, "ImageNet_LT_test.txt", "imagenet-lt"), root)
+    classes = _folder_names(train_paths, train_labels, max(*train_labels, *test_labels) + 1)
+    train = _files(train_paths, train_labels, experiment.image_size)
+    test = _files(test_paths, test_labels, experiment.image_size)
+    _check_alike(train, test, root)
+    mean, std = training_moments(train)
+    return Dataset("imagenet-lt", classes, train, test, mean, std)
+
+
+def load_inaturalist(experiment: Experiment) -> Dataset:
+    """Read iNaturalist split by user (Hsu et al., ECCV 2020, https://arxiv.org/abs/2003.08082).
+
+    `federated_train*.csv` has columns user_id, image_id, class; `test.csv` has no user. Further columns are
+    ignored. `image_id` is the name, without ending, of a file of iNaturalist 2017, in any folder below
+    data-dir. The users are the natural sites; the test images belong to nobody.
+
+    Raises:
+        UserError: a missing list or column, a malformed line, images that are not below data-dir.
+    """
+    root = experiment.data_root
+    train_list = _find(root, "federated_train*.csv", "inaturalist")
+    test_list = _find(train_list.parent, "test.csv", "inaturalist")  # other splits' lists have this name too
+    train_rows = list(_csv_rows(train_list, ("user_id", "image_id", "class")))
+    test_rows = list(_csv_rows(test_list, ("image_id", "class")))
+    files = _index_images(root, {row["image_id"] for row in (*train_rows, *test_rows)})
+    train_labels, test_labels = ([int(row["class"]) for row in rows] for rows in (train_rows, test_rows))
+    train = _files([files[row["image_id"]] for row in train_rows], train_labels, experiment.image_size)
+    test = _files([files[row["image_id"]] for row in test_rows], test_labels, experiment.image_size)
+    _check_alike(train, test, root)
+    sites, names = _users([row["user_id"] for row in train_rows])
+    classes = tuple(str(c) for c in range(max(*train_labels, *test_labels) + 1))
+    mean, std = training_moments(train)
+    return Dataset("inaturalist", classes, train, test, mean, std, train_sites=sites, site_names=names)
+
+
+def _find(root: Path, pattern: str, dataset: str) -> Path:
+    found = sorted({*root.glob(pattern), *root.glob(f"*/{pattern}")})
+    if not found:
+        raise UserError(f"{dataset}: no {pattern} in {root} or one folder below; set data-dir to the folder with it")
+    if len(found) > 1:
+        raise UserError(f"{dataset}: several files {pattern} in {root}: {', '.join(map(str, found))}; keep one")
+    return found[0]
+
+
+def _path_list(listed: Path, root: Path) -> tuple[list[Path], list[int]]:
+    paths, labels = [], []
+    for number, line in enumerate(listed.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        fields = line.rsplit(maxsplit=1)  # from the right: a path may hold blanks
+        if len(fields) != 2 or not fields[1].isdecimal():
+            raise UserError(f"{listed}:{number}: expected 'relative/path label', found '{line.strip()}'")
+        paths.append(root / fields[0].strip())
+        labels.append(int(fields[1]))
+    if not paths:
+        raise UserError(f"{listed}: lists no image")
+    return paths, labels
+
+
+def _csv_rows(listed: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    empty = True
+    with listed.open(encoding="utf-8", newline="") as stream:
+        reader = csv.DictReader(stream)
+        if missing := [column for column in columns if column not in (reader.fieldnames or ())]:
+            found = ", ".join(reader.fieldnames or ()) or "none"
+            raise UserError(f"{listed}: no column '{missing[0]}'; expected {', '.join(columns)}, found {found}")
+        for row in reader:
+            if not all(row[column] for column in columns) or not row["class"].isdecimal():
+                raise UserError(f"{listed}:{reader.line_num}: expected {', '.join(columns)} with a class number")
+            empty = False
+            yield row
+    if empty:
+        raise UserError(f"{listed}: lists no image")
+
+
+def _index_images(root: Path, wanted: set[str]) -> dict[str, Path]:
+    """Map each image id to its file; one walk, because the ids do not name the species folder they lie in."""
+    files: dict[str, Path] = {}
+    for folder, _, names in os.walk(root):
+        for name in names:
+            stem, ending = os.path.splitext(name)  # noqa: PTH122 — a Path each would be slow for 600,000 files
+            if stem in wanted and ending.lower() in (".jpg", ".jpeg", ".png"):
+                files[stem] = Path(folder) / name
+    if missing := sorted(wanted - files.keys()):
+        raise UserError(
+            f"inaturalist: {len(missing)} of {len(wanted)} images are not below {root}, such as "
+            f"{missing[0]}.jpg; unpack iNaturalist 2017's train_val_images there"
+        )
+    return files
+
+
+def _users(user_ids: list[str]) -> tuple[Integers, tuple[str, ...]]:
+    values, sites = np.unique(np.array(user_ids), return_inverse=True)
+    if all(value.isdecimal() for value in values.tolist()):
+        numbers, sites = np.unique(np.array(user_ids, np.int64), return_inverse=True)
+        return sites.astype(np.int64), padded_names("user", numbers)
+    return sites.astype(np.int64), padded_names("user", np.arange(len(values)))
+
+
+def _files(paths: list[Path], labels: list[int], image_size: int | None) -> FileImages:
+    return FileImages(paths, np.array(labels, np.int64), image_size, rgb=True)
+
+
+def _check_alike(train: FileImages, test: FileImages, root: Path) -> None:
+    if train.size != test.size:
+        raise UserError(f"{root}: first training image is {train.size}, first test image {test.size}; set image-size")
+
+
+def _folder_names(paths: list[Path], labels: list[int], classes: int) -> tuple[str, ...]:
+    """Name each class after its training images' folder (ImageNet's synset), else by its number."""
+    names = {label: path.parent.name for path, label in zip(paths, labels, strict=True)}
+    if len(set(names.values())) < len(names):
+        names = {}
+    return tuple(names.get(c, str(c)) for c in range(classes))

@@ -1,0 +1,41 @@
+"""From the experiment's `dataset` to the module that reads it, once a process."""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+from common.config import Experiment
+from common.data import digits, folder, lists, npz, torchvision_sets
+from common.data.dataset import Dataset
+
+_LOADERS: dict[str, Callable[[Experiment], Dataset]] = {
+    "digits": digits.load,
+    "fashion-mnist": torchvision_sets.load,
+    "cifar10": torchvision_sets.load,
+    "cifar100": torchvision_sets.load,
+    "image-folder": folder.load,
+    "npz": npz.load,
+    "imagenet-lt": lists.load_imagenet_lt,
+    "inaturalist": lists.load_inaturalist,
+}
+
+DATASET_FIELDS = ("dataset", "image_size", "site_key", "group_key")
+
+
+def load_dataset(experiment: Experiment) -> Dataset:
+    """Return the experiment's data set; read once a process, whatever the seed.
+
+    Raises:
+        UserError: missing or malformed data, naming file and place.
+    """
+    return _load(reduce(experiment, DATASET_FIELDS))
+
+
+def reduce(experiment: Experiment, fields: tuple[str, ...]) -> Experiment:
+    """Keep the data folder and these fields and reset the others, so that a cache sees only what matters."""
+    kept = {name: getattr(experiment, name) for name in fields}
+    return Experiment.model_construct(data_dir=experiment.data_root, **kept)
+
+
+@lru_cache(maxsize=2)
+def _load(experiment: Experiment) -> Dataset:
+    return _LOADERS[experiment.dataset](experiment)

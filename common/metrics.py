@@ -1,0 +1,198 @@
+"""Accuracy, as a share of 1, by class, by many/medium/few and by site. Pure functions and one tally.
+
+A figure over no image at all is nan, or None where it goes into JSON; it is never counted as 0.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Integers = npt.NDArray[np.integer[Any]] | torch.Tensor  # class indices, [N]; tensors may be on any device
+Groups = dict[str, list[int]]  # 'many' | 'medium' | 'few' -> class indices, largest class first
+
+
+def accuracy(predictions: Integers, labels: Integers) -> float:
+    """Return the share of the [N] predictions that equal their label; nan for N = 0."""
+    guessed, true = _pair(predictions, labels)
+    return float((guessed == true).mean()) if len(true) else math.nan
+
+
+def per_class_accuracy(predictions: Integers, labels: Integers, num_classes: int) -> npt.NDArray[np.float64]:
+    """Return each class's recall, [C]; nan where a class has no test image.
+
+    Raises:
+        ValueError: the two differ in shape, or a label is outside 0…C−1 (a prediction may be).
+    """
+    tally = Tally(num_classes)
+    tally.add(predictions, labels)
+    return tally.per_class()
+
+
+def balanced_accuracy(per_class: npt.NDArray[np.float64]) -> float:
+    """Return the unweighted mean of [C] recalls over classes that have test images; nan if none has."""
+    return _mean(per_class)
+
+
+def groups(class_counts: Sequence[int] | npt.NDArray[np.integer[Any]]) -> Groups:
+    """Split classes into many, medium and few, by their share of all training images.
+
+    Classes are sorted by count, largest first, equal ones by index. With s the share of images in the
+    classes *before* a class, it belongs to `many` if s < 75 %, to `medium` if s < 95 %, else to `few`. So
+    the class that carries the running total past a cut still belongs to the side before it, and `many` is
+    never empty. A class without training images belongs to `few`. `medium` and `few` can be empty.
+    Balanced classes, too, are cut (8 of 10 are `many`): the names mean something on a long tail only.
+    """
+    counts = np.asarray(class_counts, dtype=np.int64)
+    total = int(counts.sum())
+    result: Groups = {"many": [], "medium": [], "few": []}
+    before = 0
+    for index in np.argsort(-counts, kind="stable").tolist():
+        count = int(counts[index])
+        if count == 0 or 20 * before >= 19 * total:  # whole numbers: a share of exactly 95 % is not below it
+            result["few"].append(index)
+        elif 4 * before >= 3 * total:
+            result["medium"].append(index)
+        else:
+            result["many"].append(index)
+        before += count
+    return result
+
+
+def group_accuracy(per_class: npt.NDArray[np.float64], groups: Mapping[str, Sequence[int]]) -> dict[str, float | None]:
+    """Return the unweighted mean recall of each group; None where none of its classes has a test image."""
+    return {name: _or_none(_mean(per_class[list(classes)])) for name, classes in groups.items()}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Accuracy over sites: unweighted mean, population standard deviation, and the worst site.
+
+    Without any site that has test images the three figures are nan and `worst_site` is empty.
+    """
+
+    mean: float
+    std: float
+    worst: float
+    worst_site: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain JSON values, None for nan."""
+        return {
+            "mean": _or_none(self.mean),
+            "std": _or_none(self.std),
+            "worst": _or_none(self.worst),
+            "worst_site": self.worst_site or None,
+        }
+
+
+def spread(site_accuracies: Mapping[str, float]) -> Spread:
+    """Summarise personal accuracy over sites; those whose accuracy is nan (no test image) are left out.
+
+    Of several equally bad sites the first by name is the worst.
+    """
+    measured = {site: site_accuracies[site] for site in sorted(site_accuracies)}
+    measured = {site: value for site, value in measured.items() if not math.isnan(value)}
+    if not measured:
+        return Spread(math.nan, math.nan, math.nan, "")
+    values = np.array(list(measured.values()), dtype=np.float64)
+    worst = min(measured, key=measured.__getitem__)
+    return Spread(float(values.mean()), float(values.std()), float(measured[worst]), worst)
+
+
+@dataclass(frozen=True)
+class ClassReport:
+    """One head's figures on one test set; nan, or None for a group, where there is no test image."""
+
+    accuracy: float
+    balanced_accuracy: float
+    many: float | None
+    medium: float | None
+    few: float | None
+    per_class: tuple[float, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain JSON values, None for nan."""
+        return {
+            "accuracy": _or_none(self.accuracy),
+            "balanced_accuracy": _or_none(self.balanced_accuracy),
+            "many": self.many,
+            "medium": self.medium,
+            "few": self.few,
+            "per_class": [_or_none(value) for value in self.per_class],
+        }
+
+
+class Tally:
+    """Correct and all test images of each class, added batch by batch, in whole numbers on the CPU.
+
+    Attributes:
+        correct: images predicted right, int64 [C].
+        total: images, int64 [C].
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.correct: npt.NDArray[np.int64] = np.zeros(num_classes, dtype=np.int64)
+        self.total: npt.NDArray[np.int64] = np.zeros(num_classes, dtype=np.int64)
+
+    def add(self, predictions: Integers, labels: Integers) -> None:
+        """Count one batch of [B] predictions; B = 0 is allowed. Raises ValueError as `per_class_accuracy`."""
+        guessed, true = _pair(predictions, labels)
+        classes = len(self.total)
+        if true.size and (true.min() < 0 or true.max() >= classes):
+            raise ValueError(f"labels from {true.min()} to {true.max()} do not fit {classes} classes")
+        self.total += np.bincount(true, minlength=classes)
+        self.correct += np.bincount(true[guessed == true], minlength=classes)
+
+    @property
+    def num_images(self) -> int:
+        """How many images were counted."""
+        return int(self.total.sum())
+
+    def accuracy(self) -> float:
+        """Return the share of all images that were right; nan before the first image."""
+        return float(self.correct.sum() / self.num_images) if self.num_images else math.nan
+
+    def per_class(self) -> npt.NDArray[np.float64]:
+        """Return each class's recall, [C]; nan where a class has no image."""
+        recalls = np.full(len(self.total), np.nan)
+        np.divide(self.correct, self.total, out=recalls, where=self.total > 0)
+        return recalls
+
+    def report(self, groups: Mapping[str, Sequence[int]]) -> ClassReport:
+        """Return all figures; `groups` holds many, medium and few, as `groups()` returns them."""
+        recalls = self.per_class()
+        by_group = group_accuracy(recalls, groups)
+        return ClassReport(
+            accuracy=self.accuracy(),
+            balanced_accuracy=balanced_accuracy(recalls),
+            many=by_group["many"],
+            medium=by_group["medium"],
+            few=by_group["few"],
+            per_class=tuple(recalls.tolist()),
+        )
+
+
+def _pair(predictions: Integers, labels: Integers) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    guessed, true = _as_array(predictions), _as_array(labels)
+    if guessed.shape != true.shape or true.ndim != 1:
+        raise ValueError(f"predictions {guessed.shape} and labels {true.shape} must both be [N]")
+    return guessed, true
+
+
+def _as_array(values: Integers) -> npt.NDArray[np.int64]:
+    plain = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
+    return plain.astype(np.int64, casting="same_kind", copy=False)  # scores are refused: TypeError
+
+
+def _mean(values: npt.NDArray[np.float64]) -> float:
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if present.size else math.nan
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,130 @@
+"""The model: one backbone θ, an optional fixed frame, an auxiliary head ψ and a personal head φ_k."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from common.backbones import build_backbone
+from common.config import Experiment
+from common.methods import METHODS
+from common.seeds import derive
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+class Model(nn.Module):
+    """Backbone θ with the heads that a method has.
+
+    Attributes:
+        backbone: images [B, channels, H, W] → features [B, d].
+        frame: fixed classifier [C, d], a buffer that never trains, travels once and is never averaged.
+        aux_head: ψ, the global linear head d → C, or None.
+        personal_head: φ_k, the site's own linear head d → C, or None.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        frame: Tensor | None = None,
+        aux_head: nn.Linear | None = None,
+        personal_head: nn.Linear | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.register_buffer("frame", frame)
+        self.aux_head = aux_head
+        self.personal_head = personal_head
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features [B, d] of images [B, channels, H, W]."""
+        features: Tensor = self.backbone(images)
+        return features
+
+    def frame_logits(self, features: Tensor) -> Tensor:
+        """Return logits [B, C] of features [B, d] under the fixed frame (no bias)."""
+        assert isinstance(self.frame, Tensor)
+        return nn.functional.linear(features, self.frame)
+
+
+def build_model(
+    experiment: Experiment,
+    channels: int,
+    num_classes: int,
+    frame: Tensor | None = None,
+    site: str | None = None,
+) -> Model:
+    """Build the model of the experiment's method with weights that depend on the seed alone.
+
+    θ and ψ start equal for every method, site and engine; φ_k starts from (seed, site).
+
+    Args:
+        channels: colour channels of the images.
+        num_classes: C.
+        frame: fixed classifier [C, d] for methods that have one.
+        site: name of the site; None on the coordinator, whose model has no personal head.
+    """
+    heads = METHODS[experiment.method].heads
+    backbone = _seeded(
+        derive(experiment.seed, "backbone"),
+        lambda: build_backbone(experiment.backbone, channels, experiment.width),
+    )
+
+    def head(seed: int) -> nn.Linear:
+        dim = feature_dim(backbone)
+        return _seeded(seed, lambda: nn.Linear(dim, num_classes, bias=experiment.head_bias))
+
+    return Model(
+        backbone,
+        frame=None if frame is None else frame.clone(),
+        aux_head=head(derive(experiment.seed, "aux_head")) if "aux_head" in heads else None,
+        personal_head=head(derive(experiment.seed, "personal_head", site))
+        if site is not None and "personal_head" in heads
+        else None,
+    )
+
+
+def feature_dim(backbone: nn.Module) -> int:
+    """Return d, the length of a backbone's feature vector."""
+    return int(getattr(backbone, "feature_dim"))  # noqa: B009 - nn.Module attributes are untyped
+
+
+def state_of(model: nn.Module, prefixes: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
+    """Copy the parameters and buffers below the given prefixes, e.g. ('backbone', 'aux_head'), to NumPy."""
+    return {
+        name: value.detach().cpu().numpy().copy()
+        for name, value in model.state_dict().items()
+        if name.split(".", 1)[0] in prefixes
+    }
+
+
+def load_state(model: nn.Module, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Copy named arrays into the model in place.
+
+    Raises:
+        KeyError: a name that the model does not have.
+        ValueError: a shape other than the model's (nothing is ever broadcast).
+    """
+    own = model.state_dict()
+    for name, value in arrays.items():
+        if own[name].shape != value.shape:
+            raise ValueError(f"{name}: shape {tuple(value.shape)} where {tuple(own[name].shape)} is needed")
+        own[name].copy_(torch.from_numpy(np.require(value, requirements=["C", "W"])))
+
+
+def pick_device(wanted: str) -> torch.device:
+    """Return the wanted device; 'auto' is cuda, else mps, else cpu."""
+    if wanted != "auto":
+        return torch.device(wanted)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _seeded(seed: int, construct: Callable[[], ModuleT]) -> ModuleT:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return construct()

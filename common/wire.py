@@ -1,0 +1,220 @@
+"""Everything that crosses between the coordinator and a site, and nothing else.
+
+| message                          | coordinator → site                  | site → coordinator                     |
+|----------------------------------|-------------------------------------|----------------------------------------|
+| hello: `query.hello`             | experiment                          | site name, image counts, code version  |
+| train: `train`                   | experiment, θ and ψ, and the frame  | θ and ψ, training images, mean losses, |
+|                                  | where the site does not hold it yet | test images and hits of what arrived   |
+| personalise: `train.personalise` | experiment, final θ and ψ           | test images and hits of each stage     |
+
+The fixed frame travels once and is kept by content hash. No label, image, feature, label count or
+personal head is ever sent. Arrays are NumPy's own format without pickled objects.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+
+from common.config import Experiment, build
+from common.errors import UserError
+
+HELLO = "query.hello"
+TRAIN = "train"
+PERSONALISE = "train.personalise"
+
+STAGES = ("final", "realigned", "finetuned")  # of a personal model, in this order
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+_MODEL, _FRAME, _CONFIG, _METRICS = "model", "frame", "config", "metrics"
+
+
+class WireError(Exception):
+    """A message that does not have the form of the table above; the text says what was wrong."""
+
+
+# --- coordinator → site ---------------------------------------------------------------------------
+
+
+def request(
+    experiment: Experiment,
+    *,
+    run: str,
+    server_round: int = 0,
+    evaluate: bool = False,
+    sites_dir: Path | None = None,
+    model: Mapping[str, npt.NDArray[Any]] | None = None,
+    frame: npt.NDArray[np.float32] | None = None,
+    frame_hash: str = "",
+) -> RecordDict:
+    """Pack what the coordinator sends.
+
+    Args:
+        run: the run's name, under which a site keeps its personal state.
+        evaluate: whether the site evaluates the arriving model before it trains.
+        sites_dir: where simulated sites keep their state; a real site has its own and ignores it.
+        model: θ and ψ; None for hello.
+        frame: the fixed frame [C, d] if the site is not known to hold the one with `frame_hash`.
+    """
+    content = RecordDict(
+        {
+            _CONFIG: ConfigRecord(
+                {
+                    "experiment": experiment_json(experiment),
+                    "run": run,
+                    "round": server_round,
+                    "evaluate": evaluate,
+                    "frame-hash": frame_hash,
+                    "sites-dir": str(sites_dir or ""),
+                }
+            )
+        }
+    )
+    if model is not None:
+        content[_MODEL] = pack(model)
+    if frame is not None:
+        content[_FRAME] = pack({"frame": frame})
+    return content
+
+
+class Request:
+    """What a site reads from a message of the coordinator."""
+
+    def __init__(self, message: Message) -> None:
+        config = message.content[_CONFIG]
+        self.experiment = _parse_experiment(str(config["experiment"]))
+        self.run = str(config["run"])
+        self.round = int(cast(int, config["round"]))
+        self.evaluate = bool(config["evaluate"])
+        self.frame_hash = str(config["frame-hash"])
+        self.sites_dir = Path(str(config["sites-dir"])) if config["sites-dir"] else None
+        self.model = unpack(message, _MODEL)
+        frame = unpack(message, _FRAME)
+        self.frame: npt.NDArray[np.float32] | None = frame["frame"] if frame else None
+
+
+def experiment_json(experiment: Experiment) -> str:
+    """Return the experiment as one canonical JSON line."""
+    return json.dumps(experiment.dump(), sort_keys=True)
+
+
+@lru_cache(maxsize=4)
+def _parse_experiment(text: str) -> Experiment:
+    return build(json.loads(text), source="the coordinator's experiment")
+
+
+# --- site → coordinator ---------------------------------------------------------------------------
+
+
+def hello_reply(message: Message, *, site: str, num_train: int, num_test: int) -> Message:
+    """Answer hello: who the site is and how many images it has."""
+    config = {"site": site, "num-train": num_train, "num-test": num_test, "code": code_fingerprint()}
+    return Message(RecordDict({_CONFIG: ConfigRecord(cast(Any, config))}), reply_to=message)
+
+
+def metrics_reply(
+    message: Message,
+    metrics: Mapping[str, float | int],
+    model: Mapping[str, npt.NDArray[Any]] | None = None,
+    frame_hash: str = "",
+) -> Message:
+    """Answer train or personalise; `model` is left out by a site that had nothing to train on."""
+    content = RecordDict({_METRICS: MetricRecord(dict(metrics)), _CONFIG: ConfigRecord({"frame-hash": frame_hash})})
+    if model is not None:
+        content[_MODEL] = pack(model)
+    return Message(content, reply_to=message)
+
+
+class Reply:
+    """What the coordinator reads from a site's reply to train or personalise.
+
+    Raises:
+        WireError: the site failed, or its reply does not have the agreed form.
+    """
+
+    def __init__(self, message: Message) -> None:
+        if message.has_error():
+            raise WireError(_last_line(message.error.reason) or f"error code {message.error.code}")
+        try:
+            self.metrics: dict[str, float] = {
+                key: float(cast(float, value)) for key, value in message.content[_METRICS].items()
+            }
+            self.frame_hash = str(message.content[_CONFIG]["frame-hash"])
+            self.model = unpack(message, _MODEL)
+        except (KeyError, TypeError, ValueError) as error:
+            raise WireError(f"not a reply of FedNC's client: {error!r}") from None
+        self.num_bytes = num_bytes(message)
+
+
+def read_hello(message: Message) -> dict[str, Any]:
+    """Return site, num-train, num-test and code of a hello reply; raise `WireError` if it is not one."""
+    if message.has_error():
+        raise WireError(_last_line(message.error.reason) or f"error code {message.error.code}")
+    config = message.content.config_records.get(_CONFIG)
+    if config is None or "site" not in config or "code" not in config:
+        raise WireError("the node answered, but not with FedNC's client: another app's code was loaded there")
+    return dict(config)
+
+
+def _last_line(reason: str | None) -> str:
+    lines = [line.strip() for line in (reason or "").splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+# --- arrays ---------------------------------------------------------------------------------------
+
+
+def pack(arrays: Mapping[str, npt.NDArray[Any]]) -> ArrayRecord:
+    """Turn named arrays into Flower's record."""
+    return ArrayRecord({name: Array(np.ascontiguousarray(a) if a.ndim else a) for name, a in arrays.items()})
+
+
+def unpack(message: Message, record: str) -> Arrays:
+    """Return the named arrays of one record of a message, empty if it is absent."""
+    found = message.content.array_records.get(record)
+    return {} if found is None else {name: array.numpy() for name, array in found.items()}
+
+
+def num_bytes(message: Message) -> int:
+    """Return the bytes of all arrays in a message (the rest is a few hundred bytes)."""
+    return sum(len(a.data) for r in message.content.array_records.values() for a in r.values())
+
+
+def frame_digest(frame: npt.NDArray[np.float32]) -> str:
+    """Return the content hash that the frame is cached by."""
+    return hashlib.sha256(repr(frame.shape).encode() + np.ascontiguousarray(frame).tobytes()).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def code_fingerprint() -> str:
+    """Return a hash over the three packages' source, so that both sides know they run the same code."""
+    root = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for package in ("client_app", "common", "server_app"):
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def check_installed(module_file: str) -> None:
+    """Refuse to run when a module was imported from another app than this one.
+
+    Ray puts its working folder first on the workers' `sys.path`, and package names such as
+    `client_app` are common: another project's code could run silently.
+
+    Raises:
+        UserError: the module lies outside this app.
+    """
+    root = Path(__file__).resolve().parent.parent
+    if root not in Path(module_file).resolve().parents:
+        raise UserError(
+            f"{module_file} is not part of the app in {root}: start the run from a folder without "
+            "packages named common, client_app or server_app"
+        )

@@ -1,0 +1,1 @@
+"""The coordinator: fixed frame, sampling, aggregation, global realignment (GA-FR), report."""

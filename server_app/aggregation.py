@@ -1,0 +1,73 @@
+"""A streaming, guarded, sample-weighted mean of the sites' replies (FedLoGe, Algorithm 1, server step).
+
+w ← Σ_k n_k w_k / Σ_k n_k, added up in float64 one reply at a time: memory does not grow with the sites.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+class BadReplyError(Exception):
+    """A reply that must not touch the mean; the text says why."""
+
+
+class RunningMean:
+    """Sample-weighted mean over replies that look exactly like the reference.
+
+    Args:
+        reference: the arrays that were sent out; every reply must have their names, shapes and dtypes.
+    """
+
+    def __init__(self, reference: Mapping[str, npt.NDArray[Any]]) -> None:
+        self._reference = dict(reference)
+        self._sums = {name: np.zeros(a.shape, dtype=np.float64) for name, a in reference.items()}
+        self.weight = 0
+        self.replies = 0
+
+    def add(self, arrays: Mapping[str, npt.NDArray[Any]], weight: int) -> None:
+        """Add one reply.
+
+        Args:
+            arrays: the site's arrays.
+            weight: its number of training images n_k.
+
+        Raises:
+            BadReplyError: wrong names, shapes, dtypes, a value that is not finite, or a weight below 1.
+        """
+        self._check(arrays, weight)
+        for name, array in arrays.items():
+            self._sums[name] += weight * array.astype(np.float64)
+        self.weight += weight
+        self.replies += 1
+
+    def mean(self) -> Arrays:
+        """Return the mean in the reference's dtypes; integer buffers are rounded and stay integers.
+
+        With no reply at all it is the reference itself.
+        """
+        if not self.weight:
+            return dict(self._reference)
+        return {name: self._cast(total / self.weight, self._reference[name]) for name, total in self._sums.items()}
+
+    @staticmethod
+    def _cast(mean: npt.NDArray[np.float64], like: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        # np.asarray: NumPy turns a 0-d array into a scalar when it computes with it
+        return np.asarray(np.rint(mean) if like.dtype.kind in "iu" else mean, dtype=like.dtype)
+
+    def _check(self, arrays: Mapping[str, npt.NDArray[Any]], weight: int) -> None:
+        if weight < 1:
+            raise BadReplyError(f"weight {weight}: at least one training image is needed")
+        if arrays.keys() != self._reference.keys():
+            odd = sorted(arrays.keys() ^ self._reference.keys())
+            raise BadReplyError(f"array names differ from what was sent: {', '.join(odd[:3])}")
+        for name, array in arrays.items():
+            like = self._reference[name]
+            if array.shape != like.shape or array.dtype != like.dtype:
+                raise BadReplyError(f"{name}: {array.dtype}{array.shape} where {like.dtype}{like.shape} is needed")
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise BadReplyError(f"{name}: a value is not finite")

@@ -1,0 +1,141 @@
+"""The ServerApp: prepare, run the rounds, realign, personalise, report. The whole job on one screen."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from common import wire
+from common.config import Experiment, load
+from common.data import Federation, build_federation
+from common.errors import UserError
+from common.methods import METHODS
+from common.metrics import groups
+from common.model import build_model, feature_dim, state_of
+from server_app.checkpoint import save_arrays
+from server_app.evaluation import GenericEvaluation
+from server_app.frames import build_frame
+from server_app.journal import Journal, log, quiet_logging
+from server_app.report import write_report
+from server_app.strategy import FedStrategy, greet, run_folder
+from server_app.summary import summarise
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Flower's entry point: read the experiment from the run-config and run it."""
+    quiet_logging()
+    try:
+        overrides = dict(context.run_config)
+        config = str(overrides.pop("config"))
+        run(grid, load(config, overrides))
+    except (UserError, wire.WireError) as error:
+        log.error("error: %s", error)
+        sys.exit(1)
+
+
+def run(grid: Grid, experiment: Experiment) -> Path:
+    """Run one experiment on any engine and return its folder.
+
+    Raises:
+        UserError: a configuration or data problem that the user can mend.
+        wire.WireError: the sites cannot take part.
+    """
+    wire.check_installed(__file__)
+    experiment = fit_to_nodes(experiment, len(list(grid.get_node_ids())))
+    federation = build_federation(experiment)
+    journal = Journal(run_folder(experiment), experiment)
+    sites = greet(grid, experiment, experiment.round_timeout)
+    describe(journal, experiment, federation)
+
+    model = build_model(experiment, federation.dataset.train.channels, len(federation.dataset.classes))
+    frame = None
+    if METHODS[experiment.method].frame:
+        frame, quality = build_frame(experiment, len(federation.dataset.classes), feature_dim(model.backbone))
+        journal.write_json("frame", asdict(quality))
+    shot = groups(federation.class_counts)
+    evaluation = GenericEvaluation(experiment, federation.dataset, shot, frame)
+    strategy = FedStrategy(experiment, sites, journal, None if frame is None else frame.numpy(), evaluation)
+    result = strategy.start(
+        grid,
+        wire.pack(state_of(model, METHODS[experiment.method].shared)),
+        num_rounds=experiment.rounds,
+        timeout=experiment.round_timeout,
+        evaluate_fn=strategy.evaluate_generic,
+    )
+    arrays = {name: array.numpy() for name, array in result.arrays.items()}
+    strategy.personalise(grid, arrays)
+    finish(journal, evaluation, arrays, experiment)
+    return journal.folder
+
+
+def fit_to_nodes(experiment: Experiment, nodes: int) -> Experiment:
+    """Take the number of sites from the federation, saying so in one line where the experiment has another."""
+    wanted = experiment.sites
+    if experiment.partition == "natural":
+        wanted = len(build_federation(experiment).site_names)
+    if nodes == wanted:
+        return experiment
+    option = f"--federation-config 'num-supernodes={wanted}'"
+    if experiment.partition == "natural":
+        raise UserError(f"the data has {wanted} sites, Flower's federation {nodes}: run again with {option}")
+    log.warning(
+        "Flower's federation has %d sites, the experiment %d: running with %d; for %d add %s",
+        nodes, wanted, nodes, wanted, option,
+    )  # fmt: skip
+    return experiment.model_copy(update={"sites": nodes})
+
+
+def describe(journal: Journal, experiment: Experiment, federation: Federation) -> None:
+    """Log what will run and write what the simulation knows of the sites."""
+    counts = federation.class_counts
+    row = METHODS[experiment.method]
+    log.info(
+        "%s: %s on %s, %d sites, %d training images in %d classes (largest %d, smallest %d), seed %d",
+        experiment.name, row.title, federation.dataset.name, len(federation.site_names), counts.sum(),
+        len(counts), counts.max(), counts.min(), experiment.seed,
+    )  # fmt: skip
+    log.info("run's folder: %s", journal.folder)
+    journal.write_json(
+        "federation",
+        {
+            "classes": list(federation.dataset.classes),
+            "site_names": list(federation.site_names),
+            "train_counts": federation.train_counts.tolist(),
+            "test_counts": federation.test_counts.tolist(),
+            "groups": groups(counts),
+            "simulated": True,
+            "num_test": len(federation.dataset.test),
+        },
+    )
+
+
+def finish(
+    journal: Journal,
+    evaluation: GenericEvaluation,
+    arrays: dict[str, npt.NDArray[Any]],
+    experiment: Experiment,
+) -> None:
+    """Write the generic model with every head, head norms, summary and report; print the result."""
+    heads = evaluation.heads()
+    final = dict(arrays)
+    for name, (weight, bias) in heads.items():
+        final[f"{name}.weight"] = weight.cpu().numpy()
+        if bias is not None:
+            final[f"{name}.bias"] = bias.cpu().numpy()
+    about = {"experiment": experiment.dump(), "heads": list(heads)}
+    save_arrays(journal.folder / "generic.safetensors", final, about)
+    norms = {name: np.linalg.norm(w.cpu().numpy().astype(np.float64), axis=1) for name, (w, _) in heads.items()}
+    journal.event("norms", round=experiment.rounds, heads={name: n.tolist() for name, n in norms.items()})
+    summary = summarise(journal.folder)
+    journal.write_json("summary", summary.as_json())
+    journal.event("summary", **summary.as_json())
+    report = write_report(journal.folder)
+    log.info("\n%s\nreport: %s", summary.as_text(), report)

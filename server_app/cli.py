@@ -1,0 +1,150 @@
+"""`fednc`: the researcher's and coordinator's command."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+import yaml
+from flwr.clientapp import ClientApp
+
+from common import wire
+from common.config import DEFAULT_CONFIG, KEYS, Experiment, find_config, load
+from common.data import build_federation
+from common.errors import UserError, nearest
+from common.methods import METHODS
+from server_app.journal import quiet_logging
+from server_app.local_grid import LocalGrid
+
+CLIENT_APP = "client_app.app:app"  # as in pyproject.toml; loaded by name, so the rooms stay apart
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+Config = Annotated[str, typer.Argument(help="a YAML file, e.g. configs/digits_lt.yaml")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="any key of the experiment: rounds=200 seed=1")]
+
+
+@cli.callback()
+def about() -> None:
+    """Federated learning of one generic and many personal image classifiers."""
+
+
+@cli.command()
+def run(
+    config: Config = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+    engine: Annotated[str, typer.Option(help="flower (Ray simulation) or local (in this process)")] = "flower",
+) -> None:
+    """Run one experiment: generic and personal models, and a report."""
+    given = parse_overrides(overrides or [])
+    experiment = load(config, given, base=Path.cwd())
+    if engine == "local":
+        run_local(experiment)
+    elif engine == "flower":
+        from server_app.flower_run import flower_run
+
+        path = find_config(config, Path.cwd())
+        # what came from the command line, with its paths made absolute against the user's folder
+        changed = {key: value for key, value in experiment.dump().items() if key in given}
+        changed |= {
+            "output-dir": str(experiment.output_dir.resolve()),
+            "data-dir": str(experiment.data_root.resolve()),
+        }
+        gpu = 1.0 if torch.cuda.is_available() and experiment.device in ("auto", "cuda") else 0.0
+        flower_run(number_of_sites(experiment), {"config": str(path), **changed}, gpus_per_site=gpu)
+    else:
+        raise UserError(f"engine = '{engine}': allowed: flower, local")
+
+
+@cli.command()
+def report(folder: Annotated[Path, typer.Argument(help="a run's folder")]) -> None:
+    """Write a run's report.html again."""
+    from server_app.report import write_report
+
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} is not a run's folder: it has no config.json")
+    typer.echo(write_report(folder))
+
+
+@cli.command()
+def compare(
+    config: Annotated[str, typer.Argument(help="a YAML file")],
+    overrides: Overrides = None,
+    methods: Annotated[str, typer.Option(help="names with commas, or 'all'")] = "all",
+    seeds: Annotated[str, typer.Option(help="whole numbers with commas")] = "0,1,2",
+    jobs: Annotated[int, typer.Option(min=1, help="runs side by side")] = 1,
+    output: Annotated[Path | None, typer.Option(help="folder of the results")] = None,
+) -> None:
+    """Compare methods over seeds on one experiment; finished runs are kept and not repeated."""
+    from server_app.compare import Cell, write_tables
+    from server_app.compare import compare as run_comparison
+
+    quiet_logging()
+    given = parse_overrides(overrides or [])
+    names = list(METHODS) if methods == "all" else methods.split(",")
+    if not all(seed.strip().isdecimal() for seed in seeds.split(",")):
+        raise UserError(f"seeds = '{seeds}': allowed: whole numbers with commas, e.g. 0,1,2")
+    numbers = [int(seed) for seed in seeds.split(",")]
+    cells = [
+        Cell(load(config, given | {"method": name, "seed": seed}, base=Path.cwd()))
+        for seed in numbers
+        for name in names
+    ]
+    folder = (output or cells[0].experiment.output_dir / f"compare-{cells[0].experiment.name}").resolve()
+    run_comparison(cells, folder, jobs)
+    typer.echo(write_tables(cells, folder))
+    typer.echo(f"results: {folder}")
+
+
+def run_local(experiment: Experiment) -> Path:
+    """Run an experiment with the in-process engine and return the run's folder."""
+    from server_app.app import run as run_experiment
+
+    quiet_logging()
+    return run_experiment(LocalGrid(load_client_app(), number_of_sites(experiment)), experiment)
+
+
+def number_of_sites(experiment: Experiment) -> int:
+    """Return how many nodes the experiment needs: natural partitions bring their own number."""
+    if experiment.partition == "natural":
+        return len(build_federation(experiment).site_names)
+    return experiment.sites
+
+
+def load_client_app() -> ClientApp:
+    """Return the ClientApp that pyproject.toml names."""
+    module, attribute = CLIENT_APP.split(":")
+    app: ClientApp = getattr(import_module(module), attribute)
+    return app
+
+
+def parse_overrides(words: list[str]) -> dict[str, Any]:
+    """Turn ['rounds=200', 'method=fedavg'] into values, read as YAML does.
+
+    Raises:
+        UserError: a word without '=', or an unknown key.
+    """
+    values: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals:
+            raise UserError(f"'{word}' is not of the form key=value")
+        if key not in KEYS:
+            near = nearest(key, KEYS)
+            raise UserError(
+                f"unknown key '{key}' (value {text!r}): "
+                + (f"did you mean '{near}'?" if near else f"known keys: {', '.join(KEYS)}")
+            )
+        values[key] = yaml.safe_load(text) if text else ""
+    return values
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on standard error and exit code 1."""
+    try:
+        cli(standalone_mode=True)
+    except (UserError, wire.WireError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(1)

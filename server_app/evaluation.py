@@ -1,0 +1,76 @@
+"""The generic model on the coordinator's test set: every head that exists, from one feature pass."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from common.config import Experiment
+from common.data import Dataset
+from common.data.transforms import prepare
+from common.methods import METHODS
+from common.metrics import ClassReport, Tally
+from common.model import build_model, load_state, pick_device
+from server_app.realign import realign_generic
+
+EVAL_BATCH = 512
+
+
+class GenericEvaluation:
+    """Evaluates θ with the fixed frame, ψ and realigned ψ.
+
+    Args:
+        experiment: the run.
+        dataset: its `test` is the coordinator's test set.
+        groups: 'many', 'medium', 'few' → class indices, by global training count.
+        frame: fixed classifier [C, d], or None for a method without one.
+    """
+
+    def __init__(
+        self, experiment: Experiment, dataset: Dataset, groups: dict[str, list[int]], frame: Tensor | None
+    ) -> None:
+        self._experiment, self._dataset, self._groups = experiment, dataset, groups
+        self._row = METHODS[experiment.method]
+        self.model = build_model(experiment, dataset.train.channels, len(dataset.classes), frame)
+        self.model.to(pick_device(experiment.device))
+
+    @torch.no_grad()
+    def __call__(self, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, ClassReport]:
+        """Return one report a head of the global model in `arrays` (θ and ψ)."""
+        load_state(self.model, arrays)
+        self.model.eval()
+        heads = self.heads()
+        tallies = {name: Tally(len(self._dataset.classes)) for name in heads}
+        rows = np.arange(len(self._dataset.test), dtype=np.int64)
+        device = next(self.model.parameters()).device
+        for start in range(0, len(rows), EVAL_BATCH):
+            chunk = rows[start : start + EVAL_BATCH]
+            images = self._dataset.test.batch(chunk)
+            features = self.model(prepare(images, self._dataset.mean, self._dataset.std, device))
+            labels = self._dataset.test.labels[chunk]
+            for name, (weight, bias) in heads.items():
+                logits = nn.functional.linear(features, weight, bias)
+                tallies[name].add(logits.argmax(dim=1).cpu().numpy(), labels)
+        return {name: tally.report(self._groups) for name, tally in tallies.items()}
+
+    def heads(self) -> dict[str, tuple[Tensor, Tensor | None]]:
+        """Return weight [C, d] and bias [C] of each generic head of the model as loaded."""
+        heads: dict[str, tuple[Tensor, Tensor | None]] = {}
+        model = self.model
+        if model.aux_head is not None:
+            bias = None if model.aux_head.bias is None else model.aux_head.bias.detach()
+            weight = model.aux_head.weight.detach()
+            heads["aux_head"] = (weight, bias)
+            if self._row.realigns:
+                heads["aux_head_realigned"] = realign_generic(weight, bias, self._experiment.realign_bias)
+        if isinstance(model.frame, Tensor):
+            heads["frame"] = (model.frame, None)
+        return heads
+
+    def headline(self, reports: Mapping[str, ClassReport], realigned: bool) -> ClassReport:
+        """Return the report of the method's own generic head, after realignment if the method realigns."""
+        head = self._row.generic_heads[0]
+        return reports.get(f"{head}_realigned", reports[head]) if realigned else reports[head]

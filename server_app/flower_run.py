@@ -1,0 +1,173 @@
+"""`flwr run` with everything around it that a person would otherwise have to know.
+
+Starts a SuperLink of its own in simulation mode, from a neutral folder and on free ports, submits the
+app, shows its log, and stops the SuperLink again. Nothing is installed at run time, nothing phones home.
+"""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from common.config import APP_ROOT
+from common.errors import UserError
+
+QUIET = {
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's announcement of a future default
+    "PYTHONUNBUFFERED": "1",
+}
+STARTUP_SECONDS = 60.0
+_FLOWER_LINE = re.compile(r"^(\x1b\[[0-9;]*m)*(INFO|WARNING|DEBUG)\b")  # Flower's own, not FedNC's
+
+
+def flower_run(sites: int, overrides: Mapping[str, Any], cpus_per_site: int = 1, gpus_per_site: float = 0.0) -> None:
+    """Run the app in Flower's simulation and stream FedNC's lines to standard output.
+
+    Args:
+        sites: number of simulated SuperNodes.
+        overrides: the run-config, `config` included; paths absolute.
+        cpus_per_site: processors a Ray worker claims; it decides how many sites train side by side.
+        gpus_per_site: share of a GPU a Ray worker claims.
+
+    Raises:
+        UserError: no app folder, no SuperLink, or the run failed.
+    """
+    if not (APP_ROOT / "pyproject.toml").is_file():
+        raise UserError(f"{APP_ROOT} has no pyproject.toml: the Flower engine runs from the project's folder")
+    with tempfile.TemporaryDirectory(prefix="fednc-") as neutral, superlink(Path(neutral)) as environment:
+        federation = (
+            f"num-supernodes={sites} client-resources-num-cpus={cpus_per_site} "
+            f"client-resources-num-gpus={gpus_per_site}"
+        )
+        command = [
+            *_tool("flwr"), "run", str(APP_ROOT), "fednc", "--stream",
+            "--federation-config", federation, "--run-config", run_config(overrides),
+        ]  # fmt: skip
+        run_id = _stream(command, environment, neutral)
+        _check_status(run_id, environment, neutral)
+
+
+def run_config(overrides: Mapping[str, Any]) -> str:
+    """Return overrides as Flower's `key=value` string: TOML values, strings in quotes.
+
+    Raises:
+        UserError: a value with a quote, which Flower's parser cannot carry.
+    """
+    parts = []
+    for key, value in overrides.items():
+        if isinstance(value, bool):
+            parts.append(f"{key}={str(value).lower()}")
+        elif isinstance(value, int | float):
+            parts.append(f"{key}={value}")
+        else:
+            if "'" in str(value) or '"' in str(value):
+                raise UserError(f"{key} = {value}: quotes are not possible here; rename the file or folder")
+            parts.append(f"{key}='{value}'")
+    return " ".join(parts)
+
+
+@contextmanager
+def superlink(home: Path) -> Iterator[dict[str, str]]:
+    """Run a SuperLink in simulation mode below `home`; yield the environment in which `flwr` finds it."""
+    port, control = _free_port(), _free_port()
+    environment = {**os.environ, **QUIET, "FLWR_HOME": str(home)}
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
+    (home / "config.toml").write_text(
+        f'[superlink]\ndefault = "fednc"\n\n[superlink.fednc]\naddress = "127.0.0.1:{port}"\ninsecure = true\n',
+        encoding="utf-8",
+    )
+    command = [
+        *_tool("flower-superlink"), "--insecure", "--simulation", "--isolation", "subprocess",
+        "--control-api-address", f"127.0.0.1:{control}", "--host", "127.0.0.1", "--port", str(port),
+        "--disable-runtime-dependency-installation",
+    ]  # fmt: skip
+    log_path = home / "superlink.log"
+    with log_path.open("w", encoding="utf-8") as log_file:
+        process = subprocess.Popen(
+            command,
+            cwd=home,
+            env=environment,
+            stdout=log_file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            _await_health(process, port, log_path)
+            yield environment
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _await_health(process: subprocess.Popen[bytes], port: int, log_path: Path) -> None:
+    deadline = time.monotonic() + STARTUP_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"http://127.0.0.1:{port}/health", timeout=1).is_success:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.1)
+    tail = log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+    raise UserError(f"Flower's SuperLink did not start: {' / '.join(tail) or 'no output'}")
+
+
+def _stream(command: list[str], environment: dict[str, str], folder: str) -> str:
+    """Show the app's lines; return Flower's run id."""
+    run_id, shown = "", []
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if found := re.search(r"started run (\d+)", line):
+                run_id = found.group(1)
+            elif run_id and not _FLOWER_LINE.match(line):
+                sys.stdout.write(line)
+                sys.stdout.flush()
+            shown.append(line.strip())
+    if not run_id:
+        raise UserError(f"Flower refused the run: {' '.join(' '.join(shown[-5:]).split())}")
+    return run_id
+
+
+def _check_status(run_id: str, environment: dict[str, str], folder: str) -> None:
+    """`flwr run --stream` exits 0 for a failed run too: ask for the status."""
+    answer = subprocess.run(
+        [*_tool("flwr"), "ls", "fednc", "--run-id", run_id, "--format", "json"],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    try:
+        status = str(json.loads(answer.stdout)["runs"][0]["status"])
+    except (ValueError, LookupError):
+        status = f"unknown ({' '.join((answer.stdout + answer.stderr).split())[-200:]})"
+    if not status.startswith("finished:completed"):
+        raise UserError(f"the run ended as '{status}'; its last lines are above")
+
+
+def _tool(name: str) -> list[str]:
+    """Return the command of this environment's own Flower tools, whatever PATH says."""
+    path = Path(sys.executable).parent / name
+    return [str(path)] if path.exists() else [name]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,284 @@
+"""Fixed classifiers (frames): the simplex ETF and its sparse form, with a record of how exact they came out.
+
+FedLoGe (Xiao et al., ICLR 2024, https://arxiv.org/abs/2401.08977): Eq. 2 is the ETF, Eqs. 3-5 the sparse one
+(SSE-C). Rows are class vectors, shape [C, d]. In a simplex ETF every two of them meet at arccos(-1/(C-1)).
+
+A simplex ETF of C classes spans C-1 dimensions. With fewer (d < C-1) there is none: both kinds of frame then
+hold unit vectors pushed apart so that the largest cosine is as small as the solver can make it, and a warning
+says which angle was reached.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from common.config import Experiment
+from common.errors import UserError
+from common.seeds import torch_generator
+from server_app.frame_solvers import EXACT, MmaOptions, gram_residual, mma, projection, spread, unit_columns
+
+log = logging.getLogger("fednc.frames")
+
+Solver = Literal["projection", "mma"]
+
+# Below so many entries a random mask often admits no exact frame, and trying another costs milliseconds.
+_SMALL, _MASKS = 4096, 20
+
+
+@dataclass(frozen=True)
+class FrameQuality:
+    """How near a frame is to its definition, measured in float64 on the float32 values that are sent.
+
+    Attributes:
+        norm_mean: mean norm of the class vectors.
+        norm_variance: population variance of the norms.
+        angle_mean: mean angle over all pairs of classes, degrees.
+        angle_variance: population variance of those angles, deg².
+        angle_min: smallest angle, degrees.
+        angle_max: largest angle, degrees.
+        sparsity: share of entries that are exactly zero.
+        seconds: wall time of the construction.
+        solver: `closed-form`, `projection`, `mma`, or `spread` where d < C-1.
+    """
+
+    norm_mean: float
+    norm_variance: float
+    angle_mean: float
+    angle_variance: float
+    angle_min: float
+    angle_max: float
+    sparsity: float
+    seconds: float
+    solver: str
+
+
+def measure(frame: Tensor, seconds: float = 0.0, solver: str = "") -> FrameQuality:
+    """Measure a frame [C, d], C >= 2, with no zero row."""
+    exact = frame.detach().cpu().double()
+    norms: Tensor = torch.linalg.vector_norm(exact, dim=1)
+    unit = exact / norms.unsqueeze(1)
+    first, second = torch.triu_indices(len(unit), len(unit), offset=1)
+    angles = torch.rad2deg(torch.arccos((unit @ unit.T)[first, second].clamp(-1, 1)))
+    return FrameQuality(
+        norm_mean=norms.mean().item(),
+        norm_variance=norms.var(correction=0).item(),
+        angle_mean=angles.mean().item(),
+        angle_variance=angles.var(correction=0).item(),
+        angle_min=angles.min().item(),
+        angle_max=angles.max().item(),
+        sparsity=(exact == 0).double().mean().item(),
+        seconds=seconds,
+        solver=solver,
+    )
+
+
+def etf(num_classes: int, dim: int, generator: torch.Generator, frame_norm: float = 1.0) -> Tensor:
+    """Build a random simplex ETF (FedLoGe, Eq. 2): γ √(C/(C-1)) (I - 11'/C) U' with U'U = I.
+
+    Exact for d >= C-1; the best spread found below that (module docstring).
+
+    Args:
+        num_classes: C, at least 2.
+        dim: d, the feature dimension.
+        generator: the only source of randomness.
+        frame_norm: γ, the norm of every class vector.
+
+    Returns:
+        float32 [C, d].
+
+    Raises:
+        UserError: fewer than two classes.
+    """
+    frame = _start(num_classes, dim, generator)
+    if dim < num_classes - 1:
+        frame = spread(frame, torch.ones_like(frame))
+    return _finish(frame, frame_norm)
+
+
+def sparse_etf(
+    num_classes: int,
+    dim: int,
+    generator: torch.Generator,
+    sparsity: float = 0.6,
+    frame_norm: float = 1.0,
+    solver: Solver = "projection",
+    mma_options: MmaOptions | None = None,
+) -> Tensor:
+    """Build a sparse ETF (FedLoGe's SSE-C) with round(sparsity d C) zeros at random places.
+
+    `mma` is the paper's Eqs. 3-5. `projection` reaches the exact geometry wherever the mask admits one, and
+    the nearest it finds elsewhere; for small frames it draws up to 20 masks before it settles for that.
+
+    Args:
+        num_classes: C, at least 2.
+        dim: d, the feature dimension.
+        generator: the only source of randomness.
+        sparsity: share of zeros, in [0, 1). Of very few classes an entry can be left without a partner in its
+            feature (two classes and an odd number of entries, say); it then ends as one zero more.
+        frame_norm: γ, the norm of every class vector (`mma`: nearly).
+        solver: `projection` or `mma`.
+        mma_options: for `mma`; the paper's if not given.
+
+    Returns:
+        float32 [C, d].
+
+    Raises:
+        UserError: fewer than two classes, or a sparsity that leaves some class without an entry.
+    """
+    start = _start(num_classes, dim, generator)
+    if solver == "mma":
+        mask = draw_mask(num_classes, dim, sparsity, generator)
+        frame = mma(frame_norm * start, mask, frame_norm, mma_options or MmaOptions())
+        return _finish(frame, 1.0)
+    if dim < num_classes - 1:
+        frame = spread(start, draw_mask(num_classes, dim, sparsity, generator))
+    else:
+        frame = _best_projection(start, lambda: draw_mask(num_classes, dim, sparsity, generator))
+    return _finish(frame, frame_norm)
+
+
+def build_frame(experiment: Experiment, num_classes: int, dim: int) -> tuple[Tensor, FrameQuality]:
+    """Build the experiment's frame from its seed, and log its quality in one line.
+
+    Args:
+        experiment: `seed`, `frame`, `frame_solver`, `sparsity`, `frame_norm`, `mma_*`.
+        num_classes: C.
+        dim: d, the backbone's `feature_dim`.
+
+    Returns:
+        The frame, float32 [C, d], and its quality.
+
+    Raises:
+        UserError: fewer than two classes, or a sparsity that leaves some class without an entry.
+    """
+    generator = torch_generator(experiment.seed, "frame")
+    began = time.perf_counter()
+    if experiment.frame == "etf":
+        frame, solver = etf(num_classes, dim, generator, experiment.frame_norm), "closed-form"
+    else:
+        options = MmaOptions(experiment.mma_optimizer, experiment.mma_learning_rate, experiment.mma_steps)
+        solver = experiment.frame_solver
+        frame = sparse_etf(
+            num_classes,
+            dim,
+            generator,
+            experiment.sparsity,
+            experiment.frame_norm,
+            experiment.frame_solver,
+            options,
+        )
+    if dim < num_classes - 1 and solver != "mma":
+        solver = "spread"
+    quality = measure(frame, time.perf_counter() - began, solver)
+    log.info(
+        "frame %s (%s), %d classes in %d dimensions: angle %.4f° (variance %.1e deg²), "
+        "norm %.4g (variance %.1e), sparsity %.3f, %.1f s",
+        *(experiment.frame, solver, num_classes, dim, quality.angle_mean, quality.angle_variance),
+        *(quality.norm_mean, quality.norm_variance, quality.sparsity, quality.seconds),
+    )
+    return frame, quality
+
+
+def draw_mask(num_classes: int, dim: int, sparsity: float, generator: torch.Generator) -> Tensor:
+    """Draw a mask with exactly round(sparsity d C) zeros, float64 [d, C] of 0 and 1 (FedLoGe, Eq. 3).
+
+    Zeros are drawn without replacement over the whole matrix. Then a few entries move, none being lost: to
+    classes with less than half the mean support, and from features that one class alone would use, since the
+    entries of a feature sum to zero in an ETF.
+
+    Raises:
+        UserError: the sparsity leaves fewer entries than classes.
+    """
+    zeros = round(sparsity * dim * num_classes)
+    kept = dim * num_classes - zeros
+    if kept < num_classes:
+        raise UserError(
+            f"sparsity = {sparsity}: leaves {kept} of the frame's {dim * num_classes} entries to "
+            f"{num_classes} classes; with {dim} features it can be at most {1 - 1 / dim:.4g}"
+        )
+    flat = torch.ones(dim * num_classes, dtype=torch.bool)
+    flat[torch.randperm(dim * num_classes, generator=generator)[:zeros]] = False
+    mask = flat.view(dim, num_classes)
+    # Two classes are opposite vectors, so their supports must be equal.
+    least = kept // 2 if num_classes == 2 else max(1, kept // (2 * num_classes))
+    _support_classes(mask, least, generator)
+    _pair_features(mask, generator)
+    return mask.double()
+
+
+def _support_classes(mask: Tensor, least: int, generator: torch.Generator) -> None:
+    """Move entries from the best supported class, in place, until every class has at least `least`."""
+    while int((support := mask.sum(dim=0)).min()) < least:
+        poor, rich = int(support.argmin()), int(support.argmax())
+        feature = _pick(mask[:, rich] & ~mask[:, poor], generator)
+        mask[feature, rich], mask[feature, poor] = False, True
+
+
+def _pair_features(mask: Tensor, generator: torch.Generator) -> None:
+    """Move entries between features, in place, until no feature has exactly one; class supports stay."""
+    users = mask.sum(dim=1)
+    for feature in torch.nonzero(users == 1).flatten().tolist():
+        if int(users[feature]) != 1:  # an earlier entry has moved here
+            continue
+        owner = int(mask[feature].int().argmax())
+        free, rich = (users >= 1) & ~mask[:, owner], users >= 3
+        if bool(free.any()):
+            source, target, moved = feature, _pick(free, generator), owner
+        elif bool(rich.any()):
+            source, target = _pick(rich, generator), feature
+            moved = _pick(mask[source] & ~mask[feature], generator)
+        else:
+            continue
+        mask[source, moved], mask[target, moved] = False, True
+        users[source], users[target] = users[source] - 1, users[target] + 1
+
+
+def _pick(allowed: Tensor, generator: torch.Generator) -> int:
+    places = torch.nonzero(allowed).flatten()
+    return int(places[torch.randint(len(places), (1,), generator=generator)])
+
+
+def _start(num_classes: int, dim: int, generator: torch.Generator) -> Tensor:
+    """Return Eq. 2's matrix, float64 [d, C] with unit columns; random unit columns where d < C-1."""
+    if num_classes < 2:
+        raise UserError(f"a frame needs at least two classes, the data set has {num_classes}: check dataset, data-dir")
+    if dim < num_classes - 1:
+        return unit_columns(torch.randn(dim, num_classes, generator=generator, dtype=torch.float64))
+    # U(I - 11'/C) = V B' for a basis B of the complement of 1 and V = U B: V needs C-1 dimensions, U needs C.
+    columns = torch.eye(num_classes, dtype=torch.float64)
+    columns[:, 0] = 1
+    basis: Tensor = torch.linalg.qr(columns)[0][:, 1:]
+    gaussian = torch.randn(dim, num_classes - 1, generator=generator, dtype=torch.float64)
+    orthonormal: Tensor = torch.linalg.qr(gaussian)[0]
+    return math.sqrt(num_classes / (num_classes - 1)) * orthonormal @ basis.T
+
+
+def _best_projection(start: Tensor, draw: Callable[[], Tensor]) -> Tensor:
+    """Return the first exact frame among a few masks, or the nearest to one."""
+    best, least = start, math.inf
+    for _ in range(_MASKS if start.numel() <= _SMALL else 1):
+        frame = projection(start, draw())
+        if (residual := gram_residual(frame)) < least:
+            best, least = frame, residual
+        if least < EXACT * start.shape[1]:
+            break
+    return best
+
+
+def _finish(columns: Tensor, scale: float) -> Tensor:
+    dim, num_classes = columns.shape
+    frame = (scale * columns).T.float().contiguous()
+    if dim < num_classes - 1:
+        reached = measure(frame)
+        log.warning(
+            "no simplex ETF of C = %d classes exists in d = %d dimensions (it needs %d): "
+            "pushed apart to a smallest angle of %.2f°, mean %.2f°",
+            *(num_classes, dim, num_classes - 1, reached.angle_min, reached.angle_mean),
+        )
+    return frame

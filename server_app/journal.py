@@ -1,0 +1,102 @@
+"""The run's folder: what happened, as JSON lines, and what a person reads while it happens."""
+
+import json
+import logging
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from common import __version__
+from common.config import Experiment
+
+log = logging.getLogger("fednc")
+
+_PACKAGES = ("flwr", "torch", "torchvision", "numpy", "scikit-learn", "safetensors", "ray")
+
+
+def quiet_logging() -> None:
+    """Send FedNC's own lines to standard output, plain, and keep Flower's and Ray's to warnings."""
+    if not log.handlers:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    for noisy in ("flwr", "ray"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+class Journal:
+    """Writes one run's folder.
+
+    Args:
+        folder: made if absent; `config.json` and `versions.json` are written at once.
+        experiment: the resolved configuration.
+    """
+
+    def __init__(self, folder: Path, experiment: Experiment) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.write_json("config", experiment.dump())
+        self.write_json("versions", versions())
+        self._lines = folder / "metrics.jsonl"
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write `<name>.json` into the run's folder."""
+        text = json.dumps(content, indent=1, allow_nan=False)
+        (self.folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+    def event(self, kind: str, **facts: Any) -> None:
+        """Append one line to `metrics.jsonl`; a value that is not finite is written as null."""
+        line = {"event": kind, "time": round(time.time(), 3), **facts}
+        with self._lines.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_finite(line), allow_nan=False) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    found = {"fednc": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def read_events(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of a run's `metrics.jsonl`, oldest first."""
+    with (folder / "metrics.jsonl").open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file if line.strip()]
+
+
+class Clock:
+    """Estimates the time left from the mean duration of the rounds so far."""
+
+    def __init__(self, rounds: int) -> None:
+        self._rounds, self._start = rounds, time.monotonic()
+
+    def left(self, done: int) -> str:
+        """Return the time left after `done` rounds as 'h:mm:ss' or 'm:ss'."""
+        seconds = int((time.monotonic() - self._start) / max(1, done) * (self._rounds - done))
+        hours, rest = divmod(seconds, 3600)
+        return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+def percent(value: float | None) -> str:
+    """Return '61.2 %', or '–' for what could not be measured."""
+    return "–" if value is None or value != value else f"{100 * value:.1f} %"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

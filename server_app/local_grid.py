@@ -1,0 +1,104 @@
+"""The in-process engine: a Flower `Grid` that calls the ClientApp in this process, one message at a time.
+
+Same strategy, same client functions, same messages as `flwr run`; no processes, no sockets. Replies
+are yielded as they come, so the coordinator holds one at a time.
+"""
+
+import time
+import traceback
+from collections.abc import Iterable, Iterator
+from typing import Any
+from uuid import uuid4
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+
+_RUN_ID = 1
+_CLIENT_APP_RAISED = 3  # Flower's own code for an exception in a ClientApp
+
+
+class LocalGrid(Grid):
+    """A grid of simulated sites in this process.
+
+    Args:
+        client_app: the app that answers; the caller loads it, so that this package need not import it.
+        num_sites: number of nodes; node i + 1 has partition-id i.
+        node_config: further entries of every node's configuration, e.g. a state-dir.
+    """
+
+    def __init__(self, client_app: ClientApp, num_sites: int, **node_config: str | int | float | bool) -> None:
+        self._client_app = client_app
+        self._contexts = {
+            index + 1: Context(
+                run_id=_RUN_ID,
+                node_id=index + 1,
+                node_config={"partition-id": index, "num-partitions": num_sites, **node_config},
+                state=RecordDict(),
+                run_config={},
+            )
+            for index in range(num_sites)
+        }
+        self._replies: dict[str, Message] = {}
+        _identify_process()
+
+    def set_run(self, run: Any) -> None:
+        """Do nothing: there is one run."""
+
+    @property
+    def run(self) -> Any:
+        """Refuse: a local grid has no Flower run."""
+        raise NotImplementedError("a LocalGrid belongs to no Flower run")
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Return a message to a node (Flower's older way of making one)."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the ids of all nodes."""
+        return list(self._contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Answer each message at once and keep the replies for `pull_messages`."""
+        ids = []
+        for message in messages:
+            reply = self._answer(message)
+            self._replies[message.metadata.message_id] = reply
+            ids.append(message.metadata.message_id)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the kept replies to these messages."""
+        return [self._replies.pop(i) for i in message_ids if i in self._replies]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
+        """Yield the reply to each message in order; past the timeout the rest are not asked any more."""
+        end = None if timeout is None else time.monotonic() + timeout
+        for message in messages:
+            if end is not None and time.monotonic() > end:
+                return
+            yield self._answer(message)
+
+    def _answer(self, message: Message) -> Message:
+        message.metadata.__dict__["_message_id"] = str(uuid4())
+        try:
+            return self._client_app(message, self._contexts[message.metadata.dst_node_id])
+        except Exception:  # as Flower does: the site failed, the run goes on
+            return Message(Error(_CLIENT_APP_RAISED, traceback.format_exc()), reply_to=message)
+
+
+def _identify_process() -> None:
+    """Give this process the identity that Flower stamps on messages, unless Flower has given it one."""
+    from flwr.supercore.task_identity import TaskIdentity
+
+    try:
+        _ = TaskIdentity.run_id
+    except RuntimeError:
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, _RUN_ID, 1

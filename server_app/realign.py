@@ -1,0 +1,32 @@
+"""GA-FR: realignment of the generic head ψ on the coordinator (FedLoGe, ICLR 2024, Eq. 6)."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+BiasMode = Literal["keep", "scale", "drop"]
+
+
+def realign_generic(weight: Tensor, bias: Tensor | None, bias_mode: BiasMode = "keep") -> tuple[Tensor, Tensor | None]:
+    """Scale every class vector of ψ to norm 1: ψ̂_c = ψ_c / ‖ψ_c‖ (FedLoGe, Eq. 6).
+
+    The equation knows no bias. `keep` leaves it, `scale` divides b_c by ‖ψ_c‖ like its row, `drop` zeroes it.
+    A zero row stays zero, its bias unscaled.
+
+    Args:
+        weight: ψ, [C, d].
+        bias: [C], or None for a head without.
+        bias_mode: what becomes of the bias.
+
+    Returns:
+        New tensors of the same shapes; None where no bias came in.
+    """
+    norms: Tensor = torch.linalg.vector_norm(weight, dim=1)
+    divisor = torch.where(norms > 0, norms, torch.ones_like(norms))
+    realigned = weight / divisor.unsqueeze(1)
+    if bias is None:
+        return realigned, None
+    if bias_mode == "scale":
+        return realigned, bias / divisor
+    return realigned, torch.zeros_like(bias) if bias_mode == "drop" else bias.clone()

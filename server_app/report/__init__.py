@@ -1,0 +1,67 @@
+"""The report of a run: one HTML file that holds everything it shows and asks for nothing outside itself."""
+
+from pathlib import Path
+
+from common.errors import UserError
+from common.methods import METHODS
+from server_app.report.classes import per_class
+from server_app.report.geometry import frame_geometry, head_norms
+from server_app.report.headline import headline
+from server_app.report.page import DASH, page
+from server_app.report.record import RunRecord, read_run
+from server_app.report.rounds import accuracy_by_round, losses_by_round
+from server_app.report.setup import setup
+from server_app.report.sites import sites
+
+_SECTIONS = (
+    ("Results", headline),
+    ("Accuracy by round", accuracy_by_round),
+    ("Losses by round", losses_by_round),
+    ("Accuracy by class", per_class),
+    ("Frame geometry", frame_geometry),
+    ("Head norms", head_norms),
+    ("Sites", sites),
+    ("Configuration and cost", setup),
+)
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write `report.html` into a run's folder and return its path.
+
+    Whatever the folder lacks (a run that stopped, a method without a frame) the report says and leaves out.
+
+    Args:
+        run_dir: a run's folder, with config.json, federation.json, metrics.jsonl and so on.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not run_dir.is_dir():
+        raise UserError(f"no run's folder '{run_dir}': give the folder that holds the run's metrics.jsonl")
+    run = read_run(run_dir)
+    html = page(_title(run), _lead(run), [(name, section(run)) for name, section in _SECTIONS])
+    path = run_dir / "report.html"
+    draft = path.with_suffix(".html.tmp")
+    draft.write_text(html, encoding="utf-8")
+    draft.replace(path)  # a reader never sees half a report
+    return path
+
+
+def _title(run: RunRecord) -> str:
+    return str(run.config.get("run-name") or run.folder)
+
+
+def _lead(run: RunRecord) -> str:
+    config = run.config
+    method = METHODS.get(str(config.get("method")))
+    named = f"{method.title} ({method.paper})" if method else str(config.get("method", DASH))
+    facts = {
+        "Experiment": config.get("name", DASH),
+        "method": named,
+        "data set": config.get("dataset", DASH),
+        "classes": len(run.classes) or DASH,
+        "sites": len(run.site_names) or DASH,
+        "test images": run.federation.get("num_test", DASH),
+        "seed": config.get("seed", DASH),
+    }
+    return "; ".join(f"{key}: {value}" for key, value in facts.items()) + "."

@@ -1,0 +1,249 @@
+"""Line, scatter, bar and heat-map charts as inline SVG."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import pairwise
+
+from server_app.report.axes import (
+    DASHES,
+    STYLES,
+    Axis,
+    count_axis,
+    count_ticks,
+    line,
+    mark,
+    nice_ticks,
+    svg,
+    text,
+    value_axis,
+    x_ticks,
+    y_grid,
+)
+
+WIDTH = 900.0
+LEFT = 56.0
+_LABELS = 250.0  # room right of a line chart for the names of its curves
+_GAP = 17.0  # pixels between two of these names
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve or cloud: name, points (x, y; y may be unknown), style; `final` marks the last point."""
+
+    name: str
+    points: Sequence[tuple[float, float | None]]
+    style: int
+    final: bool = False
+
+    @property
+    def known(self) -> list[tuple[float, float]]:
+        """The points whose y is known."""
+        return [(x, y) for x, y in self.points if y is not None]
+
+
+def legend(series: Sequence[Series]) -> str:
+    """Return the names of the series beside their markers."""
+    items = "".join(
+        f'<li><svg viewBox="-7 -7 14 14" aria-hidden="true">{mark(s.style, 0, 0)}</svg>{escape(s.name)}</li>'
+        for s in series
+    )
+    return f'<ul class="legend">{items}</ul>'
+
+
+def line_chart(series: Sequence[Series], x_label: str, y_label: str, label: str, *, percent: bool = False) -> str:
+    """Return curves over the rounds, each named at its right end with its last value."""
+    shown = [s for s in series if s.known]
+    if not shown:
+        return ""
+    height, top, bottom, right = 360.0, 34.0, 312.0, WIDTH - _LABELS
+    xs = [x for s in shown for x, _ in s.known]
+    x_axis = Axis(min(xs), max(max(xs), min(xs) + 1), LEFT, right)
+    y_axis = value_axis([y for s in shown for _, y in s.known], bottom, top, percent=percent)
+    parts = y_grid(y_axis, LEFT, right, y_label)
+    whole = [(t, x_axis.text(t)) for t in nice_ticks(x_axis.low, x_axis.high, 8) if t == int(t)]
+    parts += x_ticks(x_axis, bottom, x_label, whole)
+    for one in shown:
+        parts += _curve(one, x_axis, y_axis)
+    return svg(parts + _end_labels(shown, x_axis, y_axis), WIDTH, height, label)
+
+
+def _curve(series: Series, x_axis: Axis, y_axis: Axis) -> list[str]:
+    drawn, pen = [], "M"
+    for x, y in series.points:
+        if y is None:  # a gap in the figures is a gap in the curve
+            pen = "M"
+            continue
+        drawn.append(f"{pen}{x_axis.at(x):g} {y_axis.at(y):g}")
+        pen = "L"
+    style = series.style % STYLES
+    parts = [f'<path d="{"".join(drawn)}" class="curve s{style}" stroke-dasharray="{DASHES[style]}"/>']
+    css = "dot" if len(series.known) <= 40 else "dot hit"
+    for x, y in series.known:
+        title = f"{series.name}, {x:g}: {value_text(y, y_axis.percent)}"
+        parts.append(mark(series.style, x_axis.at(x), y_axis.at(y), title, css, 0.7))
+    if series.final:
+        x, y = series.known[-1]
+        title = f"{series.name}, final: {value_text(y, y_axis.percent)}"
+        parts.append(mark(series.style, x_axis.at(x), y_axis.at(y), title, "ring", 1.3))
+    return parts
+
+
+def _end_labels(series: Sequence[Series], x_axis: Axis, y_axis: Axis) -> list[str]:
+    ends = sorted(((y_axis.at(s.known[-1][1]), s) for s in series), key=lambda end: end[0])
+    places = spread_labels([y for y, _ in ends], _GAP, 20.0, y_axis.start)
+    parts = []
+    x = x_axis.end + 22
+    for place, (y, one) in zip(places, ends, strict=True):
+        parts.append(line(x_axis.at(one.known[-1][0]) + 8, y, x - 2, place, "leader"))
+        parts.append(mark(one.style, x + 6, place))
+        parts.append(text(x + 16, place + 4, f"{value_text(one.known[-1][1], y_axis.percent)}  {one.name}", "start"))
+    return parts
+
+
+def spread_labels(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Return the ascending positions moved apart to at least `gap`, within [low, high] where they fit."""
+    places: list[float] = []
+    for y in wanted:
+        places.append(max(y, places[-1] + gap if places else low))
+    limit = high
+    for i in reversed(range(len(places))):
+        places[i] = min(places[i], limit)
+        limit = places[i] - gap
+    return places
+
+
+def scatter_chart(series: Sequence[Series], names: Sequence[str], y_label: str, label: str) -> str:
+    """Return points over class counts (log axis); `names` are those of the points, in every series."""
+    shown = [s for s in series if s.known]
+    if not shown:
+        return ""
+    height, top, bottom, right = 360.0, 34.0, 312.0, WIDTH - 20
+    x_axis = count_axis([x for s in shown for x, _ in s.known], LEFT, right)
+    y_axis = value_axis([y for s in shown for _, y in s.known], bottom, top)
+    parts = y_grid(y_axis, LEFT, right, y_label)
+    parts += x_ticks(x_axis, bottom, "training images of the class (log scale)", count_ticks(x_axis))
+    for one in shown:
+        for name, (x, y) in zip(names, one.points, strict=False):
+            if y is not None:
+                title = f"{name} ({x:,.0f} images), {one.name}: {y:.3g}"
+                parts.append(mark(one.style, x_axis.at(x), y_axis.at(y), title, "open"))
+    return legend(shown) + svg(parts, WIDTH, height, label)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar: its name, length (a share), words at its end, and the share that the notch marks."""
+
+    name: str
+    value: float | None
+    words: str
+    notch: float | None = None
+
+
+def bar_chart(bars: Sequence[Bar], label: str, notch_name: str = "") -> str:
+    """Return horizontal bars of shares from 0 to 100 %, one a row, each with its name and words."""
+    if not bars:
+        return ""
+    row, top, left, right = (18.0 if len(bars) > 12 else 24.0), 26.0, 150.0, WIDTH - 190
+    bottom = top + row * len(bars)
+    axis = Axis(0.0, 1.0, left, right, percent=True)
+    parts = [line(axis.at(t), top, axis.at(t), bottom) for t in axis.ticks()]
+    parts += [text(axis.at(t), top - 8, axis.text(t)) for t in axis.ticks()]
+    for i, bar in enumerate(bars):
+        y = top + row * i
+        parts.append(text(left - 8, y + row / 2 + 4, shorten(bar.name, 20), "end"))
+        end = axis.at(bar.value or 0.0)
+        title = f"<title>{escape(f'{bar.name}: {bar.words}')}</title>"
+        box = f'x="{left:g}" y="{y + 3:g}" width="{end - left:.1f}" height="{row - 6:g}"'
+        parts.append(f'<rect {box} class="bar">{title}</rect>')
+        if bar.notch is not None:
+            parts.append(line(axis.at(bar.notch), y + 1, axis.at(bar.notch), y + row - 1, "notch"))
+        parts.append(text(right + 10, y + row / 2 + 4, bar.words, "start"))
+    key = ""
+    if any(bar.notch is not None for bar in bars):
+        sample = f'<svg viewBox="-7 -7 14 14" aria-hidden="true">{line(0, -7, 0, 7, "notch")}</svg>'
+        key = f'<ul class="legend"><li>{sample}{escape(notch_name)}</li></ul>'
+    return key + svg(parts, WIDTH, bottom + 6, label)
+
+
+def heatmap(rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[float]], label: str) -> str:
+    """Return counts [rows, columns] as shades (log scale) with sums; few columns also show numbers."""
+    most = max((n for row in cells for n in row), default=0.0)
+    if most <= 0:
+        return ""
+    numbered, named = len(columns) <= 14, len(columns) <= 25
+    left, right = 150.0, WIDTH - 84
+    turn = named and max(map(text_width, columns)) > (right - left) / len(columns)
+    top = 26.0 + (0.64 * max(text_width(shorten(c, 16)) for c in columns) if turn else 0.0)
+    wide, high = (right - left) / len(columns), (18.0 if len(rows) > 12 else 24.0)
+    parts = [text(WIDTH - 8, top - 8, "images", "end", "name")]
+    parts += _column_names(columns, left, wide, top, named, turn)
+    for i, (name, row) in enumerate(zip(rows, cells, strict=True)):
+        y = top + i * high
+        parts.append(text(left - 8, y + high / 2 + 4, shorten(name, 20), "end"))
+        parts.append(text(WIDTH - 8, y + high / 2 + 4, f"{sum(row):,.0f}", "end"))
+        for j, n in enumerate(row):
+            if n <= 0:
+                continue
+            shade = shade_of(n, most)
+            title = f"<title>{escape(f'{name}, {columns[j]}: {n:,.0f}')}</title>"
+            box = f'x="{left + j * wide:.1f}" y="{y:g}" width="{wide:.2f}" height="{high - 1:g}"'
+            parts.append(f'<rect {box} class="cell" fill-opacity="{shade:.2f}">{title}</rect>')
+            if numbered:
+                css = "strong" if shade > 0.85 else "middling" if shade > 0.6 else ""
+                parts.append(text(left + (j + 0.5) * wide, y + high / 2 + 4, f"{n:.0f}", css=css))
+    bottom = top + high * len(rows)
+    parts.append(f'<rect x="{left:g}" y="{top:g}" width="{right - left:g}" height="{bottom - top:g}" class="box"/>')
+    return _shade_key(most) + svg(parts, WIDTH, bottom + 6, label)
+
+
+def _column_names(columns: Sequence[str], left: float, wide: float, top: float, named: bool, turn: bool) -> list[str]:
+    if named:
+        anchor = "start" if turn else "middle"
+        return [
+            text(left + (j + (0.35 if turn else 0.5)) * wide, top - 6, shorten(c, 16), anchor, turn=-40 * turn)
+            for j, c in enumerate(columns)
+        ]
+    ranks = rank_ticks(len(columns))
+    return [text(left + (rank - 0.5) * wide, top - 6, f"{rank}") for rank in ranks]
+
+
+def _shade_key(most: float) -> str:
+    tens = [10.0**k for k in range(math.floor(math.log10(most)) + 1)]
+    if len(tens) > 1 and most < 1.5 * tens[-1]:
+        tens.pop()
+    items = "".join(
+        f'<li><svg viewBox="0 0 14 14" aria-hidden="true"><rect width="14" height="14" class="cell" '
+        f'fill-opacity="{shade_of(n, most):.2f}"/></svg>{n:,.0f}</li>'
+        for n in [*tens, most]
+    )
+    return f'<ul class="legend"><li>images:</li><li>none: empty</li>{items}</ul>'
+
+
+def shade_of(count: float, most: float) -> float:
+    """Return a shade in (0, 1] that grows with the logarithm of a positive count."""
+    return min(1.0, 0.08 + 0.92 * math.log1p(count) / math.log1p(most))
+
+
+def rank_ticks(count: int) -> list[int]:
+    """Return 1 and about ten round ranks up to `count`."""
+    ticks = [1] + [int(t) for t in nice_ticks(0, count, 10) if t >= 2 and t == int(t)]
+    gap = max((b - a for a, b in pairwise(ticks[1:])), default=1)
+    return [t for t in ticks if t == 1 or t > gap / 2]
+
+
+def text_width(words: str) -> float:
+    """Return about how many pixels the words take in the charts."""
+    return 7.0 * len(words)
+
+
+def shorten(name: str, length: int) -> str:
+    """Return the name cut to at most `length` characters."""
+    return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def value_text(value: float, percent: bool) -> str:
+    """Return a value as the charts write it."""
+    return f"{value * 100:.1f} %" if percent else f"{value:.3g}"

@@ -1,0 +1,87 @@
+"""Sections 5 and 6: how even the fixed frame is, and how long the heads' class vectors are."""
+
+import math
+
+from common.methods import METHODS
+from server_app.report.charts import Series, scatter_chart
+from server_app.report.headline import HEADS, head_name
+from server_app.report.page import DASH, figure, note, paragraph, plain, table
+from server_app.report.record import RunRecord, at, number, numbers
+from server_app.report.rounds import STYLE
+
+_MEASURES = {"sparsity": "share of zeros", "seconds": "seconds to construct", "solver": "construction"}
+
+
+def ideal_angle(num_classes: int) -> float:
+    """Return the angle, in degrees, between any two class vectors of a simplex ETF: arccos(−1/(C−1))."""
+    return math.degrees(math.acos(-1 / (num_classes - 1)))
+
+
+def frame_geometry(run: RunRecord) -> str:
+    """Return the frame's quality record beside its ideal."""
+    if not run.frame:
+        method = METHODS.get(str(run.config.get("method")))
+        without = method is not None and not method.frame
+        return paragraph("This method has no fixed frame." if without else "The fixed frame left no record.")
+    count = len(run.classes)
+    words = (
+        "The frame gives each class a fixed direction. Ideally all class vectors have the same length and "
+        "any two of them the same angle, the largest that is possible for all pairs at once, so that no "
+        "class, frequent or rare, crowds out another."
+    )
+    if count >= 2:
+        words += f" For C = {count} classes that angle is arccos(−1/(C−1)) = {ideal_angle(count):.4f}°."
+    if run.frame.get("solver") == "spread":
+        words += " Here the features have fewer than C − 1 dimensions, so no frame can reach it."
+    rows = [[_words(key), _value(value), _ideal(key, run)] for key, value in run.frame.items()]
+    return paragraph(words) + table("Geometry of the fixed frame", ["Measure", "This run", "Ideal"], rows)
+
+
+def head_norms(run: RunRecord) -> str:
+    """Return the scatter of class-vector norms against class counts."""
+    events = run.of("norms")
+    if not events:
+        return paragraph("No norms of the heads' class vectors were recorded.")
+    heads = events[-1].get("heads")
+    heads = heads if isinstance(heads, dict) else {}
+    if not run.class_counts:
+        return note("The sites do not disclose how many images each class has, so norms cannot be set against counts.")
+    known = [head for head in HEADS if head in heads] + [head for head in heads if head not in HEADS]
+    series = []
+    for head in known:
+        norms = numbers(heads[head])
+        points = [(n, at(norms, c, None)) for c, n in enumerate(run.class_counts)]
+        series.append(Series(head_name(head), points, STYLE.get(head, 5)))
+    names = [at(run.classes, c, f"class {c}") for c in range(len(run.class_counts))]
+    chart = scatter_chart(
+        series, names, "norm of the class vector", "Norm of each head's class vectors against class counts"
+    )
+    return figure(
+        chart,
+        "One mark a class and head. A trained head grows longer vectors for frequent classes, which favours "
+        "them; realignment evens this out, and the fixed frame is even from the start.",
+    ) or paragraph("No norms of the heads' class vectors were recorded.")
+
+
+def _words(key: str) -> str:
+    unit = "" if "angle" not in key else " (degrees²)" if "variance" in key else " (degrees)"
+    return _MEASURES.get(key, key.replace("_", " ") + unit)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, str | bool):
+        return str(value)
+    return plain(value)
+
+
+def _ideal(key: str, run: RunRecord) -> str:
+    count = len(run.classes)
+    if "variance" in key:
+        return "0"
+    if "angle" in key:
+        return f"{ideal_angle(count):.4f}" if count >= 2 else DASH
+    if "norm" in key:
+        return plain(run.config.get("frame-norm"))
+    if "sparsity" in key and run.config.get("frame") == "sparse_etf":
+        return f"{plain(number(run.config.get('sparsity')))} (as configured)"
+    return DASH

@@ -1,0 +1,157 @@
+"""Section 1: what came out, and the words that the report uses."""
+
+from server_app.report.page import DASH, note, percent, plain, table, terms, tile_list
+from server_app.report.record import GROUPS, Event, RunRecord, number, round_of
+
+HEADS = {
+    "aux_head": "head ψ",
+    "aux_head_realigned": "head ψ realigned",
+    "frame": "fixed frame W",
+}
+STAGES = {"final": "after training", "realigned": "after realignment", "finetuned": "after fine-tuning"}
+
+_TERMS = (
+    ("Generic model", "One model for everybody, measured on the coordinator's own test images."),
+    (
+        "Personal model",
+        "Each site's own version of the model, measured on that site's own test images; the mean counts "
+        "every site alike, and sd is the standard deviation over the sites.",
+    ),
+    (
+        "Balanced accuracy",
+        "The share of right answers within each class, averaged over the classes, so that rare classes count "
+        "as much as frequent ones; plain accuracy counts every test image alike.",
+    ),
+    (
+        "Many, medium, few",
+        "Classes with many training images (together the first 75 % of all images), a medium number (the "
+        "next 20 %) and few (the last 5 %).",
+    ),
+    (
+        "Head ψ, fixed frame W",
+        "The last layer that turns an image's features into classes: ψ is learnt by all sites together, W is "
+        "constructed before training and never changes.",
+    ),
+    (
+        "GA-FR",
+        "Global realignment: after training, the coordinator rescales ψ so that frequent classes no longer "
+        "drown out rare ones.",
+    ),
+    (
+        "LA-FR",
+        "Local realignment: after training, each site rescales its head by how well it knows each class, so "
+        "that its answers fit the images seen there.",
+    ),
+)
+
+
+def headline(run: RunRecord) -> str:
+    """Return the headline figures: generic by head, personal by stage."""
+    notes = [note(words) for words in _remarks(run)]
+    parts = [*notes, _tiles(run), _generic_table(run), _personal_table(run)]
+    return "".join(parts) + "<h3>Words used here</h3>" + terms(_TERMS)
+
+
+def reported_generic(run: RunRecord) -> tuple[str, Event] | None:
+    """Return the head and figures that stand for the generic model: the realigned head if there is one."""
+    for head in ("aux_head_realigned", *run.heads):
+        if event := run.generic(head):
+            return head, event
+    return None
+
+
+def reported_personal(run: RunRecord) -> tuple[str, Event] | None:
+    """Return the words and figures that stand for the personal models: the last stage that was reached."""
+    for stage in ("finetuned", "realigned", "final"):
+        if event := run.personal(stage):
+            return STAGES[stage], event
+    event = run.personal("arrival")
+    return (f"on arrival in round {round_of(event)}", event) if event else None
+
+
+def head_name(head: str) -> str:
+    """Return a head's name in words."""
+    return HEADS.get(head, head.replace("_", " "))
+
+
+def _remarks(run: RunRecord) -> list[str]:
+    words = []
+    rounds = run.of("round")
+    if not run.finished and rounds:
+        asked = plain(run.config.get("rounds"), ".0f")
+        words.append(
+            f"This run has not finished: it reached round {round_of(rounds[-1])} of {asked}. "
+            "The figures are those of its last evaluation."
+        )
+    elif not run.finished:
+        words.append("This run has not finished its first round.")
+    if run.problems:
+        words.append(f"The run's folder is incomplete: {'; '.join(run.problems)}.")
+    return words
+
+
+def _tiles(run: RunRecord) -> str:
+    tiles = []
+    if generic := reported_generic(run):
+        head, event = generic
+        tiles.append((percent(event.get("balanced_accuracy")), "generic, balanced accuracy", head_name(head)))
+        tiles.append((percent(event.get("few")), "generic, classes with few images", head_name(head)))
+    if personal := reported_personal(run):
+        stage, event = personal
+        tiles.append((percent(event.get("mean")), "personal, mean over sites", stage))
+        tiles.append((percent(event.get("worst")), "personal, worst site", str(event.get("worst_site") or stage)))
+    return tile_list(tiles) if tiles else ""
+
+
+def _generic_table(run: RunRecord) -> str:
+    rows = []
+    for head in run.heads:
+        event = run.generic(head)
+        if event is None:
+            continue
+        stage = "final" if event.get("stage") == "final" else "last evaluation"
+        figures = [percent(event.get(key)) for key in ("balanced_accuracy", *GROUPS, "accuracy")]
+        best = _best(run.of("generic", head=head), "balanced_accuracy")
+        rows.append([head_name(head), f"{round_of(event)}, {stage}", *figures, best])
+    header = [
+        "Head",
+        "Round",
+        "Balanced accuracy",
+        "Many",
+        "Medium",
+        "Few",
+        "Plain accuracy",
+        "Best (test-selected)",
+    ]
+    return table("Generic model on the coordinator's test images", header, rows) if rows else ""
+
+
+def _personal_table(run: RunRecord) -> str:
+    rows = []
+    before = "final" if run.personal("final") else "arrival"
+    for stage in (before, "realigned", "finetuned"):
+        event = run.personal(stage)
+        if event is None:
+            continue
+        name = STAGES.get(stage, "on arrival, the last time")
+        spread = f"{percent(event.get('mean'))} ± {plain(_hundred(event.get('std')), '.1f')}"
+        history = run.of("personal", stage="arrival") + run.of("personal", stage="final")
+        best = _best(history, "mean") if stage == before else DASH
+        worst = f"{percent(event.get('worst'))} ({event.get('worst_site') or DASH})"
+        rows.append([name, str(round_of(event)), spread, worst, best])
+    header = ["Personal models", "Round", "Mean ± sd over sites", "Worst site", "Best mean (test-selected)"]
+    return table("Personal models, each on its own site's test images", header, rows) if rows else ""
+
+
+def _hundred(value: object) -> float | None:
+    share = number(value)
+    return None if share is None else share * 100
+
+
+def _best(events: list[Event], key: str) -> str:
+    known = [(value, event) for event in events if (value := number(event.get(key))) is not None]
+    if len(known) < 2:  # one measurement is no selection
+        return DASH
+    value, event = max(known, key=lambda pair: pair[0])
+    model = round_of(event) - (event.get("stage") == "arrival")  # what arrives is the round before's model
+    return f"{percent(value)} (round {model})"

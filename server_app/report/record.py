@@ -1,0 +1,196 @@
+"""Reading a run's folder: whatever is missing, cut short or not a number becomes `None` or empty."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+Event: TypeAlias = dict[str, Any]
+T = TypeVar("T")
+D = TypeVar("D")
+GROUPS = ("many", "medium", "few")
+
+
+def number(value: object) -> float | None:
+    """Return a finite float, or None for anything else (null, NaN, text, absent)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def numbers(values: object) -> list[float | None]:
+    """Return the list's entries as finite floats or None; an empty list if it is no list."""
+    return [number(value) for value in values] if isinstance(values, list) else []
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run left in its folder.
+
+    Attributes:
+        folder: the folder's name.
+        config: the resolved experiment under its hyphenated keys.
+        versions: package name to version.
+        frame: quality of the fixed frame; empty if the method has none.
+        federation: classes, site names, counts and class groups.
+        events: the lines of metrics.jsonl; of two with the same key (a resumed run repeats rounds) the later.
+        problems: what could not be read, in words.
+    """
+
+    folder: str
+    config: dict[str, Any]
+    versions: dict[str, Any]
+    frame: dict[str, Any]
+    federation: dict[str, Any]
+    events: tuple[Event, ...]
+    problems: tuple[str, ...] = ()
+
+    def of(self, kind: str, **keys: str) -> list[Event]:
+        """Return the events of one kind whose fields equal `keys`, by round."""
+        found = [e for e in self.events if e.get("event") == kind and all(e.get(k) == v for k, v in keys.items())]
+        return sorted(found, key=round_of)
+
+    def generic(self, head: str) -> Event | None:
+        """Return the last figures of a generic head: the final ones, else the last evaluation's."""
+        events = self.of("generic", head=head, stage="final") or self.of("generic", head=head)
+        return events[-1] if events else None
+
+    def personal(self, stage: str) -> Event | None:
+        """Return the last personal figures of a stage."""
+        events = self.of("personal", stage=stage)
+        return events[-1] if events else None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return bool(self.of("summary"))
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the sites' label distributions are known because the sites are simulated."""
+        return self.federation.get("simulated") is True
+
+    @cached_property
+    def heads(self) -> list[str]:
+        """Generic heads that were evaluated: the known ones first, in the order of the tables."""
+        seen = dict.fromkeys(str(e.get("head")) for e in self.of("generic"))
+        known = [head for head in ("aux_head", "aux_head_realigned", "frame") if head in seen]
+        return known + [head for head in seen if head not in known]
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """Class names [C]; numbered where the folder does not name them."""
+        names = self.federation.get("classes")
+        if isinstance(names, list) and names:
+            return [str(name) for name in names]
+        lengths = [len(e["per_class"]) for e in self.of("generic") if isinstance(e.get("per_class"), list)]
+        return [f"class {c}" for c in range(max(lengths, default=0))]
+
+    @cached_property
+    def train_counts(self) -> list[list[float]]:
+        """Training images [K, C], or empty where sites do not disclose them."""
+        return self._counts("train_counts") if self.simulated else []
+
+    @cached_property
+    def test_counts(self) -> list[list[float]]:
+        """Test images [K, C], or empty where sites do not disclose them."""
+        return self._counts("test_counts") if self.simulated else []
+
+    @cached_property
+    def class_counts(self) -> list[float]:
+        """Training images of each class over all sites [C], or empty if unknown."""
+        given = numbers(self.federation.get("class_counts"))
+        return [n or 0.0 for n in given] or [sum(column) for column in zip(*self.train_counts, strict=False)]
+
+    @cached_property
+    def site_names(self) -> list[str]:
+        """Names of the sites [K]: the federation's, else those that reported."""
+        names = self.federation.get("site_names")
+        if isinstance(names, list) and names:
+            return [str(name) for name in names]
+        return sorted({site for e in self.of("personal") for site in sites_of(e)})
+
+    @cached_property
+    def group_of(self) -> dict[int, str]:
+        """Class index to 'many', 'medium' or 'few'."""
+        groups = self.federation.get("groups") or {}
+        return {int(c): name for name in GROUPS for c in groups.get(name) or ()}
+
+    @cached_property
+    def class_order(self) -> list[int]:
+        """Class indices from most to fewest training images; as numbered if counts are unknown."""
+        counts = self.class_counts
+
+        def key(c: int) -> tuple[float, int, int]:
+            group = GROUPS.index(self.group_of[c]) if c in self.group_of else len(GROUPS)
+            return (-at(counts, c, 0.0), group, c)
+
+        return sorted(range(len(self.classes)), key=key)
+
+    def _counts(self, key: str) -> list[list[float]]:
+        rows = self.federation.get(key)
+        return [[n or 0.0 for n in numbers(row)] for row in rows] if isinstance(rows, list) else []
+
+
+def read_run(run_dir: Path) -> RunRecord:
+    """Read a run's folder; what is missing or broken is left empty and named in `problems`."""
+    problems: list[str] = []
+    files = {
+        name: _read_json(run_dir / f"{name}.json", problems) for name in ("config", "versions", "frame", "federation")
+    }
+    events = _read_lines(run_dir / "metrics.jsonl", problems)
+    return RunRecord(run_dir.resolve().name, **files, events=events, problems=tuple(problems))
+
+
+def round_of(event: Event) -> int:
+    """Return an event's round; 0 if it has none."""
+    return int(number(event.get("round")) or 0)
+
+
+def sites_of(event: Event | None) -> dict[str, Event]:
+    """Return a personal event's figures by site name."""
+    sites = (event or {}).get("sites")
+    return {str(k): v for k, v in sites.items() if isinstance(v, dict)} if isinstance(sites, dict) else {}
+
+
+def at(values: Sequence[T], index: int, default: D) -> T | D:
+    """Return `values[index]`, or the default where there is no such entry."""
+    return values[index] if index < len(values) else default
+
+
+def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:
+    if not path.is_file():
+        if path.name != "frame.json":  # a method without a frame writes none
+            problems.append(f"{path.name} is missing")
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        problems.append(f"{path.name} is not readable")
+        return {}
+    return value
+
+
+def _read_lines(path: Path, problems: list[str]) -> tuple[Event, ...]:
+    if not path.is_file():
+        problems.append(f"{path.name} is missing")
+        return ()
+    kept: dict[tuple[str, ...], Event] = {}
+    broken = 0
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            event = json.loads(line) if line.strip() else None
+        except ValueError:
+            event = "broken"
+        if isinstance(event, dict):
+            kept[tuple(str(event.get(k)) for k in ("event", "round", "stage", "head"))] = event
+        elif event is not None:
+            broken += 1
+    if broken:
+        problems.append(f"{broken} line(s) of {path.name} are not readable")
+    return tuple(kept.values())

@@ -1,0 +1,89 @@
+"""Section 8: configuration, versions, traffic and time."""
+
+import json
+from statistics import mean
+
+from server_app.report.charts import Series, line_chart
+from server_app.report.page import DASH, details, figure, paragraph, plain, table
+from server_app.report.record import Event, RunRecord, number, round_of
+
+
+def setup(run: RunRecord) -> str:
+    """Return what the run cost, its whole configuration and the versions of what it ran on."""
+    config = [[key, _value(value)] for key, value in run.config.items()]
+    versions = [[name, str(version)] for name, version in run.versions.items()]
+    return "".join(
+        (
+            _cost(run),
+            table("Configuration", ["Key", "Value"], config, ["code"]) if config else paragraph("No configuration."),
+            table("Versions", ["Package", "Version"], versions, ["code"]) if versions else paragraph("No versions."),
+        )
+    )
+
+
+def size(value: object) -> str:
+    """Return a number of bytes in readable units (1 MB = 10⁶ bytes), or a dash if unknown."""
+    count = number(value)
+    if count is None:
+        return DASH
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+def duration(value: object) -> str:
+    """Return seconds in readable units, or a dash if unknown."""
+    seconds = number(value)
+    if seconds is None:
+        return DASH
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, hours = int(seconds // 60), int(seconds // 3600)
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min {seconds % 60:.0f} s"
+
+
+def _cost(run: RunRecord) -> str:
+    rounds = run.of("round")
+    if not rounds:
+        return paragraph("No round was completed.")
+    rows = []
+    for name, key, form in (
+        ("Time", "seconds", duration),
+        ("Sent to the sites", "bytes_down", size),
+        ("Received from the sites", "bytes_up", size),
+    ):
+        known = [value for event in rounds if (value := number(event.get(key))) is not None]
+        rows.append([name, form(mean(known)), form(max(known)), form(sum(known))] if known else [name, *[DASH] * 3])
+    answered, asked = (sum(number(e.get(key)) or 0 for e in rounds) for key in ("answered", "asked"))
+    words = f"{len(rounds):,} rounds; {answered:,.0f} of {asked:,.0f} requests to sites were answered."
+    header = ["", "Mean a round", "Largest", "All rounds"]
+    return paragraph(words) + table("Time and traffic", header, rows) + _seconds(rounds) + _by_round(rounds)
+
+
+def _seconds(rounds: list[Event]) -> str:
+    series = Series("seconds", [(float(round_of(e)), number(e.get("seconds"))) for e in rounds], 0)
+    return figure(
+        line_chart([series], "round", "seconds", "Seconds that each round took"),
+        "Seconds that each round took.",
+    )
+
+
+def _by_round(rounds: list[Event]) -> str:
+    rows = [
+        [
+            str(round_of(e)),
+            f"{plain(e.get('answered'), '.0f')} of {plain(e.get('asked'), '.0f')}",
+            duration(e.get("seconds")),
+            size(e.get("bytes_down")),
+            size(e.get("bytes_up")),
+        ]
+        for e in rounds
+    ]
+    header = ["Round", "Sites answered", "Time", "Sent", "Received"]
+    return details("Every round as a table", table("Time and traffic by round", header, rows))
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,124 @@
+"""Section 7: each site's accuracy, test images and label distribution."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from server_app.report.charts import Bar, bar_chart, heatmap
+from server_app.report.headline import STAGES
+from server_app.report.page import DASH, details, figure, note, paragraph, percent, plain, table
+from server_app.report.record import Event, RunRecord, number, sites_of
+
+_MOST_SITES = 60  # a chart of more sites shows so many of them, evenly spaced
+_MOST_CLASSES = 120  # a heat map of more classes adds up neighbours in rank
+T = TypeVar("T")
+
+_SHARE = "A site's test images are a share of the test set with the proportions of its own training labels"
+_LOCAL_TEST = {
+    "keep-classes": f"{_SHARE}; each class that it trains on and that has test images keeps at least one.",
+    "paper": (
+        f"{_SHARE}, rounded down as in the FedLoGe paper, int(n_kc / N · n_test): classes that are rare at a "
+        "site then have no test image there, which makes its test easier."
+    ),
+}
+
+
+def sites(run: RunRecord) -> str:
+    """Return the accuracy of every site and, in a simulation, the label distributions."""
+    parts = [_test_form(run)]
+    stages = [stage for stage in STAGES if run.personal(stage)] or ["arrival"]
+    figures = {stage: sites_of(run.personal(stage)) for stage in stages}
+    if any(figures.values()):
+        parts += [_bars(run, stages, figures), _table(run, stages, figures)]
+    else:
+        parts.append(paragraph("No accuracy of the sites was recorded."))
+    return "".join(parts) + "<h3>Labels at each site</h3>" + _labels(run)
+
+
+def _test_form(run: RunRecord) -> str:
+    form = run.config.get("local-test")
+    meaning = _LOCAL_TEST.get(str(form))
+    if not run.simulated or meaning is None:
+        return paragraph("Each site is measured on its own test images.")
+    words = f"Form of the local test (local-test): {form}. {meaning}"
+    if run.config.get("partition") == "natural":
+        words += " Where the data set says which test images are a site's own, those are used instead."
+    if run.config.get("mask-classes") == "train":
+        words += " A personal model never answers with a class that its site has no training image of."
+    return paragraph(words)
+
+
+def _bars(run: RunRecord, stages: list[str], figures: dict[str, dict[str, Event]]) -> str:
+    last, first = stages[-1], stages[0]
+    known = {site: number(event.get("accuracy")) for site, event in figures[last].items()}
+    ranked = sorted(known, key=lambda site: 2.0 if (share := known[site]) is None else share)  # unknown: last
+    bars = []
+    for site in evenly(ranked, _MOST_SITES):
+        event = figures[last][site]
+        words = f"{percent(event.get('accuracy'))} of {plain(event.get('num_test'), ',.0f')} images"
+        notch = number(figures[first].get(site, {}).get("accuracy")) if first != last else None
+        bars.append(Bar(site, known[site], words, notch))
+    name = STAGES.get(last, "on arrival, the last time")
+    chart = bar_chart(
+        bars,
+        f"Accuracy of each site's personal model, {name}",
+        "right after training, before realignment and fine-tuning",
+    )
+    caption = f"Accuracy of each site's personal model, {name}, worst first, with the number of its test images."
+    return figure(chart, caption + _left_out(len(ranked)))
+
+
+def _table(run: RunRecord, stages: list[str], figures: dict[str, dict[str, Event]]) -> str:
+    names = list(dict.fromkeys([*run.site_names, *(site for stage in stages for site in figures[stage])]))
+    train = dict(zip(run.site_names, run.train_counts, strict=False))
+    rows = []
+    for site in names:
+        tested = next((figures[s][site].get("num_test") for s in stages if site in figures[s]), None)
+        counts = train.get(site)
+        known = [f"{sum(counts):,.0f}", str(sum(n > 0 for n in counts))] if counts else [DASH, DASH]
+        accuracies = [percent(figures[s].get(site, {}).get("accuracy")) for s in stages]
+        rows.append([site, *known, plain(tested, ",.0f"), *accuracies])
+    stage_names = [STAGES.get(stage, "on arrival") for stage in stages]
+    header = [
+        "Site",
+        "Training images",
+        "Classes present",
+        "Test images",
+        *(s.capitalize() for s in stage_names),
+    ]
+    body = table("Personal accuracy of each site", header, rows)
+    return body if len(rows) <= 12 else details(f"All {len(rows)} sites as a table", body)
+
+
+def _labels(run: RunRecord) -> str:
+    if not run.simulated:
+        return note("The sites do not disclose their label distributions: only a simulation knows them.")
+    if not run.train_counts or not run.classes:
+        return paragraph("No label distribution was recorded.")
+    names, counts = run.site_names, run.train_counts
+    rows = evenly(list(zip(names, counts, strict=False)), _MOST_SITES)
+    columns = [[c] for c in run.class_order]
+    if len(columns) > _MOST_CLASSES:
+        size = -(-len(columns) // _MOST_CLASSES)
+        columns = [run.class_order[i : i + size] for i in range(0, len(columns), size)]
+    titles = [", ".join(run.classes[c] for c in group) for group in columns]
+    cells = [[sum(row[c] for c in group if c < len(row)) for group in columns] for _, row in rows]
+    chart = heatmap([name for name, _ in rows], titles, cells, "Training images of each class at each site")
+    merged = f" A column adds up {len(columns[0])} classes." if len(columns[0]) > 1 else ""
+    return note(
+        "This distribution is known only because this is a simulation: real sites do not disclose it."
+    ) + figure(
+        chart,
+        "Training images of each class at each site; classes from most to fewest images over all sites, a "
+        "stronger colour is more (log scale), blank is none." + merged + _left_out(len(names)),
+    )
+
+
+def _left_out(count: int) -> str:
+    return "" if count <= _MOST_SITES else f" Shown are {_MOST_SITES} of the {count} sites, evenly spaced."
+
+
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """Return at most `most` of the items, evenly spaced, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]

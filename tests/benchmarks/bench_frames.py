@@ -1,0 +1,59 @@
+"""Time and measure frames: a Markdown table by (d, C, solver).
+
+Run from the repository root:
+    python -m tests.benchmarks.bench_frames
+    python -m tests.benchmarks.bench_frames --sizes 512x100 --solvers etf projection mma --sparsity 0.6
+"""
+
+import argparse
+import time
+
+import torch
+
+from server_app.frame_solvers import MmaOptions
+from server_app.frames import Solver, etf, measure, sparse_etf
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", default=["64x10", "512x100", "2048x1000"], metavar="DIMxCLASSES")
+    parser.add_argument("--solvers", nargs="+", default=["etf", "projection"], choices=["etf", "projection", "mma"])
+    parser.add_argument("--sparsity", type=float, default=0.6)
+    parser.add_argument("--frame-norm", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--mma-optimizer", choices=["adam", "sgd"], default="adam")
+    parser.add_argument("--mma-learning-rate", type=float, default=1e-4)
+    parser.add_argument("--mma-steps", type=int, default=10_000)
+    return parser.parse_args()
+
+
+def row(options: argparse.Namespace, dim: int, num_classes: int, solver: str) -> str:
+    generator = torch.Generator().manual_seed(options.seed)
+    mma_options = MmaOptions(options.mma_optimizer, options.mma_learning_rate, options.mma_steps)
+    began = time.perf_counter()
+    if solver == "etf":
+        frame = etf(num_classes, dim, generator, options.frame_norm)
+    else:
+        kind: Solver = "mma" if solver == "mma" else "projection"
+        frame = sparse_etf(num_classes, dim, generator, options.sparsity, options.frame_norm, kind, mma_options)
+    quality = measure(frame, time.perf_counter() - began, solver)
+    angles = f"{quality.angle_mean:.4f} | {quality.angle_variance:.1e} | {quality.angle_min:.4f}"
+    rest = f"{quality.norm_variance:.1e} | {quality.sparsity:.4f}"
+    return f"| {dim} | {num_classes} | {solver} | {quality.seconds:.2f} | {angles} | {rest} |"
+
+
+def main() -> None:
+    options = arguments()
+    torch.set_num_threads(options.threads)
+    etf(3, 4, torch.Generator())  # the first call of a process loads libraries
+    print("| d | C | solver | seconds | mean angle ° | variance deg² | least ° | norm variance | sparsity |")
+    print("|--:|--:|---|--:|--:|--:|--:|--:|--:|")
+    for size in options.sizes:
+        dim, num_classes = (int(part) for part in size.split("x"))
+        for solver in options.solvers:
+            print(row(options, dim, num_classes, solver), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Small real experiments shared by the tests: scikit-learn's digits, a few sites, a few rounds."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from common.config import Experiment, build
+
+torch.set_num_threads(1)  # tests run side by side
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Callable[..., Experiment]:
+    """Return a builder of two-round experiments on digits that write below tmp_path."""
+
+    def make(**changes: Any) -> Experiment:
+        values: dict[str, Any] = {
+            "name": "tiny",
+            "dataset": "digits",
+            "head-class-size": 30,
+            "imbalance-factor": 5,
+            "sites": 3,
+            "backbone": "cnn",
+            "width": 4,
+            "rounds": 2,
+            "local-epochs": 1,
+            "batch-size": 16,
+            "evaluate-every": 1,
+            "device": "cpu",
+            "output-dir": tmp_path / "runs",
+            "run-name": "run",
+        }
+        return build(values | {key.replace("_", "-"): value for key, value in changes.items()})
+
+    return make

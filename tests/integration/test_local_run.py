@@ -1,0 +1,113 @@
+"""Whole runs with the in-process engine on real images."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from common.config import Experiment
+from server_app.cli import run_local
+from server_app.frames import build_frame
+from server_app.journal import read_events
+
+Tiny = Callable[..., Experiment]
+
+
+def arrays_of(folder: Path) -> dict[str, np.ndarray]:
+    """Return all arrays that a run left: the generic model and every personal one."""
+    found = {}
+    for path in sorted(folder.rglob("*.safetensors")):
+        if "checkpoints" not in path.parts:
+            found |= {f"{path.relative_to(folder)}:{k}": v for k, v in load_file(path).items()}
+    return found
+
+
+def test_the_runs_folder_is_complete(tiny: Tiny) -> None:
+    folder = run_local(tiny(finetune_epochs=1, checkpoint_every=1))
+    for name in ("config", "versions", "frame", "federation", "summary"):
+        assert json.loads((folder / f"{name}.json").read_text())
+    assert (folder / "report.html").read_text().startswith("<!DOCTYPE html>")
+    assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == [
+        "round-00001.safetensors",
+        "round-00002.safetensors",
+    ]
+    generic = load_file(folder / "generic.safetensors")
+    assert {"frame.weight", "aux_head.weight", "aux_head_realigned.weight"} <= generic.keys()
+    for site in ("site-00", "site-01", "site-02"):
+        assert load_file(folder / "sites" / site / "personal_model.safetensors")["head.weight"].shape == (
+            10,
+            16,
+        )
+    kinds = {(e["event"], e.get("stage")) for e in read_events(folder)}
+    assert {("personal", s) for s in ("arrival", "final", "realigned", "finetuned")} <= kinds
+    assert {("generic", "training"), ("generic", "final"), ("norms", None), ("summary", None)} <= kinds
+
+
+def test_the_frame_is_bit_identical_after_a_run(tiny: Tiny) -> None:
+    experiment = tiny()
+    folder = run_local(experiment)
+    built, _ = build_frame(experiment, num_classes=10, dim=16)
+    kept = [load_file(folder / "generic.safetensors")["frame.weight"]]
+    kept += [load_file(p)["frame"] for p in folder.glob("sites/*/frame.safetensors")]
+    assert len(kept) == 4
+    for frame in kept:
+        assert frame.tobytes() == built.numpy().tobytes()
+
+
+@pytest.mark.parametrize("method", ["fedavg", "fedloge"])
+def test_the_same_seed_gives_the_same_models_and_another_seed_others(tiny: Tiny, method: str) -> None:
+    first = arrays_of(run_local(tiny(method=method, run_name="a", augment="crop-flip")))
+    again = arrays_of(run_local(tiny(method=method, run_name="b", augment="crop-flip")))
+    other = arrays_of(run_local(tiny(method=method, run_name="c", augment="crop-flip", seed=1)))
+    assert first.keys() == again.keys()
+    for name, array in first.items():
+        assert array.tobytes() == again[name].tobytes(), name
+    assert any(array.tobytes() != other[name].tobytes() for name, array in first.items())
+
+
+def test_empty_and_tiny_sites_take_part(tiny: Tiny) -> None:
+    # many more sites than a strongly skewed partition can fill
+    experiment = tiny(sites=40, dirichlet=0.05, min_site_size=0, head_class_size=12, rounds=1, finetune_epochs=1)
+    folder = run_local(experiment)
+    counts = np.array(json.loads((folder / "federation.json").read_text())["train_counts"]).sum(axis=1)
+    assert (counts == 0).any() and (counts == 1).any()
+    events = read_events(folder)
+    assert [e["answered"] for e in events if e["event"] == "round"] == [40]
+    assert not [e for e in events if e["event"] == "rejected"]
+    assert all(np.isfinite(a).all() for a in arrays_of(folder).values())
+
+
+def test_only_sampled_sites_are_asked(tiny: Tiny) -> None:
+    folder = run_local(tiny(participation=0.4, sites=5, rounds=3))
+    events = read_events(folder)
+    assert [e["asked"] for e in events if e["event"] == "round"] == [2, 2, 2]
+    final = next(e for e in events if e["event"] == "personal" and e["stage"] == "final")
+    assert len(final["sites"]) == 5  # everybody gets a personal model
+
+
+def test_the_frame_travels_once(tiny: Tiny) -> None:
+    down = [e["bytes_down"] for e in read_events(run_local(tiny(rounds=3))) if e["event"] == "round"]
+    frame_bytes = 3 * (10 * 16 * 4 + 128)  # float32 and NumPy's header, at three sites
+    assert down[0] - down[1] == frame_bytes
+    assert down[1] == down[2]
+
+
+def test_a_failing_site_is_left_out_and_named(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    import client_app.app as site_code
+
+    real = site_code.train_site
+
+    def fails_at_one(*args: object, **kwargs: object) -> dict[str, float]:
+        if args[5] == "site-01":
+            raise RuntimeError("scanner on fire")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(site_code, "train_site", fails_at_one)
+    events = read_events(run_local(tiny()))
+    rejected = [e for e in events if e["event"] == "rejected"]
+    assert [(e["round"], e["site"]) for e in rejected] == [(1, "site-01"), (2, "site-01")]
+    assert "scanner on fire" in rejected[0]["reason"]
+    assert [e["answered"] for e in events if e["event"] == "round"] == [2, 2]

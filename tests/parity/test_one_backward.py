@@ -1,0 +1,72 @@
+"""One summed loss and one optimiser equal Algorithm 1's three losses and three optimisers, step by step."""
+
+import copy
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, linear
+
+from client_app.methods.fedloge import METHOD
+from common.model import Model
+
+STEPS, CLASSES, DIM = 5, 4, 6
+
+
+def small_model(bias: bool) -> Model:
+    torch.manual_seed(0)
+    backbone = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 5, 3),
+        torch.nn.BatchNorm2d(5),
+        torch.nn.ReLU(),
+        torch.nn.Flatten(),
+        torch.nn.LazyLinear(DIM),
+    )
+    backbone(torch.zeros(2, 1, 5, 5))  # gives LazyLinear its shape
+    heads = [torch.nn.Linear(DIM, CLASSES, bias=bias) for _ in range(2)]
+    return Model(backbone, torch.randn(CLASSES, DIM), *heads)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+def test_summed_loss_equals_three_optimisers(bias: bool, weight_decay: float) -> None:
+    ours = small_model(bias)
+    theirs = copy.deepcopy(ours)
+    options = {"lr": 0.1, "momentum": 0.5, "weight_decay": weight_decay}
+    one = torch.optim.SGD(ours.parameters(), **options)
+    parts = [theirs.backbone, theirs.aux_head, theirs.personal_head]
+    three = [torch.optim.SGD(part.parameters(), **options) for part in parts]
+    for _ in range(STEPS):
+        images, labels = torch.randn(7, 1, 5, 5), torch.randint(0, CLASSES, (7,))
+
+        one.zero_grad()
+        sum(METHOD.losses(ours, images, labels).values()).backward()
+        one.step()
+
+        # Algorithm 1 as printed: θ under the frame, then ψ, then φ_k, each with its own step
+        features = theirs.backbone(images)
+        losses = [
+            cross_entropy(linear(features, theirs.frame), labels),
+            cross_entropy(theirs.aux_head(features.detach()), labels),
+            cross_entropy(theirs.personal_head(features.detach()), labels),
+        ]
+        for optimiser, loss in zip(three, losses, strict=True):
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+
+        for (name, a), b in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
+            assert torch.equal(a, b), name
+
+
+def test_the_frame_gets_no_gradient_and_is_no_parameter() -> None:
+    model = small_model(bias=True)
+    sum(METHOD.losses(model, torch.randn(3, 1, 5, 5), torch.tensor([0, 1, 2])).values()).backward()
+    assert model.frame.grad is None
+    assert "frame" not in dict(model.named_parameters())
+
+
+def test_heads_do_not_move_the_backbone() -> None:
+    model = small_model(bias=False)
+    losses = METHOD.losses(model, torch.randn(3, 1, 5, 5), torch.tensor([0, 1, 2]))
+    (losses["aux_head"] + losses["personal_head"]).backward()
+    assert all(p.grad is None for p in model.backbone.parameters())

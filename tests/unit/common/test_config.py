@@ -1,0 +1,217 @@
+"""The experiment's sources, its paths, and the one line a user gets for each mistake."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from common.config import APP_ROOT, KEYS, build, load
+from common.methods import METHODS
+
+ErrorOf = Callable[[Callable[[], object]], str]
+YamlFile = Callable[[str], Path]
+
+
+# --- sources: defaults, then YAML, then overrides ---------------------------------------------------
+
+
+def test_later_sources_win(yaml_file: YamlFile) -> None:
+    path = yaml_file("rounds: 7\nseed: 3\n")
+    experiment = load(path, {"seed": 4, "method": "fedavg"})
+    assert (experiment.rounds, experiment.seed, experiment.method) == (7, 4, "fedavg")
+    assert experiment.local_epochs == build({}).local_epochs
+    assert experiment.name == "exp"  # the file's, where it names none
+    assert load(yaml_file("name: other")).name == "other"
+
+
+def test_an_empty_override_is_not_given(yaml_file: YamlFile) -> None:
+    path = yaml_file("rounds: 7\ndata-dir: /images\n")
+    assert load(path, {"rounds": "", "data-dir": "", "run-name": ""}) == load(path)
+    assert load(path, {"rounds": ""}, base=path.parent).rounds == 7
+
+
+def test_an_empty_file_is_all_defaults(yaml_file: YamlFile) -> None:
+    assert load(yaml_file("# nothing\n"), {"name": "experiment"}) == build({})
+
+
+def test_text_from_a_command_line_becomes_numbers(yaml_file: YamlFile) -> None:
+    experiment = load(yaml_file(""), {"rounds": "12", "learning-rate": "1e-3", "head-bias": "true"})
+    assert (experiment.rounds, experiment.learning_rate, experiment.head_bias) == (12, 1e-3, True)
+
+
+def test_an_experiment_is_frozen() -> None:
+    experiment = build({})
+    with pytest.raises(ValidationError):
+        experiment.rounds = 3
+    assert experiment.rounds == 500
+
+
+@settings(deadline=None)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "rounds": st.integers(1, 10**6),
+            "seed": st.integers(0, 2**80),
+            "participation": st.floats(0, 1, exclude_min=True),
+            "learning-rate": st.floats(1e-12, 1e6),
+            "data-dir": st.sampled_from([None, "/images", "/a b/ü.npz"]),
+            "output-dir": st.just("/runs"),
+            "method": st.sampled_from(sorted(METHODS)),
+            "head-bias": st.booleans(),
+            "width": st.none() | st.integers(1, 512),
+            "run-name": st.none() | st.from_regex(r"[a-z][a-z0-9._-]{0,20}", fullmatch=True),
+        },
+    )
+)
+def test_a_dump_round_trips_through_json(values: dict[str, Any]) -> None:
+    experiment = build(values)
+    dumped = json.loads(json.dumps(experiment.dump(), allow_nan=False))
+    assert tuple(dumped) == KEYS
+    assert build(dumped) == experiment
+    assert all(dumped[key] == value for key, value in values.items())
+
+
+@pytest.mark.parametrize("path", sorted((APP_ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_shipped_configurations_are_valid(path: Path) -> None:
+    experiment = load(f"configs/{path.name}")
+    assert build(experiment.dump()) == experiment
+
+
+# --- keys and values --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typo", "meant"),
+    [
+        ("round", "rounds"),
+        ("learning-rte", "learning-rate"),
+        ("lerning_rate", "learning-rate"),
+        ("datadir", "data-dir"),
+        ("Backbone", "backbone"),
+        ("particpation", "participation"),
+        *[(key.replace("-", "_"), key) for key in KEYS if "-" in key],
+    ],
+)
+def test_an_unknown_key_names_the_nearest(typo: str, meant: str, yaml_file: YamlFile, error_of: ErrorOf) -> None:
+    message = error_of(lambda: build({typo: 31}, source="exp.yaml"))
+    assert message.startswith("exp.yaml: ")
+    assert typo in message
+    assert "31" in message
+    assert f"did you mean '{meant}'?" in message
+    path = yaml_file(f"{typo}: 31\n")
+    assert f"did you mean '{meant}'?" in error_of(lambda: load(path))
+    assert str(path) in error_of(lambda: load(path))
+
+
+def test_a_key_like_no_other_lists_all_of_them(error_of: ErrorOf) -> None:
+    message = error_of(lambda: build({"zzzz": 1}))
+    assert all(key in message for key in ("zzzz", *KEYS))
+
+
+IMPOSSIBLE: list[tuple[str, Any, str]] = [
+    ("name", "a/b", "match"),
+    ("name", "", "match"),
+    ("name", "two\nlines", "match"),
+    ("name", 2024, "string"),
+    ("name", "..", "match"),
+    ("dataset", "cifar", "'cifar10'"),
+    ("data-dir", 5, "path"),
+    ("image-size", 0, "1"),
+    ("head-class-size", -1, "1"),
+    ("imbalance-factor", 0.5, "1"),
+    ("partition", "random", "'dirichlet'"),
+    ("sites", 0, "1"),
+    ("dirichlet", 0, "0"),
+    ("min-site-size", -1, "0"),
+    ("local-test", "none", "'keep-classes'"),
+    ("backbone", "resnet19", "'resnet18'"),
+    ("width", 0, "1"),
+    ("head-bias", "maybe", "boolean"),
+    ("method", "fedloge2", "fedloge"),
+    ("method", "two\nlines", "fedloge"),
+    ("frame", "random", "'sparse_etf'"),
+    ("frame-solver", "sgd", "'projection'"),
+    ("sparsity", 1, "1"),
+    ("sparsity", -0.1, "0"),
+    ("frame-norm", 0, "0"),
+    ("mma-optimizer", "lbfgs", "'adam'"),
+    ("mma-learning-rate", 0, "0"),
+    ("mma-steps", 0, "1"),
+    ("rounds", 0, "1"),
+    ("rounds", 2.5, "integer"),
+    ("rounds", "many", "integer"),
+    ("rounds", "two\nlines", "integer"),
+    ("rounds", None, "integer"),
+    ("rounds", [3], "integer"),
+    ("rounds", True, "number"),
+    ("seed", False, "number"),
+    ("augment", False, "word"),
+    ("rounds", {"a": 1}, "integer"),
+    ("participation", 0, "0"),
+    ("participation", 1.5, "1"),
+    ("local-epochs", 0, "1"),
+    ("batch-size", 0, "1"),
+    ("learning-rate", -1, "0"),
+    ("learning-rate", float("nan"), "finite"),
+    ("learning-rate", float("inf"), "finite"),
+    ("momentum", 1, "1"),
+    ("weight-decay", -1, "0"),
+    ("augment", "rotate", "'crop-flip'"),
+    ("realign", "yes", "'paper'"),
+    ("realign-bias", "half", "'keep'"),
+    ("finetune-epochs", -1, "0"),
+    ("finetune-learning-rate", 0, "0"),
+    ("mask-classes", "test", "'train'"),
+    ("seed", -1, "0"),
+    ("evaluate-every", 0, "1"),
+    ("checkpoint-every", 0, "1"),
+    ("round-timeout", 0, "0"),
+    ("device", "gpu", "'cuda'"),
+    ("threads", -1, "0"),
+    ("output-dir", None, "path"),
+    ("run-name", "a b", "match"),
+    ("run-name", "..", "match"),
+    ("site-key", "two\nlines", "'npz'"),
+    ("site-key", "center", "'npz'"),  # the default data set has no named sites
+    ("partition", "natural", "site-key"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "allowed"), IMPOSSIBLE)
+def test_an_impossible_value_names_key_value_and_what_is_allowed(
+    key: str, value: Any, allowed: str, error_of: ErrorOf
+) -> None:
+    message = error_of(lambda: build({key: value}, source="exp.yaml"))
+    assert message.startswith(f"exp.yaml: {key} = {value!r}")
+    assert allowed in message.removeprefix(f"exp.yaml: {key} = {value!r}")
+
+
+def test_the_table_of_impossible_values_is_complete() -> None:
+    free = {"group-key", "site-key"}  # any text
+    assert set(KEYS) - free <= {key for key, _, _ in IMPOSSIBLE}
+
+
+def test_an_unknown_method_names_the_nearest(error_of: ErrorOf) -> None:
+    assert "did you mean 'fedloge'?" in error_of(lambda: build({"method": "fedlodge"}))
+
+
+def test_natural_sites_need_a_named_array(error_of: ErrorOf) -> None:
+    natural = {"dataset": "npz", "partition": "natural"}
+    assert build({**natural, "site-key": "center"}).site_key == "center"
+    assert "site-key" in error_of(lambda: build(natural))
+
+
+def test_an_unknown_key_of_two_lines_gives_one(yaml_file: YamlFile, error_of: ErrorOf) -> None:
+    path = yaml_file('"two\\nlines": 1\n')
+    assert r"'two\nlines'" in error_of(lambda: load(path))
+
+
+def test_resnet50_has_one_width(error_of: ErrorOf) -> None:
+    assert build({"backbone": "resnet50", "width": 64}).width == 64
+    assert "width = 32" in error_of(lambda: build({"backbone": "resnet50", "width": 32}))

@@ -1,0 +1,81 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Error, Message
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from common import wire
+from common.config import Experiment, build
+from common.errors import UserError
+from server_app.local_grid import LocalGrid
+
+DTYPES = st.sampled_from([np.float32, np.float64, np.int64, np.uint8])
+
+
+@pytest.fixture(autouse=True)
+def _process_identity() -> None:
+    LocalGrid(lambda message, context: message, 0)  # Flower stamps messages with the process's identity
+
+
+def message_with(**content: Any) -> Message:
+    return Message(wire.request(build({}), run="r", **content), 1, wire.TRAIN)
+
+
+@settings(deadline=None)
+@given(array=DTYPES.flatmap(lambda d: arrays(d, array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))))
+def test_arrays_cross_bit_by_bit(array: np.ndarray) -> None:
+    LocalGrid(lambda message, context: message, 0)
+    back = wire.Request(message_with(model={"w": array})).model["w"]
+    assert back.dtype == array.dtype and back.shape == array.shape and back.tobytes() == array.tobytes()
+
+
+def test_a_request_says_everything_a_site_needs(tiny: Callable[..., Experiment]) -> None:
+    experiment = tiny(method="fedavg", seed=3)
+    frame = np.eye(3, dtype=np.float32)
+    content = wire.request(experiment, run="r1", server_round=4, evaluate=True, model={}, frame=frame, frame_hash="abc")
+    request = wire.Request(Message(content, 1, wire.TRAIN))
+    assert request.experiment == experiment
+    assert (request.run, request.round, request.evaluate, request.frame_hash) == ("r1", 4, True, "abc")
+    assert np.array_equal(request.frame, frame) and request.sites_dir is None and request.model == {}
+
+
+def test_a_reply_comes_back(tiny: Callable[..., Experiment]) -> None:
+    sent = message_with()
+    reply = wire.Reply(wire.metrics_reply(sent, {"num-examples": 5}, {"w": np.ones(3, np.float32)}, "abc"))
+    assert reply.metrics == {"num-examples": 5.0} and reply.frame_hash == "abc"
+    assert reply.model["w"].tolist() == [1, 1, 1] and reply.num_bytes > 12
+    assert wire.Reply(wire.metrics_reply(sent, {})).model == {}
+
+
+def test_failures_and_strangers_are_said_in_one_line() -> None:
+    sent = message_with()
+    failed = Message(Error(3, 'Traceback…\n  File "x"\ncommon.errors.UserError: no images\n'), reply_to=sent)
+    with pytest.raises(wire.WireError, match=r"^common.errors.UserError: no images$"):
+        wire.Reply(failed)
+    with pytest.raises(wire.WireError, match="not a reply of FedNC's client"):
+        wire.Reply(Message(sent.content, reply_to=sent))
+    with pytest.raises(wire.WireError, match="another app's code"):
+        wire.read_hello(Message(sent.content, reply_to=sent))
+
+
+def test_hello_names_site_counts_and_code() -> None:
+    hello = wire.read_hello(wire.hello_reply(message_with(), site="north", num_train=7, num_test=2))
+    assert hello == {"site": "north", "num-train": 7, "num-test": 2, "code": wire.code_fingerprint()}
+
+
+def test_the_frames_hash_depends_on_every_bit_and_the_shape() -> None:
+    frame = np.zeros((2, 3), np.float32)
+    other = frame.copy()
+    other[1, 2] = np.nextafter(np.float32(0), np.float32(1))
+    digests = {wire.frame_digest(f) for f in (frame, other, frame.reshape(3, 2))}
+    assert len(digests) == 3
+
+
+def test_another_apps_module_is_refused(tmp_path: Any) -> None:
+    wire.check_installed(wire.__file__)
+    with pytest.raises(UserError, match="not part of the app"):
+        wire.check_installed(str(tmp_path / "client_app" / "app.py"))

@@ -1,0 +1,84 @@
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from common.config import APP_ROOT, KEYS, Experiment
+from common.errors import UserError
+from server_app import cli
+from server_app.flower_run import run_config
+
+
+def test_flower_knows_every_key_of_the_experiment() -> None:
+    """Flower refuses run-config keys that pyproject.toml does not list."""
+    project = tomllib.loads((APP_ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    listed = project["tool"]["flwr"]["app"]["config"]
+    assert set(listed) == {"config", *KEYS}
+    assert all(value == "" for key, value in listed.items() if key != "config")
+    assert project["tool"]["flwr"]["app"]["components"]["clientapp"] == cli.CLIENT_APP
+
+
+def test_overrides_are_read_as_yaml() -> None:
+    values = cli.parse_overrides(["rounds=200", "method=fedavg", "head-bias=true", "learning-rate=0.1", "width="])
+    assert values == {"rounds": 200, "method": "fedavg", "head-bias": True, "learning-rate": 0.1, "width": ""}
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [("rounds", "not of the form key=value"), ("rouds=3", "'rouds'.*'3'.*did you mean 'rounds'")],
+)
+def test_bad_overrides_are_explained(word: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        cli.parse_overrides([word])
+
+
+def test_a_run_config_is_toml() -> None:
+    text = run_config({"rounds": 3, "head-bias": True, "learning-rate": 0.5, "data-dir": "/a b"})
+    assert tomllib.loads(text.replace(" l", "\nl").replace(" h", "\nh").replace(" d", "\nd")) == {
+        "rounds": 3, "head-bias": True, "learning-rate": 0.5, "data-dir": "/a b",
+    }  # fmt: skip
+    with pytest.raises(UserError, match="quotes"):
+        run_config({"data-dir": "/it's"})
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr("sys.argv", ["fednc", *words])
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main()
+    return int(exit_info.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "configs/none.yaml"], "no configuration file"),
+        (["run", "configs/digits_lt.yaml", "rounds=0"], "rounds = 0"),
+        (["run", "configs/digits_lt.yaml", "--engine", "spark"], "allowed: flower, local"),
+        (["report", "."], "not a run's folder"),
+        (["compare", "configs/digits_lt.yaml", "--seeds", "0,x"], "seeds"),
+        (["compare", "configs/digits_lt.yaml", "--methods", "fedlog"], "fedloge"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_a_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert run_main(monkeypatch, *words) == 1
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ") and "\n" not in error and message in error
+
+
+def test_run_and_report_from_the_command_line(
+    tiny: Callable[..., Experiment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text(yaml.safe_dump({k: v for k, v in tiny().dump().items() if v is not None and k != "name"}))
+    assert run_main(monkeypatch, "run", str(config), "rounds=1", "--engine", "local") == 0
+    folder = tmp_path / "runs" / "run"
+    resolved = json.loads((folder / "config.json").read_text())
+    assert resolved["rounds"] == 1 and resolved["name"] == "mine"
+    (folder / "report.html").unlink()
+    assert run_main(monkeypatch, "report", str(folder)) == 0
+    assert (folder / "report.html").is_file()

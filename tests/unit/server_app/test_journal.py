@@ -1,0 +1,33 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from common.config import Experiment
+from server_app.journal import Clock, Journal, percent, read_events
+
+
+def test_events_are_json_lines_without_nan(tiny: Callable[..., Experiment], tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "run", tiny())
+    journal.event("round", round=1, loss={"backbone": float("nan")}, values=(1.0, float("inf")))
+    journal.event("round", round=2)
+    first, second = read_events(tmp_path / "run")
+    assert first["loss"] == {"backbone": None} and first["values"] == [1.0, None] and second["round"] == 2
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["method"] == "fedloge"
+    versions = json.loads((tmp_path / "run" / "versions.json").read_text())
+    assert {"fednc", "flwr", "torch", "python"} <= versions.keys()
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.612, "61.2 %"), (1.0, "100.0 %"), (None, "–"), (float("nan"), "–")])
+def test_percent(value: float | None, text: str) -> None:
+    assert percent(value) == text
+
+
+def test_time_left_is_read_as_a_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 60.0, 60.0])
+    monkeypatch.setattr("server_app.journal.time.monotonic", lambda: next(now))
+    clock = Clock(100)
+    assert clock.left(10) == "9:00"  # 6 s a round, 90 rounds left
+    assert clock.left(1) == "1:39:00"

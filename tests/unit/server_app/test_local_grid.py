@@ -1,0 +1,63 @@
+import pytest
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from server_app.local_grid import LocalGrid
+
+
+def echo_app() -> ClientApp:
+    app = ClientApp()
+
+    @app.query()
+    def answer(message: Message, context: Context) -> Message:
+        seen = context.state.config_records.get("seen") or ConfigRecord({"times": 0})
+        seen["times"] = int(seen["times"]) + 1  # type: ignore[arg-type]
+        context.state["seen"] = seen
+        if context.node_config["partition-id"] == 2:
+            raise RuntimeError("no luck")
+        return Message(RecordDict({"seen": seen}), reply_to=message)
+
+    return app
+
+
+def ask(grid: LocalGrid, *nodes: int) -> list[Message]:
+    return [Message(RecordDict(), node, "query", group_id="1") for node in nodes]
+
+
+def test_nodes_answer_in_order_and_keep_their_state() -> None:
+    grid = LocalGrid(echo_app(), 3)
+    assert list(grid.get_node_ids()) == [1, 2, 3]
+    for times in (1, 2):
+        replies = list(grid.send_and_receive(ask(grid, 2, 1)))
+        assert [r.metadata.src_node_id for r in replies] == [2, 1]
+        assert [r.content["seen"]["times"] for r in replies] == [times, times]
+
+
+def test_an_exception_at_a_site_is_an_error_reply() -> None:
+    grid = LocalGrid(echo_app(), 3)
+    good, bad = grid.send_and_receive(ask(grid, 1, 3))
+    assert not good.has_error() and bad.has_error()
+    assert "no luck" in bad.error.reason
+    assert bad.metadata.src_node_id == 3
+
+
+def test_replies_are_made_one_at_a_time() -> None:
+    grid = LocalGrid(echo_app(), 2)
+    replies = grid.send_and_receive(ask(grid, 1, 2))
+    next(iter(replies))
+    (late,) = grid.send_and_receive(ask(grid, 2))
+    assert late.content["seen"]["times"] == 1  # the second message had not been answered yet
+
+
+def test_past_the_timeout_nobody_else_is_asked() -> None:
+    grid = LocalGrid(echo_app(), 2)
+    assert list(grid.send_and_receive(ask(grid, 1, 2), timeout=-1)) == []
+
+
+def test_push_then_pull_works_as_in_flower() -> None:
+    grid = LocalGrid(echo_app(), 2)
+    ids = list(grid.push_messages(ask(grid, 1, 2)))
+    assert len(list(grid.pull_messages(ids))) == 2
+    assert list(grid.pull_messages(ids)) == []
+    with pytest.raises(NotImplementedError):
+        _ = grid.run
