@@ -5,7 +5,8 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 CONFIG ?= configs/digits_lt.yaml
 BIN := .venv/bin
 # what every Flower command in this environment should do: use the environment, stay offline
-FLOWER_ENV := FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1 FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
+FLOWER_ENV := FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1 FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1 \
+	RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0
 
 .PHONY: demo test check install clean
 

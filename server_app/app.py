@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
@@ -38,7 +39,8 @@ def main(grid: Grid, context: Context) -> None:
         run(grid, load(config, overrides))
     except (UserError, wire.WireError) as error:
         log.error("error: %s", error)
-        sys.exit(1)
+        sys.tracebacklimit = 0  # Flower prints what ends a run: the line above says it, frames would hide it
+        raise
 
 
 def run(grid: Grid, experiment: Experiment) -> Path:
@@ -50,6 +52,7 @@ def run(grid: Grid, experiment: Experiment) -> Path:
     """
     wire.check_installed(__file__)
     experiment = fit_to_nodes(experiment, len(list(grid.get_node_ids())))
+    torch.set_num_threads(experiment.threads or torch.get_num_threads())  # equal threads, equal sums
     federation = build_federation(experiment)
     journal = Journal(run_folder(experiment), experiment)
     sites = greet(grid, experiment, experiment.round_timeout)

@@ -40,6 +40,7 @@ def run(
     """Run one experiment: generic and personal models, and a report."""
     given = parse_overrides(overrides or [])
     experiment = load(config, given, base=Path.cwd())
+    build_federation(experiment)  # fetches and checks the data once, before any worker needs it
     if engine == "local":
         run_local(experiment)
     elif engine == "flower":

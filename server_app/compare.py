@@ -9,6 +9,7 @@ import io
 import json
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,9 +17,9 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
-from common.config import Experiment
+from common.config import Experiment, build
 from common.methods import METHODS
-from server_app.journal import log
+from server_app.journal import log, read_events
 
 _MACHINE_KEYS = (
     "data-dir",
@@ -68,7 +69,9 @@ def read_result(folder: Path, cell: Cell) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return result if result["experiment"] == cell.identity() else None
+    # a key that did not exist yet when the result was made had its default's meaning
+    made_with = Cell(build({})).identity() | result["experiment"]
+    return result if made_with == cell.identity() else None
 
 
 def _run(cell: Cell, folder: Path) -> str | None:
@@ -92,6 +95,7 @@ def _run(cell: Cell, folder: Path) -> str | None:
         "experiment": cell.identity(),
         "versions": json.loads((run_folder / "versions.json").read_text(encoding="utf-8")),
         "summary": json.loads((run_folder / "summary.json").read_text(encoding="utf-8")),
+        "curves": curves(run_folder),
     }
     part = folder / f"{cell.stem}.part"
     part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -99,9 +103,19 @@ def _run(cell: Cell, folder: Path) -> str | None:
     return None
 
 
+def curves(run_folder: Path) -> dict[str, list[list[float]]]:
+    """Return [round, accuracy] points of each generic head and of the arriving personal models."""
+    found: dict[str, list[list[float]]] = defaultdict(list)
+    for event in read_events(run_folder):
+        if event["event"] == "generic":
+            found[event["head"]].append([event["round"], round(event["balanced_accuracy"], 4)])
+        elif event["event"] == "personal" and event["stage"] == "arrival":
+            found["personal"].append([event["round"] - 1, round(event["mean"], 4)])
+    return dict(found)
+
+
 def run_cell(values: str) -> None:
     """Run one cell with the in-process engine (the body of a comparison's child process)."""
-    from common.config import build
     from server_app.cli import run_local
 
     run_local(build(json.loads(values)))

@@ -105,6 +105,8 @@ class FedStrategy(Strategy):
         mean = RunningMean(self._sent)
         for message in replies:
             self._take(message, mean)
+        if not self._round.answered:
+            raise wire.WireError(f"round {server_round}: no site's reply could be used; the reasons are above")
         arrays = mean.mean()
         self._record_round()
         if server_round % self.experiment.checkpoint_every == 0:

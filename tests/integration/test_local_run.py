@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from common.config import Experiment
+from common.config import APP_ROOT, Experiment, load
+from common.wire import WireError
 from server_app.cli import run_local
 from server_app.frames import build_frame
 from server_app.journal import read_events
@@ -111,3 +112,25 @@ def test_a_failing_site_is_left_out_and_named(tiny: Tiny, monkeypatch: pytest.Mo
     assert [(e["round"], e["site"]) for e in rejected] == [(1, "site-01"), (2, "site-01")]
     assert "scanner on fire" in rejected[0]["reason"]
     assert [e["answered"] for e in events if e["event"] == "round"] == [2, 2]
+
+
+def test_a_run_ends_when_no_site_can_train(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    import client_app.app as site_code
+
+    monkeypatch.setattr(site_code, "train_site", lambda *args: 1 / 0)
+    with pytest.raises(WireError, match="round 1: no site's reply"):
+        run_local(tiny())
+
+
+def test_natural_sites_take_their_names_and_test_images_from_the_data(tiny: Tiny) -> None:
+    archive = APP_ROOT.parent / "shared" / "data" / "ham10000" / "ham10000.npz"
+    if not archive.is_file():
+        pytest.skip(f"no HAM10000 archive at {archive}")
+    experiment = load(
+        "configs/ham10000_sites.yaml",
+        {"data-dir": str(archive), "rounds": 1, "local-epochs": 1, "width": 4, "batch-size": 128, "run-name": "ham"}
+        | {"output-dir": str(tiny().output_dir)},
+    )
+    final = next(e for e in read_events(run_local(experiment)) if e["event"] == "personal" and e["stage"] == "final")
+    images = {name: site["num_test"] for name, site in final["sites"].items()}
+    assert images == {"rosendahl": 476, "vidir_modern": 623, "vidir_molemax": 799, "vienna_dias": 93}

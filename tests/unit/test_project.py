@@ -1,0 +1,35 @@
+"""The promises that the files at the top make."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from common.config import APP_ROOT
+
+README = (APP_ROOT / "README.md").read_text(encoding="utf-8")
+ROOMS = {"common": {"server_app", "client_app"}, "server_app": {"client_app"}, "client_app": {"server_app"}}
+SOURCES = [path for room in ROOMS for path in (APP_ROOT / room).rglob("*.py")]
+
+
+def test_every_file_that_the_readme_links_exists() -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+    assert len(links) > 10
+    assert [link for link in links if not (APP_ROOT / link).exists()] == []
+
+
+def test_the_readme_names_every_experiment() -> None:
+    assert [p.name for p in (APP_ROOT / "configs").glob("*.yaml") if f"configs/{p.name}" not in README] == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(APP_ROOT).as_posix())
+def test_rooms_keep_apart_and_files_small(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") < 300
+    assert "torch.load(" not in text
+    room = path.relative_to(APP_ROOT).parts[0]
+    for node in ast.walk(ast.parse(text)):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not {name.split(".")[0] for name in names} & (ROOMS[room] | {"pickle"}), names
