@@ -12,7 +12,7 @@ import torch
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from client_app.evaluation import extract_features, hits
+from client_app.evaluation import hits
 from client_app.methods import LocalMethod, load
 from client_app.store import SiteStore
 from client_app.training import finetune_head, train_site
@@ -20,6 +20,7 @@ from common import wire
 from common.config import Experiment
 from common.data import Federation, build_federation
 from common.errors import UserError
+from common.features import extract_features
 from common.methods import METHODS
 from common.model import Model, build_model, load_state, pick_device, state_of
 

@@ -4,17 +4,16 @@ Flower's node state lives in memory and dies with the SuperNode; what must outli
 as safetensors, one folder a run and site.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from common.errors import UserError
+from common.files import save_arrays
 
 
 class SiteStore:
@@ -29,7 +28,7 @@ class SiteStore:
         folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, name: str, arrays: Mapping[str, npt.NDArray[Any]], **about: str | int) -> Path:
-        """Write `<name>.safetensors` so that a crash leaves the old file or the new one, never half of it.
+        """Write `<name>.safetensors` atomically and return its path.
 
         Args:
             name: file stem, e.g. 'personal'.
@@ -37,15 +36,7 @@ class SiteStore:
             about: short facts kept in the file's header, such as the round.
         """
         path = self.folder / f"{name}.safetensors"
-        part = path.with_suffix(".part")
-        save_file(
-            {k: np.ascontiguousarray(v) for k, v in arrays.items()},
-            part,
-            {k: str(v) for k, v in about.items()},
-        )
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
+        save_arrays(path, arrays, {key: str(value) for key, value in about.items()})
         return path
 
     def load(self, name: str) -> dict[str, npt.NDArray[Any]] | None:

@@ -204,15 +204,20 @@ def load(
 
 def build(values: Mapping[str, Any], source: str = "the experiment") -> Experiment:
     """Validate a flat mapping; raise `UserError` naming key, value, what is allowed, nearest key."""
-    for key in values:
-        if key not in KEYS:
-            near = nearest(str(key), KEYS)
-            hint = _did_you_mean(near) or f"known keys: {', '.join(KEYS)}; "
-            raise UserError(f"{source}: unknown key {str(key)!r} (value {values[key]!r}): {hint.rstrip('; ')}")
+    for key, value in values.items():
+        check_key(key, value, source)
     try:
         return Experiment.model_validate(dict(values))
     except ValidationError as error:
         raise UserError(f"{source}: {_explain(error)}") from None
+
+
+def check_key(key: str, value: Any, source: str) -> None:
+    """Raise `UserError` for a key that no experiment has: names key, value and the nearest known key."""
+    if key not in KEYS:
+        near = nearest(str(key), KEYS)
+        hint = _did_you_mean(near).rstrip() or f"known keys: {', '.join(KEYS)}"
+        raise UserError(f"{source}: unknown key {str(key)!r} (value {value!r}): {hint}")
 
 
 def find_config(config: str | Path, base: Path | None) -> Path:

@@ -1,5 +1,6 @@
 """The ServerApp: prepare, run the rounds, realign, personalise, report. The whole job on one screen."""
 
+import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -15,10 +16,10 @@ from common import wire
 from common.config import Experiment, load
 from common.data import Federation, build_federation
 from common.errors import UserError
+from common.files import save_arrays
 from common.methods import METHODS
 from common.metrics import groups
 from common.model import build_model, feature_dim, state_of
-from server_app.checkpoint import save_arrays
 from server_app.evaluation import GenericEvaluation
 from server_app.frames import build_frame
 from server_app.journal import Journal, log, quiet_logging
@@ -133,7 +134,7 @@ def finish(
         final[f"{name}.weight"] = weight.cpu().numpy()
         if bias is not None:
             final[f"{name}.bias"] = bias.cpu().numpy()
-    about = {"experiment": experiment.dump(), "heads": list(heads)}
+    about = {"experiment": json.dumps(experiment.dump()), "heads": ",".join(heads)}
     save_arrays(journal.folder / "generic.safetensors", final, about)
     norms = {name: np.linalg.norm(w.cpu().numpy().astype(np.float64), axis=1) for name, (w, _) in heads.items()}
     journal.event("norms", round=experiment.rounds, heads={name: n.tolist() for name, n in norms.items()})

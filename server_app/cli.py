@@ -1,24 +1,24 @@
 """`fednc`: the researcher's and coordinator's command."""
 
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
 import yaml
-from flwr.clientapp import ClientApp
 
 from common import wire
-from common.config import DEFAULT_CONFIG, KEYS, Experiment, find_config, load
+from common.config import DEFAULT_CONFIG, check_key, find_config, load
 from common.data import build_federation
-from common.errors import UserError, nearest
+from common.errors import UserError
 from common.methods import METHODS
+from server_app.compare import Cell, write_tables
+from server_app.compare import compare as run_comparison
+from server_app.engines import number_of_sites, run_local
+from server_app.flower_run import flower_run
 from server_app.journal import quiet_logging
-from server_app.local_grid import LocalGrid
-
-CLIENT_APP = "client_app.app:app"  # as in pyproject.toml; loaded by name, so the rooms stay apart
+from server_app.report import write_report
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -44,11 +44,9 @@ def run(
     if engine == "local":
         run_local(experiment)
     elif engine == "flower":
-        from server_app.flower_run import flower_run
-
         path = find_config(config, Path.cwd())
         # what came from the command line, with its paths made absolute against the user's folder
-        changed = {key: value for key, value in experiment.dump().items() if key in given}
+        changed = {key: value for key, value in experiment.dump().items() if given.get(key, "") != ""}
         changed |= {
             "output-dir": str(experiment.output_dir.resolve()),
             "data-dir": str(experiment.data_root.resolve()),
@@ -62,8 +60,6 @@ def run(
 @cli.command()
 def report(folder: Annotated[Path, typer.Argument(help="a run's folder")]) -> None:
     """Write a run's report.html again."""
-    from server_app.report import write_report
-
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is not a run's folder: it has no config.json")
     typer.echo(write_report(folder))
@@ -79,9 +75,6 @@ def compare(
     output: Annotated[Path | None, typer.Option(help="folder of the results")] = None,
 ) -> None:
     """Compare methods over seeds on one experiment; finished runs are kept and not repeated."""
-    from server_app.compare import Cell, write_tables
-    from server_app.compare import compare as run_comparison
-
     quiet_logging()
     given = parse_overrides(overrides or [])
     names = list(METHODS) if methods == "all" else methods.split(",")
@@ -99,28 +92,6 @@ def compare(
     typer.echo(f"results: {folder}")
 
 
-def run_local(experiment: Experiment) -> Path:
-    """Run an experiment with the in-process engine and return the run's folder."""
-    from server_app.app import run as run_experiment
-
-    quiet_logging()
-    return run_experiment(LocalGrid(load_client_app(), number_of_sites(experiment)), experiment)
-
-
-def number_of_sites(experiment: Experiment) -> int:
-    """Return how many nodes the experiment needs: natural partitions bring their own number."""
-    if experiment.partition == "natural":
-        return len(build_federation(experiment).site_names)
-    return experiment.sites
-
-
-def load_client_app() -> ClientApp:
-    """Return the ClientApp that pyproject.toml names."""
-    module, attribute = CLIENT_APP.split(":")
-    app: ClientApp = getattr(import_module(module), attribute)
-    return app
-
-
 def parse_overrides(words: list[str]) -> dict[str, Any]:
     """Turn ['rounds=200', 'method=fedavg'] into values, read as YAML does.
 
@@ -132,13 +103,11 @@ def parse_overrides(words: list[str]) -> dict[str, Any]:
         key, equals, text = word.partition("=")
         if not equals:
             raise UserError(f"'{word}' is not of the form key=value")
-        if key not in KEYS:
-            near = nearest(key, KEYS)
-            raise UserError(
-                f"unknown key '{key}' (value {text!r}): "
-                + (f"did you mean '{near}'?" if near else f"known keys: {', '.join(KEYS)}")
-            )
-        values[key] = yaml.safe_load(text) if text else ""
+        check_key(key, text, source="command line")
+        try:
+            values[key] = yaml.safe_load(text) if text else ""
+        except (yaml.YAMLError, ValueError):  # ValueError: looks like a date, and is none
+            values[key] = text
     return values
 
 

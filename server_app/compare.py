@@ -19,6 +19,7 @@ from typing import Any
 
 from common.config import Experiment, build
 from common.methods import METHODS
+from server_app.engines import run_local
 from server_app.journal import log, read_events
 
 _MACHINE_KEYS = (
@@ -116,8 +117,6 @@ def curves(run_folder: Path) -> dict[str, list[list[float]]]:
 
 def run_cell(values: str) -> None:
     """Run one cell with the in-process engine (the body of a comparison's child process)."""
-    from server_app.cli import run_local
-
     run_local(build(json.loads(values)))
 
 

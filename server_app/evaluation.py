@@ -10,13 +10,11 @@ from torch import Tensor, nn
 
 from common.config import Experiment
 from common.data import Dataset
-from common.data.transforms import prepare
+from common.features import feature_batches
 from common.methods import METHODS
 from common.metrics import ClassReport, Tally
 from common.model import build_model, load_state, pick_device
 from server_app.realign import realign_generic
-
-EVAL_BATCH = 512
 
 
 class GenericEvaluation:
@@ -41,19 +39,14 @@ class GenericEvaluation:
     def __call__(self, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, ClassReport]:
         """Return one report a head of the global model in `arrays` (θ and ψ)."""
         load_state(self.model, arrays)
-        self.model.eval()
         heads = self.heads()
         tallies = {name: Tally(len(self._dataset.classes)) for name in heads}
-        rows = np.arange(len(self._dataset.test), dtype=np.int64)
-        device = next(self.model.parameters()).device
-        for start in range(0, len(rows), EVAL_BATCH):
-            chunk = rows[start : start + EVAL_BATCH]
-            images = self._dataset.test.batch(chunk)
-            features = self.model(prepare(images, self._dataset.mean, self._dataset.std, device))
-            labels = self._dataset.test.labels[chunk]
+        test = self._dataset.test
+        everything = np.arange(len(test), dtype=np.int64)
+        for features, labels in feature_batches(self.model, test, everything, self._dataset):
             for name, (weight, bias) in heads.items():
                 logits = nn.functional.linear(features, weight, bias)
-                tallies[name].add(logits.argmax(dim=1).cpu().numpy(), labels)
+                tallies[name].add(logits.argmax(dim=1).cpu().numpy(), labels.cpu().numpy())
         return {name: tally.report(self._groups) for name, tally in tallies.items()}
 
     def heads(self) -> dict[str, tuple[Tensor, Tensor | None]]:

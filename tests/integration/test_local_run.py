@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from common.config import APP_ROOT, Experiment, load
 from common.wire import WireError
-from server_app.cli import run_local
+from server_app.engines import run_local
 from server_app.frames import build_frame
 from server_app.journal import read_events
 

@@ -12,7 +12,7 @@ import yaml
 from safetensors.numpy import load_file
 
 from common.config import APP_ROOT, Experiment
-from server_app.cli import run_local
+from server_app.engines import run_local
 from server_app.flower_run import superlink
 
 pytest.importorskip("ray", reason="Flower's simulation needs ray")

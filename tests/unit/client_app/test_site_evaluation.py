@@ -4,9 +4,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from client_app.evaluation import extract_features, hits
+from client_app.evaluation import hits
 from common.config import Experiment
 from common.data import build_federation
+from common.features import extract_features
 from common.model import build_model
 
 

@@ -9,6 +9,7 @@ import yaml
 from common.config import APP_ROOT, KEYS, Experiment
 from common.errors import UserError
 from server_app import cli
+from server_app.engines import CLIENT_APP
 from server_app.flower_run import run_config
 
 
@@ -18,7 +19,7 @@ def test_flower_knows_every_key_of_the_experiment() -> None:
     listed = project["tool"]["flwr"]["app"]["config"]
     assert set(listed) == {"config", *KEYS}
     assert all(value == "" for key, value in listed.items() if key != "config")
-    assert project["tool"]["flwr"]["app"]["components"]["clientapp"] == cli.CLIENT_APP
+    assert project["tool"]["flwr"]["app"]["components"]["clientapp"] == CLIENT_APP
 
 
 def test_overrides_are_read_as_yaml() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from common.config import Experiment
 from common.wire import WireError
-from server_app.cli import load_client_app
+from server_app.engines import load_client_app
 from server_app.journal import Journal
 from server_app.local_grid import LocalGrid
 from server_app.strategy import FedStrategy, SiteFacts, greet, run_folder

@@ -1,0 +1,25 @@
+"""Arrays on disk as safetensors, written atomically. Nothing is ever unpickled."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import save_file
+
+
+def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]], about: Mapping[str, str]) -> None:
+    """Write arrays so that a crash leaves the old file or the new one, never half of it.
+
+    Args:
+        path: the `.safetensors` file.
+        arrays: what to keep.
+        about: short facts kept in the file's header.
+    """
+    part = path.with_suffix(".part")
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, part, dict(about))
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(path)
