@@ -2,6 +2,7 @@
 # make test                           install and pass the checks and tests
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+CONSTRAINTS ?= constraints.txt
 CONFIG ?= configs/digits_lt.yaml
 BIN := .venv/bin
 # what every Flower command in this environment should do: use the environment, stay offline
@@ -23,10 +24,10 @@ check: install
 
 install: .venv/installed
 
-.venv/installed: pyproject.toml
+.venv/installed: pyproject.toml $(CONSTRAINTS)
 	@test -n "$(PYTHON)" || { echo "FedNC needs Python 3.11 or 3.12: install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint $(CONSTRAINTS)
 	@# one line that Python reads at start: plain `flwr run .` then needs no settings by hand
 	@$(BIN)/python -c "import pathlib, sysconfig; \
 	pathlib.Path(sysconfig.get_path('purelib'), 'fednc_flower.pth').write_text('import os; ' \

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 from common.errors import UserError
-from common.methods import METHODS
 from server_app.report.classes import per_class
 from server_app.report.geometry import frame_geometry, head_norms
 from server_app.report.headline import headline
-from server_app.report.page import DASH, page
+from server_app.report.page import DASH, page, plain
 from server_app.report.record import RunRecord, read_run
 from server_app.report.rounds import accuracy_by_round, losses_by_round
 from server_app.report.setup import setup
@@ -51,17 +50,23 @@ def _title(run: RunRecord) -> str:
     return str(run.config.get("run-name") or run.folder)
 
 
+def _dataset(run: RunRecord) -> str:
+    """The data set's name; an archive is told by its file."""
+    name, place = str(run.config.get("dataset", DASH)), run.config.get("data-dir")
+    return Path(place).name if name == "npz" and isinstance(place, str) and place else name
+
+
 def _lead(run: RunRecord) -> str:
     config = run.config
-    method = METHODS.get(str(config.get("method")))
+    method = run.method
     named = f"{method.title} ({method.paper})" if method else str(config.get("method", DASH))
     facts = {
         "Experiment": config.get("name", DASH),
         "method": named,
-        "data set": config.get("dataset", DASH),
+        "data set": _dataset(run),
         "classes": len(run.classes) or DASH,
         "sites": len(run.site_names) or DASH,
-        "test images": run.federation.get("num_test", DASH),
+        "test images": plain(run.federation.get("num_test"), ",.0f"),
         "seed": config.get("seed", DASH),
     }
     return "; ".join(f"{key}: {value}" for key, value in facts.items()) + "."

@@ -2,7 +2,6 @@
 
 import math
 
-from common.methods import METHODS
 from server_app.report.charts import Series, scatter_chart
 from server_app.report.headline import HEADS, head_name
 from server_app.report.page import DASH, figure, note, paragraph, plain, table
@@ -20,8 +19,7 @@ def ideal_angle(num_classes: int) -> float:
 def frame_geometry(run: RunRecord) -> str:
     """Return the frame's quality record beside its ideal."""
     if not run.frame:
-        method = METHODS.get(str(run.config.get("method")))
-        without = method is not None and not method.frame
+        without = run.method is not None and not run.method.frame
         return paragraph("This method has no fixed frame." if without else "The fixed frame left no record.")
     count = len(run.classes)
     words = (
@@ -56,11 +54,11 @@ def head_norms(run: RunRecord) -> str:
     chart = scatter_chart(
         series, names, "norm of the class vector", "Norm of each head's class vectors against class counts"
     )
-    return figure(
-        chart,
-        "One mark a class and head. A trained head grows longer vectors for frequent classes, which favours "
-        "them; realignment evens this out, and the fixed frame is even from the start.",
-    ) or paragraph("No norms of the heads' class vectors were recorded.")
+    words = "One mark a class and head. A trained head usually grows longer vectors for frequent classes, "
+    words += "which favours them"
+    words += "; realignment evens this out" if "aux_head_realigned" in known else ""
+    words += ", and the fixed frame is even from the start" if "frame" in known else ""
+    return figure(chart, words + ".") or paragraph("No norms of the heads' class vectors were recorded.")
 
 
 def _words(key: str) -> str:

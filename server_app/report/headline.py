@@ -10,13 +10,13 @@ HEADS = {
 }
 STAGES = {"final": "after training", "realigned": "after realignment", "finetuned": "after fine-tuning"}
 
+_PERSONAL = (
+    "Each site's own version of the model, measured on that site's own test images by plain accuracy (every "
+    "image counts alike); the mean counts every site alike, and sd is the standard deviation over the sites. "
+    "It is not comparable with balanced accuracy: where one class dominates a site, always answering with "
+    "that class scores high too."
+)
 _TERMS = (
-    ("Generic model", "One model for everybody, measured on the coordinator's own test images."),
-    (
-        "Personal model",
-        "Each site's own version of the model, measured on that site's own test images; the mean counts "
-        "every site alike, and sd is the standard deviation over the sites.",
-    ),
     (
         "Balanced accuracy",
         "The share of right answers within each class, averaged over the classes, so that rare classes count "
@@ -28,28 +28,52 @@ _TERMS = (
         "next 20 %) and few (the last 5 %).",
     ),
     (
-        "Head ψ, fixed frame W",
-        "The last layer that turns an image's features into classes: ψ is learnt by all sites together, W is "
-        "constructed before training and never changes.",
+        "Best (test-selected)",
+        "The highest figure of any evaluation, picked by looking at the test images themselves and so too "
+        "favourable; the figures to report are those of the last round.",
+    ),
+)
+_HEAD = "The last layer, which turns an image's features into classes; all sites together learn it."
+_FRAME = ("Fixed frame W", "A last layer that is constructed before training and never changes.")
+_REALIGN = (
+    (
+        "Head ψ realigned (GA-FR)",
+        "Global realignment: the coordinator rescales a copy of ψ so that frequent classes no longer drown "
+        "out rare ones; training itself goes on with ψ as it is.",
     ),
     (
-        "GA-FR",
-        "Global realignment: after training, the coordinator rescales ψ so that frequent classes no longer "
-        "drown out rare ones.",
-    ),
-    (
-        "LA-FR",
+        "After realignment (LA-FR)",
         "Local realignment: after training, each site rescales its head by how well it knows each class, so "
         "that its answers fit the images seen there.",
     ),
 )
+_FINETUNE = ("After fine-tuning", "At the end each site trains its own head a little longer on its own images.")
 
 
 def headline(run: RunRecord) -> str:
     """Return the headline figures: generic by head, personal by stage."""
     notes = [note(words) for words in _remarks(run)]
     parts = [*notes, _tiles(run), _generic_table(run), _personal_table(run)]
-    return "".join(parts) + "<h3>Words used here</h3>" + terms(_TERMS)
+    return "".join(parts) + "<h3>Words used here</h3>" + terms(_terms(run))
+
+
+def _terms(run: RunRecord) -> list[tuple[str, str]]:
+    """The words that this run's tables use, with their meaning."""
+    method = run.method
+    tested = "the coordinator's test images"
+    tested += ", which here are those of all sites together" if run.sites_own_tests else ""
+    personal = _PERSONAL
+    if _unpersonal(run):
+        personal += " This method trains nothing personal: before fine-tuning, it is the generic model itself."
+    words = [("Generic model", f"One model for everybody, measured on {tested}."), ("Personal model", personal)]
+    words += [*_TERMS, ("Head ψ", _HEAD)]
+    words += [_FRAME] if method is None or method.frame else []
+    words += _REALIGN if method is None or method.realigns else []
+    return words + ([_FINETUNE] if run.personal("finetuned") else [])
+
+
+def _unpersonal(run: RunRecord) -> bool:
+    return run.method is not None and not run.method.personal
 
 
 def reported_generic(run: RunRecord) -> tuple[str, Event] | None:
@@ -95,11 +119,13 @@ def _tiles(run: RunRecord) -> str:
     if generic := reported_generic(run):
         head, event = generic
         tiles.append((percent(event.get("balanced_accuracy")), "generic, balanced accuracy", head_name(head)))
-        tiles.append((percent(event.get("few")), "generic, classes with few images", head_name(head)))
+        tiles.append((percent(event.get("few")), "generic, mean over the classes with few images", head_name(head)))
     if personal := reported_personal(run):
         stage, event = personal
-        tiles.append((percent(event.get("mean")), "personal, mean over sites", stage))
-        tiles.append((percent(event.get("worst")), "personal, worst site", str(event.get("worst_site") or stage)))
+        tiles.append((percent(event.get("mean")), "personal, plain accuracy, mean over sites", stage))
+        tiles.append(
+            (percent(event.get("worst")), "personal, plain accuracy, worst site", str(event.get("worst_site") or stage))
+        )
     return tile_list(tiles) if tiles else ""
 
 
@@ -134,13 +160,20 @@ def _personal_table(run: RunRecord) -> str:
         if event is None:
             continue
         name = STAGES.get(stage, "on arrival, the last time")
+        name += " (the generic model)" if stage == before and _unpersonal(run) else ""
         spread = f"{percent(event.get('mean'))} ± {plain(_hundred(event.get('std')), '.1f')}"
         history = run.of("personal", stage="arrival") + run.of("personal", stage="final")
         best = _best(history, "mean") if stage == before else DASH
         worst = f"{percent(event.get('worst'))} ({event.get('worst_site') or DASH})"
         rows.append([name, str(round_of(event)), spread, worst, best])
-    header = ["Personal models", "Round", "Mean ± sd over sites", "Worst site", "Best mean (test-selected)"]
-    return table("Personal models, each on its own site's test images", header, rows) if rows else ""
+    header = [
+        "Personal models",
+        "Round",
+        "Mean ± sd over sites",
+        "Worst site",
+        "Best mean (test-selected)",
+    ]
+    return table("Personal models, plain accuracy on each site's own test images", header, rows) if rows else ""
 
 
 def _hundred(value: object) -> float | None:

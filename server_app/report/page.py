@@ -9,9 +9,9 @@ DASH = "–"
 
 # Okabe and Ito's colour-blind-safe palette; the shades for a dark page are lightened.
 _CSS = """
-:root{color-scheme:light dark;--bg:#fff;--fg:#1c2330;--soft:#5a6475;--rule:#d8dde5;--panel:#f5f7fa;
+:root{color-scheme:light dark;--bg:#fff;--fg:#1c2330;--soft:#5a6475;--rule:#d8dde5;--panel:#f5f7fa;--shade:#0003;
 --s0:#0072b2;--s1:#d55e00;--s2:#00805f;--s3:#a0528a;--s4:#b07a00;--s5:#2b8cbe}
-@media(prefers-color-scheme:dark){:root{--bg:#14181f;--fg:#e6eaf0;--soft:#a3adbb;--rule:#353d4a;--panel:#1d232d;
+@media(prefers-color-scheme:dark){:root{--bg:#14181f;--fg:#e6eaf0;--soft:#a3adbb;--rule:#353d4a;--panel:#1d232d;--shade:#fff4;
 --s0:#56b4e9;--s1:#f28c48;--s2:#2bc79b;--s3:#dd9bc5;--s4:#f0b93a;--s5:#9fd3f5}}
 *{box-sizing:border-box}
 body{margin:0 auto;max-width:980px;padding:24px 20px 60px;background:var(--bg);color:var(--fg);
@@ -28,9 +28,13 @@ list-style:none}
 .tiles li{background:var(--panel);border-radius:8px;padding:12px 14px}
 .tiles b{display:block;font-size:1.6rem;line-height:1.25;font-variant-numeric:tabular-nums}
 .tiles span{font-size:.85rem;color:var(--soft);display:block}
-.scroll{overflow-x:auto;margin:10px 0}
+.scroll{overflow-x:auto;margin:10px 0;background:linear-gradient(90deg,var(--bg) 40%,transparent) 0/40px 100%
+no-repeat local,linear-gradient(270deg,var(--bg) 40%,transparent) 100%/40px 100% no-repeat local,
+linear-gradient(90deg,var(--shade),transparent) 0/14px 100% no-repeat scroll,
+linear-gradient(270deg,var(--shade),transparent) 100%/14px 100% no-repeat scroll}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;font-weight:600;padding:4px 0 6px}
+caption span{display:inline-block;position:sticky;left:0;max-width:calc(100vw - 40px)}
 th,td{padding:4px 12px 4px 0;text-align:left;border-bottom:1px solid var(--rule);vertical-align:top}
 thead th{color:var(--soft);font-weight:600;border-bottom:2px solid var(--rule);vertical-align:bottom}
 th+td,td+td,thead th+th{padding-left:8px}
@@ -111,7 +115,7 @@ def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]], cs
         + "</tr>"
         for row in rows
     )
-    inner = f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+    inner = f"<caption><span>{escape(caption)}</span></caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
     return f'<div class="scroll"><table>{inner}</table></div>'
 
 

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+from common.methods import METHODS, Method
+
 Event: TypeAlias = dict[str, Any]
 T = TypeVar("T")
 D = TypeVar("D")
@@ -67,6 +69,17 @@ class RunRecord:
     def finished(self) -> bool:
         """Whether the run came to its end."""
         return bool(self.of("summary"))
+
+    @property
+    def method(self) -> Method | None:
+        """The method's row, or None where this version does not know it."""
+        return METHODS.get(str(self.config.get("method")))
+
+    @property
+    def sites_own_tests(self) -> bool:
+        """Whether the data set itself says which test images are a site's, so that all of them are the test set."""
+        images = sum(map(sum, self.test_counts))
+        return self.config.get("partition") == "natural" and 0 < images == self.federation.get("num_test")
 
     @property
     def simulated(self) -> bool:
@@ -188,7 +201,7 @@ def _read_lines(path: Path, problems: list[str]) -> tuple[Event, ...]:
         except ValueError:
             event = "broken"
         if isinstance(event, dict):
-            kept[tuple(str(event.get(k)) for k in ("event", "round", "stage", "head"))] = event
+            kept[tuple(str(event.get(k)) for k in ("event", "round", "stage", "head", "site"))] = event
         elif event is not None:
             broken += 1
     if broken:

@@ -6,7 +6,11 @@ from server_app.report.page import figure, paragraph
 from server_app.report.record import RunRecord, number, round_of
 
 STYLE = {"aux_head": 0, "aux_head_realigned": 1, "frame": 2}
-_LOSSES = {"backbone": ("backbone θ", 2), "aux_head": ("head ψ", 0), "personal_head": ("personal heads φ", 3)}
+_LOSSES = {
+    "backbone": ("backbone θ, by frame W", 2),
+    "aux_head": ("head ψ", 0),
+    "personal_head": ("personal heads φ", 3),
+}
 _STAGE_STYLE = {"realigned": ("personal, realigned", 4), "finetuned": ("personal, fine-tuned", 5)}
 
 
@@ -17,16 +21,16 @@ def accuracy_by_round(run: RunRecord) -> str:
     chart = line_chart(
         series,
         "round",
-        "accuracy",
-        "Balanced accuracy of each generic head and mean accuracy of the personal models, by round",
+        "accuracy (generic: balanced; personal: plain)",
+        "Balanced accuracy of each generic head and mean plain accuracy of the personal models, by round",
         percent=True,
     )
     return figure(
         chart,
-        "Generic: balanced accuracy on the coordinator's test images. Personal: mean, on their own test "
-        "images, over the sites that took part in the round. Sites measure the model that arrives, so a "
-        "figure that came back in round r stands at round r − 1. Large hollow marks are final figures, over "
-        "all sites; a head or stage made only at the end is a single mark.",
+        "Generic: balanced accuracy on the coordinator's test images. Personal: plain accuracy on the site's "
+        "own test images, mean over the sites that took part in the round; the two are not comparable. Sites "
+        "measure the model that arrives, so a figure that came back in round r stands at round r − 1. Large "
+        "hollow marks are final figures, over all sites; a head or stage made only at the end is a single mark.",
     ) or paragraph("No evaluation was recorded.")
 
 
@@ -35,16 +39,20 @@ def losses_by_round(run: RunRecord) -> str:
     rounds = run.of("round")
     names = dict.fromkeys(key for event in rounds for key in _loss(event.get("loss")))
     series = []
+    framed = run.method is None or run.method.frame
     for i, key in enumerate(names):
         label, style = _LOSSES.get(key, (key.replace("_", " "), 4 + i))
+        if key == "backbone" and not framed:
+            label = "backbone θ and head ψ" if "aux_head" not in names else "backbone θ"
         points = [(float(round_of(e)), number(_loss(e.get("loss")).get(key))) for e in rounds]
         series.append(Series(label, points, style))
     chart = line_chart(series, "round", "training loss", "Mean training loss of each part of the model, by round")
-    return figure(
-        chart,
-        "Mean loss over the training images of the sites that took part. With a fixed frame the backbone "
-        "learns through the frame alone, and the heads learn on its features without changing it.",
-    ) or paragraph("No loss was recorded.")
+    words = "Mean loss over the training images of the sites that took part."
+    if framed:
+        words += (
+            " The backbone learns through the fixed frame alone; the heads learn on its features without changing it."
+        )
+    return figure(chart, words) or paragraph("No loss was recorded.")
 
 
 def _generic_curve(run: RunRecord, head: str) -> Series:
@@ -60,11 +68,16 @@ def _personal_curves(run: RunRecord) -> list[Series]:
     last = run.personal("final")
     if last:
         by_round[float(round_of(last))] = number(last.get("mean"))
-    series = [Series("personal", sorted(by_round.items()), 3, last is not None)]
+    series = [Series(_personal_name(run), sorted(by_round.items()), 3, last is not None)]
     for stage, (name, style) in _STAGE_STYLE.items():
         if event := run.personal(stage):
             series.append(Series(name, [(float(round_of(event)), number(event.get("mean")))], style, True))
     return series
+
+
+def _personal_name(run: RunRecord) -> str:
+    """Without a personal part, what the sites measure before fine-tuning is the generic model."""
+    return "personal" if run.method is None or run.method.personal else "generic, on the sites' tests"
 
 
 def _loss(value: object) -> dict[str, object]:

@@ -4,7 +4,7 @@ import json
 from statistics import mean
 
 from server_app.report.charts import Series, line_chart
-from server_app.report.page import DASH, details, figure, paragraph, plain, table
+from server_app.report.page import DASH, details, figure, note, paragraph, plain, table
 from server_app.report.record import Event, RunRecord, number, round_of
 
 
@@ -57,9 +57,24 @@ def _cost(run: RunRecord) -> str:
         known = [value for event in rounds if (value := number(event.get(key))) is not None]
         rows.append([name, form(mean(known)), form(max(known)), form(sum(known))] if known else [name, *[DASH] * 3])
     answered, asked = (sum(number(e.get(key)) or 0 for e in rounds) for key in ("answered", "asked"))
-    words = f"{len(rounds):,} rounds; {answered:,.0f} of {asked:,.0f} requests to sites were answered."
-    header = ["", "Mean a round", "Largest", "All rounds"]
-    return paragraph(words) + table("Time and traffic", header, rows) + _seconds(rounds) + _by_round(rounds)
+    words = (
+        f"{len(rounds):,} rounds; {answered:,.0f} of {asked:,.0f} requests to sites were answered. Bytes are those "
+        "of all sites together. Time is from the request to the averaged model; the coordinator's own evaluation "
+        "and what follows the last round (realignment, fine-tuning) come on top."
+    )
+    header = ["", "Mean of a round", "Largest round", "All rounds"]
+    body = table("Time and traffic of the training rounds", header, rows)
+    return paragraph(words) + _rejected(run) + body + _seconds(rounds) + _by_round(rounds)
+
+
+def _rejected(run: RunRecord) -> str:
+    rows = [[str(round_of(e)), str(e.get("site", DASH)), str(e.get("reason", DASH))] for e in run.of("rejected")]
+    if not rows:
+        return ""
+    body = table("Replies that were left out", ["Round", "Site", "Reason"], rows, ["", "code"])
+    return note(f"{len(rows):,} replies of sites could not be used and were left out.") + (
+        body if len(rows) <= 12 else details("Each of them, with the reason", body)
+    )
 
 
 def _seconds(rounds: list[Event]) -> str:

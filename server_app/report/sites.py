@@ -1,6 +1,7 @@
 """Section 7: each site's accuracy, test images and label distribution."""
 
 from collections.abc import Sequence
+from statistics import mean
 from typing import TypeVar
 
 from server_app.report.charts import Bar, bar_chart, heatmap
@@ -10,6 +11,7 @@ from server_app.report.record import Event, RunRecord, number, sites_of
 
 _MOST_SITES = 60  # a chart of more sites shows so many of them, evenly spaced
 _MOST_CLASSES = 120  # a heat map of more classes adds up neighbours in rank
+_STEPS = {"realigned": "realignment", "finetuned": "fine-tuning"}
 T = TypeVar("T")
 
 _SHARE = "A site's test images are a share of the test set with the proportions of its own training labels"
@@ -35,16 +37,18 @@ def sites(run: RunRecord) -> str:
 
 
 def _test_form(run: RunRecord) -> str:
+    masked = ""
+    if run.config.get("mask-classes") == "train":
+        masked = " A personal model never answers with a class that its site has no training image of."
     form = run.config.get("local-test")
     meaning = _LOCAL_TEST.get(str(form))
     if not run.simulated or meaning is None:
-        return paragraph("Each site is measured on its own test images.")
+        return paragraph("Each site is measured on its own test images." + masked)
+    if run.sites_own_tests:
+        words = "The data set says which test images are a site's own; all of them together are the coordinator's."
+        return paragraph(f"Each site is measured on its own test images. {words}{masked}")
     words = f"Form of the local test (local-test): {form}. {meaning}"
-    if run.config.get("partition") == "natural":
-        words += " Where the data set says which test images are a site's own, those are used instead."
-    if run.config.get("mask-classes") == "train":
-        words += " A personal model never answers with a class that its site has no training image of."
-    return paragraph(words)
+    return paragraph(words + masked)
 
 
 def _bars(run: RunRecord, stages: list[str], figures: dict[str, dict[str, Event]]) -> str:
@@ -61,32 +65,49 @@ def _bars(run: RunRecord, stages: list[str], figures: dict[str, dict[str, Event]
     chart = bar_chart(
         bars,
         f"Accuracy of each site's personal model, {name}",
-        "right after training, before realignment and fine-tuning",
+        f"{STAGES.get(first, first)}, before {' and '.join(_STEPS[s] for s in stages[1:] if s in _STEPS)}",
     )
-    caption = f"Accuracy of each site's personal model, {name}, worst first, with the number of its test images."
+    caption = f"Plain accuracy of each site's personal model, {name}, worst first, with the number of its test images."
     return figure(chart, caption + _left_out(len(ranked)))
 
 
 def _table(run: RunRecord, stages: list[str], figures: dict[str, dict[str, Event]]) -> str:
     names = list(dict.fromkeys([*run.site_names, *(site for stage in stages for site in figures[stage])]))
     train = dict(zip(run.site_names, run.train_counts, strict=False))
+    test = dict(zip(run.site_names, run.test_counts, strict=False))
     rows = []
     for site in names:
         tested = next((figures[s][site].get("num_test") for s in stages if site in figures[s]), None)
         counts = train.get(site)
         known = [f"{sum(counts):,.0f}", str(sum(n > 0 for n in counts))] if counts else [DASH, DASH]
         accuracies = [percent(figures[s].get(site, {}).get("accuracy")) for s in stages]
-        rows.append([site, *known, plain(tested, ",.0f"), *accuracies])
+        rows.append([site, *known, plain(tested, ",.0f"), *_baseline(run, test.get(site)), *accuracies])
     stage_names = [STAGES.get(stage, "on arrival") for stage in stages]
     header = [
         "Site",
         "Training images",
         "Classes present",
         "Test images",
+        *(["Most frequent class"] if run.test_counts else []),
         *(s.capitalize() for s in stage_names),
     ]
-    body = table("Personal accuracy of each site", header, rows)
-    return body if len(rows) <= 12 else details(f"All {len(rows)} sites as a table", body)
+    body = table("Personal accuracy of each site (plain)", header, rows)
+    shown = body if len(rows) <= 12 else details(f"All {len(rows)} sites as a table", body)
+    shares = [max(row) / sum(row) for row in run.test_counts if sum(row)]
+    if not shares:
+        return shown
+    words = (
+        "Most frequent class: share of the site's test images that belong to its most frequent class, which a "
+        f"model that always answers with that class gets right; mean over sites {percent(mean(shares))}."
+    )
+    return paragraph(words) + shown
+
+
+def _baseline(run: RunRecord, counts: list[float] | None) -> list[str]:
+    """The share of a site's most frequent test class, as a column; no column where sites do not disclose it."""
+    if not run.test_counts:
+        return []
+    return [percent(max(counts) / sum(counts)) if counts and sum(counts) else DASH]
 
 
 def _labels(run: RunRecord) -> str:
