@@ -1,4 +1,4 @@
-"""What both sides agree on: configuration, wire, model, losses, metrics, data.
+"""What both sides agree on: configuration, wire, model, methods, metrics, data.
 
 Imports neither `server_app` nor `client_app`, and does not know which side it runs on.
 """

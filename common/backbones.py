@@ -1,7 +1,7 @@
 """Backbones θ: images [B, C, H, W] to features [B, d], d = `feature_dim`; heads live in `common/model.py`.
 
 Every backbone ends in ReLU and global average pooling, so features are non-negative and images of any size
-from 8×8 will do. Sources: CIFAR ResNets, He et al., CVPR 2016, section 4.2 (6n+2
+from the registry's `min_side` will do. Sources: CIFAR ResNets, He et al., CVPR 2016, section 4.2 (6n+2
 layers, 3×3 stem, no max-pool, https://arxiv.org/abs/1512.03385); `resnet18`/`resnet34` have the blocks of
 its Table 1 behind the CIFAR stem. Shortcuts that change shape are 1×1 projections (its option B) everywhere:
 1 % more parameters in `resnet20` than the zero padding of option A, and one rule for all.
@@ -9,11 +9,12 @@ its Table 1 behind the CIFAR stem. Shortcuts that change shape are 1×1 projecti
 BatchNorm in train mode needs more than one value a channel. A batch of one image has them wherever the
 smallest feature map is larger than 1×1, which is from a side of 8 pixels for `cnn`, 5 for `resnet8` and
 `resnet20`, 9 for `resnet18` and `resnet34`, 33 for `resnet50`. On smaller images torch raises ValueError for
-a batch of one: the caller leaves such a batch out, or joins it to the one before. Eval mode has no limit.
+a batch of one: the caller leaves such a batch out, or joins it to the one before.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -33,6 +34,19 @@ class Backbone(nn.Sequential):
         pooled = {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
         super().__init__(OrderedDict(stages | pooled))
         self.feature_dim = feature_dim
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One entry of the registry.
+
+    Attributes:
+        build: (channels, width) to a freshly initialised backbone.
+        min_side: pixels; the smallest height and width of images that the backbone takes.
+    """
+
+    build: Builder
+    min_side: int = 1  # a padded convolution with a stride leaves at least one pixel
 
 
 class ResidualBlock(nn.Module):
@@ -66,9 +80,29 @@ def build_backbone(name: str, channels: int, width: int | None = None) -> Backbo
     Raises:
         UserError: unknown name, or a width that `resnet50` cannot have.
     """
+    return _architecture(name).build(channels, width)
+
+
+def check_image_size(name: str, size: tuple[int, int]) -> None:
+    """Check that images of `size` (H, W), in pixels, survive the backbone's pooling.
+
+    That is so if eval mode takes a batch of any length and train mode a batch of two.
+
+    Raises:
+        UserError: unknown name, or a side below the backbone's `min_side`.
+    """
+    smallest = _architecture(name).min_side
+    if min(size) < smallest:
+        raise UserError(
+            f"images of {size[0]}×{size[1]} pixels are too small for backbone '{name}', which needs "
+            f"{smallest}×{smallest}; set image-size to {smallest} or more, or choose another backbone"
+        )
+
+
+def _architecture(name: str) -> Architecture:
     if name not in BACKBONES:
         raise unknown("backbone", name, BACKBONES)
-    return BACKBONES[name](channels, width)
+    return BACKBONES[name]
 
 
 def _convolution(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
@@ -123,11 +157,11 @@ def _resnet50(channels: int, width: int | None) -> Backbone:
     return Backbone(stages, feature_dim=2048)
 
 
-BACKBONES: dict[str, Builder] = {
-    "cnn": _cnn,
-    "resnet8": _small_image_resnet((1, 1, 1), own_width=16),
-    "resnet20": _small_image_resnet((3, 3, 3), own_width=16),
-    "resnet18": _small_image_resnet((2, 2, 2, 2), own_width=64),
-    "resnet34": _small_image_resnet((3, 4, 6, 3), own_width=64),
-    "resnet50": _resnet50,
+BACKBONES: dict[str, Architecture] = {
+    "cnn": Architecture(_cnn, min_side=4),  # halved twice by pooling without padding
+    "resnet8": Architecture(_small_image_resnet((1, 1, 1), own_width=16)),
+    "resnet20": Architecture(_small_image_resnet((3, 3, 3), own_width=16)),
+    "resnet18": Architecture(_small_image_resnet((2, 2, 2, 2), own_width=64)),
+    "resnet34": Architecture(_small_image_resnet((3, 4, 6, 3), own_width=64)),
+    "resnet50": Architecture(_resnet50),
 }

@@ -107,7 +107,7 @@ class Experiment(BaseModel):
     rounds: Positive = Field(500, description="communication rounds (paper: 500)")
     participation: Rate = Field(1.0, description="share of sites asked each round (paper: 1, or .3)")
     local_epochs: Positive = Field(5, description="epochs E at a site each round (paper: 5)")
-    batch_size: Positive = Field(32, description="images a step (paper's code: 8, slow on every device)")
+    batch_size: int = Field(32, ge=2, description="images a step (paper's code: 8, slow on every device)")
     learning_rate: float = Field(0.03, gt=0, description="SGD, all parameter groups (paper's code: .03)")
     momentum: float = Field(0.5, ge=0, lt=1, description="SGD (paper's code: .5)")
     weight_decay: float = Field(0.0, ge=0, description="SGD (paper's code: 0)")

@@ -19,7 +19,8 @@ def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]], about: Mappi
         about: short facts kept in the file's header.
     """
     part = path.with_suffix(".part")
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, part, dict(about))
+    # not ascontiguousarray: it would turn a 0-d counter into shape (1,)
+    save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, part, dict(about))
     with part.open("rb") as file:
         os.fsync(file.fileno())
     part.replace(path)

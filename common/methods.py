@@ -17,7 +17,7 @@ class Method:
         heads: heads the model has beside the backbone, of `aux_head` (ψ, global), `personal_head` (φ_k).
         frame: whether a fixed frame is built and sent.
         shared: prefixes of state that crosses the wire and is averaged, weighted by training images.
-        generic_heads: heads the coordinator evaluates the generic model with; the first is the method's own.
+        generic_head: the head of the generic model, by which it is judged.
         realigns: whether the coordinator realigns ψ (GA-FR) and the sites φ_k (LA-FR) at the end.
         personal: prefixes of state that stays on the site's disk; with `shared`, all state of the model.
     """
@@ -28,9 +28,14 @@ class Method:
     heads: tuple[str, ...]
     frame: bool
     shared: tuple[str, ...]
-    generic_heads: tuple[str, ...]
+    generic_head: str
     realigns: bool = False
     personal: tuple[str, ...] = ()
+
+    @property
+    def reported_head(self) -> str:
+        """The generic head that a comparison reports: realigned where the method realigns."""
+        return f"{self.generic_head}_realigned" if self.realigns else self.generic_head
 
 
 _ROWS = (
@@ -41,7 +46,7 @@ _ROWS = (
         heads=("aux_head",),
         frame=False,
         shared=("backbone", "aux_head"),
-        generic_heads=("aux_head",),
+        generic_head="aux_head",
     ),
     Method(
         name="fedloge",
@@ -50,10 +55,13 @@ _ROWS = (
         heads=("aux_head", "personal_head"),
         frame=True,
         shared=("backbone", "aux_head"),
-        generic_heads=("aux_head", "frame"),
+        generic_head="aux_head",
         realigns=True,
         personal=("personal_head",),
     ),
 )
+
+# What people call the heads that the coordinator evaluates.
+HEAD_TITLES = {"aux_head": "ψ", "aux_head_realigned": "ψ realigned", "frame": "frame"}
 
 METHODS: dict[str, Method] = {row.name: row for row in _ROWS}

@@ -16,23 +16,6 @@ Integers = npt.NDArray[np.integer[Any]] | torch.Tensor  # class indices, [N]; te
 Groups = dict[str, list[int]]  # 'many' | 'medium' | 'few' -> class indices, largest class first
 
 
-def accuracy(predictions: Integers, labels: Integers) -> float:
-    """Return the share of the [N] predictions that equal their label; nan for N = 0."""
-    guessed, true = _pair(predictions, labels)
-    return float((guessed == true).mean()) if len(true) else math.nan
-
-
-def per_class_accuracy(predictions: Integers, labels: Integers, num_classes: int) -> npt.NDArray[np.float64]:
-    """Return each class's recall, [C]; nan where a class has no test image.
-
-    Raises:
-        ValueError: the two differ in shape, or a label is outside 0…C−1 (a prediction may be).
-    """
-    tally = Tally(num_classes)
-    tally.add(predictions, labels)
-    return tally.per_class()
-
-
 def balanced_accuracy(per_class: npt.NDArray[np.float64]) -> float:
     """Return the unweighted mean of [C] recalls over classes that have test images; nan if none has."""
     return _mean(per_class)
@@ -140,7 +123,11 @@ class Tally:
         self.total: npt.NDArray[np.int64] = np.zeros(num_classes, dtype=np.int64)
 
     def add(self, predictions: Integers, labels: Integers) -> None:
-        """Count one batch of [B] predictions; B = 0 is allowed. Raises ValueError as `per_class_accuracy`."""
+        """Count one batch of [B] predictions; B = 0 is allowed.
+
+        Raises:
+            ValueError: the two differ in shape, or a label is outside 0…C−1 (a prediction may be).
+        """
         guessed, true = _pair(predictions, labels)
         classes = len(self.total)
         if true.size and (true.min() < 0 or true.max() >= classes):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from common.backbones import build_backbone
 from common.config import Experiment
+from common.errors import UserError
 from common.methods import METHODS
 from common.seeds import derive
 
@@ -116,12 +117,17 @@ def load_state(model: nn.Module, arrays: Mapping[str, npt.NDArray[Any]]) -> None
 
 
 def pick_device(wanted: str) -> torch.device:
-    """Return the wanted device; 'auto' is cuda, else mps, else cpu."""
-    if wanted != "auto":
-        return torch.device(wanted)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    """Return the wanted device; 'auto' is cuda, else mps, else cpu.
+
+    Raises:
+        UserError: this machine does not have it.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return torch.device(next(name for name, found in there.items() if found))
+    if not there[wanted]:
+        raise UserError(f"device = '{wanted}': PyTorch finds none here; use auto or cpu")
+    return torch.device(wanted)
 
 
 def _seeded(seed: int, construct: Callable[[], ModuleT]) -> ModuleT:

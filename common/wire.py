@@ -14,6 +14,7 @@ personal head is ever sent. Arrays are NumPy's own format without pickled object
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -50,7 +51,7 @@ def request(
     server_round: int = 0,
     evaluate: bool = False,
     sites_dir: Path | None = None,
-    model: Mapping[str, npt.NDArray[Any]] | None = None,
+    model: ArrayRecord | None = None,
     frame: npt.NDArray[np.float32] | None = None,
     frame_hash: str = "",
 ) -> RecordDict:
@@ -60,7 +61,7 @@ def request(
         run: the run's name, under which a site keeps its personal state.
         evaluate: whether the site evaluates the arriving model before it trains.
         sites_dir: where simulated sites keep their state; a real site has its own and ignores it.
-        model: θ and ψ; None for hello.
+        model: θ and ψ, packed once and shared by all messages of a round; None for hello.
         frame: the fixed frame [C, d] if the site is not known to hold the one with `frame_hash`.
     """
     content = RecordDict(
@@ -78,7 +79,7 @@ def request(
         }
     )
     if model is not None:
-        content[_MODEL] = pack(model)
+        content[_MODEL] = model
     if frame is not None:
         content[_FRAME] = pack({"frame": frame})
     return content
@@ -140,8 +141,7 @@ class Reply:
     """
 
     def __init__(self, message: Message) -> None:
-        if message.has_error():
-            raise WireError(_last_line(message.error.reason) or f"error code {message.error.code}")
+        _refuse_error(message)
         try:
             self.metrics: dict[str, float] = {
                 key: float(cast(float, value)) for key, value in message.content[_METRICS].items()
@@ -153,19 +153,41 @@ class Reply:
         self.num_bytes = num_bytes(message)
 
 
-def read_hello(message: Message) -> dict[str, Any]:
-    """Return site, num-train, num-test and code of a hello reply; raise `WireError` if it is not one."""
+@dataclass(frozen=True)
+class Hello:
+    """What a site says of itself: its name and how many images it has."""
+
+    site: str
+    num_train: int
+    num_test: int
+
+
+def read_hello(message: Message) -> Hello:
+    """Read a hello reply.
+
+    Raises:
+        WireError: the node failed, is not FedNC's client, or runs another version of it.
+    """
+    _refuse_error(message)
+    try:
+        config = message.content[_CONFIG]
+        hello = Hello(str(config["site"]), int(cast(int, config["num-train"])), int(cast(int, config["num-test"])))
+        code = config["code"]
+    except (KeyError, TypeError, ValueError):
+        raise WireError("it is not FedNC's client: another app's code was loaded there") from None
+    if code != code_fingerprint():
+        raise WireError(f"{hello.site} runs other code than the coordinator: install the same version on both")
+    if not hello.site or min(hello.num_train, hello.num_test) < 0:
+        raise WireError(f"site '{hello.site}' declares {hello.num_train} training and {hello.num_test} test images")
+    return hello
+
+
+def _refuse_error(message: Message) -> None:
+    """Raise the last line of a failed site's reason: the frames above it are for the site's own log."""
     if message.has_error():
-        raise WireError(_last_line(message.error.reason) or f"error code {message.error.code}")
-    config = message.content.config_records.get(_CONFIG)
-    if config is None or "site" not in config or "code" not in config:
-        raise WireError("the node answered, but not with FedNC's client: another app's code was loaded there")
-    return dict(config)
-
-
-def _last_line(reason: str | None) -> str:
-    lines = [line.strip() for line in (reason or "").splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+        lines = [line.strip() for line in (message.error.reason or "").splitlines() if line.strip()]
+        reason = lines[-1] if lines else f"error code {message.error.code}"
+        raise WireError(reason.removeprefix("common.errors.UserError: "))
 
 
 # --- arrays ---------------------------------------------------------------------------------------
@@ -173,7 +195,7 @@ def _last_line(reason: str | None) -> str:
 
 def pack(arrays: Mapping[str, npt.NDArray[Any]]) -> ArrayRecord:
     """Turn named arrays into Flower's record."""
-    return ArrayRecord({name: Array(np.ascontiguousarray(a) if a.ndim else a) for name, a in arrays.items()})
+    return ArrayRecord({name: Array(np.asarray(a, order="C")) for name, a in arrays.items()})
 
 
 def unpack(message: Message, record: str) -> Arrays:

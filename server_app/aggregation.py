@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from server_app.sites import BadReplyError
+
 Arrays = dict[str, npt.NDArray[Any]]
-
-
-class BadReplyError(Exception):
-    """A reply that must not touch the mean; the text says why."""
 
 
 class RunningMean:
@@ -27,7 +25,6 @@ class RunningMean:
         self._reference = dict(reference)
         self._sums = {name: np.zeros(a.shape, dtype=np.float64) for name, a in reference.items()}
         self.weight = 0
-        self.replies = 0
 
     def add(self, arrays: Mapping[str, npt.NDArray[Any]], weight: int) -> None:
         """Add one reply.
@@ -43,7 +40,6 @@ class RunningMean:
         for name, array in arrays.items():
             self._sums[name] += weight * array.astype(np.float64)
         self.weight += weight
-        self.replies += 1
 
     def mean(self) -> Arrays:
         """Return the mean in the reference's dtypes; integer buffers are rounded and stay integers.

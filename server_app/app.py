@@ -13,18 +13,20 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common import wire
+from common.backbones import check_image_size
 from common.config import Experiment, load
 from common.data import Federation, build_federation
 from common.errors import UserError
 from common.files import save_arrays
 from common.methods import METHODS
 from common.metrics import groups
-from common.model import build_model, feature_dim, state_of
+from common.model import build_model, feature_dim, pick_device, state_of
 from server_app.evaluation import GenericEvaluation
 from server_app.frames import build_frame
-from server_app.journal import Journal, log, quiet_logging
+from server_app.journal import Journal, log, quiet_logging, run_folder
 from server_app.report import write_report
-from server_app.strategy import FedStrategy, greet, run_folder
+from server_app.sites import greet
+from server_app.strategy import FedStrategy
 from server_app.summary import summarise
 
 app = ServerApp()
@@ -49,12 +51,14 @@ def run(grid: Grid, experiment: Experiment) -> Path:
 
     Raises:
         UserError: a configuration or data problem that the user can mend.
-        wire.WireError: the sites cannot take part.
+        wire.WireError: no site can take part, or none answers any more.
     """
     wire.check_installed(__file__)
     experiment = fit_to_nodes(experiment, len(list(grid.get_node_ids())))
     torch.set_num_threads(experiment.threads or torch.get_num_threads())  # equal threads, equal sums
     federation = build_federation(experiment)
+    check_image_size(experiment.backbone, federation.dataset.train.size)
+    pick_device(experiment.device)
     journal = Journal(run_folder(experiment), experiment)
     sites = greet(grid, experiment, experiment.round_timeout)
     describe(journal, experiment, federation)
@@ -75,13 +79,15 @@ def run(grid: Grid, experiment: Experiment) -> Path:
         evaluate_fn=strategy.evaluate_generic,
     )
     arrays = {name: array.numpy() for name, array in result.arrays.items()}
-    strategy.personalise(grid, arrays)
+    strategy.personalise(grid, result.arrays)
     finish(journal, evaluation, arrays, experiment)
     return journal.folder
 
 
 def fit_to_nodes(experiment: Experiment, nodes: int) -> Experiment:
     """Take the number of sites from the federation, saying so in one line where the experiment has another."""
+    if not nodes:
+        raise wire.WireError("no site is connected: start at least one")
     wanted = experiment.sites
     if experiment.partition == "natural":
         wanted = len(build_federation(experiment).site_names)

@@ -38,12 +38,14 @@ def run(
     engine: Annotated[str, typer.Option(help="flower (Ray simulation) or local (in this process)")] = "flower",
 ) -> None:
     """Run one experiment: generic and personal models, and a report."""
+    if engine not in ("flower", "local"):
+        raise UserError(f"engine = '{engine}': allowed: flower, local")
     given = parse_overrides(overrides or [])
     experiment = load(config, given, base=Path.cwd())
     build_federation(experiment)  # fetches and checks the data once, before any worker needs it
     if engine == "local":
         run_local(experiment)
-    elif engine == "flower":
+    else:
         path = find_config(config, Path.cwd())
         # what came from the command line, with its paths made absolute against the user's folder
         changed = {key: value for key, value in experiment.dump().items() if given.get(key, "") != ""}
@@ -53,8 +55,6 @@ def run(
         }
         gpu = 1.0 if torch.cuda.is_available() and experiment.device in ("auto", "cuda") else 0.0
         flower_run(number_of_sites(experiment), {"config": str(path), **changed}, gpus_per_site=gpu)
-    else:
-        raise UserError(f"engine = '{engine}': allowed: flower, local")
 
 
 @cli.command()
@@ -87,9 +87,11 @@ def compare(
         for name in names
     ]
     folder = (output or cells[0].experiment.output_dir / f"compare-{cells[0].experiment.name}").resolve()
-    run_comparison(cells, folder, jobs)
+    failed = run_comparison(cells, folder, jobs)
     typer.echo(write_tables(cells, folder))
     typer.echo(f"results: {folder}")
+    if failed:
+        raise UserError(f"{failed} of {len(cells)} runs failed; their reasons are above")
 
 
 def parse_overrides(words: list[str]) -> dict[str, Any]:

@@ -5,20 +5,26 @@ and the experiment alone. One small JSON file a run; an interrupted comparison c
 """
 
 import csv
+import hashlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, pstdev
+from statistics import fmean, stdev
 from typing import Any
 
+import numpy as np
+
 from common.config import Experiment, build
-from common.methods import METHODS
+from common.data import load_dataset
+from common.errors import UserError
+from common.methods import HEAD_TITLES, METHODS, Method
 from server_app.engines import run_local
 from server_app.journal import log, read_events
 
@@ -27,8 +33,8 @@ _MACHINE_KEYS = (
     "output-dir",
     "run-name",
     "device",
-)  # where, not what: they do not change a result
-_STAGES = ("final", "realigned", "finetuned")
+)  # where, not what; the data itself is fingerprinted
+_STAGES = {"final": "personal", "realigned": "realigned", "finetuned": "fine-tuned"}
 
 
 @dataclass(frozen=True)
@@ -47,53 +53,70 @@ class Cell:
         return {k: v for k, v in self.experiment.dump().items() if k not in _MACHINE_KEYS}
 
 
-def compare(cells: Sequence[Cell], folder: Path, jobs: int) -> None:
-    """Run every cell that has no result yet and write `results.md` and `results.csv`.
+def compare(cells: Sequence[Cell], folder: Path, jobs: int) -> int:
+    """Run every cell that has no result yet; return how many failed.
 
     Args:
         cells: the runs.
         folder: results, one `<method>-seed<s>.json` each; made if absent.
         jobs: how many runs side by side, each in a process of its own.
+
+    Raises:
+        UserError: the folder cannot be made, or the data cannot be read.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"output: cannot make {folder} ({error.strerror}); choose another") from None
     open_cells = [cell for cell in cells if read_result(folder, cell) is None]
     log.info("%d runs, %d of them already done", len(cells), len(cells) - len(open_cells))
+    failed = 0
     with ThreadPoolExecutor(max_workers=jobs) as pool:
-        for cell, error in zip(open_cells, pool.map(lambda c: _run(c, folder), open_cells), strict=True):
-            log.info("%s: %s", cell.stem, error or "done")
-    write_tables(cells, folder)
+        for cell, trouble in zip(open_cells, pool.map(lambda c: _run(c, folder), open_cells), strict=True):
+            failed += trouble is not None
+            log.info("%s: %s", cell.stem, trouble or "done")
+    return failed
 
 
 def read_result(folder: Path, cell: Cell) -> dict[str, Any] | None:
-    """Return a finished run's result, or None if there is none for exactly this configuration."""
-    path = folder / f"{cell.stem}.json"
-    if not path.is_file():
+    """Return a finished run's result, or None if there is none for exactly this configuration and data."""
+    try:
+        result: dict[str, Any] = json.loads((folder / f"{cell.stem}.json").read_text(encoding="utf-8"))
+        # a key that did not exist yet when the result was made had its default's meaning
+        made_with = Cell(build({})).identity() | result["experiment"]
+        fits = made_with == cell.identity() and result["data"] == data_fingerprint(cell.experiment)
+    except (OSError, ValueError, LookupError, TypeError):
         return None
-    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    # a key that did not exist yet when the result was made had its default's meaning
-    made_with = Cell(build({})).identity() | result["experiment"]
-    return result if made_with == cell.identity() else None
+    return result if fits else None
+
+
+def data_fingerprint(experiment: Experiment) -> str:
+    """Return a short hash over all labels and the first and last images, so that other data are noticed."""
+    dataset = load_dataset(experiment)
+    digest = hashlib.sha256()
+    for images in (dataset.train, dataset.test):
+        ends = images.batch(np.array([0, len(images) - 1], dtype=np.int64))
+        digest.update(images.labels.astype(np.int64).tobytes() + ends.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _run(cell: Cell, folder: Path) -> str | None:
     """Run one cell in its own process; return the last line of its error, if any."""
     run_folder = folder / "runs" / cell.stem
-    (run_folder / "metrics.jsonl").unlink(missing_ok=True)  # of a run that was interrupted
+    shutil.rmtree(run_folder, ignore_errors=True)  # of a run that was interrupted, or had another configuration
+    run_folder.mkdir(parents=True)
     program = "import sys; from server_app.compare import run_cell; run_cell(sys.argv[1])"
     values = cell.experiment.dump() | {"output-dir": str(run_folder.parent), "run-name": cell.stem}
-    run_folder.mkdir(parents=True, exist_ok=True)
     with (run_folder / "log.txt").open("w", encoding="utf-8") as file:
         done = subprocess.run(
-            [sys.executable, "-c", program, json.dumps(values)],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            check=False,
+            [sys.executable, "-c", program, json.dumps(values)], stdout=file, stderr=subprocess.STDOUT, check=False
         )
     if done.returncode:
         lines = (run_folder / "log.txt").read_text(encoding="utf-8").strip().splitlines()
         return f"failed: {lines[-1] if lines else 'no output'} (see {run_folder / 'log.txt'})"
     result = {
         "experiment": cell.identity(),
+        "data": data_fingerprint(cell.experiment),
         "versions": json.loads((run_folder / "versions.json").read_text(encoding="utf-8")),
         "summary": json.loads((run_folder / "summary.json").read_text(encoding="utf-8")),
         "curves": curves(run_folder),
@@ -143,39 +166,34 @@ def write_tables(cells: Sequence[Cell], folder: Path) -> str:
 
 def _rows(cells: Sequence[Cell], folder: Path) -> Iterator[dict[str, str]]:
     for method in dict.fromkeys(cell.experiment.method for cell in cells):
-        results = [read_result(folder, c) for c in cells if c.experiment.method == method]
-        summaries = [r["summary"] for r in results if r is not None]
-        if not summaries:
-            continue
-        for head in summaries[0]["generic"]:
-            yield _row(METHODS[method].title, head, summaries)
+        found = [read_result(folder, c) for c in cells if c.experiment.method == method]
+        results = [result for result in found if result is not None]
+        for head in results[0]["summary"]["generic"] if results else ():
+            yield _row(METHODS[method], head, results)
 
 
-def _row(title: str, head: str, summaries: list[dict[str, Any]]) -> dict[str, str]:
-    """One generic head of one method; personal figures beside the method's own head only."""
+def _row(method: Method, head: str, results: list[dict[str, Any]]) -> dict[str, str]:
+    """One generic head of one method; personal figures and cost beside the head that it is judged by only."""
+    summaries = [r["summary"] for r in results]
     generic = [s["generic"][head] for s in summaries]
-    own = head == summaries[0]["headline"]["head"]
-    names = {"aux_head": "ψ", "aux_head_realigned": "ψ realigned", "frame": "frame"}
-    row = {"method": title, "generic head": names[head] + (" *" if own else "")}
+    own = head == method.reported_head
+    row = {"method": method.title, "head": HEAD_TITLES[head] + (" *" if own else "")}
     row["generic"] = _spread([g["balanced_accuracy"] for g in generic])
     row |= {group: _spread([g[group] for g in generic]) for group in ("many", "medium", "few")}
-    for stage in _STAGES:
-        figures = [s["personal"].get(stage) for s in summaries]
-        title = {"final": "personal", "realigned": "realigned", "finetuned": "fine-tuned"}[stage]
-        row[title] = _spread([f["mean"] for f in figures if f]) if own else ""
-    row["best generic / personal (test-selected)"] = (
-        " / ".join(_spread([s["best"][k] for s in summaries]) for k in ("generic", "personal")) if own else ""
-    )
-    cost: Mapping[str, float] = summaries[0]["cost"]
-    row["s a round"] = f"{fmean(s['cost']['seconds'] for s in summaries):.2f}" if own else ""
-    row["MB a round"] = f"{(cost['bytes_down'] + cost['bytes_up']) / 1e6:.1f}" if own else ""
-    row["seeds"] = str(len(summaries))
+    for stage, title in _STAGES.items():
+        row[title] = _spread([s["personal"].get(stage, {}).get("mean") for s in summaries]) if own else ""
+    best = [[max(value for _, value in r["curves"].get(name, [])) for r in results] for name in (head, "personal")]
+    row["best generic, personal (test-selected)"] = ", ".join(map(_spread, best)) if own else ""
+    cost = [s["cost"] for s in summaries]
+    row["s a round"] = f"{fmean(c['seconds'] for c in cost):.2f}" if own else ""
+    row["MB a round"] = f"{fmean(c['bytes_down'] + c['bytes_up'] for c in cost) / 1e6:.1f}" if own else ""
+    row["seeds"] = str(len(results))
     return row
 
 
 def _spread(values: Sequence[float | None]) -> str:
-    """Return 'mean ± population sd' in percent over seeds."""
-    known = [v for v in values if v is not None]
+    """Return 'mean ± sample standard deviation' in percent over seeds, '–' for what does not exist."""
+    known = [100 * v for v in values if v is not None]
     if not known:
         return "–"
-    return f"{100 * fmean(known):.1f} ± {100 * pstdev(known):.1f}"
+    return f"{fmean(known):.1f} ± {stdev(known):.1f}" if len(known) > 1 else f"{known[0]:.1f}"

@@ -62,8 +62,3 @@ class GenericEvaluation:
         if isinstance(model.frame, Tensor):
             heads["frame"] = (model.frame, None)
         return heads
-
-    def headline(self, reports: Mapping[str, ClassReport], realigned: bool) -> ClassReport:
-        """Return the report of the method's own generic head, after realignment if the method realigns."""
-        head = self._row.generic_heads[0]
-        return reports.get(f"{head}_realigned", reports[head]) if realigned else reports[head]

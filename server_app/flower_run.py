@@ -7,13 +7,14 @@ app, shows its log, and stops the SuperLink again. Nothing is installed at run t
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,8 @@ def run_config(overrides: Mapping[str, Any]) -> str:
     """
     parts = []
     for key, value in overrides.items():
+        if value is None:
+            continue  # not given
         if isinstance(value, bool):
             parts.append(f"{key}={str(value).lower()}")
         elif isinstance(value, int | float):
@@ -83,7 +86,7 @@ def run_config(overrides: Mapping[str, Any]) -> str:
 @contextmanager
 def superlink(home: Path) -> Iterator[dict[str, str]]:
     """Run a SuperLink in simulation mode below `home`; yield the environment in which `flwr` finds it."""
-    port, control = _free_port(), _free_port()
+    port, control = free_port(), free_port()
     environment = {**os.environ, **QUIET, "FLWR_HOME": str(home)}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
     (home / "config.toml").write_text(
@@ -109,11 +112,17 @@ def superlink(home: Path) -> Iterator[dict[str, str]]:
             _await_health(process, port, log_path)
             yield environment
         finally:
-            process.terminate()
+            _stop(process, signal.SIGTERM)
             try:
                 process.wait(timeout=15)
             except subprocess.TimeoutExpired:
-                process.kill()
+                _stop(process, signal.SIGKILL)
+
+
+def _stop(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
+    """Signal the SuperLink and all it started, Ray's workers too."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, how)
 
 
 def _await_health(process: subprocess.Popen[bytes], port: int, log_path: Path) -> None:
@@ -167,7 +176,8 @@ def _tool(name: str) -> list[str]:
     return [str(path)] if path.exists() else [name]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a TCP port on 127.0.0.1 that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,5 +1,6 @@
 """The run's folder: what happened, as JSON lines, and what a person reads while it happens."""
 
+import itertools
 import json
 import logging
 import platform
@@ -12,6 +13,8 @@ from typing import Any
 
 from common import __version__
 from common.config import Experiment
+from common.errors import UserError
+from common.wire import code_fingerprint
 
 log = logging.getLogger("fednc")
 
@@ -36,11 +39,17 @@ class Journal:
     Args:
         folder: made if absent; `config.json` and `versions.json` are written at once.
         experiment: the resolved configuration.
+
+    Raises:
+        UserError: the folder cannot be made.
     """
 
     def __init__(self, folder: Path, experiment: Experiment) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"output-dir: cannot make {folder} ({error.strerror}); choose another") from None
         self.write_json("config", experiment.dump())
         self.write_json("versions", versions())
         self._lines = folder / "metrics.jsonl"
@@ -60,6 +69,7 @@ class Journal:
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
     found = {"fednc": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    found["code"] = code_fingerprint()  # of the three packages
     for package in _PACKAGES:
         try:
             found[package] = version(package)
@@ -72,6 +82,22 @@ def read_events(folder: Path) -> list[dict[str, Any]]:
     """Return the lines of a run's `metrics.jsonl`, oldest first."""
     with (folder / "metrics.jsonl").open(encoding="utf-8") as file:
         return [json.loads(line) for line in file if line.strip()]
+
+
+def run_folder(experiment: Experiment) -> Path:
+    """Return a folder for the run below `output-dir`.
+
+    Raises:
+        UserError: `run-name` is taken by an earlier run, whose personal heads must not leak into this one.
+    """
+    if experiment.run_name:
+        folder = experiment.output_dir / experiment.run_name
+        if (folder / "metrics.jsonl").exists() or (folder / "sites").exists():
+            raise UserError(f"run-name = '{experiment.run_name}': {folder} holds a run; take another name or remove it")
+        return folder
+    stem = f"{experiment.name}-{experiment.method}-seed{experiment.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    taken = (stem if not count else f"{stem}-{count}" for count in itertools.count())
+    return next(path for name in taken if not (path := experiment.output_dir / name).exists())
 
 
 class Clock:

@@ -1,9 +1,8 @@
 """The rounds, as a Flower `Strategy`: sample sites, send θ and ψ, add up what returns (Algorithm 1, server)."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,22 +13,14 @@ from flwr.serverapp.strategy import Strategy
 
 from common import wire
 from common.config import Experiment
+from common.methods import METHODS
 from common.metrics import spread
 from common.seeds import numpy_generator
-from server_app.aggregation import Arrays, BadReplyError, RunningMean
+from server_app.aggregation import RunningMean
 from server_app.checkpoint import save_checkpoint
 from server_app.evaluation import GenericEvaluation
 from server_app.journal import Clock, Journal, log, percent
-
-
-@dataclass
-class SiteFacts:
-    """What the coordinator knows of a site: its node, its declared image counts, whether it holds the frame."""
-
-    node_id: int
-    num_train: int
-    num_test: int
-    has_frame: bool = False
+from server_app.sites import SiteFacts, check_reply
 
 
 @dataclass
@@ -39,7 +30,8 @@ class Round:
     number: int
     asked: list[str]
     started: float = field(default_factory=time.monotonic)
-    answered: list[str] = field(default_factory=list)
+    heard: set[str] = field(default_factory=set)  # whatever they said
+    answered: list[str] = field(default_factory=list)  # with a reply that could be used
     losses: dict[str, float] = field(default_factory=dict)  # summed over sites, weighted by images
     images: int = 0
     arrival: dict[str, tuple[int, int]] = field(default_factory=dict)  # site → hits, test images
@@ -69,7 +61,7 @@ class FedStrategy(Strategy):
         self.experiment, self.sites, self.journal, self.evaluation = experiment, sites, journal, evaluation
         self._names = {facts.node_id: name for name, facts in sites.items()}
         self._frame, self._frame_hash = frame, "" if frame is None else wire.frame_digest(frame)
-        self._sent: Arrays = {}
+        self._sent: wire.Arrays = {}
         self._round = Round(0, [])
         self._clock = Clock(experiment.rounds)
         self._last_generic: float | None = None
@@ -96,15 +88,19 @@ class FedStrategy(Strategy):
         self._sent = {name: array.numpy() for name, array in arrays.items()}
         self._round = Round(server_round, self.sample(server_round))
         evaluate = self._is_evaluated(server_round - 1)  # what arrives is what the round before produced
-        return [self._message(wire.TRAIN, name, self._sent, evaluate) for name in self._round.asked]
+        return (self._message(wire.TRAIN, name, arrays, evaluate) for name in self._round.asked)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Check each reply, add it to the running mean, and return the mean as the new global model."""
         mean = RunningMean(self._sent)
-        for message in replies:
-            self._take(message, mean)
+        for site, reply in self._usable(replies, trains=True):
+            try:
+                self._take(site, reply, mean)
+            except wire.WireError as error:
+                self._reject(site, error)
+        self._name_the_silent()
         if not self._round.answered:
             raise wire.WireError(f"round {server_round}: no site's reply could be used; the reasons are above")
         arrays = mean.mean()
@@ -113,48 +109,55 @@ class FedStrategy(Strategy):
             save_checkpoint(self.journal.folder, server_round, arrays)
         return wire.pack(arrays), None
 
-    def _take(self, message: Message, mean: RunningMean) -> None:
-        site, now = self._site_of(message), self._round
-        try:
-            reply = wire.Reply(message)
-            if reply.model:
-                mean.add(reply.model, int(reply.metrics["num-examples"]))
-        except (wire.WireError, BadReplyError, KeyError) as error:
-            self._reject(site, error)
-            return
+    def _take(self, site: str, reply: wire.Reply, mean: RunningMean) -> None:
+        now, images = self._round, self.sites[site].num_train
+        if images:
+            mean.add(reply.model, images)
         now.answered.append(site)
         now.bytes_up += reply.num_bytes
-        if reply.frame_hash == self._frame_hash:
-            self.sites[site].has_frame = True
-        images = int(reply.metrics["num-examples"])
+        self.sites[site].has_frame = reply.frame_hash == self._frame_hash
         now.images += images
         for key, value in reply.metrics.items():
             if key.startswith("loss-"):
                 name = key.removeprefix("loss-")
                 now.losses[name] = now.losses.get(name, 0.0) + images * value
         if "hits-arrival" in reply.metrics:
-            now.arrival[site] = int(reply.metrics["hits-arrival"]), int(reply.metrics["num-test"])
+            now.arrival[site] = int(reply.metrics["hits-arrival"]), self.sites[site].num_test
 
-    def _reject(self, site: str, error: Exception) -> None:
-        reason = str(error).removeprefix("common.errors.UserError: ")
-        self.sites[site].has_frame = False  # it may have lost its cache
+    def _usable(self, messages: Iterable[Message], *, trains: bool) -> Iterator[tuple[str, wire.Reply]]:
+        """Yield the replies that can be used, one at a time; journal the others with their reason."""
+        for message in messages:
+            site = self._names[message.metadata.src_node_id]
+            self._round.heard.add(site)
+            try:
+                reply = wire.Reply(message)
+                check_reply(reply, self.sites[site], trains=trains)
+            except wire.WireError as error:
+                self._reject(site, error)
+            else:
+                yield site, reply
+
+    def _name_the_silent(self) -> None:
+        for site in sorted(set(self._round.asked) - self._round.heard):
+            self._reject(site, f"no answer within {self.experiment.round_timeout:g} s")
+
+    def _reject(self, site: str, reason: Exception | str) -> None:
+        self.sites[site].has_frame = False  # it may have lost its cache: the next message brings the frame again
         log.warning("round %d: %s left out: %s", self._round.number, site, reason)
-        self.journal.event("rejected", round=self._round.number, site=site, reason=reason)
+        self.journal.event("rejected", round=self._round.number, site=site, reason=str(reason))
 
-    def _site_of(self, message: Message) -> str:
-        return self._names[message.metadata.src_node_id]
-
-    def _message(self, kind: str, site: str, arrays: Arrays, evaluate: bool) -> Message:
+    def _message(self, kind: str, site: str, model: ArrayRecord, evaluate: bool) -> Message:
         facts = self.sites[site]
+        needs_frame = kind == wire.TRAIN  # the last step works on ψ and φ_k alone
         content = wire.request(
             self.experiment,
             run=self.journal.folder.name,
             server_round=self._round.number,
             evaluate=evaluate,
             sites_dir=self.journal.folder / "sites",
-            model=arrays,
-            frame=None if facts.has_frame else self._frame,
-            frame_hash=self._frame_hash,
+            model=model,
+            frame=self._frame if needs_frame and not facts.has_frame else None,
+            frame_hash=self._frame_hash if needs_frame else "",
         )
         message = Message(content, facts.node_id, kind, ttl=self.experiment.round_timeout)
         self._round.bytes_down += wire.num_bytes(message)
@@ -169,7 +172,7 @@ class FedStrategy(Strategy):
             stage = "final" if server_round == self.experiment.rounds else "training"
             for head, report in reports.items():
                 self.journal.event("generic", round=server_round, stage=stage, head=head, **report.as_json())
-            self._last_generic = self.evaluation.headline(reports, realigned=True).balanced_accuracy
+            self._last_generic = reports[METHODS[self.experiment.method].reported_head].balanced_accuracy
         if server_round:
             self._log_round()
         return None
@@ -219,21 +222,17 @@ class FedStrategy(Strategy):
 
     # --- after the last round -----------------------------------------------------------------------
 
-    def personalise(self, grid: Grid, arrays: Arrays) -> dict[str, dict[str, Any]]:
+    def personalise(self, grid: Grid, arrays: ArrayRecord) -> dict[str, dict[str, Any]]:
         """Have every site realign and fine-tune its head on the final θ and ψ; return the figures by stage."""
         self._round = Round(self.experiment.rounds, sorted(self.sites))
-        messages = [self._message(wire.PERSONALISE, name, arrays, evaluate=True) for name in self._round.asked]
+        messages = (self._message(wire.PERSONALISE, name, arrays, evaluate=True) for name in self._round.asked)
+        replies = grid.send_and_receive(messages, timeout=self.experiment.round_timeout)
         hits: dict[str, dict[str, tuple[int, int]]] = {stage: {} for stage in wire.STAGES}
-        for message in grid.send_and_receive(messages, timeout=self.experiment.round_timeout):
-            site = self._site_of(message)
-            try:
-                metrics = wire.Reply(message).metrics
-            except wire.WireError as error:
-                self._reject(site, error)
-                continue
+        for site, reply in self._usable(replies, trains=False):
             for stage in wire.STAGES:
-                if f"hits-{stage}" in metrics:
-                    hits[stage][site] = int(metrics[f"hits-{stage}"]), int(metrics["num-test"])
+                if (found := reply.metrics.get(f"hits-{stage}")) is not None:
+                    hits[stage][site] = int(found), self.sites[site].num_test
+        self._name_the_silent()
         return {
             stage: self.record_personal(stage, found, self.experiment.rounds) for stage, found in hits.items() if found
         }
@@ -249,35 +248,3 @@ class FedStrategy(Strategy):
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Nothing was asked."""
         return None
-
-
-def greet(grid: Grid, experiment: Experiment, timeout: float) -> dict[str, SiteFacts]:
-    """Ask every node who it is.
-
-    Returns:
-        The sites by name.
-
-    Raises:
-        wire.WireError: no node answered as FedNC's client, or two nodes have the same name.
-    """
-    content = wire.request(experiment, run="")
-    messages = [Message(content, node_id, wire.HELLO, ttl=timeout) for node_id in grid.get_node_ids()]
-    sites: dict[str, SiteFacts] = {}
-    for message in grid.send_and_receive(messages, timeout=timeout):
-        hello = wire.read_hello(message)
-        name = str(hello["site"])
-        if hello["code"] != wire.code_fingerprint():
-            raise wire.WireError(f"{name} runs another version of FedNC than the coordinator: install the same")
-        if name in sites:
-            raise wire.WireError(f"two sites call themselves '{name}': give each its own name")
-        sites[name] = SiteFacts(message.metadata.src_node_id, int(hello["num-train"]), int(hello["num-test"]))
-    if not sites:
-        raise wire.WireError("no site answered: start at least one")
-    return sites
-
-
-def run_folder(experiment: Experiment) -> Path:
-    """Return the run's own folder below `output-dir`."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    name = experiment.run_name or f"{experiment.name}-{experiment.method}-seed{experiment.seed}-{stamp}"
-    return experiment.output_dir / name

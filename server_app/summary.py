@@ -1,9 +1,11 @@
 """The figures that a run ends with, read back from its journal."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.methods import HEAD_TITLES, METHODS
 from server_app.journal import percent, read_events
 
 _STAGES = {"final": "personal", "realigned": "personal, realigned", "finetuned": "personal, fine-tuned"}
@@ -17,14 +19,12 @@ class Summary:
         generic: head → accuracy, balanced_accuracy, many, medium, few (0..1 or None).
         personal: stage → mean, std, worst, worst_site.
         headline: the method's own generic head and last personal stage: generic, personal, many, medium, few.
-        best: highest value of the headline's generic and arrival personal accuracy over rounds (test-selected).
         cost: seconds and bytes a round, mean.
     """
 
     generic: dict[str, dict[str, Any]]
     personal: dict[str, dict[str, Any]]
     headline: dict[str, Any]
-    best: dict[str, Any]
     cost: dict[str, float]
 
     def as_json(self) -> dict[str, Any]:
@@ -34,14 +34,9 @@ class Summary:
     def as_text(self) -> str:
         """Return the table that a run prints last."""
         rows = [f"{'accuracy of the last round':32}{'all':>8}{'many':>9}{'medium':>9}{'few':>9}"]
-        names = {
-            "aux_head": "generic, ψ",
-            "aux_head_realigned": "generic, ψ realigned",
-            "frame": "generic, frame",
-        }
         for head, figures in self.generic.items():
             cells = [figures["balanced_accuracy"], figures["many"], figures["medium"], figures["few"]]
-            rows.append(f"{names.get(head, head):32}" + " ".join(f"{percent(c):>8}" for c in cells))
+            rows.append(f"{'generic, ' + HEAD_TITLES[head]:32}" + " ".join(f"{percent(c):>8}" for c in cells))
         for stage, figures in self.personal.items():
             rows.append(
                 f"{_STAGES[stage]:32}{percent(figures['mean']):>8}  ± {percent(figures['std'])} over sites, "
@@ -61,7 +56,8 @@ def summarise(folder: Path) -> Summary:
         for e in events
         if e["event"] == "personal" and e["stage"] in _STAGES
     }
-    head = "aux_head_realigned" if "aux_head_realigned" in generic else "aux_head"
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    head = METHODS[config["method"]].reported_head
     last_stage = list(personal)[-1] if personal else None
     headline = {
         "head": head,
@@ -70,13 +66,7 @@ def summarise(folder: Path) -> Summary:
         **{group: generic[head][group] for group in ("many", "medium", "few")},
         "personal": personal[last_stage]["mean"] if last_stage else None,
     }
-    return Summary(generic, personal, headline, _best(events, head), _cost(events))
-
-
-def _best(events: list[dict[str, Any]], head: str) -> dict[str, Any]:
-    generic = [e["balanced_accuracy"] for e in events if e["event"] == "generic" and e["head"] == head]
-    personal = [e["mean"] for e in events if e["event"] == "personal" and e["mean"] is not None]
-    return {"generic": max(generic), "personal": max(personal, default=None), "selected_on": "test"}
+    return Summary(generic, personal, headline, _cost(events))
 
 
 def _cost(events: list[dict[str, Any]]) -> dict[str, float]:

@@ -6,10 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from common.config import Experiment, build
 
 torch.set_num_threads(1)  # tests run side by side
+# The same examples everywhere, and no clock: a busy machine is no failure.
+settings.register_profile("fednc", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fednc")
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ Both lists lie in data-dir or one folder below it. Photographs differ in size, s
 """
 
 import csv
+import io
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ from common.data.images import FileImages
 from common.errors import UserError
 
 Integers = npt.NDArray[np.int64]
+
+_LABEL_DIGITS = 6  # classes are numbered up to the largest label: a stray one must not make billions of them
 
 
 def load_imagenet_lt(experiment: Experiment) -> Dataset:
@@ -49,8 +51,8 @@ def load_inaturalist(experiment: Experiment) -> Dataset:
     root = experiment.data_root
     train_list = _find(root, "federated_train*.csv", "inaturalist")
     test_list = _find(train_list.parent, "test.csv", "inaturalist")  # other splits' lists have this name too
-    train_rows = list(_csv_rows(train_list, ("user_id", "image_id", "class")))
-    test_rows = list(_csv_rows(test_list, ("image_id", "class")))
+    train_rows = _csv_rows(train_list, ("user_id", "image_id", "class"))
+    test_rows = _csv_rows(test_list, ("image_id", "class"))
     files = _index_images(root, {row["image_id"] for row in (*train_rows, *test_rows)})
     train_labels, test_labels = ([int(row["class"]) for row in rows] for rows in (train_rows, test_rows))
     train = _files([files[row["image_id"]] for row in train_rows], train_labels, experiment.image_size)
@@ -71,14 +73,30 @@ def _find(root: Path, pattern: str, dataset: str) -> Path:
     return found[0]
 
 
+def _text(listed: Path) -> str:
+    content = listed.read_bytes()
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{listed}:{number}: not UTF-8 text; save the list as UTF-8") from None
+
+
+def _is_label(word: str) -> bool:
+    return word.isdecimal() and len(word) <= _LABEL_DIGITS
+
+
 def _path_list(listed: Path, root: Path) -> tuple[list[Path], list[int]]:
     paths, labels = [], []
-    for number, line in enumerate(listed.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(_text(listed).splitlines(), 1):
         if not line.strip():
             continue
         fields = line.rsplit(maxsplit=1)  # from the right: a path may hold blanks
-        if len(fields) != 2 or not fields[1].isdecimal():
-            raise UserError(f"{listed}:{number}: expected 'relative/path label', found '{line.strip()}'")
+        if len(fields) != 2 or not _is_label(fields[1]):
+            raise UserError(
+                f"{listed}:{number}: expected 'relative/path label', a label being a number of at most "
+                f"{_LABEL_DIGITS} digits, found '{line.strip()}'"
+            )
         paths.append(root / fields[0].strip())
         labels.append(int(fields[1]))
     if not paths:
@@ -86,20 +104,26 @@ def _path_list(listed: Path, root: Path) -> tuple[list[Path], list[int]]:
     return paths, labels
 
 
-def _csv_rows(listed: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    empty = True
-    with listed.open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream)
-        if missing := [column for column in columns if column not in (reader.fieldnames or ())]:
-            found = ", ".join(reader.fieldnames or ()) or "none"
-            raise UserError(f"{listed}: no column '{missing[0]}'; expected {', '.join(columns)}, found {found}")
-        for row in reader:
-            if not all(row[column] for column in columns) or not row["class"].isdecimal():
-                raise UserError(f"{listed}:{reader.line_num}: expected {', '.join(columns)} with a class number")
-            empty = False
-            yield row
-    if empty:
+def _csv_rows(listed: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    reader = csv.DictReader(io.StringIO(_text(listed), newline=""))
+    try:
+        header = reader.fieldnames or ()
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        where = f"{listed}:{reader.reader.line_num}"
+        raise UserError(f"{where}: not readable as CSV ({error}); look for a quotation mark left open") from None
+    if missing := [column for column in columns if column not in header]:
+        found = ", ".join(header) or "none"
+        raise UserError(f"{listed}: no column '{missing[0]}'; expected {', '.join(columns)}, found {found}")
+    for number, row in rows:
+        if not all(row[column] for column in columns) or not _is_label(row["class"]):
+            raise UserError(
+                f"{listed}:{number}: expected {', '.join(columns)}, class being a number of at most "
+                f"{_LABEL_DIGITS} digits"
+            )
+    if not rows:
         raise UserError(f"{listed}: lists no image")
+    return [row for _, row in rows]
 
 
 def _index_images(root: Path, wanted: set[str]) -> dict[str, Path]:

@@ -7,7 +7,7 @@ Two layouts, told apart by their label arrays:
 
     x           [N, H, W] or [N, H, W, C] uint8, C = 1 or 3
     jpeg        or image files end to end, uint8, with their starts in `offset`, [N + 1] integers
-    y           [N] integers from 0
+    y           [N] integers from 0; without class_names, below the number of images
     class_names optional, [C]
     <site-key>  optional, [N] integers; <site-key>_names optional, their names
     <group-key> optional, [N] integers; no group may be on both sides of the split
@@ -30,8 +30,10 @@ from common.errors import UserError, nearest
 
 Integers = npt.NDArray[np.int64]
 
-# ValueError: an object array, which only pickle could read.
-_UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+_LARGEST = int(np.iinfo(np.int64).max)
+
+# ValueError: an object array, which only pickle could read. RuntimeError: encrypted or packed in an unknown way.
+_UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 
 def load(experiment: Experiment) -> Dataset:
@@ -67,7 +69,9 @@ class _Archive:
         try:
             opened = np.load(path, allow_pickle=False)
         except _UNREADABLE as error:
-            raise UserError(f"{path}: not a readable .npz archive ({error})") from None
+            # NumPy's own words for a foreign file advise to unpickle it; only the system's words are passed on.
+            why = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
+            raise UserError(f"{path}: not a readable .npz archive{why}; save the arrays with np.savez") from None
         if not isinstance(opened, np.lib.npyio.NpzFile):
             raise UserError(f"{path}: not an .npz archive; save the arrays with np.savez")
         self._opened = opened
@@ -78,13 +82,16 @@ class _Archive:
 
     def array(self, key: str) -> npt.NDArray[Any]:
         if key not in self:
-            near = f"did you mean '{near}'? " if (near := nearest(key, self._opened.files)) else ""
-            raise UserError(f"{self.path}: no array '{key}'; {near}there are: {', '.join(self._opened.files)}")
+            near = f"did you mean {near!r}? " if (near := nearest(key, self._opened.files)) else ""
+            found = ", ".join(map(repr, self._opened.files))
+            raise UserError(f"{self.path}: no array '{key}'; {near}there are: {found}")
         if key not in self._read:
             try:
                 self._read[key] = self._opened[key]
-            except _UNREADABLE as error:
-                raise self.error(key, f"cannot be read ({error}); store plain integers, bytes or strings") from None
+            except _UNREADABLE:
+                raise self.error(
+                    key, "is damaged or holds Python objects; store plain integers, bytes or strings"
+                ) from None
         return self._read[key]
 
     def integers(self, key: str, length: int | None = None) -> Integers:
@@ -93,14 +100,22 @@ class _Archive:
             raise self.error(key, f"is {array.dtype} of shape {array.shape}, expected one integer an image")
         if length is not None and len(array) != length:
             raise self.error(key, f"has {len(array)} entries for {length} images")
+        if len(wrong := np.flatnonzero(array > _LARGEST)):
+            raise self.error(f"{key}[{wrong[0]}]", f"is {array[wrong[0]]}, above {_LARGEST}, the largest possible")
         return array.astype(np.int64)
 
     def names(self, key: str) -> tuple[str, ...]:
         array = self.array(key)
-        names = tuple(str(name) for name in array.ravel())
-        if array.ndim != 1 or array.dtype.kind != "U" or len(set(names)) != len(names):
-            raise self.error(key, f"is {array.dtype} of shape {array.shape}, expected different strings, one a name")
-        return names
+        if array.ndim != 1 or array.dtype.kind != "U" or not len(array):
+            raise self.error(key, f"is {array.dtype} of shape {array.shape}, expected strings, one a name")
+        rows: dict[str, int] = {}
+        for row, name in enumerate(array.tolist()):
+            if not name.strip():
+                raise self.error(f"{key}[{row}]", "is empty; give every entry a name")
+            if name in rows:
+                raise self.error(f"{key}[{row}]", f"is {name!r}, as {key}[{rows[name]}] is; give each its own name")
+            rows[name] = row
+        return tuple(rows)
 
     def check_range(self, key: str, values: Integers, size: int, what: str) -> None:
         if len(wrong := np.flatnonzero((values < 0) | (values >= size))):
@@ -152,14 +167,13 @@ def _parts(archive: _Archive) -> tuple[_Part, _Part]:
 
 
 def _classes(archive: _Archive, *parts: _Part) -> tuple[str, ...]:
-    if "class_names" in archive:
-        classes = archive.names("class_names")
-    else:
-        count = max(int(archive.integers(f"y{part.suffix}").max()) for part in parts) + 1
-        classes = tuple(str(c) for c in range(count))
-    for part in parts:
-        archive.check_range(f"y{part.suffix}", archive.integers(f"y{part.suffix}"), len(classes), "classes")
-    return classes
+    labels = {f"y{part.suffix}": archive.integers(f"y{part.suffix}") for part in parts}
+    names = archive.names("class_names") if "class_names" in archive else None
+    # Unnamed classes are numbered up to the largest label, so a stray one must not make millions of them.
+    bound = sum(map(len, labels.values())) if names is None else len(names)
+    for key, values in labels.items():
+        archive.check_range(key, values, bound, "images, no class_names" if names is None else "classes")
+    return names or tuple(str(c) for c in range(max(int(values.max()) for values in labels.values()) + 1))
 
 
 def _images(archive: _Archive, part: _Part, image_size: int | None) -> ArrayImages:

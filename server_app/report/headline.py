@@ -78,7 +78,8 @@ def _unpersonal(run: RunRecord) -> bool:
 
 def reported_generic(run: RunRecord) -> tuple[str, Event] | None:
     """Return the head and figures that stand for the generic model: the realigned head if there is one."""
-    for head in ("aux_head_realigned", *run.heads):
+    preferred = (run.method.reported_head,) if run.method else ()
+    for head in (*preferred, *run.heads):
         if event := run.generic(head):
             return head, event
     return None

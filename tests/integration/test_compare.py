@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.config import Experiment
-from server_app.compare import Cell, compare, read_result, write_tables
+from server_app.compare import Cell, compare, data_fingerprint, read_result, write_tables
 
 Tiny = Callable[..., Experiment]
 
@@ -12,36 +12,51 @@ Tiny = Callable[..., Experiment]
 def test_a_comparison_keeps_finished_runs_and_writes_tables(tiny: Tiny, tmp_path: Path) -> None:
     cells = [Cell(tiny(method=m, seed=0, rounds=1, run_name=None)) for m in ("fedavg", "fedloge")]
     folder = tmp_path / "results"
-    compare(cells, folder, jobs=2)
+    assert compare(cells, folder, jobs=2) == 0
+    write_tables(cells, folder)
     kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("*-seed*.json")}
     assert sorted(kept) == ["fedavg-seed0.json", "fedloge-seed0.json"]
     assert str(tmp_path) not in (folder / "fedavg-seed0.json").read_text()  # no paths of this machine
 
     more = [*cells, Cell(tiny(method="fedavg", seed=1, rounds=1, run_name=None))]
-    compare(more, folder, jobs=1)
+    assert compare(more, folder, jobs=1) == 0
+    write_tables(more, folder)
     assert {name: (folder / name).stat().st_mtime_ns for name in kept} == kept  # not run again
     rows = list(csv.DictReader((folder / "results.csv").open(encoding="utf-8")))
-    assert [(r["method"], r["generic head"], r["seeds"]) for r in rows] == [
+    assert [(r["method"], r["head"], r["seeds"]) for r in rows] == [
         ("FedAvg", "ψ *", "2"), ("FedLoGe", "ψ", "1"), ("FedLoGe", "ψ realigned *", "1"), ("FedLoGe", "frame", "1"),
     ]  # fmt: skip
     summary = json.loads((folder / "fedloge-seed0.json").read_text())["summary"]
     figure = summary["personal"]["realigned"]["mean"]
-    assert rows[2]["realigned"] == f"{100 * figure:.1f} ± 0.0"
+    assert rows[2]["realigned"] == f"{100 * figure:.1f}"
 
 
-def test_a_result_of_another_configuration_is_not_taken(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_result_of_another_configuration_or_other_data_is_not_taken(tiny: Tiny, tmp_path: Path) -> None:
     cell = Cell(tiny(method="fedavg"))
-    content = {"experiment": cell.identity(), "versions": {}, "summary": {}}
-    (tmp_path / f"{cell.stem}.json").write_text(json.dumps(content))
+    content = {"experiment": cell.identity(), "data": data_fingerprint(cell.experiment)}
+    path = tmp_path / f"{cell.stem}.json"
+    path.write_text(json.dumps(content))
     assert read_result(tmp_path, cell) == content
     assert read_result(tmp_path, Cell(tiny(method="fedavg", rounds=9))) is None
     assert read_result(tmp_path, Cell(tiny(method="fedavg", output_dir=tmp_path))) == content
+    path.write_text(json.dumps(content | {"data": "other"}))
+    assert read_result(tmp_path, cell) is None
+    path.write_text("{")
+    assert read_result(tmp_path, cell) is None
     assert write_tables([], tmp_path) == "no finished runs\n"
 
 
+def test_an_interrupted_run_leaves_nothing_to_the_next(tiny: Tiny, tmp_path: Path) -> None:
+    cell = Cell(tiny(method="fedloge", rounds=1))
+    stale = tmp_path / "runs" / cell.stem / "sites" / "site-00" / "personal.safetensors"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("of an earlier run")
+    assert compare([cell], tmp_path, jobs=1) == 0
+
+
 def test_a_failing_run_is_reported_and_the_others_finish(tiny: Tiny, tmp_path: Path) -> None:
-    bad = Cell(tiny(method="fedavg", dataset="npz", data_dir=tmp_path / "nothing.npz"))
+    bad = Cell(tiny(method="fedavg", width=4, image_size=2))
     good = Cell(tiny(method="fedloge", rounds=1))
-    compare([bad, good], tmp_path / "results", jobs=1)
+    assert compare([bad, good], tmp_path / "results", jobs=1) == 1
     assert [p.name for p in (tmp_path / "results").glob("*-seed*.json")] == ["fedloge-seed0.json"]
-    assert "nothing.npz" in (tmp_path / "results" / "runs" / "fedavg-seed0" / "log.txt").read_text()
+    assert "cnn" in (tmp_path / "results" / "runs" / "fedavg-seed0" / "log.txt").read_text()

@@ -1,16 +1,24 @@
 """Whole runs with the in-process engine on real images."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from flwr.app import Message
 from safetensors.numpy import load_file
 
+from common import wire
 from common.config import APP_ROOT, Experiment, load
-from common.wire import WireError
+from common.data import build_federation
+from common.features import extract_features
+from common.metrics import groups
+from common.model import build_model, load_state
 from server_app.engines import run_local
+from server_app.evaluation import GenericEvaluation
 from server_app.frames import build_frame
 from server_app.journal import read_events
 
@@ -118,7 +126,7 @@ def test_a_run_ends_when_no_site_can_train(tiny: Tiny, monkeypatch: pytest.Monke
     import client_app.app as site_code
 
     monkeypatch.setattr(site_code, "train_site", lambda *args: 1 / 0)
-    with pytest.raises(WireError, match="round 1: no site's reply"):
+    with pytest.raises(wire.WireError, match="round 1: no site's reply"):
         run_local(tiny())
 
 
@@ -134,3 +142,75 @@ def test_natural_sites_take_their_names_and_test_images_from_the_data(tiny: Tiny
     final = next(e for e in read_events(run_local(experiment)) if e["event"] == "personal" and e["stage"] == "final")
     images = {name: site["num_test"] for name, site in final["sites"].items()}
     assert images == {"rosendahl": 476, "vidir_modern": 623, "vidir_molemax": 799, "vienna_dias": 93}
+
+
+def test_what_is_saved_can_be_loaded_and_gives_the_reported_figures(tiny: Tiny) -> None:
+    experiment = tiny(checkpoint_every=2)
+    folder = run_local(experiment)
+    federation = build_federation(experiment)
+    saved = load_file(folder / "generic.safetensors")
+    shared = {k: v for k, v in saved.items() if k.startswith("backbone.")} | {
+        "aux_head.weight": saved["aux_head.weight"]
+    }
+    assert {k: v.shape for k, v in load_file(folder / "checkpoints" / "round-00002.safetensors").items()} == {
+        k: v.shape for k, v in shared.items()
+    }
+    evaluation = GenericEvaluation(
+        experiment, federation.dataset, groups(federation.class_counts), torch.from_numpy(saved["frame.weight"])
+    )
+    reports = evaluation(shared)
+    for event in read_events(folder):
+        if event["event"] == "generic" and event["stage"] == "final":
+            assert event["accuracy"] == reports[event["head"]].accuracy
+
+    model = build_model(experiment, 1, 10)
+    load_state(model, shared)
+    final = next(e for e in read_events(folder) if e["event"] == "personal" and e["stage"] == "realigned")
+    for name, rows in zip(federation.site_names, federation.test_rows, strict=True):
+        head = load_file(folder / "sites" / name / "personal_model.safetensors")["head.weight"]
+        features, labels = extract_features(model, federation.dataset.test, rows, federation.dataset)
+        right = int(((features @ torch.from_numpy(head).T).argmax(dim=1) == labels).sum())
+        assert final["sites"][name]["accuracy"] == right / len(rows)
+
+
+def lose_the_frame(monkeypatch: pytest.MonkeyPatch, when: Callable[[wire.Request], bool]) -> None:
+    """Remove the first site's cached frame before it reads a request that `when` is true of."""
+    real = wire.Request
+
+    def reading(message: Message) -> wire.Request:
+        request = real(message)
+        if request.sites_dir and when(request):
+            (request.sites_dir / "site-00" / "frame.safetensors").unlink(missing_ok=True)
+        return request
+
+    monkeypatch.setattr(wire, "Request", reading)
+
+
+def test_a_lost_frame_is_sent_again_the_next_round(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    lose_the_frame(monkeypatch, lambda request: request.round == 2 and bool(request.frame_hash))
+    events = read_events(run_local(tiny(rounds=3)))
+    rejected = [(e["round"], e["site"]) for e in events if e["event"] == "rejected"]
+    assert rejected == [(2, "site-00")]
+    assert [e["answered"] for e in events if e["event"] == "round"] == [3, 2, 3]
+
+
+def test_personalising_needs_no_frame(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    lose_the_frame(monkeypatch, lambda request: not request.frame_hash)
+    events = read_events(run_local(tiny()))
+    assert not [e for e in events if e["event"] == "rejected"]
+    assert len(next(e for e in events if e["event"] == "personal" and e["stage"] == "realigned")["sites"]) == 3
+
+
+def test_sites_that_do_not_answer_in_time_are_named(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    import client_app.app as site_code
+
+    real = site_code.train_site
+
+    def slow(*args: object) -> dict[str, float]:
+        time.sleep(1.5)
+        return real(*args)
+
+    monkeypatch.setattr(site_code, "train_site", slow)
+    events = read_events(run_local(tiny(round_timeout=2, rounds=1)))
+    rejected = [(e["site"], e["reason"]) for e in events if e["event"] == "rejected"]
+    assert ("site-02", "no answer within 2 s") in rejected

@@ -1,9 +1,11 @@
 """`flwr run` (Ray) gives the same arrays as the in-process engine; typed by hand it works too."""
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from safetensors.numpy import load_file
 
 from common.config import APP_ROOT, Experiment
 from server_app.engines import run_local
-from server_app.flower_run import superlink
+from server_app.flower_run import QUIET, free_port
 
 pytest.importorskip("ray", reason="Flower's simulation needs ray")
 
@@ -46,18 +48,49 @@ def test_ray_equals_the_in_process_engine(tiny: Tiny, tmp_path: Path) -> None:
             np.testing.assert_array_equal(ours[key], theirs[key], err_msg=f"{name}: {key}")
 
 
-def test_flwr_run_by_hand_says_how_to_get_all_sites(tiny: Tiny, tmp_path: Path) -> None:
-    """Flower's federation has two nodes by default, the experiment three sites."""
-    config = write_config(tiny(run_name="by-hand"), tmp_path / "tiny.yaml")
+@pytest.fixture
+def by_hand(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Yield the environment of a person who types `flwr run`, with ports and a home that are ours."""
     home = tmp_path / "flower"
-    home.mkdir()
-    with superlink(home) as environment:
-        done = subprocess.run(
-            [str(Path(sys.executable).parent / "flwr"), "run", ".", "--stream",
-             "--run-config", f"config='{config}' rounds=1 method='fedavg'"],
-            capture_output=True, text=True, timeout=240, cwd=APP_ROOT, env=os.environ | environment, check=False,
-        )  # fmt: skip
+    ports = [free_port(), free_port()]
+    yield (
+        os.environ
+        | QUIET
+        | {
+            "FLWR_HOME": str(home),
+            "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(ports[0]),
+            "FLWR_LOCAL_CONTROL_API_PORT": str(ports[1]),
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        }
+    )
+    for process in Path("/proc").glob("[0-9]*"):  # the SuperLink that Flower leaves running
+        with suppress(OSError):
+            if f"FLWR_HOME={home}\0".encode() in (process / "environ").read_bytes():
+                os.kill(int(process.name), signal.SIGTERM)
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds Flower's daemon through /proc")
+def test_flwr_run_by_hand_says_how_to_get_all_sites(tiny: Tiny, tmp_path: Path, by_hand: dict[str, str]) -> None:
+    """Flower's local federation has two nodes by default, the experiment three sites."""
+    config = write_config(tiny(run_name="by-hand"), tmp_path / "tiny.yaml")
+    done = subprocess.run(
+        ["flwr", "run", ".", "--stream", "--run-config", f"config='{config}' rounds=1 method='fedavg'"],
+        capture_output=True, text=True, timeout=240, cwd=APP_ROOT, env=by_hand, check=False,
+    )  # fmt: skip
     text = done.stdout + done.stderr
     assert "running with 2; for 3 add --federation-config 'num-supernodes=3'" in text
     assert "round 1/1 | 2 of 2 sites" in text
     assert "FedAvg" in text
+
+
+def test_a_users_mistake_in_a_flower_run_is_one_line(tiny: Tiny, tmp_path: Path) -> None:
+    """Found by the coordinator: its line, no frames, and an exit code."""
+    config = write_config(tiny(image_size=2), tmp_path / "tiny.yaml")
+    done = subprocess.run(
+        [sys.executable, "-c", "from server_app.cli import main; main()", "run", str(config)],
+        capture_output=True, text=True, timeout=240, cwd=APP_ROOT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "error: " in done.stdout and "cnn" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "the run ended as 'finished:failed'" in done.stderr

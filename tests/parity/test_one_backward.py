@@ -1,13 +1,18 @@
 """One summed loss and one optimiser equal Algorithm 1's three losses and three optimisers, step by step."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, linear
 
 from client_app.methods.fedloge import METHOD
-from common.model import Model
+from client_app.training import batches, train_site
+from common.config import Experiment
+from common.data import build_federation
+from common.model import Model, build_model
+from common.seeds import numpy_generator
 
 STEPS, CLASSES, DIM = 5, 4, 6
 
@@ -70,3 +75,34 @@ def test_heads_do_not_move_the_backbone() -> None:
     losses = METHOD.losses(model, torch.randn(3, 1, 5, 5), torch.tensor([0, 1, 2]))
     (losses["aux_head"] + losses["personal_head"]).backward()
     assert all(p.grad is None for p in model.backbone.parameters())
+
+
+def test_the_local_loop_equals_three_optimisers_over_batches(tiny: Callable[..., Experiment]) -> None:
+    experiment = tiny(local_epochs=2, augment="none", momentum=0.5, learning_rate=0.05)
+    federation = build_federation(experiment)
+    dataset, rows = federation.dataset, federation.train_rows[0]
+    frame = torch.randn(10, 16, generator=torch.Generator().manual_seed(0))
+    ours, theirs = (build_model(experiment, 1, 10, frame, site="site-00") for _ in range(2))
+    train_site(ours, METHOD, dataset, rows, experiment, "site-00", 1)
+
+    parts = [theirs.backbone, theirs.aux_head, theirs.personal_head]
+    three = [torch.optim.SGD(part.parameters(), lr=0.05, momentum=0.5) for part in parts]
+    order = numpy_generator(experiment.seed, "batches", "site-00", 1)
+    theirs.train()
+    for _ in range(2):
+        for batch in batches(rows, experiment.batch_size, order):
+            pixels = dataset.train.batch(batch).float() / 255
+            images = (pixels - torch.tensor(dataset.mean).view(-1, 1, 1)) / torch.tensor(dataset.std).view(-1, 1, 1)
+            labels = torch.from_numpy(dataset.train.labels[batch])
+            features = theirs.backbone(images)
+            logits = [
+                linear(features, frame),
+                theirs.aux_head(features.detach()),
+                theirs.personal_head(features.detach()),
+            ]
+            for optimiser, output in zip(three, logits, strict=True):
+                optimiser.zero_grad()
+                cross_entropy(output, labels).backward()
+                optimiser.step()
+    for (name, a), b in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, msg=name, rtol=1e-4, atol=1e-5)

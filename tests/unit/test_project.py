@@ -1,7 +1,11 @@
 """The promises that the files at the top make."""
 
 import ast
+import os
 import re
+import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -33,3 +37,22 @@ def test_rooms_keep_apart_and_files_small(path: Path) -> None:
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         assert not {name.split(".")[0] for name in names} & (ROOMS[room] | {"pickle"}), names
+
+
+def test_the_readme_is_finished() -> None:
+    assert re.findall(r"@[A-Z]+@|TODO|TBD", README) == []
+
+
+def test_flower_needs_no_settings_by_hand_in_the_installed_environment() -> None:
+    """`make install` leaves a line that Python reads at start, so that plain `flwr run .` works."""
+    if not Path(sysconfig.get_path("purelib"), "fednc_flower.pth").is_file():
+        pytest.skip("this environment was not made by `make install`")
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("FLWR_")}
+    program = "import os; print(os.environ['FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION'])"
+    answer = subprocess.run([sys.executable, "-c", program], env=clean, capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "1"
+
+
+def test_the_readmes_result_tables_are_the_committed_ones() -> None:
+    tables = list((APP_ROOT / "tests" / "benchmarks" / "results").glob("*/results.md"))
+    assert [t.parent.name for t in tables if t.read_text(encoding="utf-8") not in README] == []

@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 import torch
 
-from common.backbones import BACKBONES, Backbone, build_backbone
+from common.backbones import BACKBONES, Backbone, build_backbone, check_image_size
 from common.config import Experiment
 from common.errors import UserError
 
@@ -104,6 +104,21 @@ def test_one_image_with_a_map_of_one_pixel_is_refused_by_batchnorm(name: str) ->
     assert model(images(2, 1, side)).shape == (2, model.feature_dim)
 
 
+@pytest.mark.parametrize("name", BACKBONES)
+def test_the_smallest_image_passes_and_a_smaller_one_is_refused_before_torch_does(name: str) -> None:
+    model, side = seeded(name, 1), BACKBONES[name].min_side
+    for size in ((side, side), (side + 3, side), (side, side + 3)):
+        check_image_size(name, size)
+        assert model.eval()(torch.rand(1, 1, *size)).shape == (1, model.feature_dim)
+        assert model.train()(torch.rand(2, 1, *size)).shape == (2, model.feature_dim)
+    for size in ((side - 1, side), (side, side - 1)):
+        with pytest.raises(UserError, match=rf"^images of {size[0]}×{size[1]} pixels .*'{name}', .* {side}×{side}; "):
+            check_image_size(name, size)
+        for mode, batch in ((model.eval(), 1), (model.train(), 2)):
+            with pytest.raises(RuntimeError):
+                mode(torch.zeros(batch, 1, *size))
+
+
 def test_building_draws_from_the_global_generator_and_running_does_not() -> None:
     assert not torch.equal(next(seeded("cnn", 1, seed=0).parameters()), next(seeded("cnn", 1, seed=1).parameters()))
     model = seeded("resnet8", 1)
@@ -124,5 +139,7 @@ def test_user_errors_are_one_line() -> None:
         UserError, match=r"^unknown backbone 'resnet19' \(did you mean 'resnet18'\?\); known: cnn, .*resnet8$"
     ):
         build_backbone("resnet19", 3)
+    with pytest.raises(UserError, match=r"^unknown backbone 'cnm'"):
+        check_image_size("cnm", (8, 8))
     with pytest.raises(UserError, match=r"^width = 32: resnet50"):
         build_backbone("resnet50", 3, 32)

@@ -156,7 +156,7 @@ IMPOSSIBLE: list[tuple[str, Any, str]] = [
     ("participation", 0, "0"),
     ("participation", 1.5, "1"),
     ("local-epochs", 0, "1"),
-    ("batch-size", 0, "1"),
+    ("batch-size", 1, "2"),
     ("learning-rate", -1, "0"),
     ("learning-rate", float("nan"), "finite"),
     ("learning-rate", float("inf"), "finite"),

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.config import Experiment
@@ -55,7 +55,7 @@ def same(one: Federation, other: Federation) -> bool:
     local_test=st.sampled_from(["keep-classes", "paper"]),
     seed=st.integers(0, 5),
 )
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 def test_invariants(
     archive: Path, sites: int, partition: Any, alpha: float, imbalance: float, local_test: Any, seed: int
 ) -> None:

@@ -97,6 +97,7 @@ def test_imagenet_lt(tmp_path: Path) -> None:
     [
         ("train/n01/b.JPEG\n", r"ImageNet_LT_train\.txt:1: expected 'relative/path label'"),
         ("train/n01/b.JPEG 0\nx y\n", r"ImageNet_LT_train\.txt:2: .* found 'x y'"),
+        ("train/n01/b.JPEG 1000000000\n", r"ImageNet_LT_train\.txt:1: .* at most 6 digits"),
         ("\n", r"ImageNet_LT_train\.txt: lists no image"),
         ("train/n01/gone.JPEG 0\n", r"gone\.JPEG: not a readable image"),
     ],
@@ -146,13 +147,29 @@ def test_inaturalist(tmp_path: Path) -> None:
         ("user_id,image_id,class\n1,f0,0\n1,f1\n", r"federated_train_user_120k\.csv:3: expected"),
         ("user_id,image_id,class\n1,f0,bird\n", r"federated_train_user_120k\.csv:2: expected"),
         ("user_id,image_id,class\n1,f0,0\n1,f77,0\n", r"1 of 3 images are not below .*, such as f77\.jpg"),
+        ("user_id,image_id,class\n1,f0,1000000000\n", r"federated_train_user_120k\.csv:2: .* at most 6 digits"),
+        ('user_id,image_id,class\n1,f0,0\n1,"f1,0\n' + "1,f2,0\n" * 20_000, r"120k\.csv:\d+: not readable as CSV"),
         ("user_id,image_id,class\n", "lists no image"),
         ("", "no column 'user_id'; .* found none"),
     ],
 )
 def test_inaturalist_errors(tmp_path: Path, train: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as raised:
         load_dataset(make_inaturalist(tmp_path, train))
+    assert "\n" not in str(raised.value)
+
+
+def test_lists_in_another_encoding(tmp_path: Path) -> None:
+    latin = make_imagenet_lt(tmp_path / "one", "")
+    listed = tmp_path / "one/ImageNet_LT/ImageNet_LT_train.txt"
+    listed.write_bytes("train/n01/b.JPEG 0\ntrain/épée.JPEG 1\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"^\S+ImageNet_LT_train\.txt:2: not UTF-8 text; save the list as UTF-8$"):
+        load_dataset(latin)
+    inaturalist = make_inaturalist(tmp_path / "two", "")
+    listed = tmp_path / "two/inaturalist-user/federated_train_user_120k.csv"
+    listed.write_bytes("user_id,image_id,class\n".encode("utf-16"))
+    with pytest.raises(UserError, match=r"^\S+federated_train_user_120k\.csv:1: not UTF-8 text"):
+        load_dataset(inaturalist)
 
 
 def test_inaturalist_users_by_name(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from common.errors import UserError
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 RNG = np.random.default_rng(0)
+TOO_LARGE = np.array([0, 1, 2, 0, 2**64 - 1, 1], np.uint64)
 
 
 def arrays(train: int = 12, test: int = 6, **changes: Any) -> dict[str, Any]:
@@ -127,11 +128,19 @@ def test_sites_without_names_are_numbered(tmp_path: Path) -> None:
         ({"x_test": np.zeros((6, 5, 8, 3), np.uint8)}, {}, "training images are 3×5×7, test images 3×5×8"),
         ({"y_train": np.zeros((12, 4), np.uint8)}, {}, r"y_train is uint8 of shape \(12, 4\)"),
         ({"y_test": np.zeros(6)}, {}, "y_test is float64"),
-        ({"y_test": np.array([0, 1, -1, 0, 0, 0])}, {}, r"y_test\[2\] is -1, outside 0…2 \(3 classes\)"),
+        ({"y_test": np.array([0, 1, -1, 0, 0, 0])}, {}, r"y_test\[2\] is -1, outside 0…17 \(18 images, no"),
+        ({"y_train": np.full(12, 10**9)}, {}, r"y_train\[0\] is 1000000000, outside 0…17 \(18 images, no class_names"),
+        ({"y_test": np.arange(13, 19)}, {}, r"y_test\[5\] is 18, outside 0…17"),
+        ({"y_test": TOO_LARGE}, {}, r"y_test\[4\] is 18446744073709551615, above 9223372036854775807"),
+        ({"y_test": TOO_LARGE.astype(">u8")}, {}, r"y_test\[4\] is 18446744073709551615, above 9223372036854775807"),
+        ({"c_train": np.arange(12), "c_test": TOO_LARGE}, {"site_key": "c"}, r"c_test\[4\] is 18446744073709551615"),
         ({"class_names": np.array(["a", "b"])}, {}, r"y_train\[2\] is 2, outside 0…1 \(2 classes\)"),
-        ({"class_names": np.array(["a", "a", "b"])}, {}, "class_names .* expected different strings"),
+        ({"class_names": np.array(["a", "b", "a"])}, {}, r"class_names\[2\] is 'a', as class_names\[0\] is"),
+        ({"class_names": np.array(["a", " ", "c"])}, {}, r"class_names\[1\] is empty"),
+        ({"class_names": np.array([], str)}, {}, r"class_names is <U1 of shape \(0,\), expected strings"),
+        ({"class_names": np.array([1, 2, 3])}, {}, "class_names is int64 .* expected strings"),
         ({"y_test": np.zeros(0, int), "x_test": np.zeros((0, 5, 7, 3), np.uint8)}, {}, "no test images"),
-        ({"class_names": np.array([{}], object)}, {}, "class_names cannot be read"),
+        ({"class_names": np.array([{}], object)}, {}, "class_names is damaged or holds Python objects"),
         ({}, {"site_key": "center"}, "no array 'center_train'"),
         ({"c_train": np.zeros(11, int)}, {"site_key": "c"}, "c_train has 11 entries for 12 images"),
         (
@@ -139,6 +148,12 @@ def test_sites_without_names_are_numbered(tmp_path: Path) -> None:
             {"site_key": "c"},
             r"c_train\[2\] is 2, outside 0…1 \(2 sites\)",
         ),
+        (
+            {"c_train": np.arange(12) % 2, "c_names": np.array(["n", "n"])},
+            {"site_key": "c"},
+            r"c_names\[1\] is 'n', as c_names\[0\] is",
+        ),
+        ({"c_train": np.arange(12) % 2, "c_names": np.array(["", "s"])}, {"site_key": "c"}, r"c_names\[0\] is empty"),
         (
             {"p_train": np.arange(12) + 5, "p_test": np.array([30, 9, 31, 7, 32, 33])},
             {"group_key": "p"},
@@ -181,8 +196,32 @@ def test_offsets_must_rise(tmp_path: Path) -> None:
 def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "set.npz"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"set\.npz: not a"):
+    with pytest.raises(UserError, match=r"set\.npz: not a") as raised:
         load_dataset(Experiment(dataset="npz", data_dir=path))
+    assert "pickle" not in str(raised.value)
+
+
+def test_a_damaged_archive_is_one_line_without_advice_to_unpickle(tmp_path: Path) -> None:
+    path = tmp_path / "set.npz"
+    np.savez(path, **arrays(class_names=np.array(["a", "b", "c"])))
+    whole, flips = path.read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for _ in range(150):
+        damaged = bytearray(whole)
+        damaged[flips.integers(len(whole))] = flips.integers(256)
+        path.write_bytes(damaged)
+        loading._load.cache_clear()
+        try:
+            load_dataset(Experiment(dataset="npz", data_dir=path))
+        except UserError as error:
+            refused += 1
+            assert "pickle" not in str(error)
+            assert "\n" not in str(error)
+    assert refused > 50  # the others: a byte of no account, or the same one
+
+
+def test_labels_may_reach_the_number_of_images(tmp_path: Path) -> None:
+    assert len(load(tmp_path, arrays(y_test=np.arange(12, 18))).classes) == 18
 
 
 @pytest.mark.skipif(not (SHARED / "fashion-mnist").is_dir(), reason="needs ../shared/data")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from common.data import partition
@@ -22,7 +22,6 @@ def assert_partition(dealt: tuple[np.ndarray, ...], rows: np.ndarray) -> None:
 
 
 @given(LABELS, st.integers(1, 40), st.floats(0.01, 100), SEEDS)
-@settings(deadline=None)
 def test_dirichlet_is_a_partition(labels: np.ndarray, sites: int, alpha: float, seed: int) -> None:
     rows = np.arange(len(labels)) * 3 + 1  # rows of a larger set
     dealt = partition.dirichlet(rows, labels, sites, alpha, 0, seed)
@@ -33,7 +32,6 @@ def test_dirichlet_is_a_partition(labels: np.ndarray, sites: int, alpha: float, 
 
 
 @given(st.integers(1, 8), st.integers(0, 12), SEEDS)
-@settings(deadline=None)
 def test_dirichlet_keeps_the_minimum(sites: int, minimum: int, seed: int) -> None:
     labels = np.repeat(np.arange(5), 60)
     dealt = partition.dirichlet(np.arange(300), labels, sites, 1.0, minimum, seed)

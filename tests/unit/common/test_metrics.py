@@ -9,14 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_score
 
 from common import metrics
 
 CLASSES = 6
-UNHURRIED = settings(deadline=None)  # a busy machine is no failure
 PAIRS = st.lists(st.tuples(st.integers(0, CLASSES - 1), st.integers(0, CLASSES - 1)), min_size=1, max_size=60)
 COUNTS = st.lists(st.integers(0, 50), min_size=1, max_size=12)
 
@@ -26,13 +25,19 @@ def split(pairs: list[tuple[int, int]]) -> tuple[npt.NDArray[np.int64], npt.NDAr
     return array[:, 0], array[:, 1]
 
 
-@UNHURRIED
+def tally(predictions: metrics.Integers, labels: metrics.Integers, num_classes: int = CLASSES) -> metrics.Tally:
+    result = metrics.Tally(num_classes)
+    result.add(predictions, labels)
+    return result
+
+
 @given(PAIRS)
 def test_figures_equal_scikit_learns(pairs: list[tuple[int, int]]) -> None:
     predictions, labels = split(pairs)
-    assert metrics.accuracy(predictions, labels) == pytest.approx(accuracy_score(labels, predictions))
+    counted = tally(predictions, labels)
+    assert counted.accuracy() == pytest.approx(accuracy_score(labels, predictions))
 
-    recalls = metrics.per_class_accuracy(predictions, labels, CLASSES)
+    recalls = counted.per_class()
     expected = recall_score(labels, predictions, labels=np.arange(CLASSES), average=None, zero_division=np.nan)
     np.testing.assert_allclose(recalls, expected)
     assert recalls.dtype == np.float64
@@ -44,19 +49,18 @@ def test_figures_equal_scikit_learns(pairs: list[tuple[int, int]]) -> None:
         assert balanced == pytest.approx(balanced_accuracy_score(labels, predictions))
 
 
-@UNHURRIED
 @given(PAIRS, st.lists(st.integers(0, 60), max_size=4), COUNTS.filter(lambda c: len(c) >= CLASSES))
 def test_tally_in_batches_equals_one_pass(pairs: list[tuple[int, int]], cuts: list[int], counts: list[int]) -> None:
     predictions, labels = split(pairs)
-    tally = metrics.Tally(CLASSES)
+    batches = metrics.Tally(CLASSES)
     for rows in np.split(np.arange(len(labels)), sorted(cuts)):  # some batches are empty
-        tally.add(torch.from_numpy(predictions[rows]), torch.from_numpy(labels[rows]))
+        batches.add(torch.from_numpy(predictions[rows]), torch.from_numpy(labels[rows]))
 
-    assert tally.num_images == len(pairs)
-    report = tally.report(metrics.groups(counts[:CLASSES]))
-    recalls = metrics.per_class_accuracy(predictions, labels, CLASSES)
+    assert batches.num_images == len(pairs)
+    report = batches.report(metrics.groups(counts[:CLASSES]))
+    recalls = tally(predictions, labels).per_class()
     np.testing.assert_array_equal(report.per_class, recalls)
-    assert report.accuracy == pytest.approx(metrics.accuracy(predictions, labels))
+    assert report.accuracy == pytest.approx(accuracy_score(labels, predictions))
     assert report.balanced_accuracy == pytest.approx(metrics.balanced_accuracy(recalls))
     assert {"many": report.many, "medium": report.medium, "few": report.few} == metrics.group_accuracy(
         recalls, metrics.groups(counts[:CLASSES])
@@ -67,7 +71,8 @@ def test_tally_in_batches_equals_one_pass(pairs: list[tuple[int, int]], cuts: li
 
 
 def test_a_tally_of_nothing() -> None:
-    report = metrics.Tally(3).report(metrics.groups([5, 3, 1]))
+    nothing = np.array([], dtype=np.int64)
+    report = tally(nothing, nothing, 3).report(metrics.groups([5, 3, 1]))
     assert math.isnan(report.accuracy)
     assert report.as_json() == {
         "accuracy": None,
@@ -77,7 +82,6 @@ def test_a_tally_of_nothing() -> None:
         "few": None,
         "per_class": [None, None, None],
     }
-    assert math.isnan(metrics.accuracy(np.array([], dtype=np.int64), np.array([], dtype=np.int64)))
 
 
 def naive_groups(counts: list[int]) -> dict[str, list[int]]:
@@ -93,7 +97,6 @@ def naive_groups(counts: list[int]) -> dict[str, list[int]]:
     return {**result, "few": left + [i for i, count in enumerate(counts) if not count]}
 
 
-@UNHURRIED
 @given(COUNTS)
 @example([75, 20, 5])  # the running total meets the cuts exactly
 @example([1] * 10)
@@ -118,7 +121,6 @@ def test_groups_of_known_tails() -> None:
     assert metrics.groups([0, 0]) == {"many": [], "medium": [], "few": [0, 1]}
 
 
-@UNHURRIED
 @given(st.lists(st.one_of(st.just(math.nan), st.floats(0, 1)), min_size=CLASSES, max_size=CLASSES), COUNTS)
 def test_group_accuracy_equals_a_naive_loop(recalls: list[float], counts: list[int]) -> None:
     groups = metrics.groups((counts * CLASSES)[:CLASSES])
@@ -131,7 +133,6 @@ def test_group_accuracy_equals_a_naive_loop(recalls: list[float], counts: list[i
             assert value == pytest.approx(sum(present) / len(present))
 
 
-@UNHURRIED
 @given(st.dictionaries(st.text("abc-019", max_size=4), st.one_of(st.just(math.nan), st.floats(0, 1)), max_size=8))
 def test_spread_equals_the_standard_library(sites: dict[str, float]) -> None:
     result = metrics.spread(sites)
@@ -147,14 +148,14 @@ def test_spread_equals_the_standard_library(sites: dict[str, float]) -> None:
 
 def test_predictions_may_be_any_class_and_labels_may_not() -> None:
     zero = np.array([0, 0])
-    np.testing.assert_array_equal(metrics.per_class_accuracy(np.array([0, 9]), zero, 2), [0.5, np.nan])
+    np.testing.assert_array_equal(tally(np.array([0, 9]), zero, 2).per_class(), [0.5, np.nan])
     for labels in ([0, 2], [-1, 0]):
         with pytest.raises(ValueError, match="do not fit 2 classes"):
-            metrics.per_class_accuracy(zero, np.array(labels), 2)
+            tally(zero, np.array(labels), 2)
     with pytest.raises(ValueError, match=r"must both be \[N\]"):
-        metrics.accuracy(zero, np.array([0]))
+        tally(zero, np.array([0]))
     with pytest.raises(TypeError):
-        metrics.accuracy(np.array([0.5, 1.0]), zero)  # scores are not class indices
+        tally(np.array([0.5, 1.0]), zero)  # scores are not class indices
 
 
 def test_a_report_cannot_change() -> None:

@@ -4,11 +4,10 @@ from pathlib import Path
 import pytest
 
 from common.config import Experiment
-from common.wire import WireError
-from server_app.engines import load_client_app
-from server_app.journal import Journal
-from server_app.local_grid import LocalGrid
-from server_app.strategy import FedStrategy, SiteFacts, greet, run_folder
+from common.errors import UserError
+from server_app.journal import Journal, run_folder
+from server_app.sites import SiteFacts
+from server_app.strategy import FedStrategy
 
 Tiny = Callable[..., Experiment]
 
@@ -40,22 +39,16 @@ def test_every_site_is_sampled_about_equally_often(tiny: Tiny, tmp_path: Path) -
     assert min(counts) > 110 and max(counts) < 190  # 150 expected, sd 10
 
 
-def test_greeting_names_every_site(tiny: Tiny) -> None:
-    sites = greet(LocalGrid(load_client_app(), 3), tiny(), timeout=60)
-    assert sorted(sites) == ["site-00", "site-01", "site-02"]
-    assert all(facts.num_train > 0 and not facts.has_frame for facts in sites.values())
-
-
-def test_a_node_beyond_the_federation_is_told_what_to_do(tiny: Tiny) -> None:
-    with pytest.raises(WireError, match=r"sites 0 to 2.*num-supernodes=3"):
-        greet(LocalGrid(load_client_app(), 4), tiny(), timeout=60)
-
-
-def test_without_sites_there_is_no_run(tiny: Tiny) -> None:
-    with pytest.raises(WireError, match="no site answered"):
-        greet(LocalGrid(load_client_app(), 0), tiny(), timeout=60)
-
-
 def test_the_runs_folder_has_a_speaking_name(tiny: Tiny) -> None:
     assert run_folder(tiny(run_name="mine")).name == "mine"
-    assert run_folder(tiny(run_name=None, method="fedavg", seed=4)).name.startswith("tiny-fedavg-seed4-20")
+    first = run_folder(tiny(run_name=None, method="fedavg", seed=4))
+    assert first.name.startswith("tiny-fedavg-seed4-20")
+    first.mkdir(parents=True)
+    assert run_folder(tiny(run_name=None, method="fedavg", seed=4)) != first
+
+
+def test_a_taken_run_name_is_refused(tiny: Tiny) -> None:
+    experiment = tiny(run_name="mine")
+    (experiment.output_dir / "mine" / "sites").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"run-name = 'mine': .* holds a run"):
+        run_folder(experiment)

@@ -1,0 +1,110 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from common import wire
+from common.config import Experiment
+from server_app.engines import load_client_app
+from server_app.local_grid import LocalGrid
+from server_app.sites import BadReplyError, SiteFacts, check_reply, greet
+
+Tiny = Callable[..., Experiment]
+SITE = SiteFacts(node_id=1, num_train=5, num_test=4)
+GOOD = {"num-examples": 5, "num-test": 4, "hits-arrival": 3, "loss-backbone": 1.5}
+NAN, INF = float("nan"), float("inf")
+
+
+def reply_of(metrics: dict[str, Any], model: bool = True) -> wire.Reply:
+    LocalGrid(ClientApp(), 0)  # Flower stamps messages with the process's identity
+    sent = Message(RecordDict(), 1, wire.TRAIN)
+    return wire.Reply(wire.metrics_reply(sent, metrics, {"w": np.ones(2, np.float32)} if model else None))
+
+
+def without(name: str) -> dict[str, Any]:
+    return {key: value for key, value in GOOD.items() if key != name}
+
+
+def test_a_reply_that_agrees_is_taken() -> None:
+    check_reply(reply_of(GOOD), SITE, trains=True)
+    check_reply(reply_of({"num-examples": 5}), SITE, trains=True)  # not asked to evaluate
+    check_reply(reply_of({"num-examples": 0}, model=False), SiteFacts(1, 0, 4), trains=True)
+    check_reply(reply_of({"num-examples": 5, "num-test": 4, "hits-final": 0}, model=False), SITE, trains=False)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "words"),
+    [
+        (GOOD | {"num-examples": NAN}, "num-examples = nan: not finite"),
+        (GOOD | {"num-examples": INF}, "num-examples = inf"),
+        (GOOD | {"num-examples": 10**12}, "declared 5"),
+        (GOOD | {"num-examples": -5}, "declared 5"),
+        (GOOD | {"loss-backbone": NAN}, "loss-backbone = nan"),
+        (GOOD | {"hits-arrival": NAN}, "hits-arrival = nan"),
+        (GOOD | {"hits-arrival": 10**9}, "the site has 4 test images"),
+        (GOOD | {"hits-arrival": -1}, "the site has 4 test images"),
+        (GOOD | {"hits-arrival": 2.5}, "hits-arrival = 2.5"),
+        (GOOD | {"num-test": 3}, "num-test = 3.0: the site declared 4"),
+        (without("num-test"), "num-test = None"),
+        (without("num-examples"), "num-examples = None"),
+    ],
+)
+def test_a_reply_that_disagrees_is_refused(metrics: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadReplyError, match=words):
+        check_reply(reply_of(metrics), SITE, trains=True)
+
+
+def test_a_model_comes_exactly_where_there_was_something_to_train_on() -> None:
+    with pytest.raises(BadReplyError, match="no model came back"):
+        check_reply(reply_of(GOOD, model=False), SITE, trains=True)
+    with pytest.raises(BadReplyError, match="a model without training images"):
+        check_reply(reply_of({"num-examples": 0}), SiteFacts(1, 0, 4), trains=True)
+    with pytest.raises(BadReplyError, match="no figures"):
+        check_reply(reply_of({"num-examples": 5}, model=False), SITE, trains=False)
+
+
+def test_greeting_names_every_site(tiny: Tiny) -> None:
+    sites = greet(LocalGrid(load_client_app(), 3), tiny(), timeout=60)
+    assert sorted(sites) == ["site-00", "site-01", "site-02"]
+    assert all(facts.num_train > 0 and facts.num_test > 0 and not facts.has_frame for facts in sites.values())
+
+
+def test_a_node_beyond_the_federation_is_left_out_and_told_what_to_do(
+    tiny: Tiny, caplog: pytest.LogCaptureFixture
+) -> None:
+    sites = greet(LocalGrid(load_client_app(), 4), tiny(), timeout=60)
+    assert sorted(sites) == ["site-00", "site-01", "site-02"]
+    assert "node 4 left out: partition-id = 3: this federation has sites 0 to 2" in caplog.text
+
+
+def test_without_sites_there_is_no_run(tiny: Tiny) -> None:
+    with pytest.raises(wire.WireError, match="none is connected"):
+        greet(LocalGrid(load_client_app(), 0), tiny(), timeout=60)
+
+
+def answering(**facts: Any) -> ClientApp:
+    app = ClientApp()
+
+    @app.query("hello")
+    def hello(message: Message, context: Context) -> Message:
+        return wire.hello_reply(message, **{"site": "north", "num_train": 1, "num_test": 1} | facts)
+
+    return app
+
+
+def test_two_sites_of_one_name_are_refused(tiny: Tiny) -> None:
+    with pytest.raises(wire.WireError, match="two sites call themselves 'north'"):
+        greet(LocalGrid(answering(), 2), tiny(), timeout=60)
+
+
+def test_impossible_declarations_and_other_code_are_refused(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(wire.WireError, match="declares -1 training"):
+        greet(LocalGrid(answering(num_train=-1), 1), tiny(), timeout=60)
+    sent = Message(wire.request(tiny(), run=""), 1, wire.HELLO)
+    answer = wire.hello_reply(sent, site="north", num_train=1, num_test=1)
+    monkeypatch.setattr(wire, "code_fingerprint", lambda: "newer")
+    with pytest.raises(wire.WireError, match="north runs other code"):
+        wire.read_hello(answer)
