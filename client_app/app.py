@@ -1,48 +1,33 @@
 """The ClientApp: answers the three messages of `common/wire.py` with a site's data and personal state."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache, wraps
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
+from torch import nn
 
-from client_app.evaluation import hits
-from client_app.methods import LocalMethod, load
+from client_app.evaluation import Judge
+from client_app.methods import LocalMethod, Phase
+from client_app.methods import load as load_method
+from client_app.site import Site
 from client_app.store import SiteStore
 from client_app.training import finetune_head, train_site
 from common import wire
 from common.config import Experiment
-from common.data import Federation, build_federation
+from common.data import build_federation
 from common.errors import UserError
 from common.features import extract_features
 from common.methods import METHODS
-from common.model import Model, build_model, load_state, pick_device, state_of
+from common.model import Model, build_model, load_state, personal_state, pick_device, shared_state
 
 app = ClientApp()
 
 Handler = Callable[[Message, Context], Message]
-
-
-@dataclass(frozen=True)
-class Site:
-    """One site as this process sees it: whose data, where its state is kept."""
-
-    name: str
-    federation: Federation
-    train_rows: npt.NDArray[np.int64]
-    test_rows: npt.NDArray[np.int64]
-
-    @property
-    def present(self) -> npt.NDArray[np.bool_]:
-        """Classes [C] that the site has training images of."""
-        labels = self.federation.dataset.train.labels[self.train_rows]
-        return np.bincount(labels, minlength=len(self.federation.dataset.classes)) > 0
 
 
 def _answers(handler: Handler) -> Handler:
@@ -65,22 +50,23 @@ def hello(message: Message, context: Context) -> Message:
 @app.train()
 @_answers
 def train(message: Message, context: Context) -> Message:
-    """Evaluate the arriving model if asked, train it, keep φ_k here and send θ and ψ back."""
+    """Evaluate the arriving model if asked, train it, keep what is personal here and send the rest back."""
     request = wire.Request(message)
     experiment, site = request.experiment, find_site(request.experiment, context)
-    row, method = METHODS[experiment.method], load(experiment.method)
+    row, method = METHODS[experiment.method], load_method(experiment.method)
     store = open_store(request, context, site)
     model = assemble(request, site, store)
     metrics: dict[str, float | int] = {"num-examples": len(site.train_rows)}
     if request.evaluate:
-        metrics |= arrival_figures(model, method, site, experiment)
+        judge = Judge(method.personal_backbone(model), site, experiment)
+        metrics |= {"num-test": len(site.test_rows), "hits-arrival": judge.hits(method.personal_head(model))}
     if not len(site.train_rows):
         return wire.metrics_reply(message, metrics, frame_hash=request.frame_hash)
     losses = train_site(model, method, site.federation.dataset, site.train_rows, experiment, site.name, request.round)
     metrics |= {f"loss-{name}": loss for name, loss in losses.items()}
-    if row.personal:
-        store.save("personal", state_of(model, row.personal), round=request.round)
-    return wire.metrics_reply(message, metrics, state_of(model, row.shared), request.frame_hash)
+    if kept := personal_state(model, row):
+        store.save("personal", kept, round=request.round)
+    return wire.metrics_reply(message, metrics, shared_state(model, row), request.frame_hash)
 
 
 @app.train("personalise")
@@ -89,27 +75,46 @@ def personalise(message: Message, context: Context) -> Message:
     """Evaluate the final personal model, realign it (LA-FR), fine-tune it, evaluate each stage, keep it here."""
     request = wire.Request(message)
     experiment, site = request.experiment, find_site(request.experiment, context)
-    method, dataset = load(experiment.method), site.federation.dataset
+    method = load_method(experiment.method)
     store = open_store(request, context, site)
     model = assemble(request, site, store)
-    features, labels = extract_features(model, dataset.test, site.test_rows, dataset)
-    mask = site.present if experiment.mask_classes == "train" else None
+    metrics: dict[str, float | int] = {"num-examples": len(site.train_rows), "num-test": len(site.test_rows)}
+    judge = Judge(method.personal_backbone(model), site, experiment)
     head = method.personal_head(model)
-    metrics: dict[str, float | int] = {
-        "num-examples": len(site.train_rows),
-        "num-test": len(labels),
-        "hits-final": hits(head, features, labels, mask),
-    }
+    metrics["hits-final"] = judge.hits(head)
     if (realigned := method.realigned_head(model, experiment)) is not None:
         head = realigned
-        metrics["hits-realigned"] = hits(head, features, labels, mask)
+        metrics["hits-realigned"] = judge.hits(head)
     if experiment.finetune_epochs:
-        train_features, train_labels = extract_features(model, dataset.train, site.train_rows, dataset)
-        finetune_head(head, train_features, train_labels, experiment, site.name)
-        metrics["hits-finetuned"] = hits(head, features, labels, mask)
-    final = {f"head.{name}": value.cpu().numpy() for name, value in head.state_dict().items()}
+        head = finetune(model, head, method, site, experiment)
+        if method.finetunes == "model":
+            judge = Judge(method.personal_backbone(model), site, experiment)
+        metrics["hits-finetuned"] = judge.hits(head)
+    final = personal_model(method.personal_backbone(model), head, request.model)
     store.save("personal_model", final, round=request.round, method=experiment.method)
     return wire.metrics_reply(message, metrics, frame_hash=request.frame_hash)
+
+
+def finetune(model: Model, head: nn.Linear, method: LocalMethod, site: Site, experiment: Experiment) -> nn.Linear:
+    """Fine-tune the personal model for `finetune-epochs` in place, its head alone or all; return its head."""
+    dataset, rate = site.federation.dataset, experiment.finetune_learning_rate
+    if method.finetunes == "model":
+        phases = (Phase(experiment.finetune_epochs),)
+        train_site(model, method, dataset, site.train_rows, experiment, site.name, 0, phases, rate, "finetune-")
+        return method.personal_head(model)
+    features, labels = extract_features(method.personal_backbone(model), dataset.train, site.train_rows, dataset)
+    finetune_head(head, features, labels, experiment, site.name)
+    return head
+
+
+def personal_model(backbone: nn.Module, head: nn.Linear, generic: wire.Arrays) -> wire.Arrays:
+    """Return the site's final model as what to put on the generic one: `head.*`, and `backbone.*` that differs."""
+    arrays = {f"head.{name}": value.detach().cpu().numpy() for name, value in head.state_dict().items()}
+    for name, value in backbone.state_dict().items():
+        own, shared = value.detach().cpu().numpy(), generic.get(f"backbone.{name}")
+        if shared is None or not np.array_equal(own, shared):
+            arrays[f"backbone.{name}"] = own
+    return arrays
 
 
 def find_site(experiment: Experiment, context: Context) -> Site:
@@ -139,15 +144,17 @@ def open_store(request: wire.Request, context: Context, site: Site) -> SiteStore
 
 
 def assemble(request: wire.Request, site: Site, store: SiteStore) -> Model:
-    """Return the model with what arrived (θ, ψ, frame) and what stayed here (φ_k)."""
+    """Return the model with what arrived (θ, ψ, frame) and what stayed here (personal parts)."""
     experiment = request.experiment
     torch.set_num_threads(experiment.threads or torch.get_num_threads())
     frame = _frame(request, store)
     dataset = site.federation.dataset
     model = build_model(experiment, dataset.train.channels, len(dataset.classes), frame, site=site.name)
     load_state(model, request.model)
-    if METHODS[experiment.method].personal and (kept := store.load("personal")) is not None:
+    if (kept := store.load("personal")) is not None:
         load_state(model, kept)
+    else:
+        load_method(experiment.method).start(model)
     return model.to(pick_device(experiment.device))
 
 
@@ -166,14 +173,3 @@ def _frame(request: wire.Request, store: SiteStore) -> torch.Tensor | None:
 @lru_cache(maxsize=4)
 def _digest(content: bytes, shape: tuple[int, ...]) -> str:
     return wire.frame_digest(np.frombuffer(content, dtype=np.float32).reshape(shape))
-
-
-def arrival_figures(model: Model, method: LocalMethod, site: Site, experiment: Experiment) -> dict[str, float | int]:
-    """Evaluate what arrived on the site's test images: the personal head, before any training."""
-    dataset = site.federation.dataset
-    features, labels = extract_features(model, dataset.test, site.test_rows, dataset)
-    mask = site.present if experiment.mask_classes == "train" else None
-    return {
-        "num-test": len(labels),
-        "hits-arrival": hits(method.personal_head(model), features, labels, mask),
-    }

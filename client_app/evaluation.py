@@ -5,6 +5,29 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from client_app.site import Site
+from common.config import Experiment
+from common.features import extract_features
+
+
+class Judge:
+    """The site's test images as features of one backbone, taken once, to judge any number of heads.
+
+    Args:
+        backbone: images → features [B, d].
+        site: whose test images.
+        experiment: says whether classes absent from the site's training data may be predicted.
+    """
+
+    def __init__(self, backbone: nn.Module, site: Site, experiment: Experiment) -> None:
+        dataset = site.federation.dataset
+        self._features, self._labels = extract_features(backbone, dataset.test, site.test_rows, dataset)
+        self._present = site.present if experiment.mask_classes == "train" else None
+
+    def hits(self, head: nn.Linear) -> int:
+        """Count the images that a head gets right."""
+        return hits(head, self._features, self._labels, self._present)
+
 
 @torch.no_grad()
 def hits(head: nn.Linear, features: Tensor, labels: Tensor, present: npt.NDArray[np.bool_] | None = None) -> int:

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from client_app.methods import LocalMethod
+from client_app.methods.base import Local, LocalMethod, Phase
 from common.config import Experiment
 from common.data import Dataset
 from common.data.transforms import augment, prepare
@@ -27,38 +27,79 @@ def train_site(
     experiment: Experiment,
     site: str,
     server_round: int,
+    phases: tuple[Phase, ...] | None = None,
+    learning_rate: float | None = None,
+    stream: str = "",
 ) -> dict[str, float]:
     """Train the model in place on a site's images and return the mean loss of each name.
 
     Args:
+        model: as it arrived: proximal terms hold it to what it is now.
         rows: the site's rows of `dataset.train`; with none, nothing happens and no loss is returned.
         server_round: with the site's name and the seed it decides the order of batches and augmentation.
+        phases: by default the method's own.
+        learning_rate: by default the experiment's.
+        stream: names random streams of their own for training outside the rounds.
     """
+    order = numpy_generator(experiment.seed, f"{stream}batches", site, server_round)
+    pixels = torch_generator(experiment.seed, f"{stream}augment", site, server_round)
+    local = _local(model, method, dataset, rows, experiment)
+    totals: dict[str, float] = defaultdict(float)
+    seen = 0
+    for phase in phases or method.phases(experiment):
+        with _frozen(model, phase.frozen):
+            optimizer = _optimizer(model, learning_rate or experiment.learning_rate, experiment)
+            for _ in range(phase.epochs):
+                for batch in batches(rows, experiment.batch_size, order):
+                    images, labels = _load(dataset, batch, experiment, pixels, local.class_counts.device)
+                    with _lone_image_safe(model, len(batch)):
+                        losses = method.losses(model, images, labels, local)
+                    optimizer.zero_grad(set_to_none=True)
+                    torch.stack(tuple(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+                    optimizer.step()
+                    seen += len(batch)
+                    for name, loss in losses.items():
+                        totals[name] += loss.item() * len(batch)
+    return {name: total / max(1, seen) for name, total in totals.items()}
+
+
+def _local(model: Model, method: LocalMethod, dataset: Dataset, rows: Rows, experiment: Experiment) -> Local:
     device = next(model.parameters()).device
-    optimizer = torch.optim.SGD(
+    counts = np.bincount(dataset.train.labels[rows], minlength=len(dataset.classes))
+    kept = model.named_parameters() if method.needs_arrived else ()
+    arrived = {name: p.detach().clone() for name, p in kept if not name.startswith("personal")}
+    return Local(experiment, torch.from_numpy(counts).float().to(device), arrived)
+
+
+def _load(
+    dataset: Dataset, batch: Rows, experiment: Experiment, pixels: torch.Generator, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    images = augment(dataset.train.batch(batch), experiment.augment, pixels)
+    labels = torch.from_numpy(dataset.train.labels[batch]).to(device)
+    return prepare(images, dataset.mean, dataset.std, device), labels
+
+
+def _optimizer(model: Model, learning_rate: float, experiment: Experiment) -> torch.optim.SGD:
+    return torch.optim.SGD(
         [p for p in model.parameters() if p.requires_grad],
-        lr=experiment.learning_rate,
+        lr=learning_rate,
         momentum=experiment.momentum,
         weight_decay=experiment.weight_decay,
     )
-    order = numpy_generator(experiment.seed, "batches", site, server_round)
-    pixels = torch_generator(experiment.seed, "augment", site, server_round)
-    labels = torch.from_numpy(dataset.train.labels)
-    totals: dict[str, float] = defaultdict(float)
+
+
+@contextmanager
+def _frozen(model: Model, parts: tuple[str, ...]) -> Iterator[None]:
+    """Train the model with some parts standing still: no gradients, and BatchNorm by its statistics."""
     model.train()
-    for _ in range(experiment.local_epochs):
-        for batch in batches(rows, experiment.batch_size, order):
-            images = augment(dataset.train.batch(batch), experiment.augment, pixels)
-            images = prepare(images, dataset.mean, dataset.std, device)
-            with _lone_image_safe(model, len(batch)):
-                losses = method.losses(model, images, labels[torch.from_numpy(batch)].to(device))
-            optimizer.zero_grad(set_to_none=True)
-            torch.stack(tuple(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            for name, loss in losses.items():
-                totals[name] += loss.item() * len(batch)
-    seen = max(1, len(rows) * experiment.local_epochs)
-    return {name: total / seen for name, total in totals.items()}
+    still = [getattr(model, part) for part in parts]
+    for part in still:
+        part.eval().requires_grad_(False)
+    try:
+        yield
+    finally:
+        for part in still:
+            part.requires_grad_(True)
 
 
 def batches(rows: Rows, size: int, order: np.random.Generator) -> Iterator[Rows]:
@@ -77,10 +118,10 @@ def batches(rows: Rows, size: int, order: np.random.Generator) -> Iterator[Rows]
 @contextmanager
 def _lone_image_safe(model: nn.Module, batch_size: int) -> Iterator[None]:
     """Let BatchNorm use its running statistics for a batch of one image (a site that has only one)."""
-    if batch_size > 1 or not model.training:
+    if batch_size > 1:
         yield
         return
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
     for norm in norms:
         norm.eval()
     try:

@@ -103,6 +103,12 @@ class Experiment(BaseModel):
     mma_learning_rate: float = Field(1e-4, gt=0, description="as in the paper's code")
     mma_steps: Positive = Field(10_000, description="as in the paper's code")
 
+    fedprox_mu: float = Field(0.01, ge=0, description="FedProx's μ (paper: .001 to 1, tuned)")
+    ditto_lambda: float = Field(1.0, ge=0, description="Ditto's λ (paper: .1 to 2, tuned)")
+    fedrep_head_epochs: Positive | None = Field(None, description="head epochs; default: what remains of local-epochs")
+    fedrep_body_epochs: Positive = Field(1, description="FedRep's epochs of the backbone, after the head's")
+    logit_adjustment: float = Field(1.0, ge=0, description="τ of fedavg_la; 1 = balanced softmax")
+
     # --- training -----------------------------------------------------------------------------------
     rounds: Positive = Field(500, description="communication rounds (paper: 500)")
     participation: Rate = Field(1.0, description="share of sites asked each round (paper: 1, or .3)")
@@ -118,7 +124,7 @@ class Experiment(BaseModel):
         "paper", description="LA-FR: Eq. 7; plus φ_k (the public code's prediction); ψ_c·‖φ_kc‖; not at all"
     )
     realign_bias: Literal["keep", "scale", "drop"] = Field("keep", description="bias of realigned heads, if any")
-    finetune_epochs: int = Field(0, ge=0, description="epochs of the personal head after realignment")
+    finetune_epochs: int = Field(0, ge=0, description="epochs at the end: the personal head; FedBABU: all")
     finetune_learning_rate: float | None = Field(None, gt=0, description="default: learning-rate")
     mask_classes: Literal["none", "train"] = Field(
         "none",

@@ -5,40 +5,39 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.data import Dataset, ImageSource
 from common.data.transforms import prepare
-from common.model import Model
 
 EVAL_BATCH = 512  # images a forward pass: enough to fill a processor, few enough for any GPU
 
 
 @torch.no_grad()
 def feature_batches(
-    model: Model, images: ImageSource, rows: npt.NDArray[np.int64], dataset: Dataset
+    backbone: nn.Module, images: ImageSource, rows: npt.NDArray[np.int64], dataset: Dataset
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield features [b, d] and labels [b] of the given rows in order, on the model's device.
+    """Yield features [b, d] and labels [b] of the given rows in order, on the backbone's device.
 
     Args:
-        model: put into eval mode.
+        backbone: images [B, channels, H, W] → features [B, d]; put into eval mode.
         images: `dataset.train` or `dataset.test`.
         rows: which of its images.
         dataset: for the mean and standard deviation of its pixels.
     """
-    model.eval()
-    device = next(model.parameters()).device
+    backbone.eval()
+    device = next(backbone.parameters()).device
     for start in range(0, len(rows), EVAL_BATCH):
         chunk = rows[start : start + EVAL_BATCH]
         batch = prepare(images.batch(chunk), dataset.mean, dataset.std, device)
-        yield model(batch), torch.from_numpy(images.labels[chunk]).to(device)
+        yield backbone(batch), torch.from_numpy(images.labels[chunk]).to(device)
 
 
 def extract_features(
-    model: Model, images: ImageSource, rows: npt.NDArray[np.int64], dataset: Dataset
+    backbone: nn.Module, images: ImageSource, rows: npt.NDArray[np.int64], dataset: Dataset
 ) -> tuple[Tensor, Tensor]:
     """Return features [n, d] and labels [n] of the given rows at once; with no rows both are empty."""
-    batches = list(feature_batches(model, images, rows, dataset))
+    batches = list(feature_batches(backbone, images, rows, dataset))
     if not batches:
         return torch.empty(0, 0), torch.empty(0, dtype=torch.int64)
     features, labels = zip(*batches, strict=True)

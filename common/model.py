@@ -1,6 +1,7 @@
-"""The model: one backbone θ, an optional fixed frame, an auxiliary head ψ and a personal head φ_k."""
+"""The model: one backbone θ, and what a method adds: a fixed frame, an auxiliary head ψ, personal parts."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from common.backbones import build_backbone
 from common.config import Experiment
 from common.errors import UserError
-from common.methods import METHODS
+from common.methods import METHODS, Method
 from common.seeds import derive
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -25,6 +26,7 @@ class Model(nn.Module):
         frame: fixed classifier [C, d], a buffer that never trains, travels once and is never averaged.
         aux_head: ψ, the global linear head d → C, or None.
         personal_head: φ_k, the site's own linear head d → C, or None.
+        personal_backbone: the backbone of a whole personal model, or None.
     """
 
     def __init__(
@@ -33,12 +35,14 @@ class Model(nn.Module):
         frame: Tensor | None = None,
         aux_head: nn.Linear | None = None,
         personal_head: nn.Linear | None = None,
+        personal_backbone: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.register_buffer("frame", frame)
         self.aux_head = aux_head
         self.personal_head = personal_head
+        self.personal_backbone = personal_backbone
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features [B, d] of images [B, channels, H, W]."""
@@ -60,31 +64,35 @@ def build_model(
 ) -> Model:
     """Build the model of the experiment's method with weights that depend on the seed alone.
 
-    θ and ψ start equal for every method, site and engine; φ_k starts from (seed, site).
+    θ and ψ start equal for every method, site and engine, and a whole personal model as they do; a personal
+    head beside a shared backbone starts from (seed, site).
 
     Args:
         channels: colour channels of the images.
         num_classes: C.
         frame: fixed classifier [C, d] for methods that have one.
-        site: name of the site; None on the coordinator, whose model has no personal head.
+        site: name of the site; None on the coordinator, whose model has no personal parts.
     """
-    heads = METHODS[experiment.method].heads
-    backbone = _seeded(
-        derive(experiment.seed, "backbone"),
-        lambda: build_backbone(experiment.backbone, channels, experiment.width),
-    )
+    parts = METHODS[experiment.method].parts
+
+    def body() -> nn.Module:
+        build = partial(build_backbone, experiment.backbone, channels, experiment.width)
+        return _seeded(derive(experiment.seed, "backbone"), build)
+
+    backbone = body()
 
     def head(seed: int) -> nn.Linear:
-        dim = feature_dim(backbone)
-        return _seeded(seed, lambda: nn.Linear(dim, num_classes, bias=experiment.head_bias))
+        return _seeded(seed, lambda: nn.Linear(feature_dim(backbone), num_classes, bias=experiment.head_bias))
 
+    whole = "personal_backbone" in parts
+    psi_seed = derive(experiment.seed, "aux_head")
+    phi_seed = psi_seed if whole else derive(experiment.seed, "personal_head", site or "")
     return Model(
         backbone,
         frame=None if frame is None else frame.clone(),
-        aux_head=head(derive(experiment.seed, "aux_head")) if "aux_head" in heads else None,
-        personal_head=head(derive(experiment.seed, "personal_head", site))
-        if site is not None and "personal_head" in heads
-        else None,
+        aux_head=head(psi_seed) if "aux_head" in parts else None,
+        personal_head=head(phi_seed) if site is not None and "personal_head" in parts else None,
+        personal_backbone=body() if site is not None and whole else None,
     )
 
 
@@ -93,13 +101,30 @@ def feature_dim(backbone: nn.Module) -> int:
     return int(getattr(backbone, "feature_dim"))  # noqa: B009 - nn.Module attributes are untyped
 
 
-def state_of(model: nn.Module, prefixes: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
-    """Copy the parameters and buffers below the given prefixes, e.g. ('backbone', 'aux_head'), to NumPy."""
-    return {
-        name: value.detach().cpu().numpy().copy()
-        for name, value in model.state_dict().items()
-        if name.split(".", 1)[0] in prefixes
-    }
+def shared_state(model: nn.Module, method: Method) -> dict[str, npt.NDArray[Any]]:
+    """Copy what crosses the wire to NumPy: the method's shared parts, without BatchNorm where that is local."""
+    norms = _norm_names(model) if method.local_norm else frozenset()
+    return _copy(model, lambda name: _part(name) in method.shared and name not in norms)
+
+
+def personal_state(model: nn.Module, method: Method) -> dict[str, npt.NDArray[Any]]:
+    """Copy what stays at the site to NumPy: the method's personal parts, and BatchNorm where that is local."""
+    norms = _norm_names(model) if method.local_norm else frozenset()
+    return _copy(model, lambda name: _part(name) in method.personal or name in norms)
+
+
+def _copy(model: nn.Module, wanted: Callable[[str], bool]) -> dict[str, npt.NDArray[Any]]:
+    state = {name: value for name, value in model.state_dict().items() if wanted(name)}
+    return {name: value.detach().cpu().numpy().copy() for name, value in state.items()}
+
+
+def _part(name: str) -> str:
+    return name.split(".", 1)[0]
+
+
+def _norm_names(model: nn.Module) -> frozenset[str]:
+    norms = {name: m for name, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+    return frozenset(f"{name}.{key}" for name, norm in norms.items() for key in norm.state_dict())
 
 
 def load_state(model: nn.Module, arrays: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -20,7 +20,7 @@ from common.errors import UserError
 from common.files import save_arrays
 from common.methods import METHODS
 from common.metrics import groups
-from common.model import build_model, feature_dim, pick_device, state_of
+from common.model import build_model, feature_dim, pick_device, shared_state
 from server_app.evaluation import GenericEvaluation
 from server_app.frames import build_frame
 from server_app.journal import Journal, log, quiet_logging, run_folder
@@ -73,7 +73,7 @@ def run(grid: Grid, experiment: Experiment) -> Path:
     strategy = FedStrategy(experiment, sites, journal, None if frame is None else frame.numpy(), evaluation)
     result = strategy.start(
         grid,
-        wire.pack(state_of(model, METHODS[experiment.method].shared)),
+        wire.pack(shared_state(model, METHODS[experiment.method])),
         num_rounds=experiment.rounds,
         timeout=experiment.round_timeout,
         evaluate_fn=strategy.evaluate_generic,

@@ -168,27 +168,32 @@ def _rows(cells: Sequence[Cell], folder: Path) -> Iterator[dict[str, str]]:
     for method in dict.fromkeys(cell.experiment.method for cell in cells):
         found = [read_result(folder, c) for c in cells if c.experiment.method == method]
         results = [result for result in found if result is not None]
-        for head in results[0]["summary"]["generic"] if results else ():
+        heads = list(results[0]["summary"]["generic"]) if results else []
+        for head in heads or [None] * bool(results):  # a method without a generic model has one row too
             yield _row(METHODS[method], head, results)
 
 
-def _row(method: Method, head: str, results: list[dict[str, Any]]) -> dict[str, str]:
+def _row(method: Method, head: str | None, results: list[dict[str, Any]]) -> dict[str, str]:
     """One generic head of one method; personal figures and cost beside the head that it is judged by only."""
     summaries = [r["summary"] for r in results]
-    generic = [s["generic"][head] for s in summaries]
+    generic = [s["generic"][head] for s in summaries] if head else []
     own = head == method.reported_head
-    row = {"method": method.title, "head": HEAD_TITLES[head] + (" *" if own else "")}
+    row = {"method": method.title, "head": HEAD_TITLES[head] + (" *" if own else "") if head else "–"}
     row["generic"] = _spread([g["balanced_accuracy"] for g in generic])
     row |= {group: _spread([g[group] for g in generic]) for group in ("many", "medium", "few")}
     for stage, title in _STAGES.items():
         row[title] = _spread([s["personal"].get(stage, {}).get("mean") for s in summaries]) if own else ""
-    best = [[max(value for _, value in r["curves"].get(name, [])) for r in results] for name in (head, "personal")]
+    best = [[_best(r["curves"].get(name)) for r in results] for name in (head, "personal")]
     row["best generic, personal (test-selected)"] = ", ".join(map(_spread, best)) if own else ""
     cost = [s["cost"] for s in summaries]
     row["s a round"] = f"{fmean(c['seconds'] for c in cost):.2f}" if own else ""
     row["MB a round"] = f"{fmean(c['bytes_down'] + c['bytes_up'] for c in cost) / 1e6:.1f}" if own else ""
     row["seeds"] = str(len(results))
     return row
+
+
+def _best(curve: list[list[float]] | None) -> float | None:
+    return max(value for _, value in curve) if curve else None
 
 
 def _spread(values: Sequence[float | None]) -> str:

@@ -39,18 +39,21 @@ class GenericEvaluation:
     def __call__(self, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, ClassReport]:
         """Return one report a head of the global model in `arrays` (θ and ψ)."""
         load_state(self.model, arrays)
-        heads = self.heads()
+        if not (heads := self.heads()):
+            return {}
         tallies = {name: Tally(len(self._dataset.classes)) for name in heads}
         test = self._dataset.test
         everything = np.arange(len(test), dtype=np.int64)
-        for features, labels in feature_batches(self.model, test, everything, self._dataset):
+        for features, labels in feature_batches(self.model.backbone, test, everything, self._dataset):
             for name, (weight, bias) in heads.items():
                 logits = nn.functional.linear(features, weight, bias)
                 tallies[name].add(logits.argmax(dim=1).cpu().numpy(), labels.cpu().numpy())
         return {name: tally.report(self._groups) for name, tally in tallies.items()}
 
     def heads(self) -> dict[str, tuple[Tensor, Tensor | None]]:
-        """Return weight [C, d] and bias [C] of each generic head of the model as loaded."""
+        """Return weight [C, d] and bias [C] of each generic head of the model as loaded; none if it has none."""
+        if self._row.generic_head is None:
+            return {}
         heads: dict[str, tuple[Tensor, Tensor | None]] = {}
         model = self.model
         if model.aux_head is not None:

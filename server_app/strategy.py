@@ -172,7 +172,8 @@ class FedStrategy(Strategy):
             stage = "final" if server_round == self.experiment.rounds else "training"
             for head, report in reports.items():
                 self.journal.event("generic", round=server_round, stage=stage, head=head, **report.as_json())
-            self._last_generic = reports[METHODS[self.experiment.method].reported_head].balanced_accuracy
+            if judged_by := METHODS[self.experiment.method].reported_head:
+                self._last_generic = reports[judged_by].balanced_accuracy
         if server_round:
             self._log_round()
         return None
@@ -223,7 +224,7 @@ class FedStrategy(Strategy):
     # --- after the last round -----------------------------------------------------------------------
 
     def personalise(self, grid: Grid, arrays: ArrayRecord) -> dict[str, dict[str, Any]]:
-        """Have every site realign and fine-tune its head on the final θ and ψ; return the figures by stage."""
+        """Have every site make its personal model of the final θ and ψ; return the figures by stage."""
         self._round = Round(self.experiment.rounds, sorted(self.sites))
         messages = (self._message(wire.PERSONALISE, name, arrays, evaluate=True) for name in self._round.asked)
         replies = grid.send_and_receive(messages, timeout=self.experiment.round_timeout)

@@ -33,7 +33,8 @@ class Summary:
 
     def as_text(self) -> str:
         """Return the table that a run prints last."""
-        rows = [f"{'accuracy of the last round':32}{'all':>8}{'many':>9}{'medium':>9}{'few':>9}"]
+        columns = f"{'all':>8}{'many':>9}{'medium':>9}{'few':>9}" if self.generic else ""
+        rows = [f"{'accuracy of the last round':32}{columns}"]
         for head, figures in self.generic.items():
             cells = [figures["balanced_accuracy"], figures["many"], figures["medium"], figures["few"]]
             rows.append(f"{'generic, ' + HEAD_TITLES[head]:32}" + " ".join(f"{percent(c):>8}" for c in cells))
@@ -62,8 +63,8 @@ def summarise(folder: Path) -> Summary:
     headline = {
         "head": head,
         "stage": last_stage,
-        "generic": generic[head]["balanced_accuracy"],
-        **{group: generic[head][group] for group in ("many", "medium", "few")},
+        "generic": generic[head]["balanced_accuracy"] if head else None,
+        **{group: generic[head][group] if head else None for group in ("many", "medium", "few")},
         "personal": personal[last_stage]["mean"] if last_stage else None,
     }
     return Summary(generic, personal, headline, _cost(events))

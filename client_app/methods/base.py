@@ -1,29 +1,100 @@
-"""What the site's loops ask of a method."""
+"""What the site's loops ask of a method, with the answers of the simplest one as defaults."""
 
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from common.config import Experiment
 from common.model import Model
 
 
-class LocalMethod(Protocol):
-    """The site's half of a method; the coordinator's half is its row in `common/methods.py`."""
+@dataclass(frozen=True)
+class Local:
+    """What a method may know at a site while it trains.
 
-    def losses(self, model: Model, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    Attributes:
+        experiment: the run.
+        class_counts: the site's training images of each class, float [C].
+        arrived: parameters as the coordinator sent them, by name; empty unless the method needs them.
+    """
+
+    experiment: Experiment
+    class_counts: Tensor
+    arrived: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Some epochs of a round during which some parts of the model stand still.
+
+    Attributes:
+        epochs: passes over the site's images.
+        frozen: parts, e.g. ('backbone',), whose parameters and statistics do not move.
+    """
+
+    epochs: int
+    frozen: tuple[str, ...] = ()
+
+
+class LocalMethod:
+    """The site's half of a method; the coordinator's half is its row in `common/methods.py`.
+
+    Attributes:
+        finetunes: what `finetune-epochs` trains at the end: the personal head alone, or the whole model.
+        needs_arrived: whether the losses look at what arrived, of which a copy is then kept.
+    """
+
+    finetunes: Literal["head", "model"] = "head"
+    needs_arrived: bool = False
+
+    def start(self, model: Model) -> None:
+        """Set personal parts, in place, at a site that has none yet; θ and ψ are what arrived."""
+
+    def phases(self, experiment: Experiment) -> tuple[Phase, ...]:
+        """Return the phases of a round; by default `local-epochs` of everything."""
+        return (Phase(experiment.local_epochs),)
+
+    def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
         """Return the named losses of one batch; their sum is differentiated once.
 
         Args:
             images: normalised images [B, channels, H, W].
             labels: class indices [B].
+            local: what the site knows.
         """
-        ...
+        raise NotImplementedError
+
+    def personal_backbone(self, model: Model) -> nn.Module:
+        """Return the backbone of the site's personal model; by default θ."""
+        return model.backbone
 
     def personal_head(self, model: Model) -> nn.Linear:
         """Return the head d → C of the site's personal model as it stands during training."""
-        ...
+        raise NotImplementedError
 
     def realigned_head(self, model: Model, experiment: Experiment) -> nn.Linear | None:
         """Return the personal head after the last round's realignment, or None if the method has none."""
-        ...
+        return None
+
+
+def proximal(model: nn.Module, part: str, arrived: Mapping[str, Tensor], origin: str) -> Tensor:
+    """Return ‖w − w_g‖² between a part's parameters and those that arrived for `origin`, a scalar.
+
+    Args:
+        part: e.g. 'personal_backbone'.
+        arrived: what the coordinator sent, by name.
+        origin: the part they are held to, e.g. 'backbone'.
+    """
+    module = getattr(model, part)
+    squares = [(p - arrived[f"{origin}.{name}"]).square().sum() for name, p in module.named_parameters()]
+    return torch.stack(squares).sum()
+
+
+def linear_from(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """Return a linear head that holds copies of weight [C, d] and bias [C]."""
+    head = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device=weight.device)
+    head.load_state_dict({"weight": weight} | ({} if bias is None else {"bias": bias}))
+    return head

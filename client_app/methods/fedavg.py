@@ -7,14 +7,14 @@ personal model is the global one, with its head fine-tuned at the end where `fin
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from common.config import Experiment
+from client_app.methods.base import Local, LocalMethod
 from common.model import Model
 
 
-class FedAvg:
+class FedAvg(LocalMethod):
     """Cross-entropy of one global model."""
 
-    def losses(self, model: Model, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
         """Return CE(ψ(θ(x)), y), which trains θ and ψ together."""
         return {"backbone": cross_entropy(self.personal_head(model)(model(images)), labels)}
 
@@ -22,9 +22,6 @@ class FedAvg:
         """Return the global head: FedAvg has no other."""
         assert model.aux_head is not None
         return model.aux_head
-
-    def realigned_head(self, model: Model, experiment: Experiment) -> None:
-        """Return None: nothing is realigned."""
 
 
 METHOD = FedAvg()

@@ -7,15 +7,16 @@ Shared: backbone θ and auxiliary head ψ, averaged by the number of training im
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from client_app.methods.base import Local, LocalMethod, linear_from
 from client_app.realign import realign_personal
 from common.config import Experiment
 from common.model import Model
 
 
-class FedLoGe:
+class FedLoGe(LocalMethod):
     """Three cross-entropies on the features of one forward pass."""
 
-    def losses(self, model: Model, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
         """Return the losses of θ under the fixed frame, and of ψ and φ_k on detached features.
 
         The three touch disjoint parameters, so one backward pass of their sum and one optimiser step
@@ -50,13 +51,6 @@ class FedLoGe:
             bias_mode=experiment.realign_bias,
         )
         return linear_from(weight, bias)
-
-
-def linear_from(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """Return a linear head that holds copies of weight [C, d] and bias [C]."""
-    head = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device=weight.device)
-    head.load_state_dict({"weight": weight} | ({} if bias is None else {"bias": bias}))
-    return head
 
 
 METHOD = FedLoGe()

@@ -47,7 +47,10 @@ _REALIGN = (
         "that its answers fit the images seen there.",
     ),
 )
-_FINETUNE = ("After fine-tuning", "At the end each site trains its own head a little longer on its own images.")
+_FINETUNE = (
+    "After fine-tuning",
+    "At the end each site trains its personal model a little longer on its own images: the head, or with FedBABU all.",
+)
 
 
 def headline(run: RunRecord) -> str:
@@ -66,14 +69,18 @@ def _terms(run: RunRecord) -> list[tuple[str, str]]:
     if _unpersonal(run):
         personal += " This method trains nothing personal: before fine-tuning, it is the generic model itself."
     words = [("Generic model", f"One model for everybody, measured on {tested}."), ("Personal model", personal)]
-    words += [*_TERMS, ("Head ψ", _HEAD)]
+    words += _TERMS
+    if method is None or "aux_head" in method.shared:
+        words.append(("Head ψ", _HEAD))
+    elif "aux_head" in method.parts:
+        words.append(("Head ψ", "A random last layer, the same everywhere, that is never trained."))
     words += [_FRAME] if method is None or method.frame else []
     words += _REALIGN if method is None or method.realigns else []
     return words + ([_FINETUNE] if run.personal("finetuned") else [])
 
 
 def _unpersonal(run: RunRecord) -> bool:
-    return run.method is not None and not run.method.personal
+    return run.method is not None and not run.method.personalises
 
 
 def reported_generic(run: RunRecord) -> tuple[str, Event] | None:

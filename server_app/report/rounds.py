@@ -1,5 +1,6 @@
 """Sections 2 and 3: accuracy and losses by round."""
 
+from common.methods import Method
 from server_app.report.charts import Series, line_chart
 from server_app.report.headline import head_name
 from server_app.report.page import figure, paragraph
@@ -10,6 +11,7 @@ _LOSSES = {
     "backbone": ("backbone θ, by frame W", 2),
     "aux_head": ("head ψ", 0),
     "personal_head": ("personal heads φ", 3),
+    "proximal": ("proximal term", 4),
 }
 _STAGE_STYLE = {"realigned": ("personal, realigned", 4), "finetuned": ("personal, fine-tuned", 5)}
 
@@ -42,8 +44,8 @@ def losses_by_round(run: RunRecord) -> str:
     framed = run.method is None or run.method.frame
     for i, key in enumerate(names):
         label, style = _LOSSES.get(key, (key.replace("_", " "), 4 + i))
-        if key == "backbone" and not framed:
-            label = "backbone θ and head ψ" if "aux_head" not in names else "backbone θ"
+        if run.method is not None:
+            label = _trained_by(key, run.method, label)
         points = [(float(round_of(e)), number(_loss(e.get("loss")).get(key))) for e in rounds]
         series.append(Series(label, points, style))
     chart = line_chart(series, "round", "training loss", "Mean training loss of each part of the model, by round")
@@ -53,6 +55,17 @@ def losses_by_round(run: RunRecord) -> str:
             " The backbone learns through the fixed frame alone; the heads learn on its features without changing it."
         )
     return figure(chart, words) or paragraph("No loss was recorded.")
+
+
+def _trained_by(loss: str, method: Method, label: str) -> str:
+    """Return what a loss trains under this method, in words."""
+    if loss == "backbone" and not method.frame:
+        if "aux_head" in method.shared:
+            return "backbone θ and head ψ"
+        return "backbone θ, under a fixed head" if "aux_head" in method.parts else "backbone θ and heads φ"
+    if loss == "personal_head" and "personal_backbone" in method.parts:
+        return "personal models"
+    return label
 
 
 def _generic_curve(run: RunRecord, head: str) -> Series:
@@ -77,7 +90,7 @@ def _personal_curves(run: RunRecord) -> list[Series]:
 
 def _personal_name(run: RunRecord) -> str:
     """Without a personal part, what the sites measure before fine-tuning is the generic model."""
-    return "personal" if run.method is None or run.method.personal else "generic, on the sites' tests"
+    return "personal" if run.method is None or run.method.personalises else "generic, on the sites' tests"
 
 
 def _loss(value: object) -> dict[str, object]:

@@ -7,14 +7,16 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, linear
 
+from client_app.methods.base import Local
 from client_app.methods.fedloge import METHOD
 from client_app.training import batches, train_site
-from common.config import Experiment
+from common.config import Experiment, build
 from common.data import build_federation
 from common.model import Model, build_model
 from common.seeds import numpy_generator
 
 STEPS, CLASSES, DIM = 5, 4, 6
+LOCAL = Local(build({}), torch.ones(CLASSES), {})
 
 
 def small_model(bias: bool) -> Model:
@@ -44,7 +46,7 @@ def test_summed_loss_equals_three_optimisers(bias: bool, weight_decay: float) ->
         images, labels = torch.randn(7, 1, 5, 5), torch.randint(0, CLASSES, (7,))
 
         one.zero_grad()
-        sum(METHOD.losses(ours, images, labels).values()).backward()
+        sum(METHOD.losses(ours, images, labels, LOCAL).values()).backward()
         one.step()
 
         # Algorithm 1 as printed: θ under the frame, then ψ, then φ_k, each with its own step
@@ -65,14 +67,14 @@ def test_summed_loss_equals_three_optimisers(bias: bool, weight_decay: float) ->
 
 def test_the_frame_gets_no_gradient_and_is_no_parameter() -> None:
     model = small_model(bias=True)
-    sum(METHOD.losses(model, torch.randn(3, 1, 5, 5), torch.tensor([0, 1, 2])).values()).backward()
+    sum(METHOD.losses(model, torch.randn(3, 1, 5, 5), torch.tensor([0, 1, 2]), LOCAL).values()).backward()
     assert model.frame.grad is None
     assert "frame" not in dict(model.named_parameters())
 
 
 def test_heads_do_not_move_the_backbone() -> None:
     model = small_model(bias=False)
-    losses = METHOD.losses(model, torch.randn(3, 1, 5, 5), torch.tensor([0, 1, 2]))
+    losses = METHOD.losses(model, torch.randn(3, 1, 5, 5), torch.tensor([0, 1, 2]), LOCAL)
     (losses["aux_head"] + losses["personal_head"]).backward()
     assert all(p.grad is None for p in model.backbone.parameters())
 

@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from common.config import Experiment
-from common.model import build_model, load_state, pick_device, state_of
+from common.methods import METHODS
+from common.model import build_model, load_state, personal_state, pick_device, shared_state
 
 Tiny = Callable[..., Experiment]
+FEDAVG = METHODS["fedavg"]
 
 
 def test_heads_follow_the_method(tiny: Tiny) -> None:
@@ -21,11 +23,11 @@ def test_heads_follow_the_method(tiny: Tiny) -> None:
 
 
 def test_every_method_and_site_starts_from_the_same_shared_weights(tiny: Tiny) -> None:
-    first = state_of(build_model(tiny(), 1, 10, torch.zeros(10, 16), site="site-00"), ("backbone", "aux_head"))
-    other = state_of(build_model(tiny(method="fedavg"), 1, 10, site="site-01"), ("backbone", "aux_head"))
+    first = shared_state(build_model(tiny(), 1, 10, torch.zeros(10, 16), site="site-00"), FEDAVG)
+    other = shared_state(build_model(tiny(method="fedavg"), 1, 10, site="site-01"), FEDAVG)
     assert first.keys() == other.keys()
     assert all(np.array_equal(first[k], other[k]) for k in first)
-    seeded = state_of(build_model(tiny(seed=1), 1, 10), ("aux_head",))
+    seeded = shared_state(build_model(tiny(seed=1), 1, 10), FEDAVG)
     assert not np.array_equal(seeded["aux_head.weight"], first["aux_head.weight"])
 
 
@@ -37,7 +39,7 @@ def test_building_leaves_torchs_generator_alone(tiny: Tiny) -> None:
 
 def test_state_round_trips_in_place_and_by_copy(tiny: Tiny) -> None:
     model, other = build_model(tiny(), 1, 10), build_model(tiny(seed=5), 1, 10)
-    state = state_of(model, ("backbone", "aux_head"))
+    state = shared_state(model, FEDAVG)
     load_state(other, state)
     state["aux_head.weight"][:] = 7  # a copy: the model does not move
     assert torch.equal(model.aux_head.weight, other.aux_head.weight)
@@ -58,9 +60,27 @@ def test_the_frame_is_a_buffer_of_its_own(tiny: Tiny) -> None:
     frame += 1
     assert not torch.equal(model.frame, frame)
     assert "frame" not in dict(model.named_parameters())
-    assert "frame" not in state_of(model, ("backbone", "aux_head"))
+    assert "frame" not in shared_state(model, FEDAVG)
 
 
 def test_device_can_be_named() -> None:
     assert pick_device("cpu") == torch.device("cpu")
     assert pick_device("auto").type in {"cpu", "cuda", "mps"}
+
+
+def test_batch_norm_stays_where_the_method_says_so(tiny: Tiny) -> None:
+    model = build_model(tiny(method="fedbn"), 1, 10, site="site-00")
+    shared, kept = shared_state(model, METHODS["fedbn"]), personal_state(model, METHODS["fedbn"])
+    norms = {name for name, m in model.named_modules() if isinstance(m, torch.nn.BatchNorm2d)}
+    assert {name.rsplit(".", 1)[0] for name in kept} == norms and norms
+    assert shared.keys() | kept.keys() == model.state_dict().keys() and not shared.keys() & kept.keys()
+
+
+def test_a_whole_personal_model_starts_as_the_global_one(tiny: Tiny) -> None:
+    model = build_model(tiny(method="ditto"), 1, 10, site="site-00")
+    state = model.state_dict()
+    for name, value in state.items():
+        if name.startswith("personal_"):
+            origin = name.replace("personal_backbone", "backbone").replace("personal_head", "aux_head")
+            assert torch.equal(value, state[origin]), name
+    assert build_model(tiny(method="ditto"), 1, 10).personal_backbone is None  # the coordinator never has it

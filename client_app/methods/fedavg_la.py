@@ -1,0 +1,26 @@
+"""FedAvg with logit adjustment (Menon et al., ICLR 2021, https://arxiv.org/abs/2007.07314), Eq. 10.
+
+Shared: backbone and head. Personal: nothing. The training loss is CE(z + τ log n_k, y) with the site's own
+class counts n_k as prior (with τ = 1 the balanced softmax of Ren et al., NeurIPS 2020); predictions use z
+alone. A class that a site does not have gets a logit of −∞, hence no gradient there. τ is `logit-adjustment`.
+"""
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from client_app.methods.base import Local
+from client_app.methods.fedavg import FedAvg
+from common.model import Model
+
+
+class LogitAdjustment(FedAvg):
+    """Cross-entropy of logits shifted by the site's prior."""
+
+    def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
+        """Return CE(ψ(θ(x)) + τ log n_k, y)."""
+        logits = self.personal_head(model)(model(images))
+        prior = (local.class_counts**local.experiment.logit_adjustment).log()  # τ log n_k; 0 for τ = 0
+        return {"backbone": cross_entropy(logits + prior, labels)}
+
+
+METHOD = LogitAdjustment()

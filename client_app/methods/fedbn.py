@@ -1,0 +1,10 @@
+"""FedBN (Li et al., ICLR 2021, https://arxiv.org/abs/2102.07623), Algorithm 1.
+
+Shared: backbone and head without BatchNorm. Personal: every BatchNorm parameter and statistic, which is
+`local_norm` in its row of `common/methods.py`. The method has no generic model: the global weights have no
+normalisation of their own.
+"""
+
+from client_app.methods.fedavg import FedAvg
+
+METHOD = FedAvg()  # the loss is FedAvg's: what differs is what travels

@@ -1,0 +1,28 @@
+"""FedProx (Li et al., MLSys 2020, https://arxiv.org/abs/1812.06127), Eq. 2.
+
+Shared: backbone and head. Personal: nothing. Each site minimises F_k(w) + (μ/2)‖w − w_g‖², the norm
+squared, over all parameters; BatchNorm's statistics are no parameters. μ is `fedprox-mu`; the paper tunes
+it in {.001, .01, .1, 1}.
+"""
+
+import torch
+from torch import Tensor
+
+from client_app.methods.base import Local, proximal
+from client_app.methods.fedavg import FedAvg
+from common.model import Model
+
+
+class FedProx(FedAvg):
+    """FedAvg's loss, held to the model that arrived."""
+
+    needs_arrived = True
+
+    def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
+        """Return the cross-entropy and (μ/2)‖w − w_g‖² of θ and ψ."""
+        parts = [proximal(model, part, local.arrived, part) for part in ("backbone", "aux_head")]
+        penalty = local.experiment.fedprox_mu / 2 * torch.stack(parts).sum()
+        return super().losses(model, images, labels, local) | {"proximal": penalty}
+
+
+METHOD = FedProx()

@@ -1,0 +1,25 @@
+"""FedRep (Collins et al., ICML 2021, https://arxiv.org/abs/2102.07078), Algorithm 1.
+
+Shared: backbone (the representation). Personal: head. In each round the head trains first with the backbone
+still, then the backbone for `fedrep-body-epochs` (default: 1) with the head still. The head's epochs are
+`fedrep-head-epochs`, by default what remains of `local-epochs`, so that every method passes over the images
+equally often. A part that stands still does so in full: its BatchNorm uses running statistics, where
+implementations that only stop gradients let them move. The method has no generic model.
+"""
+
+from client_app.methods.base import Phase
+from client_app.methods.fedper import FedPer
+from common.config import Experiment
+
+
+class FedRep(FedPer):
+    """FedPer's loss, minimised over the head, then over the backbone."""
+
+    def phases(self, experiment: Experiment) -> tuple[Phase, ...]:
+        """Return head epochs, then body epochs."""
+        body_epochs = experiment.fedrep_body_epochs
+        head_epochs = experiment.fedrep_head_epochs or max(1, experiment.local_epochs - body_epochs)
+        return Phase(head_epochs, frozen=("backbone",)), Phase(body_epochs, frozen=("personal_head",))
+
+
+METHOD = FedRep()

@@ -1,0 +1,44 @@
+"""FedROD (Chen and Chao, ICLR 2022, https://arxiv.org/abs/2107.00778), Section 4.
+
+Shared: backbone and generic head, trained by balanced softmax with the site's class counts. Personal: a
+head on detached features that learns what the generic logits lack by plain cross-entropy; the personal
+prediction is the sum of both heads. A class that a site does not have gets a logit of −∞ in training, hence
+no gradient there.
+"""
+
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from client_app.methods.base import Local, LocalMethod, linear_from
+from common.model import Model
+
+
+class FedROD(LocalMethod):
+    """A balanced generic head and a personal residual."""
+
+    def start(self, model: Model) -> None:
+        """Start the residual at zero: a site that has not trained yet predicts as the generic model does."""
+        assert model.personal_head is not None
+        for parameter in model.personal_head.parameters():
+            nn.init.zeros_(parameter)
+
+    def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
+        """Return CE(z + log n_k, y) for θ and ψ, and CE(z + φ_k(h), y) for φ_k with z and h detached."""
+        assert model.aux_head is not None and model.personal_head is not None
+        features = model(images)
+        generic = model.aux_head(features)
+        personal = generic.detach() + model.personal_head(features.detach())
+        return {
+            "backbone": cross_entropy(generic + local.class_counts.log(), labels),
+            "personal_head": cross_entropy(personal, labels),
+        }
+
+    def personal_head(self, model: Model) -> nn.Linear:
+        """Return ψ + φ_k: the sum of two linear heads is the head of their summed weights."""
+        assert model.aux_head is not None and model.personal_head is not None
+        psi, phi = model.aux_head, model.personal_head
+        bias = None if psi.bias is None else (psi.bias + phi.bias).detach()
+        return linear_from((psi.weight + phi.weight).detach(), bias)
+
+
+METHOD = FedROD()

@@ -1,0 +1,183 @@
+"""One test over the whole table: what runs, moves, stays, travels and is kept, for every method."""
+
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Message
+from safetensors.numpy import load_file
+
+from client_app.methods import LocalMethod, load
+from common import wire
+from common.config import APP_ROOT, Experiment
+from common.data import build_federation
+from common.features import extract_features
+from common.methods import METHODS, Method
+from common.model import build_model, load_state, personal_state, shared_state
+from server_app.engines import run_local
+from server_app.journal import read_events
+
+Tiny = Callable[..., Experiment]
+EVERY = pytest.mark.parametrize("name", METHODS)
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Collect the arrays of every reply."""
+    replies: list[dict[str, Any]] = []
+    real = wire.metrics_reply
+
+    def listening(message: Message, metrics: dict, model: dict | None = None, frame_hash: str = "") -> Message:
+        replies.append(model or {})
+        return real(message, metrics, model, frame_hash)
+
+    monkeypatch.setattr(wire, "metrics_reply", listening)
+    return replies
+
+
+@EVERY
+def test_a_run_keeps_the_methods_promises(tiny: Tiny, name: str, sent: list[dict[str, Any]]) -> None:
+    experiment = tiny(method=name, finetune_epochs=1, local_epochs=2, rounds=2)
+    row = METHODS[name]
+    folder = run_local(experiment)
+    events = read_events(folder)
+    assert [e["answered"] for e in events if e["event"] == "round"] == [3, 3]
+    assert not [e for e in events if e["event"] == "rejected"]
+    stages = {e["stage"] for e in events if e["event"] == "personal"}
+    assert {"arrival", "final", "finetuned"} <= stages
+    assert ("realigned" in stages) == row.realigns
+    heads = {e["head"] for e in events if e["event"] == "generic"}
+    assert (row.reported_head in heads) if row.reported_head else not heads
+
+    start = build_model(experiment, 1, 10, frame=None, site="site-00")
+    shared, kept = shared_state(start, row), personal_state(start, row)
+    travelled = [arrays for arrays in sent if arrays]
+    assert len(travelled) == 6 and all(arrays.keys() == shared.keys() for arrays in travelled)
+    assert not {*shared} & {*kept}
+
+    # what should move moved, in parameters; what should be still is
+    final = load_file(folder / "generic.safetensors")
+    parameters = {key for key, _ in start.named_parameters()}
+    assert all(not np.array_equal(final[key], shared[key]) for key in shared.keys() & parameters)
+    stored = folder / "sites" / "site-00" / "personal.safetensors"
+    assert stored.exists() == bool(kept)
+    assert_the_personal_models_can_be_rebuilt(experiment, folder)
+    if kept:
+        state = load_file(stored)
+        assert state.keys() == kept.keys()
+        assert all(not np.array_equal(state[key], kept[key]) for key in kept.keys() & parameters)
+
+
+def assert_the_personal_models_can_be_rebuilt(experiment: Experiment, folder: Path) -> None:
+    """What is saved, put on the generic backbone, gives the last stage's figures."""
+    federation = build_federation(experiment)
+    generic = load_file(folder / "generic.safetensors")
+    last = [e for e in read_events(folder) if e["event"] == "personal"][-1]
+    for name, rows in zip(federation.site_names, federation.test_rows, strict=True):
+        saved = load_file(folder / "sites" / name / "personal_model.safetensors")
+        arrays = {k: v for k, v in (generic | saved).items() if k.startswith("backbone.")}
+        model = build_model(experiment, 1, 10)
+        assert arrays.keys() == {f"backbone.{k}" for k in model.backbone.state_dict()}
+        load_state(model, arrays)
+        features, labels = extract_features(model.backbone, federation.dataset.test, rows, federation.dataset)
+        logits = features @ torch.from_numpy(saved["head.weight"]).T
+        right = int((logits.argmax(dim=1) == labels).sum())
+        assert last["sites"][name]["accuracy"] == right / len(rows)
+
+
+@EVERY
+def test_a_tiny_site_and_an_empty_one_take_part(tiny: Tiny, name: str) -> None:
+    experiment = tiny(
+        method=name, sites=12, dirichlet=0.05, min_site_size=0, head_class_size=8, rounds=1, finetune_epochs=1
+    )
+    folder = run_local(experiment)
+    counts = np.array(json.loads((folder / "federation.json").read_text())["train_counts"]).sum(axis=1)
+    assert (counts == 0).any() and ((counts > 0) & (counts < 4)).any()
+    events = read_events(folder)
+    assert [e["answered"] for e in events if e["event"] == "round"] == [12]
+    assert all(np.isfinite(list(e["loss"].values())).all() for e in events if e["event"] == "round")
+    assert not [e for e in events if e["event"] == "rejected"]
+
+
+@EVERY
+def test_personal_state_survives_between_rounds(tiny: Tiny, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second round starts from what the first one left on the site's disk."""
+    if not personal_state(build_model(tiny(method=name), 1, 10, site="site-00"), METHODS[name]):
+        pytest.skip(f"{name} keeps nothing at the site")
+    import client_app.app as site_code
+
+    seen: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    real = site_code.train_site
+
+    def watching(model: Any, *args: Any, **more: Any) -> dict[str, float]:
+        before = personal_state(model, METHODS[name])
+        losses = real(model, *args, **more)
+        if inspect.signature(real).bind(model, *args, **more).arguments["site"] == "site-00":
+            seen.append((before, personal_state(model, METHODS[name])))
+        return losses
+
+    monkeypatch.setattr(site_code, "train_site", watching)
+    run_local(tiny(method=name))
+    (_, left), (found, _) = seen
+    assert all(np.array_equal(left[key], found[key]) for key in left)
+
+
+@pytest.mark.parametrize("name", ["ditto", "fedrod"])
+def test_a_site_that_never_trained_predicts_as_the_generic_model(tiny: Tiny, name: str) -> None:
+    """Its personal parts start from what arrived, in whatever round that is."""
+    experiment = tiny(method=name, sites=6, participation=0.2, rounds=2)
+    folder = run_local(experiment)
+    trained = {path.parent.name for path in folder.glob("sites/*/personal.safetensors")}
+    assert 0 < len(trained) < 6
+    generic = load_file(folder / "generic.safetensors")
+    for site in {f"site-{i:02}" for i in range(6)} - trained:
+        saved = load_file(folder / "sites" / site / "personal_model.safetensors")
+        assert saved.keys() == {"head.weight"}  # nothing differs from the generic backbone
+        np.testing.assert_array_equal(saved["head.weight"], generic["aux_head.weight"])
+
+
+def test_fine_tuning_moves_the_whole_model_for_fedbabu_and_the_head_alone_elsewhere(tiny: Tiny) -> None:
+    for name, whole in (("fedbabu", True), ("fedavg", False), ("fedrod", False)):
+        folder = run_local(tiny(method=name, finetune_epochs=1, run_name=name))
+        saved = load_file(folder / "sites" / "site-00" / "personal_model.safetensors")
+        assert any(key.startswith("backbone.") for key in saved) == whole
+        generic = load_file(folder / "generic.safetensors")
+        assert not np.array_equal(saved["head.weight"], generic["aux_head.weight"])
+
+
+def test_every_row_has_its_file_and_every_file_its_row() -> None:
+    folder = Path(load.__code__.co_filename).parent
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "base"}
+    assert files == set(METHODS)
+    assert all(isinstance(load(name), LocalMethod) for name in METHODS)
+
+
+def test_a_frozen_random_head_neither_trains_nor_travels(tiny: Tiny, sent: list[dict[str, Any]]) -> None:
+    experiment = tiny(method="fedbabu", finetune_epochs=0)
+    folder = run_local(experiment)
+    start = build_model(experiment, 1, 10)
+    assert not [key for arrays in sent for key in arrays if "head" in key]
+    final = load_file(folder / "generic.safetensors")
+    assert np.array_equal(final["aux_head.weight"], start.aux_head.weight.detach().numpy())
+
+
+def test_the_readmes_example_of_a_new_method_runs(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One row and one file: the two code blocks under 'Add a method'."""
+    section = (APP_ROOT / "README.md").read_text(encoding="utf-8").split("## Add a method")[1].split("\n## ")[0]
+    row, file = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    assert row.count("\n") + file.count("\n") <= 20
+    method = eval(row, {"Method": Method})
+    module = ModuleType(f"client_app.methods.{method.name}")
+    exec(file, module.__dict__)
+    monkeypatch.setitem(METHODS, method.name, method)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    folder = run_local(tiny(method=method.name, rounds=1))
+    assert any(e["event"] == "generic" and e["stage"] == "final" for e in read_events(folder))

@@ -1,0 +1,161 @@
+"""Each method's distinctive formula against a naive computation."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from client_app.methods import load
+from client_app.methods.base import Local, proximal
+from client_app.training import batches, train_site
+from common.config import Experiment
+from common.data import build_federation
+from common.model import Model, build_model
+from common.seeds import numpy_generator
+
+Tiny = Callable[..., Experiment]
+
+
+@pytest.fixture
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(6, 1, 8, 8, generator=generator), torch.tensor([0, 1, 2, 3, 9, 9])
+
+
+def site_model(experiment: Experiment) -> tuple[Model, Local]:
+    """Return a model that has moved away from what arrived, and what the site knows."""
+    model = build_model(experiment, 1, 10, site="site-00").eval()
+    arrived = {name: p.detach().clone() for name, p in model.named_parameters()}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    return model, Local(experiment, torch.tensor([5.0, 1, 7, 2, 1, 1, 1, 1, 1, 30]), arrived)
+
+
+def logits_by_hand(head: torch.nn.Linear, features: torch.Tensor) -> list[list[float]]:
+    rows = []
+    for feature in features.tolist():
+        rows.append([sum(w * f for w, f in zip(weight, feature, strict=True)) for weight in head.weight.tolist()])
+    return rows
+
+
+def cross_entropy_by_hand(logits: list[list[float]], labels: torch.Tensor) -> float:
+    table = torch.tensor(logits, dtype=torch.float64)
+    picked = [table[i, label] - torch.log(torch.exp(table[i]).sum()) for i, label in enumerate(labels.tolist())]
+    return -float(sum(picked)) / len(picked)
+
+
+def test_fedprox_adds_half_mu_times_the_squared_distance(tiny: Tiny, batch: tuple) -> None:
+    model, local = site_model(tiny(method="fedprox", fedprox_mu=0.3))
+    losses = load("fedprox").losses(model, *batch, local)
+    distance = 0.0
+    for name, parameter in model.named_parameters():
+        for now, then in zip(parameter.flatten().tolist(), local.arrived[name].flatten().tolist(), strict=True):
+            distance += (now - then) ** 2
+    assert losses["proximal"].item() == pytest.approx(0.15 * distance, rel=1e-4)
+    plain = cross_entropy(model.aux_head(model(batch[0])), batch[1])
+    assert losses["backbone"].item() == pytest.approx(plain.item())
+
+
+def test_the_proximal_gradient_is_mu_times_the_difference(tiny: Tiny) -> None:
+    model, local = site_model(tiny(method="fedprox"))
+    (0.5 * 0.3 * proximal(model, "aux_head", local.arrived, "aux_head")).backward()
+    expected = 0.3 * (model.aux_head.weight - local.arrived["aux_head.weight"])
+    torch.testing.assert_close(model.aux_head.weight.grad, expected)
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.5, 0.0])
+def test_logit_adjustment_adds_the_log_prior_in_training_only(tiny: Tiny, batch: tuple, tau: float) -> None:
+    model, local = site_model(tiny(method="fedavg_la", logit_adjustment=tau))
+    method = load("fedavg_la")
+    counts = local.class_counts.tolist()
+    shifted = [
+        [z + tau * float(torch.tensor(n).log()) for z, n in zip(row, counts, strict=True)]
+        for row in logits_by_hand(model.aux_head, model(batch[0]))
+    ]
+    loss = method.losses(model, *batch, local)["backbone"].item()
+    assert loss == pytest.approx(cross_entropy_by_hand(shifted, batch[1]), rel=1e-4)
+    assert method.personal_head(model) is model.aux_head
+
+
+def test_a_class_that_a_site_does_not_have_is_no_nan(tiny: Tiny, batch: tuple) -> None:
+    for name, tau in (("fedavg_la", 1.0), ("fedavg_la", 0.0), ("fedrod", 1.0)):
+        model, local = site_model(tiny(method=name, logit_adjustment=tau))
+        counts = local.class_counts.clone()
+        counts[5] = 0
+        losses = load(name).losses(model, *batch, Local(local.experiment, counts, local.arrived))
+        sum(losses.values()).backward()
+        assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_fedrod_is_a_balanced_head_and_a_personal_residual(tiny: Tiny, batch: tuple) -> None:
+    model, local = site_model(tiny(method="fedrod"))
+    method, (images, labels) = load("fedrod"), batch
+    features = model(images)
+    generic, residual = (logits_by_hand(head, features) for head in (model.aux_head, model.personal_head))
+    losses = method.losses(model, images, labels, local)
+    shift = local.class_counts.log().tolist()
+    balanced = [[z + s for z, s in zip(row, shift, strict=True)] for row in generic]
+    summed = [[a + b for a, b in zip(one, two, strict=True)] for one, two in zip(generic, residual, strict=True)]
+    assert losses["backbone"].item() == pytest.approx(cross_entropy_by_hand(balanced, labels), rel=1e-4)
+    assert losses["personal_head"].item() == pytest.approx(cross_entropy_by_hand(summed, labels), rel=1e-4)
+    torch.testing.assert_close(
+        method.personal_head(model)(features), torch.tensor(summed), rtol=1e-4, atol=1e-5, check_dtype=False
+    )
+    losses["personal_head"].backward()
+    assert model.aux_head.weight.grad is None and all(p.grad is None for p in model.backbone.parameters())
+
+
+def test_ditto_equals_two_separate_loops(tiny: Tiny) -> None:
+    """The global model trains as under FedAvg; v_k by its own loss, held to what arrived."""
+    experiment = tiny(method="ditto", ditto_lambda=0.7, local_epochs=2)
+    federation = build_federation(experiment)
+    dataset, rows = federation.dataset, federation.train_rows[0]
+    ours, alone, personal = (build_model(experiment, 1, 10, site="site-00") for _ in range(3))
+    train_site(ours, load("ditto"), dataset, rows, experiment, "site-00", 1)
+    train_site(alone, load("fedavg"), dataset, rows, experiment, "site-00", 1)
+    arrived = [p.detach().clone() for p in [*personal.backbone.parameters(), *personal.aux_head.parameters()]]
+    mine = [*personal.personal_backbone.parameters(), *personal.personal_head.parameters()]
+    optimiser = torch.optim.SGD(mine, lr=experiment.learning_rate, momentum=experiment.momentum)
+    order = numpy_generator(experiment.seed, "batches", "site-00", 1)
+    personal.train()
+    for _ in range(2):
+        for chunk in batches(rows, experiment.batch_size, order):
+            pixels = dataset.train.batch(chunk).float() / 255
+            images = (pixels - torch.tensor(dataset.mean).view(-1, 1, 1)) / torch.tensor(dataset.std).view(-1, 1, 1)
+            loss = cross_entropy(
+                personal.personal_head(personal.personal_backbone(images)),
+                torch.from_numpy(dataset.train.labels[chunk]),
+            )
+            for now, then in zip(mine, arrived, strict=True):
+                loss = loss + 0.35 * ((now - then) ** 2).sum()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    state = ours.state_dict()
+    for name, value in alone.state_dict().items():
+        if not name.startswith("personal"):
+            torch.testing.assert_close(state[name], value, msg=name, rtol=1e-4, atol=1e-5)
+    for name, value in personal.state_dict().items():
+        if name.startswith("personal"):
+            torch.testing.assert_close(state[name], value, msg=name, rtol=1e-4, atol=1e-5)
+
+
+def test_fedrep_trains_the_head_first_then_the_body(tiny: Tiny) -> None:
+    experiment = tiny(method="fedrep", local_epochs=5, fedrep_body_epochs=2)
+    first, second = load("fedrep").phases(experiment)
+    assert (first.epochs, first.frozen) == (3, ("backbone",))  # five passes over the images in all
+    assert (second.epochs, second.frozen) == (2, ("personal_head",))
+    assert load("fedrep").phases(tiny(method="fedrep", fedrep_head_epochs=7))[0].epochs == 7
+    federation = build_federation(experiment)
+    for phase, still in ((first, "backbone"), (second, "personal_head")):
+        model = build_model(experiment, 1, 10, site="site-00")
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        rows = federation.train_rows[0]
+        train_site(model, load("fedrep"), federation.dataset, rows, experiment, "site-00", 1, phases=(phase,))
+        moved = {
+            name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])
+        }
+        assert moved == {"backbone", "personal_head"} - {still}
+        assert all(p.requires_grad for p in model.parameters())
