@@ -1,5 +1,5 @@
-# make demo [CONFIG=configs/….yaml]   install and run one experiment with `flwr run`
-# make test                           install and pass the checks and tests
+# make demo [CONFIG=configs/….yaml] [SET="rounds=5 seed=1"]   install and run one experiment with `flwr run`
+# make test   install and pass the checks and tests
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 CONSTRAINTS ?= constraints.txt
@@ -12,7 +12,7 @@ FLOWER_ENV := FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1 FLWR_TELEMETRY_ENAB
 .PHONY: demo test check install clean
 
 demo: install
-	$(BIN)/fednc run $(CONFIG)
+	$(BIN)/fednc run $(CONFIG) $(SET)
 
 test: install check
 	$(BIN)/python -m pytest
