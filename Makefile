@@ -1,7 +1,8 @@
 # make demo [CONFIG=configs/….yaml] [SET="rounds=5 seed=1"]   install and run one experiment with `flwr run`
 # make test   install and pass the checks and tests
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
-	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+	$$p -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
+	&& echo $$p && break; done)
 CONSTRAINTS ?= constraints.txt
 CONFIG ?= configs/digits_lt.yaml
 BIN := .venv/bin
@@ -25,7 +26,7 @@ check: install
 install: .venv/installed
 
 .venv/installed: pyproject.toml $(CONSTRAINTS)
-	@test -n "$(PYTHON)" || { echo "FedNC needs Python 3.11 or 3.12: install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "FedNC needs Python 3.11 or 3.12 with venv (Debian: python3-venv): install it, or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint $(CONSTRAINTS)
 	@# one line that Python reads at start: plain `flwr run .` then needs no settings by hand
