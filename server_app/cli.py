@@ -11,7 +11,7 @@ import yaml
 from common import wire
 from common.config import DEFAULT_CONFIG, check_key, find_config, load
 from common.data import build_federation
-from common.errors import UserError
+from common.errors import UserError, unknown
 from common.methods import METHODS
 from server_app.compare import Cell, write_tables
 from server_app.compare import compare as run_comparison
@@ -19,6 +19,7 @@ from server_app.engines import number_of_sites, run_local
 from server_app.flower_run import flower_run
 from server_app.journal import quiet_logging
 from server_app.report import write_report
+from server_app.studies import STUDIES, Variant
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -69,24 +70,34 @@ def report(folder: Annotated[Path, typer.Argument(help="a run's folder")]) -> No
 def compare(
     config: Annotated[str, typer.Argument(help="a YAML file")],
     overrides: Overrides = None,
-    methods: Annotated[str, typer.Option(help="names with commas, or 'all'")] = "all",
+    methods: Annotated[str, typer.Option(help="names with commas; default: all, or fedloge in a study")] = "",
+    study: Annotated[str, typer.Option(help=f"an ablation: {', '.join(STUDIES)}")] = "",
     seeds: Annotated[str, typer.Option(help="whole numbers with commas")] = "0,1,2",
     jobs: Annotated[int, typer.Option(min=1, help="runs side by side")] = 1,
     output: Annotated[Path | None, typer.Option(help="folder of the results")] = None,
 ) -> None:
-    """Compare methods over seeds on one experiment; finished runs are kept and not repeated."""
+    """Compare methods, or a study's variants, over seeds; finished runs are kept and not repeated."""
     quiet_logging()
     given = parse_overrides(overrides or [])
-    names = list(METHODS) if methods == "all" else methods.split(",")
+    if study and study not in STUDIES:
+        raise unknown("study", study, STUDIES)
+    variants = STUDIES[study] if study else (Variant("", {}),)
+    everything = list(METHODS) if methods == "all" or not study else ["fedloge"]
+    names = everything if methods in ("", "all") else methods.split(",")
     if not all(seed.strip().isdecimal() for seed in seeds.split(",")):
         raise UserError(f"seeds = '{seeds}': allowed: whole numbers with commas, e.g. 0,1,2")
     numbers = [int(seed) for seed in seeds.split(",")]
     cells = [
-        Cell(load(config, given | {"method": name, "seed": seed}, base=Path.cwd()))
+        Cell(
+            load(config, given | {"method": name, "seed": seed} | dict(variant.overrides), base=Path.cwd()),
+            variant.label,
+        )
         for seed in numbers
         for name in names
+        for variant in variants
     ]
-    folder = (output or cells[0].experiment.output_dir / f"compare-{cells[0].experiment.name}").resolve()
+    title = "-".join(filter(None, ("compare", cells[0].experiment.name, study)))
+    folder = (output or cells[0].experiment.output_dir / title).resolve()
     failed = run_comparison(cells, folder, jobs)
     typer.echo(write_tables(cells, folder))
     typer.echo(f"results: {folder}")

@@ -8,6 +8,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -39,14 +40,21 @@ _STAGES = {"final": "personal", "realigned": "realigned", "finetuned": "fine-tun
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the table: an experiment with its method and seed set."""
+    """One run of the table: an experiment with its method and seed set.
+
+    Attributes:
+        experiment: what runs.
+        variant: the label of a study's variant, or ''.
+    """
 
     experiment: Experiment
+    variant: str = ""
 
     @property
     def stem(self) -> str:
-        """File stem of the result, e.g. 'fedloge-seed0'."""
-        return f"{self.experiment.method}-seed{self.experiment.seed}"
+        """File stem of the result, e.g. 'fedloge-seed0' or 'fedloge-sparsity-0.8-seed0'."""
+        words = [self.experiment.method, re.sub(r"[^\w.]+", "-", self.variant), f"seed{self.experiment.seed}"]
+        return "-".join(word for word in words if word)
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the result: the configuration without machine paths."""
@@ -165,20 +173,24 @@ def write_tables(cells: Sequence[Cell], folder: Path) -> str:
 
 
 def _rows(cells: Sequence[Cell], folder: Path) -> Iterator[dict[str, str]]:
-    for method in dict.fromkeys(cell.experiment.method for cell in cells):
-        found = [read_result(folder, c) for c in cells if c.experiment.method == method]
+    for method, variant in dict.fromkeys((cell.experiment.method, cell.variant) for cell in cells):
+        mine = [c for c in cells if (c.experiment.method, c.variant) == (method, variant)]
+        found = [read_result(folder, cell) for cell in mine]
         results = [result for result in found if result is not None]
         heads = list(results[0]["summary"]["generic"]) if results else []
         for head in heads or [None] * bool(results):  # a method without a generic model has one row too
-            yield _row(METHODS[method], head, results)
+            yield _row(METHODS[method], variant, head, results)
 
 
-def _row(method: Method, head: str | None, results: list[dict[str, Any]]) -> dict[str, str]:
+def _row(method: Method, variant: str, head: str | None, results: list[dict[str, Any]]) -> dict[str, str]:
     """One generic head of one method; personal figures and cost beside the head that it is judged by only."""
     summaries = [r["summary"] for r in results]
     generic = [s["generic"][head] for s in summaries] if head else []
     own = head == method.reported_head
-    row = {"method": method.title, "head": HEAD_TITLES[head] + (" *" if own else "") if head else "–"}
+    row = {
+        "method": f"{method.title}, {variant}" if variant else method.title,
+        "head": HEAD_TITLES[head] + (" *" if own else "") if head else "–",
+    }
     row["generic"] = _spread([g["balanced_accuracy"] for g in generic])
     row |= {group: _spread([g[group] for g in generic]) for group in ("many", "medium", "few")}
     for stage, title in _STAGES.items():

@@ -3,7 +3,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+import yaml
+
 from common.config import Experiment
+from server_app.cli import main
 from server_app.compare import Cell, compare, data_fingerprint, read_result, write_tables
 
 Tiny = Callable[..., Experiment]
@@ -60,3 +64,21 @@ def test_a_failing_run_is_reported_and_the_others_finish(tiny: Tiny, tmp_path: P
     assert compare([bad, good], tmp_path / "results", jobs=1) == 1
     assert [p.name for p in (tmp_path / "results").glob("*-seed*.json")] == ["fedloge-seed0.json"]
     assert "cnn" in (tmp_path / "results" / "runs" / "fedavg-seed0" / "log.txt").read_text()
+
+
+def test_a_study_from_the_command_line(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "small.yaml"
+    config.write_text(yaml.safe_dump({k: v for k, v in tiny(rounds=1).dump().items() if v is not None}))
+    words = ["fednc", "compare", str(config), "--study", "table3", "--seeds", "0", "--output", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(SystemExit) as exit_info:
+        main()
+    assert not exit_info.value.code
+    printed = capsys.readouterr().out
+    assert "| FedLoGe, frame=etf | ψ |" in printed and "| FedLoGe, frame=sparse_etf | ψ |" in printed
+    assert {p.name for p in (tmp_path / "out").glob("*.json")} == {
+        "fedloge-frame-etf-seed0.json",
+        "fedloge-frame-sparse_etf-seed0.json",
+    }

@@ -61,6 +61,7 @@ def run_main(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
         (["report", "."], "not a run's folder"),
         (["compare", "configs/digits_lt.yaml", "--seeds", "0,x"], "seeds"),
         (["compare", "configs/digits_lt.yaml", "--methods", "fedlog"], "fedloge"),
+        (["compare", "configs/digits_lt.yaml", "--study", "fg4"], "did you mean 'fig4'"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_a_failure(
