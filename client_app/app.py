@@ -1,7 +1,7 @@
 """The ClientApp: answers the three messages of `common/wire.py` with a site's data and personal state."""
 
 from collections.abc import Callable
-from functools import lru_cache, wraps
+from functools import wraps
 from pathlib import Path
 from urllib.parse import quote
 
@@ -30,7 +30,9 @@ app = ClientApp()
 Handler = Callable[[Message, Context], Message]
 
 
-def _answers(handler: Handler) -> Handler:
+def _from_this_app(handler: Handler) -> Handler:
+    """Refuse to answer with code that Python found in another project's folder."""
+
     @wraps(handler)
     def answer(message: Message, context: Context) -> Message:
         wire.check_installed(__file__)
@@ -40,7 +42,7 @@ def _answers(handler: Handler) -> Handler:
 
 
 @app.query("hello")
-@_answers
+@_from_this_app
 def hello(message: Message, context: Context) -> Message:
     """Say who this site is and how many images it has."""
     site = find_site(wire.Request(message).experiment, context)
@@ -48,7 +50,7 @@ def hello(message: Message, context: Context) -> Message:
 
 
 @app.train()
-@_answers
+@_from_this_app
 def train(message: Message, context: Context) -> Message:
     """Evaluate the arriving model if asked, train it, keep what is personal here and send the rest back."""
     request = wire.Request(message)
@@ -70,7 +72,7 @@ def train(message: Message, context: Context) -> Message:
 
 
 @app.train("personalise")
-@_answers
+@_from_this_app
 def personalise(message: Message, context: Context) -> Message:
     """Evaluate the final personal model, realign it (LA-FR), fine-tune it, evaluate each stage, keep it here."""
     request = wire.Request(message)
@@ -136,11 +138,15 @@ def find_site(experiment: Experiment, context: Context) -> Site:
 def open_store(request: wire.Request, context: Context, site: Site) -> SiteStore:
     """Return the site's folder of this run: below its own `state-dir`, or the simulation's sites folder."""
     own = context.node_config.get("state-dir")
-    root = Path(str(own)) / request.run if own else request.sites_dir
+    root = Path(str(own)) / _folder_name(request.run) if own else request.sites_dir
     if root is None:
         raise UserError("this site has no state-dir: start its SuperNode with --node-config 'state-dir=\"/a/folder\"'")
-    # a site's name comes from the data set: as a folder it must not lead anywhere else
-    return SiteStore(root / quote(site.name, safe="").replace(".", "%2E"))
+    return SiteStore(root / _folder_name(site.name))
+
+
+def _folder_name(word: str) -> str:
+    """Return a word that came from elsewhere as a folder's name: it must not lead anywhere else."""
+    return quote(word, safe="").replace(".", "%2E")
 
 
 def assemble(request: wire.Request, site: Site, store: SiteStore) -> Model:
@@ -165,11 +171,6 @@ def _frame(request: wire.Request, store: SiteStore) -> torch.Tensor | None:
     if request.frame is not None:
         store.save("frame", {"frame": request.frame})
     kept = store.load("frame")
-    if kept is None or _digest(kept["frame"].tobytes(), kept["frame"].shape) != request.frame_hash:
+    if kept is None or wire.frame_digest(kept["frame"]) != request.frame_hash:
         raise UserError("the frame is not cached here or differs from the coordinator's; it will be sent again")
     return torch.from_numpy(kept["frame"])
-
-
-@lru_cache(maxsize=4)
-def _digest(content: bytes, shape: tuple[int, ...]) -> str:
-    return wire.frame_digest(np.frombuffer(content, dtype=np.float32).reshape(shape))

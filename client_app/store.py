@@ -1,4 +1,4 @@
-"""The site's own disk: personal head and cached frame, written atomically, never sent.
+"""The site's own disk: personal parts, the final personal model and the cached frame, written atomically, never sent.
 
 Flower's node state lives in memory and dies with the SuperNode; what must outlive it is kept here
 as safetensors, one folder a run and site.
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from common.errors import UserError
@@ -52,11 +52,3 @@ class SiteStore:
             return dict(load_file(path))
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path}: cannot be read ({error}); remove it to start this site afresh") from None
-
-    def about(self, name: str) -> dict[str, str]:
-        """Return the header facts of `<name>.safetensors` (empty if there is no file)."""
-        path = self.folder / f"{name}.safetensors"
-        if not path.exists():
-            return {}
-        with safe_open(path, framework="numpy") as file:
-            return dict(file.metadata() or {})

@@ -41,8 +41,8 @@ def train_site(
         learning_rate: by default the experiment's.
         stream: names random streams of their own for training outside the rounds.
     """
-    order = numpy_generator(experiment.seed, f"{stream}batches", site, server_round)
-    pixels = torch_generator(experiment.seed, f"{stream}augment", site, server_round)
+    order_rng = numpy_generator(experiment.seed, f"{stream}batches", site, server_round)
+    augmentation_rng = torch_generator(experiment.seed, f"{stream}augment", site, server_round)
     local = _local(model, method, dataset, rows, experiment)
     totals: dict[str, float] = defaultdict(float)
     seen = 0
@@ -50,8 +50,8 @@ def train_site(
         with _frozen(model, phase.frozen):
             optimizer = _optimizer(model, learning_rate or experiment.learning_rate, experiment)
             for _ in range(phase.epochs):
-                for batch in batches(rows, experiment.batch_size, order):
-                    images, labels = _load(dataset, batch, experiment, pixels, local.class_counts.device)
+                for batch in batches(rows, experiment.batch_size, order_rng):
+                    images, labels = _load(dataset, batch, experiment, augmentation_rng, local.class_counts.device)
                     with _lone_image_safe(model, len(batch)):
                         losses = method.losses(model, images, labels, local)
                     optimizer.zero_grad(set_to_none=True)
@@ -72,9 +72,9 @@ def _local(model: Model, method: LocalMethod, dataset: Dataset, rows: Rows, expe
 
 
 def _load(
-    dataset: Dataset, batch: Rows, experiment: Experiment, pixels: torch.Generator, device: torch.device
+    dataset: Dataset, batch: Rows, experiment: Experiment, augmentation_rng: torch.Generator, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    images = augment(dataset.train.batch(batch), experiment.augment, pixels)
+    images = augment(dataset.train.batch(batch), experiment.augment, augmentation_rng)
     labels = torch.from_numpy(dataset.train.labels[batch]).to(device)
     return prepare(images, dataset.mean, dataset.std, device), labels
 
@@ -102,12 +102,12 @@ def _frozen(model: Model, parts: tuple[str, ...]) -> Iterator[None]:
             part.requires_grad_(True)
 
 
-def batches(rows: Rows, size: int, order: np.random.Generator) -> Iterator[Rows]:
+def batches(rows: Rows, size: int, order_rng: np.random.Generator) -> Iterator[Rows]:
     """Yield a random permutation of the rows in batches.
 
     A last batch of a single image joins the one before it: BatchNorm has no variance over one image.
     """
-    shuffled = order.permutation(rows)
+    shuffled = order_rng.permutation(rows)
     start, total = 0, len(shuffled)
     while start < total:
         stop = total if total - start <= size + 1 else start + size
@@ -146,10 +146,10 @@ def finetune_head(
         momentum=experiment.momentum,
         weight_decay=experiment.weight_decay,
     )
-    order = numpy_generator(experiment.seed, "finetune", site)
+    order_rng = numpy_generator(experiment.seed, "finetune", site)
     rows = np.arange(len(labels), dtype=np.int64)
     for _ in range(experiment.finetune_epochs):
-        for batch in batches(rows, experiment.batch_size, order):
+        for batch in batches(rows, experiment.batch_size, order_rng):
             index = torch.from_numpy(batch).to(features.device)
             loss = nn.functional.cross_entropy(head(features[index]), labels[index])
             optimizer.zero_grad(set_to_none=True)

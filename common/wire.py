@@ -8,7 +8,7 @@
 | personalise: `train.personalise` | experiment, final θ and ψ           | test images and hits of each stage     |
 
 The fixed frame travels once and is kept by content hash. No label, image, feature, label count or
-personal head is ever sent. Arrays are NumPy's own format without pickled objects.
+personal part is ever sent. Arrays are NumPy's own format without pickled objects.
 """
 
 import hashlib

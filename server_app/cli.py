@@ -50,6 +50,10 @@ def run(
         path = find_config(config, Path.cwd())
         # what came from the command line, with its paths made absolute against the user's folder
         changed = {key: value for key, value in experiment.dump().items() if given.get(key, "") != ""}
+        if cleared := [key for key, value in changed.items() if value is None]:
+            raise UserError(
+                f"{cleared[0]} = null: Flower cannot carry it; use --engine local, or leave it out of the YAML"
+            )
         changed |= {
             "output-dir": str(experiment.output_dir.resolve()),
             "data-dir": str(experiment.data_root.resolve()),
@@ -79,22 +83,24 @@ def compare(
     """Compare methods, or a study's variants, over seeds; finished runs are kept and not repeated."""
     quiet_logging()
     given = parse_overrides(overrides or [])
+    for key, option in (("method", "--methods"), ("seed", "--seeds")):
+        if key in given:
+            raise UserError(f"{key} = {given[key]!r}: a comparison takes {option} instead")
     if study and study not in STUDIES:
         raise unknown("study", study, STUDIES)
-    variants = STUDIES[study] if study else (Variant("", {}),)
-    everything = list(METHODS) if methods == "all" or not study else ["fedloge"]
-    names = everything if methods in ("", "all") else methods.split(",")
-    if not all(seed.strip().isdecimal() for seed in seeds.split(",")):
+    names = _words(methods)
+    if methods in ("", "all"):
+        names = ["fedloge"] if study and not methods else list(METHODS)
+    for name in names:
+        if name not in METHODS:
+            raise unknown("method", name, METHODS)
+    if not all(seed.isdecimal() for seed in _words(seeds)):
         raise UserError(f"seeds = '{seeds}': allowed: whole numbers with commas, e.g. 0,1,2")
-    numbers = [int(seed) for seed in seeds.split(",")]
     cells = [
-        Cell(
-            load(config, given | {"method": name, "seed": seed} | dict(variant.overrides), base=Path.cwd()),
-            variant.label,
-        )
-        for seed in numbers
+        _cell(config, given, name, int(seed), variant)
+        for seed in _words(seeds)
         for name in names
-        for variant in variants
+        for variant in (STUDIES[study] if study else (Variant("", {}),))
     ]
     title = "-".join(filter(None, ("compare", cells[0].experiment.name, study)))
     folder = (output or cells[0].experiment.output_dir / title).resolve()
@@ -103,6 +109,19 @@ def compare(
     typer.echo(f"results: {folder}")
     if failed:
         raise UserError(f"{failed} of {len(cells)} runs failed; their reasons are above")
+
+
+def _words(text: str) -> list[str]:
+    """Split at commas; each word once, in order."""
+    return list(dict.fromkeys(word.strip() for word in text.split(",")))
+
+
+def _cell(config: str, given: dict[str, Any], method: str, seed: int, variant: Variant) -> Cell:
+    overrides = given | {"method": method, "seed": seed} | dict(variant.overrides)
+    experiment = load(config, overrides, base=Path.cwd())
+    if "sites" in variant.overrides and experiment.partition == "natural":
+        raise UserError(f"{variant.label}: {config} has the sites that its data name; this study deals images anew")
+    return Cell(experiment, variant.label)
 
 
 def parse_overrides(words: list[str]) -> dict[str, Any]:

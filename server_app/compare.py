@@ -1,4 +1,4 @@
-"""Methods × seeds on one experiment, several runs side by side, finished runs kept.
+"""Methods × a study's variants × seeds on one experiment, several runs side by side, finished runs kept.
 
 Every run starts from the same initial weights, partition and budget: all of them derive from the seed
 and the experiment alone. One small JSON file a run; an interrupted comparison continues where it was.
@@ -29,12 +29,8 @@ from common.methods import HEAD_TITLES, METHODS, Method
 from server_app.engines import run_local
 from server_app.journal import log, read_events
 
-_MACHINE_KEYS = (
-    "data-dir",
-    "output-dir",
-    "run-name",
-    "device",
-)  # where, not what; the data itself is fingerprinted
+# where, not what: the data itself is fingerprinted
+_MACHINE_KEYS = ("data-dir", "output-dir", "run-name", "device")
 _STAGES = {"final": "personal", "realigned": "realigned", "finetuned": "fine-tuned"}
 
 
@@ -66,7 +62,7 @@ def compare(cells: Sequence[Cell], folder: Path, jobs: int) -> int:
 
     Args:
         cells: the runs.
-        folder: results, one `<method>-seed<s>.json` each; made if absent.
+        folder: results, one `<Cell.stem>.json` each; made if absent.
         jobs: how many runs side by side, each in a process of its own.
 
     Raises:
@@ -76,6 +72,8 @@ def compare(cells: Sequence[Cell], folder: Path, jobs: int) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"output: cannot make {folder} ({error.strerror}); choose another") from None
+    for cell in cells:
+        load_dataset(cell.experiment)  # fetched and checked once, before any worker needs it
     open_cells = [cell for cell in cells if read_result(folder, cell) is None]
     log.info("%d runs, %d of them already done", len(cells), len(cells) - len(open_cells))
     failed = 0
@@ -121,7 +119,8 @@ def _run(cell: Cell, folder: Path) -> str | None:
         )
     if done.returncode:
         lines = (run_folder / "log.txt").read_text(encoding="utf-8").strip().splitlines()
-        return f"failed: {lines[-1] if lines else 'no output'} (see {run_folder / 'log.txt'})"
+        reason = lines[-1].removeprefix("common.errors.UserError: ") if lines else "no output"
+        return f"failed: {reason} (see {run_folder / 'log.txt'})"
     result = {
         "experiment": cell.identity(),
         "data": data_fingerprint(cell.experiment),

@@ -223,8 +223,8 @@ class FedStrategy(Strategy):
 
     # --- after the last round -----------------------------------------------------------------------
 
-    def personalise(self, grid: Grid, arrays: ArrayRecord) -> dict[str, dict[str, Any]]:
-        """Have every site make its personal model of the final θ and ψ; return the figures by stage."""
+    def personalise(self, grid: Grid, arrays: ArrayRecord) -> None:
+        """Have every site make its personal model of the final θ and ψ, and journal the figures."""
         self._round = Round(self.experiment.rounds, sorted(self.sites))
         messages = (self._message(wire.PERSONALISE, name, arrays, evaluate=True) for name in self._round.asked)
         replies = grid.send_and_receive(messages, timeout=self.experiment.round_timeout)
@@ -234,9 +234,9 @@ class FedStrategy(Strategy):
                 if (found := reply.metrics.get(f"hits-{stage}")) is not None:
                     hits[stage][site] = int(found), self.sites[site].num_test
         self._name_the_silent()
-        return {
-            stage: self.record_personal(stage, found, self.experiment.rounds) for stage, found in hits.items() if found
-        }
+        for stage, found_hits in hits.items():
+            if found_hits:
+                self.record_personal(stage, found_hits, self.experiment.rounds)
 
     # --- Flower's separate evaluation phase is not used: sites evaluate on arrival ---------------------------
 

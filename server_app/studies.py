@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Variant:
-    """One column of an ablation.
+    """One row of an ablation.
 
     Attributes:
         label: as the table shows it; also part of the result's file name.

@@ -2,9 +2,10 @@
 
 Shared: backbone (the representation). Personal: head. In each round the head trains first with the backbone
 still, then the backbone for `fedrep-body-epochs` (default: 1) with the head still. The head's epochs are
-`fedrep-head-epochs`, by default what remains of `local-epochs`, so that every method passes over the images
-equally often. A part that stands still does so in full: its BatchNorm uses running statistics, where
-implementations that only stop gradients let them move. The method has no generic model.
+`fedrep-head-epochs`, by default what remains of `local-epochs` but at least one: with more `local-epochs` than
+`fedrep-body-epochs`, every method passes over the images equally often. A part that stands still does so in
+full: its BatchNorm uses running statistics, where implementations that only stop gradients let them move. The
+method has no generic model.
 """
 
 from client_app.methods.base import Phase
