@@ -22,3 +22,9 @@ def unknown(what: str, word: str, known: Iterable[str]) -> UserError:
     known = sorted(known)
     hint = f" (did you mean '{near}'?)" if (near := nearest(word, known)) else ""
     return UserError(f"unknown {what} {word!r}{hint}; known: {', '.join(known)}")
+
+
+def last_line(output: str) -> str:
+    """Return what a failed process or site said last: the line below a traceback, without our class's name."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return lines[-1].removeprefix("common.errors.UserError: ") if lines else ""

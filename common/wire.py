@@ -24,7 +24,7 @@ import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from common.config import Experiment, build
-from common.errors import UserError
+from common.errors import UserError, last_line
 
 HELLO = "query.hello"
 TRAIN = "train"
@@ -185,9 +185,7 @@ def read_hello(message: Message) -> Hello:
 def _refuse_error(message: Message) -> None:
     """Raise the last line of a failed site's reason: the frames above it are for the site's own log."""
     if message.has_error():
-        lines = [line.strip() for line in (message.error.reason or "").splitlines() if line.strip()]
-        reason = lines[-1] if lines else f"error code {message.error.code}"
-        raise WireError(reason.removeprefix("common.errors.UserError: "))
+        raise WireError(last_line(message.error.reason or "") or f"error code {message.error.code}")
 
 
 # --- arrays ---------------------------------------------------------------------------------------

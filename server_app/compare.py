@@ -24,7 +24,7 @@ import numpy as np
 
 from common.config import Experiment, build
 from common.data import load_dataset
-from common.errors import UserError
+from common.errors import UserError, last_line
 from common.methods import HEAD_TITLES, METHODS, Method
 from server_app.engines import run_local
 from server_app.journal import log, read_events
@@ -118,8 +118,7 @@ def _run(cell: Cell, folder: Path) -> str | None:
             [sys.executable, "-c", program, json.dumps(values)], stdout=file, stderr=subprocess.STDOUT, check=False
         )
     if done.returncode:
-        lines = (run_folder / "log.txt").read_text(encoding="utf-8").strip().splitlines()
-        reason = lines[-1].removeprefix("common.errors.UserError: ") if lines else "no output"
+        reason = last_line((run_folder / "log.txt").read_text(encoding="utf-8")) or "no output"
         return f"failed: {reason} (see {run_folder / 'log.txt'})"
     result = {
         "experiment": cell.identity(),
@@ -135,13 +134,17 @@ def _run(cell: Cell, folder: Path) -> str | None:
 
 
 def curves(run_folder: Path) -> dict[str, list[list[float]]]:
-    """Return [round, accuracy] points of each generic head and of the arriving personal models."""
+    """Return [round, accuracy] points of each generic head and of the arriving personal models, where measured."""
     found: dict[str, list[list[float]]] = defaultdict(list)
     for event in read_events(run_folder):
         if event["event"] == "generic":
-            found[event["head"]].append([event["round"], round(event["balanced_accuracy"], 4)])
+            name, server_round, accuracy = event["head"], event["round"], event["balanced_accuracy"]
         elif event["event"] == "personal" and event["stage"] == "arrival":
-            found["personal"].append([event["round"] - 1, round(event["mean"], 4)])
+            name, server_round, accuracy = "personal", event["round"] - 1, event["mean"]
+        else:
+            continue
+        if accuracy is not None:  # sites without a test image measure nothing
+            found[name].append([server_round, round(accuracy, 4)])
     return dict(found)
 
 

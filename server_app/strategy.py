@@ -199,12 +199,9 @@ class FedStrategy(Strategy):
 
     def record_personal(self, stage: str, hits: dict[str, tuple[int, int]], server_round: int) -> dict[str, Any]:
         """Journal personal accuracy of a stage: unweighted mean over sites, spread, worst site."""
-        sites = {
-            name: {"accuracy": right / total if total else None, "num_test": total}
-            for name, (right, total) in sorted(hits.items())
-        }
-        known = {name: right / total if total else float("nan") for name, (right, total) in hits.items()}
-        figures = spread(known).as_json()
+        accuracy = {name: right / total if total else float("nan") for name, (right, total) in sorted(hits.items())}
+        sites = {name: {"accuracy": value, "num_test": hits[name][1]} for name, value in accuracy.items()}
+        figures = spread(accuracy).as_json()
         self.journal.event("personal", round=server_round, stage=stage, **figures, sites=sites)
         return figures
 

@@ -8,7 +8,7 @@ import yaml
 
 from common.config import Experiment
 from server_app.cli import main
-from server_app.compare import Cell, compare, data_fingerprint, read_result, write_tables
+from server_app.compare import Cell, compare, curves, data_fingerprint, read_result, write_tables
 
 Tiny = Callable[..., Experiment]
 
@@ -82,3 +82,15 @@ def test_a_study_from_the_command_line(
         "fedloge-frame-etf-seed0.json",
         "fedloge-frame-sparse_etf-seed0.json",
     }
+
+
+def test_a_round_in_which_nothing_could_be_measured_has_no_point(tmp_path: Path) -> None:
+    """A sample of sites without test images has no mean: null in the journal, a gap in the curve."""
+    lines = [
+        {"event": "personal", "stage": "arrival", "round": 1, "mean": None},
+        {"event": "personal", "stage": "arrival", "round": 6, "mean": 0.5},
+        {"event": "generic", "head": "aux_head", "round": 5, "balanced_accuracy": 0.25},
+        {"event": "round", "round": 5},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    assert curves(tmp_path) == {"personal": [[5, 0.5]], "aux_head": [[5, 0.25]]}
