@@ -12,7 +12,7 @@ from flwr.clientapp import ClientApp
 from torch import nn
 
 from client_app.evaluation import Judge
-from client_app.methods import LocalMethod, Phase
+from client_app.methods import LocalMethod
 from client_app.methods import load as load_method
 from client_app.site import Site
 from client_app.store import SiteStore
@@ -64,11 +64,12 @@ def train(message: Message, context: Context) -> Message:
         metrics |= {"num-test": len(site.test_rows), "hits-arrival": judge.hits(method.personal_head(model))}
     if not len(site.train_rows):
         return wire.metrics_reply(message, metrics, frame_hash=request.frame_hash)
+    extras = method.extras(model, site.federation.dataset, site.train_rows)
     losses = train_site(model, method, site.federation.dataset, site.train_rows, experiment, site.name, request.round)
     metrics |= {f"loss-{name}": loss for name, loss in losses.items()}
     if kept := personal_state(model, row):
         store.save("personal", kept, round=request.round)
-    return wire.metrics_reply(message, metrics, shared_state(model, row), request.frame_hash)
+    return wire.metrics_reply(message, metrics, shared_state(model, row), request.frame_hash, extras)
 
 
 @app.train("personalise")
@@ -89,7 +90,7 @@ def personalise(message: Message, context: Context) -> Message:
         metrics["hits-realigned"] = judge.hits(head)
     if experiment.finetune_epochs:
         head = finetune(model, head, method, site, experiment)
-        if method.finetunes == "model":
+        if method.finetuning(experiment):  # perhaps of the backbone too
             judge = Judge(method.personal_backbone(model), site, experiment)
         metrics["hits-finetuned"] = judge.hits(head)
     final = personal_model(method.personal_backbone(model), head, request.model)
@@ -97,11 +98,10 @@ def personalise(message: Message, context: Context) -> Message:
     return wire.metrics_reply(message, metrics, frame_hash=request.frame_hash)
 
 
-def finetune(model: Model, head: nn.Linear, method: LocalMethod, site: Site, experiment: Experiment) -> nn.Linear:
-    """Fine-tune the personal model for `finetune-epochs` in place, its head alone or all; return its head."""
+def finetune(model: Model, head: nn.Module, method: LocalMethod, site: Site, experiment: Experiment) -> nn.Module:
+    """Fine-tune the personal model in place, its head alone or as its method says, and return its head."""
     dataset, rate = site.federation.dataset, experiment.finetune_learning_rate
-    if method.finetunes == "model":
-        phases = (Phase(experiment.finetune_epochs),)
+    if phases := method.finetuning(experiment):
         train_site(model, method, dataset, site.train_rows, experiment, site.name, 0, phases, rate, "finetune-")
         return method.personal_head(model)
     features, labels = extract_features(method.personal_backbone(model), dataset.train, site.train_rows, dataset)
@@ -109,7 +109,7 @@ def finetune(model: Model, head: nn.Linear, method: LocalMethod, site: Site, exp
     return head
 
 
-def personal_model(backbone: nn.Module, head: nn.Linear, generic: wire.Arrays) -> wire.Arrays:
+def personal_model(backbone: nn.Module, head: nn.Module, generic: wire.Arrays) -> wire.Arrays:
     """Return the site's final model as what to put on the generic one: `head.*`, and `backbone.*` that differs."""
     arrays = {f"head.{name}": value.detach().cpu().numpy() for name, value in head.state_dict().items()}
     for name, value in backbone.state_dict().items():

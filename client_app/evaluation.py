@@ -24,13 +24,13 @@ class Judge:
         self._features, self._labels = extract_features(backbone, dataset.test, site.test_rows, dataset)
         self._present = site.present if experiment.mask_classes == "train" else None
 
-    def hits(self, head: nn.Linear) -> int:
+    def hits(self, head: nn.Module) -> int:
         """Count the images that a head gets right."""
         return hits(head, self._features, self._labels, self._present)
 
 
 @torch.no_grad()
-def hits(head: nn.Linear, features: Tensor, labels: Tensor, present: npt.NDArray[np.bool_] | None = None) -> int:
+def hits(head: nn.Module, features: Tensor, labels: Tensor, present: npt.NDArray[np.bool_] | None = None) -> int:
     """Count correct predictions of a head on features [n, d] with labels [n].
 
     Args:

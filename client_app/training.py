@@ -53,7 +53,7 @@ def train_site(
                 for batch in batches(rows, experiment.batch_size, order_rng):
                     images, labels = _load(dataset, batch, experiment, augmentation_rng, local.class_counts.device)
                     with _lone_image_safe(model, len(batch)):
-                        losses = method.losses(model, images, labels, local)
+                        losses = (phase.losses or method.losses)(model, images, labels, local)
                     optimizer.zero_grad(set_to_none=True)
                     torch.stack(tuple(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
@@ -132,7 +132,7 @@ def _lone_image_safe(model: nn.Module, batch_size: int) -> Iterator[None]:
 
 
 def finetune_head(
-    head: nn.Linear, features: torch.Tensor, labels: torch.Tensor, experiment: Experiment, site: str
+    head: nn.Module, features: torch.Tensor, labels: torch.Tensor, experiment: Experiment, site: str
 ) -> None:
     """Fine-tune a personal head in place for `finetune-epochs` on features of the frozen backbone.
 

@@ -93,12 +93,18 @@ class Experiment(BaseModel):
 
     # --- method -------------------------------------------------------------------------------------
     method: str = Field("fedloge", description="a row of common/methods.py")
-    frame: Literal["sparse_etf", "etf"] = Field("sparse_etf", description="fixed classifier: SSE-C or Eq. 2")
+    frame: Literal["sparse_etf", "etf", "xavier", "gaussian", "uniform", "orthogonal", "kaiming"] = Field(
+        "sparse_etf", description="fixed classifier: SSE-C, Eq. 2, or a sparsified random matrix (Table 9)"
+    )
     frame_solver: Literal["projection", "mma"] = Field(
         "projection", description="how sparse_etf is found; mma: the paper's Eqs. 3–5 by gradient"
     )
     sparsity: float = Field(0.6, ge=0, lt=1, description="share of zeros in the frame (paper's β: .6)")
     frame_norm: float = Field(1.0, gt=0, description="norm of each class vector (paper's γ; its code: .1)")
+    frame_loss: Literal["cross-entropy", "dot-regression"] = Field(
+        "cross-entropy", description="FedLoGe's loss of the backbone under the frame (Table 8)"
+    )
+    frame_projection: bool = Field(False, description="FedLoGe: a shared linear layer before the frame (Table 8)")
     mma_optimizer: Literal["adam", "sgd"] = Field("adam", description="optimiser of the mma solver")
     mma_learning_rate: float = Field(1e-4, gt=0, description="as in the paper's code")
     mma_steps: Positive = Field(10_000, description="as in the paper's code")
@@ -107,7 +113,15 @@ class Experiment(BaseModel):
     ditto_lambda: float = Field(1.0, ge=0, description="Ditto's λ (paper: .1 to 2, tuned)")
     fedrep_head_epochs: Positive | None = Field(None, description="head epochs; default: what remains of local-epochs")
     fedrep_body_epochs: Positive = Field(1, description="FedRep's epochs of the backbone, after the head's")
-    logit_adjustment: float = Field(1.0, ge=0, description="τ of fedavg_la; 1 = balanced softmax")
+    logit_adjustment: float = Field(1.0, ge=0, description="τ of fedavg_la*; 1 = balanced softmax")
+    ratio_alpha: float = Field(1.0, ge=0, description="Ratio Loss: α of the class weight α + βR (paper: 1)")
+    ratio_beta: float = Field(0.1, ge=0, description="Ratio Loss: β of the class weight α + βR (paper: .1)")
+    ratio_images: Positive = Field(32, description="Ratio Loss: auxiliary images a class (its code: 32)")
+    creff_features: Positive = Field(100, description="CReFF: federated features a class (paper: 100)")
+    creff_match_steps: Positive = Field(100, description="CReFF: steps of gradient matching a round (its code: 100)")
+    creff_match_rate: float = Field(0.1, gt=0, description="CReFF: learning rate of the features (paper: .1)")
+    creff_retrain_epochs: Positive = Field(300, description="CReFF: epochs of the re-trained head (its code: 300)")
+    creff_retrain_rate: float = Field(0.01, gt=0, description="CReFF: its learning rate (paper: .01)")
 
     # --- training -----------------------------------------------------------------------------------
     rounds: Positive = Field(500, description="communication rounds (paper: 500)")
@@ -124,7 +138,7 @@ class Experiment(BaseModel):
         "paper", description="LA-FR: Eq. 7; plus φ_k (the public code's prediction); ψ_c·‖φ_kc‖; not at all"
     )
     realign_bias: Literal["keep", "scale", "drop"] = Field("keep", description="bias of realigned heads, if any")
-    finetune_epochs: int = Field(0, ge=0, description="epochs at the end: the personal head; FedBABU: all")
+    finetune_epochs: int = Field(0, ge=0, description="epochs at the end: the personal head; FedBABU, FedETF: more")
     finetune_learning_rate: float | None = Field(None, gt=0, description="default: learning-rate")
     mask_classes: Literal["none", "train"] = Field(
         "none",

@@ -4,6 +4,7 @@ The loops on both sides read these rows and never name a method.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -14,12 +15,14 @@ class Method:
         name: the word for it in a configuration; also its file in `client_app/methods/`.
         title: as papers write it.
         paper: citation with a link.
-        parts: what the model has beside the backbone θ, of `aux_head` (ψ, global), `personal_head` (φ_k)
-            and `personal_backbone`.
+        parts: what the model has beside the backbone θ; `Model` in `common/model.py` lists them.
         shared: parts that cross the wire and are averaged, weighted by training images.
         personal: parts that stay on the site's disk.
+        sent: parts that the coordinator alone changes, by `server_app/methods/`, and sends with the shared ones.
+        returns: what a site sends beside the shared parts: names of `EXTRAS` in `common/wire.py`.
         generic_head: the head of the generic model, by which it is judged; None for a method without one.
-        frame: whether a fixed frame is built and sent.
+        frame: which fixed frame is built and sent: 'choice' is the experiment's `frame`, 'etf' always that
+            one at norm 1; '' for none.
         realigns: whether the coordinator realigns ψ (GA-FR) and the sites φ_k (LA-FR) at the end.
         local_norm: whether BatchNorm's parameters and statistics stay at the site.
     """
@@ -30,15 +33,17 @@ class Method:
     parts: tuple[str, ...]
     shared: tuple[str, ...]
     personal: tuple[str, ...] = ()
+    sent: tuple[str, ...] = ()
+    returns: tuple[str, ...] = ()
     generic_head: str | None = "aux_head"
-    frame: bool = False
+    frame: Literal["", "choice", "etf"] = ""
     realigns: bool = False
     local_norm: bool = False
 
     @property
     def personalises(self) -> bool:
-        """Whether a site trains anything of its own."""
-        return bool(self.personal) or self.local_norm
+        """Whether a site trains a model of its own."""
+        return self.local_norm or any(part.startswith("personal") for part in self.personal)
 
     @property
     def reported_head(self) -> str | None:
@@ -67,6 +72,15 @@ _ROWS = (
         paper="Menon et al., ICLR 2021, https://arxiv.org/abs/2007.07314",
         parts=("aux_head",),
         shared=("backbone", "aux_head"),
+    ),
+    Method(
+        name="fedavg_la_global",
+        title="FedAvg + logit adjustment, global prior",
+        paper="Menon et al., ICLR 2021, https://arxiv.org/abs/2007.07314",
+        parts=("aux_head", "class_weights"),
+        shared=("backbone", "aux_head"),
+        sent=("class_weights",),
+        returns=("class_counts",),
     ),
     Method(
         name="fedbn",
@@ -119,18 +133,58 @@ _ROWS = (
         shared=("backbone",),
     ),
     Method(
+        name="fedetf",
+        title="FedETF",
+        paper="Li et al., ICCV 2023, https://arxiv.org/abs/2303.10058",
+        parts=("projection", "personal_head"),
+        shared=("backbone", "projection"),
+        generic_head="frame",
+        frame="etf",
+    ),
+    Method(
+        name="ratio_loss",
+        title="Ratio Loss",
+        paper="Wang et al., AAAI 2021, https://arxiv.org/abs/2008.06217",
+        parts=("aux_head", "class_weights"),
+        shared=("backbone", "aux_head"),
+        sent=("class_weights",),
+    ),
+    Method(
+        name="creff",
+        title="CReFF",
+        paper="Shang et al., IJCAI 2022, https://arxiv.org/abs/2204.13399",
+        parts=("aux_head", "retrained_head"),
+        shared=("backbone", "aux_head"),
+        sent=("retrained_head",),
+        returns=("class_gradients",),
+        generic_head="retrained_head",
+    ),
+    Method(
+        name="fedgrab",
+        title="Fed-GraB",
+        paper="Xiao et al., NeurIPS 2023, https://arxiv.org/abs/2310.07587",
+        parts=("aux_head", "class_state"),
+        shared=("backbone", "aux_head"),
+        personal=("class_state",),
+    ),
+    Method(
         name="fedloge",
         title="FedLoGe",
         paper="Xiao et al., ICLR 2024, https://arxiv.org/abs/2401.08977",
         parts=("aux_head", "personal_head"),
-        shared=("backbone", "aux_head"),
+        shared=("backbone", "aux_head", "projection"),  # a projection is an option: `frame-projection`
         personal=("personal_head",),
-        frame=True,
+        frame="choice",
         realigns=True,
     ),
 )
 
 # What people call the heads that the coordinator evaluates.
-HEAD_TITLES = {"aux_head": "ψ", "aux_head_realigned": "ψ realigned", "frame": "frame"}
+HEAD_TITLES = {
+    "aux_head": "ψ",
+    "aux_head_realigned": "ψ realigned",
+    "retrained_head": "ψ re-trained",
+    "frame": "frame",
+}
 
 METHODS: dict[str, Method] = {row.name: row for row in _ROWS}

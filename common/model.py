@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from common.backbones import build_backbone
 from common.config import Experiment
 from common.errors import UserError
+from common.heads import Projection, linear_from, projected
 from common.methods import METHODS, Method
 from common.seeds import derive
 
@@ -27,6 +28,10 @@ class Model(nn.Module):
         aux_head: ψ, the global linear head d → C, or None.
         personal_head: φ_k, the site's own linear head d → C, or None.
         personal_backbone: the backbone of a whole personal model, or None.
+        projection: a shared layer between the backbone and the frame, or None.
+        retrained_head: a linear head d → C that the coordinator trains, or None.
+        class_weights: [C], a number of each class that the coordinator finds out, a buffer; or None.
+        class_state: [3, C], running figures of each class that the site keeps, a buffer; or None.
     """
 
     def __init__(
@@ -36,10 +41,21 @@ class Model(nn.Module):
         aux_head: nn.Linear | None = None,
         personal_head: nn.Linear | None = None,
         personal_backbone: nn.Module | None = None,
+        projection: Projection | None = None,
+        retrained_head: nn.Linear | None = None,
+        class_weights: Tensor | None = None,
+        class_state: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.frame: Tensor | None
+        self.class_weights: Tensor | None
+        self.class_state: Tensor | None
         self.register_buffer("frame", frame)
+        self.register_buffer("class_weights", class_weights)
+        self.register_buffer("class_state", class_state)
+        self.projection = projection
+        self.retrained_head = retrained_head
         self.aux_head = aux_head
         self.personal_head = personal_head
         self.personal_backbone = personal_backbone
@@ -50,9 +66,14 @@ class Model(nn.Module):
         return features
 
     def frame_logits(self, features: Tensor) -> Tensor:
-        """Return logits [B, C] of features [B, d] under the fixed frame (no bias)."""
-        assert isinstance(self.frame, Tensor)
-        return nn.functional.linear(features, self.frame)
+        """Return logits [B, C] of features [B, d] under the fixed frame (no bias), behind the projection if any."""
+        assert self.frame is not None
+        return nn.functional.linear(features if self.projection is None else self.projection(features), self.frame)
+
+    def frame_head(self) -> nn.Module:
+        """Return the fixed frame as a head: what `frame_logits` computes."""
+        assert self.frame is not None
+        return projected(self.projection, linear_from(self.frame, None))
 
 
 def build_model(
@@ -73,7 +94,8 @@ def build_model(
         frame: fixed classifier [C, d] for methods that have one.
         site: name of the site; None on the coordinator, whose model has no personal parts.
     """
-    parts = METHODS[experiment.method].parts
+    row = METHODS[experiment.method]
+    parts = row.parts
 
     def body() -> nn.Module:
         build = partial(build_backbone, experiment.backbone, channels, experiment.width)
@@ -84,6 +106,11 @@ def build_model(
     def head(seed: int) -> nn.Linear:
         return _seeded(seed, lambda: nn.Linear(feature_dim(backbone), num_classes, bias=experiment.head_bias))
 
+    def projection() -> Projection:
+        normalise = "projection" in parts  # the option of a method with another loss is a plain layer
+        dim = feature_dim(backbone)
+        return _seeded(derive(experiment.seed, "projection"), lambda: Projection(dim, normalise))
+
     whole = "personal_backbone" in parts
     psi_seed = derive(experiment.seed, "aux_head")
     phi_seed = psi_seed if whole else derive(experiment.seed, "personal_head", site or "")
@@ -93,6 +120,10 @@ def build_model(
         aux_head=head(psi_seed) if "aux_head" in parts else None,
         personal_head=head(phi_seed) if site is not None and "personal_head" in parts else None,
         personal_backbone=body() if site is not None and whole else None,
+        projection=projection() if "projection" in parts or (row.frame and experiment.frame_projection) else None,
+        retrained_head=head(psi_seed) if "retrained_head" in parts else None,
+        class_weights=torch.ones(num_classes) if "class_weights" in parts else None,
+        class_state=torch.zeros(3, num_classes) if "class_state" in parts and site is not None else None,
     )
 
 
@@ -105,6 +136,11 @@ def shared_state(model: nn.Module, method: Method) -> dict[str, npt.NDArray[Any]
     """Copy what crosses the wire to NumPy: the method's shared parts, without BatchNorm where that is local."""
     norms = _norm_names(model) if method.local_norm else frozenset()
     return _copy(model, lambda name: _part(name) in method.shared and name not in norms)
+
+
+def sent_state(model: nn.Module, method: Method) -> dict[str, npt.NDArray[Any]]:
+    """Copy what the coordinator alone changes, and sends, to NumPy."""
+    return _copy(model, lambda name: _part(name) in method.sent)
 
 
 def personal_state(model: nn.Module, method: Method) -> dict[str, npt.NDArray[Any]]:

@@ -4,11 +4,13 @@
 |----------------------------------|-------------------------------------|----------------------------------------|
 | hello: `query.hello`             | experiment                          | site name, image counts, code version  |
 | train: `train`                   | experiment, θ and ψ, and the frame  | θ and ψ, training images, mean losses, |
-|                                  | where the site does not hold it yet | test images and hits of what arrived   |
+|                                  | where the site does not hold it yet | test images and hits of what arrived,  |
+|                                  |                                     | and the method's extras, if any        |
 | personalise: `train.personalise` | experiment, final θ and ψ           | test images and hits of each stage     |
 
-The fixed frame travels once and is kept by content hash. No label, image, feature, label count or
-personal part is ever sent. Arrays are NumPy's own format without pickled objects.
+The fixed frame travels once and is kept by content hash. No image, feature or personal part is ever sent,
+and nothing about a site's labels but for the methods that name an extra of `EXTRAS` in their row of
+`common/methods.py`. Arrays are NumPy's own format without pickled objects.
 """
 
 import hashlib
@@ -32,9 +34,16 @@ PERSONALISE = "train.personalise"
 
 STAGES = ("final", "realigned", "finetuned")  # of a personal model, in this order
 
+# What some methods make a site tell beside the shared parts; each row of `common/methods.py` names its own.
+EXTRAS = {
+    "class_counts": "the site's training images of each class, [C]",
+    "class_gradients": "mean gradient of the re-trained head over the site's images of each class, "
+    "[C, C, d] (d + 1 with a bias); all zero for a class it does not have",
+}
+
 Arrays = dict[str, npt.NDArray[Any]]
 
-_MODEL, _FRAME, _CONFIG, _METRICS = "model", "frame", "config", "metrics"
+_MODEL, _FRAME, _EXTRAS, _CONFIG, _METRICS = "model", "frame", "extras", "config", "metrics"
 
 
 class WireError(Exception):
@@ -125,11 +134,14 @@ def metrics_reply(
     metrics: Mapping[str, float | int],
     model: Mapping[str, npt.NDArray[Any]] | None = None,
     frame_hash: str = "",
+    extras: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> Message:
     """Answer train or personalise; `model` is left out by a site that had nothing to train on."""
     content = RecordDict({_METRICS: MetricRecord(dict(metrics)), _CONFIG: ConfigRecord({"frame-hash": frame_hash})})
     if model is not None:
         content[_MODEL] = pack(model)
+    if extras:
+        content[_EXTRAS] = pack({name: extras[name] for name in EXTRAS if name in extras})
     return Message(content, reply_to=message)
 
 
@@ -148,6 +160,7 @@ class Reply:
             }
             self.frame_hash = str(message.content[_CONFIG]["frame-hash"])
             self.model = unpack(message, _MODEL)
+            self.extras = unpack(message, _EXTRAS)
         except (KeyError, TypeError, ValueError) as error:
             raise WireError(f"not a reply of FedNC's client: {error!r}") from None
         self.num_bytes = num_bytes(message)

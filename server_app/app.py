@@ -18,12 +18,14 @@ from common.config import Experiment, load
 from common.data import Federation, build_federation
 from common.errors import UserError
 from common.files import save_arrays
+from common.heads import class_vectors
 from common.methods import METHODS
 from common.metrics import groups
-from common.model import build_model, feature_dim, pick_device, shared_state
+from common.model import build_model, feature_dim, pick_device, sent_state, shared_state
 from server_app.evaluation import GenericEvaluation
 from server_app.frames import build_frame
 from server_app.journal import Journal, log, quiet_logging, run_folder
+from server_app.methods import load as load_method
 from server_app.report import write_report
 from server_app.sites import greet
 from server_app.strategy import FedStrategy
@@ -65,15 +67,17 @@ def run(grid: Grid, experiment: Experiment) -> Path:
 
     model = build_model(experiment, federation.dataset.train.channels, len(federation.dataset.classes))
     frame = None
-    if METHODS[experiment.method].frame:
+    row = METHODS[experiment.method]
+    if row.frame:
         frame, quality = build_frame(experiment, len(federation.dataset.classes), feature_dim(model.backbone))
         journal.write_json("frame", asdict(quality))
     shot = groups(federation.class_counts)
     evaluation = GenericEvaluation(experiment, federation.dataset, shot, frame)
-    strategy = FedStrategy(experiment, sites, journal, None if frame is None else frame.numpy(), evaluation)
+    method = load_method(experiment.method)(experiment, federation)
+    strategy = FedStrategy(experiment, sites, journal, None if frame is None else frame.numpy(), evaluation, method)
     result = strategy.start(
         grid,
-        wire.pack(shared_state(model, METHODS[experiment.method])),
+        wire.pack(shared_state(model, row) | sent_state(model, row)),
         num_rounds=experiment.rounds,
         timeout=experiment.round_timeout,
         evaluate_fn=strategy.evaluate_generic,
@@ -136,13 +140,14 @@ def finish(
     """Write the generic model with every head, head norms, summary and report; print the result."""
     heads = evaluation.heads()
     final = dict(arrays)
-    for name, (weight, bias) in heads.items():
+    vectors = {name: class_vectors(head) for name, head in heads.items()}
+    for name, (weight, bias) in vectors.items():  # a frame's projection is among the arrays already
         final[f"{name}.weight"] = weight.cpu().numpy()
         if bias is not None:
             final[f"{name}.bias"] = bias.cpu().numpy()
     about = {"experiment": json.dumps(experiment.dump()), "heads": ",".join(heads)}
     save_arrays(journal.folder / "generic.safetensors", final, about)
-    norms = {name: np.linalg.norm(w.cpu().numpy().astype(np.float64), axis=1) for name, (w, _) in heads.items()}
+    norms = {name: np.linalg.norm(w.cpu().numpy().astype(np.float64), axis=1) for name, (w, _) in vectors.items()}
     journal.event("norms", round=experiment.rounds, heads={name: n.tolist() for name, n in norms.items()})
     summary = summarise(journal.folder)
     journal.write_json("summary", summary.as_json())

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from common.config import Experiment
 from common.data import Dataset
 from common.features import feature_batches
+from common.heads import linear_from
 from common.methods import METHODS
 from common.metrics import ClassReport, Tally
 from common.model import build_model, load_state, pick_device
@@ -18,7 +19,7 @@ from server_app.realign import realign_generic
 
 
 class GenericEvaluation:
-    """Evaluates θ with the fixed frame, ψ and realigned ψ.
+    """Evaluates θ with the fixed frame, ψ, realigned and re-trained ψ.
 
     Args:
         experiment: the run.
@@ -45,23 +46,24 @@ class GenericEvaluation:
         test = self._dataset.test
         everything = np.arange(len(test), dtype=np.int64)
         for features, labels in feature_batches(self.model.backbone, test, everything, self._dataset):
-            for name, (weight, bias) in heads.items():
-                logits = nn.functional.linear(features, weight, bias)
-                tallies[name].add(logits.argmax(dim=1).cpu().numpy(), labels.cpu().numpy())
+            for name, head in heads.items():
+                tallies[name].add(head(features).argmax(dim=1).cpu().numpy(), labels.cpu().numpy())
         return {name: tally.report(self._groups) for name, tally in tallies.items()}
 
-    def heads(self) -> dict[str, tuple[Tensor, Tensor | None]]:
-        """Return weight [C, d] and bias [C] of each generic head of the model as loaded; none if it has none."""
+    def heads(self) -> dict[str, nn.Module]:
+        """Return each generic head d → C of the model as loaded; none if it has none."""
         if self._row.generic_head is None:
             return {}
-        heads: dict[str, tuple[Tensor, Tensor | None]] = {}
+        heads: dict[str, nn.Module] = {}
         model = self.model
-        if model.aux_head is not None:
-            bias = None if model.aux_head.bias is None else model.aux_head.bias.detach()
-            weight = model.aux_head.weight.detach()
-            heads["aux_head"] = (weight, bias)
+        if (psi := model.aux_head) is not None:
+            heads["aux_head"] = psi
             if self._row.realigns:
-                heads["aux_head_realigned"] = realign_generic(weight, bias, self._experiment.realign_bias)
-        if isinstance(model.frame, Tensor):
-            heads["frame"] = (model.frame, None)
+                bias = None if psi.bias is None else psi.bias.detach()
+                realigned = realign_generic(psi.weight.detach(), bias, self._experiment.realign_bias)
+                heads["aux_head_realigned"] = linear_from(*realigned)
+        if model.retrained_head is not None:
+            heads["retrained_head"] = model.retrained_head
+        if model.frame is not None:
+            heads["frame"] = model.frame_head()
         return heads

@@ -20,6 +20,7 @@ from server_app.aggregation import RunningMean
 from server_app.checkpoint import save_checkpoint
 from server_app.evaluation import GenericEvaluation
 from server_app.journal import Clock, Journal, log, percent
+from server_app.methods import ServerMethod
 from server_app.sites import SiteFacts, check_reply
 
 
@@ -48,6 +49,7 @@ class FedStrategy(Strategy):
         journal: the run's folder.
         frame: fixed classifier [C, d] or None.
         evaluation: the generic model on the coordinator's test set.
+        method: the coordinator's half of the method.
     """
 
     def __init__(
@@ -57,8 +59,10 @@ class FedStrategy(Strategy):
         journal: Journal,
         frame: npt.NDArray[np.float32] | None,
         evaluation: GenericEvaluation,
+        method: ServerMethod,
     ) -> None:
         self.experiment, self.sites, self.journal, self.evaluation = experiment, sites, journal, evaluation
+        self._row, self._method = METHODS[experiment.method], method
         self._names = {facts.node_id: name for name, facts in sites.items()}
         self._frame, self._frame_hash = frame, "" if frame is None else wire.frame_digest(frame)
         self._sent: wire.Arrays = {}
@@ -94,7 +98,9 @@ class FedStrategy(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Check each reply, add it to the running mean, and return the mean as the new global model."""
-        mean = RunningMean(self._sent)
+        sent_only = tuple(f"{part}." for part in self._row.sent)
+        averaged = {n: a for n, a in self._sent.items() if not f"{n}.".startswith(sent_only)}
+        mean = RunningMean(averaged if sent_only else self._sent)
         for site, reply in self._usable(replies, trains=True):
             try:
                 self._take(site, reply, mean)
@@ -104,6 +110,10 @@ class FedStrategy(Strategy):
         if not self._round.answered:
             raise wire.WireError(f"round {server_round}: no site's reply could be used; the reasons are above")
         arrays = mean.mean()
+        parts, facts = self._method.finish(self._sent, arrays, server_round)
+        arrays |= parts
+        if facts:
+            self.journal.event("method", round=server_round, **facts)
         self._record_round()
         if server_round % self.experiment.checkpoint_every == 0:
             save_checkpoint(self.journal.folder, server_round, arrays)
@@ -112,7 +122,9 @@ class FedStrategy(Strategy):
     def _take(self, site: str, reply: wire.Reply, mean: RunningMean) -> None:
         now, images = self._round, self.sites[site].num_train
         if images:
+            self._method.check(reply.extras, self._sent)
             mean.add(reply.model, images)
+            self._method.take(site, reply.extras)
         now.answered.append(site)
         now.bytes_up += reply.num_bytes
         self.sites[site].has_frame = reply.frame_hash == self._frame_hash
@@ -148,7 +160,7 @@ class FedStrategy(Strategy):
 
     def _message(self, kind: str, site: str, model: ArrayRecord, evaluate: bool) -> Message:
         facts = self.sites[site]
-        needs_frame = kind == wire.TRAIN  # the last step works on ψ and φ_k alone
+        needs_frame = kind == wire.TRAIN or self._row.generic_head == "frame"  # else it works on ψ and φ_k alone
         content = wire.request(
             self.experiment,
             run=self.journal.folder.name,
@@ -172,7 +184,7 @@ class FedStrategy(Strategy):
             stage = "final" if server_round == self.experiment.rounds else "training"
             for head, report in reports.items():
                 self.journal.event("generic", round=server_round, stage=stage, head=head, **report.as_json())
-            if judged_by := METHODS[self.experiment.method].reported_head:
+            if judged_by := self._row.reported_head:
                 self._last_generic = reports[judged_by].balanced_accuracy
         if server_round:
             self._log_round()

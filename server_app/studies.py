@@ -30,6 +30,13 @@ def sweep(key: str, *values: Any) -> tuple[Variant, ...]:
 
 STUDIES: dict[str, tuple[Variant, ...]] = {
     "table3": sweep("frame", "etf", "sparse_etf"),
+    "table8": (
+        Variant("cross-entropy", MappingProxyType({})),
+        Variant("projection", MappingProxyType({"frame-projection": True})),
+        Variant("dot regression", MappingProxyType({"frame-loss": "dot-regression"})),
+        Variant("both", MappingProxyType({"frame-projection": True, "frame-loss": "dot-regression"})),
+    ),
+    "table9": sweep("frame", "sparse_etf", "xavier", "gaussian", "uniform", "orthogonal", "kaiming"),
     "table7": sweep("realign", "paper", "sum", "product", "none"),
     "table11": (
         *sweep("participation", 0.3, 1.0),

@@ -1,14 +1,17 @@
 """What the site's loops ask of a method, with the answers of the simplest one as defaults."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from common.config import Experiment
+from common.data import Dataset
 from common.model import Model
+from common.wire import Arrays
 
 
 @dataclass(frozen=True)
@@ -33,21 +36,24 @@ class Phase:
     Attributes:
         epochs: passes over the site's images.
         frozen: parts, e.g. ('backbone',), whose parameters and statistics do not move.
+        losses: the losses of these epochs; by default the method's own.
     """
 
     epochs: int
     frozen: tuple[str, ...] = ()
+    losses: "Losses | None" = None
+
+
+Losses = Callable[[Model, Tensor, Tensor, Local], dict[str, Tensor]]
 
 
 class LocalMethod:
     """The site's half of a method; the coordinator's half is its row in `common/methods.py`.
 
     Attributes:
-        finetunes: what `finetune-epochs` trains at the end: the personal head alone, or the whole model.
         needs_arrived: whether the losses look at what arrived, of which a copy is then kept.
     """
 
-    finetunes: Literal["head", "model"] = "head"
     needs_arrived: bool = False
 
     def start(self, model: Model) -> None:
@@ -67,13 +73,27 @@ class LocalMethod:
         """
         raise NotImplementedError
 
+    def extras(self, model: Model, dataset: Dataset, rows: npt.NDArray[np.int64]) -> Arrays:
+        """Return what the method's row `returns`, computed of the arriving model before the site trains.
+
+        Args:
+            model: as it arrived.
+            dataset: the site's images are `rows`, at least one, of its `train`.
+            rows: [n].
+        """
+        return {}
+
     def personal_backbone(self, model: Model) -> nn.Module:
         """Return the backbone of the site's personal model; by default θ."""
         return model.backbone
 
-    def personal_head(self, model: Model) -> nn.Linear:
+    def personal_head(self, model: Model) -> nn.Module:
         """Return the head d → C of the site's personal model as it stands during training."""
         raise NotImplementedError
+
+    def finetuning(self, experiment: Experiment) -> tuple[Phase, ...] | None:
+        """Return what `finetune-epochs` trains at the end; by default None: the personal head alone."""
+        return None
 
     def realigned_head(self, model: Model, experiment: Experiment) -> nn.Linear | None:
         """Return the personal head after the last round's realignment, or None if the method has none."""
@@ -91,10 +111,3 @@ def proximal(model: nn.Module, part: str, arrived: Mapping[str, Tensor], origin:
     module = getattr(model, part)
     squares = [(p - arrived[f"{origin}.{name}"]).square().sum() for name, p in module.named_parameters()]
     return torch.stack(squares).sum()
-
-
-def linear_from(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """Return a linear head that holds copies of weight [C, d] and bias [C]."""
-    head = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device=weight.device)
-    head.load_state_dict({"weight": weight} | ({} if bias is None else {"bias": bias}))
-    return head

@@ -5,8 +5,6 @@ trains nor travels. Personal: the whole model, fine-tuned at the end for `finetu
 default is all of it, for 5 epochs); without any, the personal model is the generic one.
 """
 
-from typing import Literal
-
 from client_app.methods.base import Phase
 from client_app.methods.fedavg import FedAvg
 from common.config import Experiment
@@ -15,11 +13,13 @@ from common.config import Experiment
 class FedBABU(FedAvg):
     """FedAvg's loss under a head that stands still."""
 
-    finetunes: Literal["head", "model"] = "model"
-
     def phases(self, experiment: Experiment) -> tuple[Phase, ...]:
         """Return `local-epochs` of the backbone alone."""
         return (Phase(experiment.local_epochs, frozen=("aux_head",)),)
+
+    def finetuning(self, experiment: Experiment) -> tuple[Phase, ...]:
+        """Return epochs of the whole model."""
+        return (Phase(experiment.finetune_epochs),)
 
 
 METHOD = FedBABU()

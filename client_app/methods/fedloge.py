@@ -5,11 +5,12 @@ Shared: backbone θ and auxiliary head ψ, averaged by the number of training im
 """
 
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, normalize
 
-from client_app.methods.base import Local, LocalMethod, linear_from
+from client_app.methods.base import Local, LocalMethod
 from client_app.realign import realign_personal
 from common.config import Experiment
+from common.heads import linear_from
 from common.model import Model
 
 
@@ -26,10 +27,26 @@ class FedLoGe(LocalMethod):
         features = model(images)
         frozen = features.detach()
         return {
-            "backbone": cross_entropy(model.frame_logits(features), labels),
+            "backbone": self.frame_loss(model, features, labels, local.experiment),
             "aux_head": cross_entropy(model.aux_head(frozen), labels),
             "personal_head": cross_entropy(model.personal_head(frozen), labels),
         }
+
+    def frame_loss(self, model: Model, features: Tensor, labels: Tensor, experiment: Experiment) -> Tensor:
+        """Return the loss of θ under the frame: cross-entropy, or Table 8's dot regression.
+
+        Dot regression (Yang et al., NeurIPS 2022, https://arxiv.org/abs/2203.09081, Eq. 9) draws the unit
+        feature ĥ to its class vector w_y of norm γ: (⟨w_y, ĥ⟩ − γ)² / 2γ, without repelling other classes.
+        """
+        if experiment.frame_loss == "cross-entropy":
+            return cross_entropy(model.frame_logits(features), labels)
+        assert model.frame is not None
+        projected = features if model.projection is None else model.projection(features)
+        wanted = model.frame[labels]
+        norms = wanted.norm(dim=1)
+        products = (wanted * normalize(projected, dim=1)).sum(dim=1)
+        mean: Tensor = ((products - norms).square() / (2 * norms)).mean()
+        return mean
 
     def personal_head(self, model: Model) -> nn.Linear:
         """Return φ_k."""

@@ -9,7 +9,8 @@ no gradient there.
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from client_app.methods.base import Local, LocalMethod, linear_from
+from client_app.methods.base import Local, LocalMethod
+from common.heads import linear_from
 from common.model import Model
 
 

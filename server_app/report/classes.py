@@ -31,8 +31,8 @@ def per_class(run: RunRecord) -> str:
 
 
 def _series(run: RunRecord) -> list[Series]:
-    """Before and after realignment where both exist, else whichever heads were evaluated."""
-    heads = [h for h in ("aux_head", "aux_head_realigned") if h in run.heads] or run.heads[:2]
+    """Before and after realignment or re-training where both exist, else whichever heads were evaluated."""
+    heads = [h for h in ("aux_head", "aux_head_realigned", "retrained_head") if h in run.heads] or run.heads[:2]
     series = []
     for head in heads:
         values = numbers((run.generic(head) or {}).get("per_class"))

@@ -6,6 +6,7 @@ from server_app.report.record import GROUPS, Event, RunRecord, number, round_of
 HEADS = {
     "aux_head": "head ψ",
     "aux_head_realigned": "head ψ realigned",
+    "retrained_head": "head ψ re-trained",
     "frame": "fixed frame W",
 }
 STAGES = {"final": "after training", "realigned": "after realignment", "finetuned": "after fine-tuning"}
@@ -34,6 +35,10 @@ _TERMS = (
     ),
 )
 _HEAD = "The last layer, which turns an image's features into classes; all sites together learn it."
+_RETRAINED = (
+    "Head ψ re-trained",
+    "A last layer that the coordinator trains on made-up features, which imitate the sites' without being any of them.",
+)
 _FRAME = ("Fixed frame W", "A last layer that is constructed before training and never changes.")
 _REALIGN = (
     (
@@ -49,7 +54,8 @@ _REALIGN = (
 )
 _FINETUNE = (
     "After fine-tuning",
-    "At the end each site trains its personal model a little longer on its own images: the head, or with FedBABU all.",
+    "At the end each site trains its personal model a little longer on its own images: the head, or with FedBABU and "
+    "FedETF more of it.",
 )
 
 
@@ -74,6 +80,7 @@ def _terms(run: RunRecord) -> list[tuple[str, str]]:
         words.append(("Head ψ", _HEAD))
     elif "aux_head" in method.parts:
         words.append(("Head ψ", "A random last layer, the same everywhere, that is never trained."))
+    words += [_RETRAINED] if method is None or "retrained_head" in method.parts else []
     words += [_FRAME] if method is None or method.frame else []
     words += _REALIGN if method is None or method.realigns else []
     return words + ([_FINETUNE] if run.personal("finetuned") else [])

@@ -90,7 +90,7 @@ class RunRecord:
     def heads(self) -> list[str]:
         """Generic heads that were evaluated: the known ones first, in the order of the tables."""
         seen = dict.fromkeys(str(e.get("head")) for e in self.of("generic"))
-        known = [head for head in ("aux_head", "aux_head_realigned", "frame") if head in seen]
+        known = [head for head in ("aux_head", "aux_head_realigned", "retrained_head", "frame") if head in seen]
         return known + [head for head in seen if head not in known]
 
     @cached_property

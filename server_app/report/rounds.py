@@ -6,7 +6,7 @@ from server_app.report.headline import head_name
 from server_app.report.page import figure, paragraph
 from server_app.report.record import RunRecord, number, round_of
 
-STYLE = {"aux_head": 0, "aux_head_realigned": 1, "frame": 2}
+STYLE = {"aux_head": 0, "aux_head_realigned": 1, "retrained_head": 1, "frame": 2}
 _LOSSES = {
     "backbone": ("backbone θ, by frame W", 2),
     "aux_head": ("head ψ", 0),
@@ -41,7 +41,7 @@ def losses_by_round(run: RunRecord) -> str:
     rounds = run.of("round")
     names = dict.fromkeys(key for event in rounds for key in _loss(event.get("loss")))
     series = []
-    framed = run.method is None or run.method.frame
+    framed = run.method is None or run.method.realigns
     for i, key in enumerate(names):
         label, style = _LOSSES.get(key, (key.replace("_", " "), 4 + i))
         if run.method is not None:

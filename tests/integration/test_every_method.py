@@ -20,6 +20,7 @@ from common import wire
 from common.config import APP_ROOT, Experiment
 from common.data import build_federation
 from common.features import extract_features
+from common.heads import rebuild_head
 from common.methods import METHODS, Method
 from common.model import build_model, load_state, personal_state, shared_state
 from server_app.engines import run_local
@@ -35,9 +36,15 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     replies: list[dict[str, Any]] = []
     real = wire.metrics_reply
 
-    def listening(message: Message, metrics: dict, model: dict | None = None, frame_hash: str = "") -> Message:
+    def listening(
+        message: Message, metrics: dict, model: dict | None = None, frame_hash: str = "", extras: dict | None = None
+    ) -> Message:
         replies.append(model or {})
-        return real(message, metrics, model, frame_hash)
+        answer = real(message, metrics, model, frame_hash, extras)
+        asked_for = METHODS[wire.Request(message).experiment.method].returns if model else ()
+        assert {*(extras or {})} == {*asked_for}
+        assert {*answer.content.array_records} <= {"model"} | ({"extras"} if asked_for else set())
+        return answer
 
     monkeypatch.setattr(wire, "metrics_reply", listening)
     return replies
@@ -88,7 +95,9 @@ def assert_the_personal_models_can_be_rebuilt(experiment: Experiment, folder: Pa
         assert arrays.keys() == {f"backbone.{k}" for k in model.backbone.state_dict()}
         load_state(model, arrays)
         features, labels = extract_features(model.backbone, federation.dataset.test, rows, federation.dataset)
-        logits = features @ torch.from_numpy(saved["head.weight"]).T
+        head = rebuild_head({k.removeprefix("head."): v for k, v in saved.items() if k.startswith("head.")})
+        with torch.no_grad():
+            logits = head(features)
         right = int((logits.argmax(dim=1) == labels).sum())
         assert last["sites"][name]["accuracy"] == right / len(rows)
 

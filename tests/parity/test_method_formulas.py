@@ -1,6 +1,8 @@
 """Each method's distinctive formula against a naive computation."""
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -159,3 +161,124 @@ def test_fedrep_trains_the_head_first_then_the_body(tiny: Tiny) -> None:
         }
         assert moved == {"backbone", "personal_head"} - {still}
         assert all(p.requires_grad for p in model.parameters())
+
+
+def test_fedetf_scales_the_cosine_to_the_etf_and_adds_the_prior(tiny: Tiny, batch: tuple) -> None:
+    experiment = tiny(method="fedetf")
+    frame = torch.randn(10, 16, generator=torch.Generator().manual_seed(3))
+    model = build_model(experiment, 1, 10, frame, site="site-00").eval()
+    assert model.projection is not None and model.projection.scale is not None
+    with torch.no_grad():
+        model.projection.scale.fill_(4.0)
+    counts = torch.tensor([5.0, 1, 7, 2, 1, 1, 1, 1, 1, 30])
+    images, labels = batch
+    loss = load("fedetf").losses(model, images, labels, Local(experiment, counts, {}))["backbone"]
+    table = []
+    for feature in model(images).double():
+        projected = model.projection.linear.weight.double() @ feature + model.projection.linear.bias.double()
+        unit = projected / projected.norm()
+        table.append([4 * float(w @ unit) + math.log(n) for w, n in zip(frame.double(), counts.tolist(), strict=True)])
+    assert loss.item() == pytest.approx(cross_entropy_by_hand(table, labels), rel=1e-5)
+
+
+def test_fedetf_alternates_the_sites_own_etf_and_its_projection(tiny: Tiny) -> None:
+    experiment = tiny(method="fedetf", finetune_epochs=2)
+    federation = build_federation(experiment)
+    method = load("fedetf")
+    model = build_model(experiment, 1, 10, torch.randn(10, 16), site="site-00")
+    method.start(model)
+    assert model.personal_head is not None and model.frame is not None
+    phases = method.finetuning(experiment)
+    assert phases is not None and [phase.epochs for phase in phases] == [2, 1, 1, 1, 1]
+    frame = model.frame.clone()
+    moved = []
+    for phase in phases[:3]:
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        train_site(model, method, federation.dataset, federation.train_rows[0], experiment, "site-00", 1, (phase,))
+        parts = {n.split(".")[0] for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+        moved.append(parts)
+    assert moved == [{"backbone", "projection"}, {"personal_head"}, {"projection"}]
+    assert torch.equal(model.frame, frame)
+
+
+def test_fedgrabs_gradients_are_the_balanced_ones(tiny: Tiny, batch: tuple) -> None:
+    model, local = site_model(tiny(method="fedgrab"))
+    method: Any = load("fedgrab")
+    state = model.class_state
+    assert state is not None and model.aux_head is not None
+    state[0] = torch.linspace(-2, 2, 10)  # the balance so far
+    images, labels = batch
+    logits = model.aux_head(model(images)).detach()
+    head = local.arrived["aux_head.weight"]
+    order = sorted(range(10), key=lambda c: -float(head[c].norm()))
+    expected = torch.zeros(6, 10)
+    for i, label in enumerate(labels.tolist()):
+        for c in range(10):
+            own = 0.1 ** (order.index(c) / 9)
+            error = -float(torch.linspace(-2, 2, 10)[c])
+            control = 10 * error + 0.01 * error + 0.1 * error  # the first step: Σe = Δe = e
+            sign = 1 if label == c else -1
+            balanced = (10 / 9) / (1 / 9 + math.exp(-0.5 * sign * control))
+            residual = 1 / (1 + math.exp(-float(logits[i, c]))) - (label == c)
+            expected[i, c] = (own + (1 - own) * balanced) * residual / 6
+    features = model(images).detach()
+    loss = method.losses(_Fixed(model, features), images, labels, local)["backbone"]
+    (gradient,) = torch.autograd.grad(loss, model.aux_head.weight)
+    torch.testing.assert_close(gradient, expected.T @ features, rtol=1e-4, atol=1e-6)
+    signs = torch.where(torch.nn.functional.one_hot(labels, 10) > 0, 1.0, -1.0)
+    torch.testing.assert_close(state[0], torch.linspace(-2, 2, 10) + (expected.abs() * signs).sum(dim=0))
+
+
+class _Fixed:
+    """A model whose backbone gives fixed features: what is differentiated is the head alone."""
+
+    def __init__(self, model: Model, features: torch.Tensor) -> None:
+        self.aux_head, self.class_state, self._features = model.aux_head, model.class_state, features
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        return self._features
+
+
+def test_fedgrabs_controller_equals_the_incremental_form() -> None:
+    """u_t = u_{t−1} + Kp(e_t − e_{t−1}) + Ki e_t + Kd(e_t − 2e_{t−1} + e_{t−2}), as controllers are often written."""
+    method: Any = load("fedgrab")
+    state, head = torch.zeros(3, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+    control, errors = 0.0, [0.0, 0.0]
+    for difference in (-0.3, -0.1, 0.2, 0.05):
+        state[0] = difference
+        weight = method.weights(state, torch.zeros(1, 1, dtype=torch.float64), head)
+        errors.append(-difference)
+        control += 10 * (errors[-1] - errors[-2]) + 0.01 * errors[-1]
+        control += 0.1 * (errors[-1] - 2 * errors[-2] + errors[-3])
+        assert 0.0 <= weight.item() <= 10.0
+        state_control = 10 * -state[0] + 0.01 * state[1] + 0.1 * (errors[-1] - errors[-2])
+        assert state_control.item() == pytest.approx(control)
+
+
+def test_logit_adjustment_with_the_global_prior_shifts_by_the_coordinators_counts(tiny: Tiny, batch: tuple) -> None:
+    model, local = site_model(tiny(method="fedavg_la_global", logit_adjustment=0.5))
+    assert model.class_weights is not None and model.aux_head is not None
+    model.class_weights.copy_(torch.arange(1.0, 11.0))
+    images, labels = batch
+    loss = load("fedavg_la_global").losses(model, images, labels, local)["backbone"]
+    table = logits_by_hand(model.aux_head, model(images))
+    shifted = [[z + 0.5 * math.log(c + 1) for c, z in enumerate(row)] for row in table]
+    assert loss.item() == pytest.approx(cross_entropy_by_hand(shifted, labels), rel=1e-5)
+
+
+@pytest.mark.parametrize("projection", [False, True])
+def test_dot_regression_draws_unit_features_to_their_class_vector(tiny: Tiny, batch: tuple, projection: bool) -> None:
+    experiment = tiny(method="fedloge", frame_loss="dot-regression", frame_projection=projection)
+    frame = torch.randn(10, 16, generator=torch.Generator().manual_seed(3))
+    model = build_model(experiment, 1, 10, frame, site="site-00").eval()
+    assert (model.projection is not None) == projection
+    images, labels = batch
+    loss = load("fedloge").losses(model, images, labels, Local(experiment, torch.ones(10), {}))["backbone"]
+    total = 0.0
+    for feature, label in zip(model(images).double(), labels.tolist(), strict=True):
+        if model.projection is not None:
+            assert model.projection.scale is None
+            feature = model.projection.linear.weight.double() @ feature + model.projection.linear.bias.double()
+        norm = float(frame[label].double().norm())
+        total += (float(frame[label].double() @ feature / feature.norm()) - norm) ** 2 / (2 * norm)
+    assert loss.item() == pytest.approx(total / len(labels), rel=1e-4)

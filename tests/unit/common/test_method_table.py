@@ -5,23 +5,28 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from common.methods import HEAD_TITLES, METHODS, Method
+from common.wire import EXTRAS
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
 def test_rows_of_the_table_are_consistent(method: Method) -> None:
     assert METHODS[method.name] is method
     parts = {"backbone", *method.parts}
-    assert parts <= {"backbone", "aux_head", "personal_head", "personal_backbone"}
-    assert {*method.shared} <= parts and {*method.personal} <= parts
-    homeless = parts - {*method.shared} - {*method.personal}
-    assert homeless <= {"aux_head"}  # only a head that stands still, the same everywhere, has no home
+    known = {"backbone", "aux_head", "projection", "retrained_head", "class_weights", "class_state"}
+    assert parts <= known | {"personal_head", "personal_backbone"}
+    optional = {"projection"} if method.frame else set()
+    assert {*method.shared} <= parts | optional and {*method.personal} <= parts and {*method.sent} <= parts
+    assert {*method.returns} <= {*EXTRAS}
+    homeless = parts - {*method.shared} - {*method.personal} - {*method.sent}
+    # only a head that stands still, the same everywhere, or is made anew of the frame, has no home
+    assert homeless <= ({"personal_head"} if method.generic_head == "frame" else {"aux_head"})
     with pytest.raises(FrozenInstanceError):
         method.name = "other"  # type: ignore[misc]
     assert "backbone" in method.shared
-    assert not {*method.shared} & {*method.personal}
+    assert not {*method.shared} & {*method.personal} and not {*method.sent} & {*method.shared, *method.personal}
     assert not [part for part in method.shared if part.startswith("personal")]  # what is personal never travels
-    assert {part for part in parts if part.startswith("personal")} == {*method.personal}
-    assert method.generic_head in {None, *method.parts}
+    assert {part for part in parts if part.startswith("personal")} - homeless == {*method.personal} - {"class_state"}
+    assert method.generic_head in {None, *method.parts} or (method.frame and method.generic_head == "frame")
     assert method.reported_head is None or method.reported_head in HEAD_TITLES
     assert method.frame or not method.realigns
     assert "https://" in method.paper

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from common.config import build
 from common.errors import UserError
+from server_app.frame_initialisations import INITIALISATIONS
+from server_app.frame_masks import draw_mask
 from server_app.frame_solvers import MmaOptions
-from server_app.frames import build_frame, draw_mask, etf, measure, sparse_etf
+from server_app.frames import build_frame, etf, measure, sparse_etf
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -156,3 +158,20 @@ def test_mask_supports_every_class_and_leaves_few_lone_entries(
     assert int(mask.sum()) == kept
     assert mask.sum(dim=0).min() >= max(1, min(dim, kept // (2 * classes)))
     assert int((mask.sum(dim=1) == 1).sum()) <= dim // 2
+
+
+@pytest.mark.parametrize("kind", INITIALISATIONS)
+def test_a_sparsified_initialisation_has_its_zeros_and_its_own_scale(kind: str) -> None:
+    frame, quality = build_frame(build({"frame": kind, "sparsity": 0.6, "frame-norm": 5}), num_classes=10, dim=64)
+    assert frame.shape == (10, 64) and int((frame == 0).sum()) == round(0.6 * 640)
+    assert quality.solver == "drawn" and quality.norm_mean != pytest.approx(5, rel=0.05)
+    again, _ = build_frame(build({"frame": kind, "sparsity": 0.6}), num_classes=10, dim=64)
+    other, _ = build_frame(build({"frame": kind, "sparsity": 0.6, "seed": 1}), num_classes=10, dim=64)
+    assert torch.equal(frame, again) and not torch.equal(frame, other)
+
+
+def test_fedetfs_frame_is_dense_and_of_norm_one_whatever_the_keys_of_another_method() -> None:
+    values = {"method": "fedetf", "frame": "xavier", "frame-norm": 5}
+    _, quality = build_frame(build(values), num_classes=10, dim=64)
+    assert quality.solver == "closed-form" and quality.sparsity == 0
+    assert quality.norm_mean == pytest.approx(1)

@@ -15,7 +15,7 @@ Tiny = Callable[..., Experiment]
 def strategy_of(experiment: Experiment, folder: Path, num_sites: int = 10) -> FedStrategy:
     # in an order that is not sorted: nodes come as they like
     sites = {f"site-{i:02}": SiteFacts(i + 1, 5, 5) for i in reversed(range(num_sites))}
-    return FedStrategy(experiment, sites, Journal(folder, experiment), None, evaluation=None)  # type: ignore[arg-type]
+    return FedStrategy(experiment, sites, Journal(folder, experiment), None, None, None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("rate", "count"), [(1.0, 10), (0.3, 3), (0.25, 2), (0.01, 1)])

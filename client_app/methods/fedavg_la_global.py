@@ -1,0 +1,36 @@
+"""FedAvg with logit adjustment by the global prior (Menon et al., ICLR 2021, https://arxiv.org/abs/2007.07314), Eq. 10.
+
+Shared: backbone and head. Personal: nothing. The training loss is CE(z + τ log n_c, y) with the class counts n_c
+of all sites that have answered so far, which the coordinator adds up and sends; predictions use z alone. Until
+it knows any, the prior is even. What leaves a site beside weights: its class counts. τ is `logit-adjustment`.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from client_app.methods.base import Local
+from client_app.methods.fedavg import FedAvg
+from common.data import Dataset
+from common.model import Model
+from common.wire import Arrays
+
+
+class GlobalLogitAdjustment(FedAvg):
+    """Cross-entropy of logits shifted by the federation's prior."""
+
+    def extras(self, model: Model, dataset: Dataset, rows: npt.NDArray[np.int64]) -> Arrays:
+        """Return the site's class counts [C]."""
+        counts = np.bincount(dataset.train.labels[rows], minlength=len(dataset.classes))
+        return {"class_counts": counts.astype(np.float32)}
+
+    def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
+        """Return CE(ψ(θ(x)) + τ log n, y)."""
+        assert model.class_weights is not None
+        logits = self.personal_head(model)(model(images))
+        prior = (model.class_weights**local.experiment.logit_adjustment).log()
+        return {"backbone": cross_entropy(logits + prior, labels)}
+
+
+METHOD = GlobalLogitAdjustment()

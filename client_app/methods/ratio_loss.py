@@ -1,0 +1,26 @@
+"""Ratio Loss (Wang et al., AAAI 2021, https://arxiv.org/abs/2008.06217).
+
+Shared: backbone and head. Personal: nothing. Every class's cross-entropy is weighted by α + β R_c; the ratios R
+are the coordinator's, which probes the global model with a few auxiliary images of each class
+(`server_app/methods/ratio_loss.py`). α and β are `ratio-alpha` and `ratio-beta`, 1 and .1 in the paper.
+"""
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from client_app.methods.base import Local
+from client_app.methods.fedavg import FedAvg
+from common.model import Model
+
+
+class RatioLoss(FedAvg):
+    """Cross-entropy with the coordinator's class weights."""
+
+    def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
+        """Return the batch mean of (α + β R_y) · CE(ψ(θ(x)), y)."""
+        assert model.class_weights is not None
+        each = cross_entropy(self.personal_head(model)(model(images)), labels, reduction="none")
+        return {"backbone": (model.class_weights[labels] * each).mean()}
+
+
+METHOD = RatioLoss()

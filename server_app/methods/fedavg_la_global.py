@@ -1,0 +1,45 @@
+"""The global prior of logit adjustment: the class counts of all sites that have answered so far, added up."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from common.wire import Arrays
+from server_app.methods.base import ServerMethod
+from server_app.sites import BadReplyError
+
+
+class GlobalPrior(ServerMethod):
+    """Adds up class counts, each site's once however often it answers."""
+
+    _counts: dict[str, npt.NDArray[np.float32]]
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._counts = {}
+
+    def shapes(self, sent: Arrays) -> dict[str, tuple[int, ...]]:
+        """Return [C] for the class counts."""
+        return {"class_counts": (self.num_classes,)}
+
+    def check(self, extras: Mapping[str, npt.NDArray[Any]], sent: Arrays) -> None:
+        """Refuse negative counts too."""
+        super().check(extras, sent)
+        if (extras["class_counts"] < 0).any():
+            raise BadReplyError("class_counts: a count below 0")
+
+    def take(self, site: str, extras: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Keep the site's counts."""
+        self._counts[site] = extras["class_counts"]
+
+    def finish(self, sent: Arrays, mean: Arrays, server_round: int) -> tuple[Arrays, dict[str, Any]]:
+        """Return the summed counts as class weights; a class that nobody has yet counts as one image."""
+        if not self._counts:
+            return {"class_weights": sent["class_weights"]}, {}
+        total = np.sum(list(self._counts.values()), axis=0, dtype=np.float32)
+        return {"class_weights": np.maximum(total, np.float32(1))}, {}
+
+
+METHOD = GlobalPrior
