@@ -17,7 +17,7 @@ from common.errors import UserError
 
 Rows = npt.NDArray[np.int64]
 
-_FEDERATION_FIELDS = (
+FEDERATION_FIELDS = (
     *DATASET_FIELDS,
     *(
         "seed",
@@ -76,7 +76,7 @@ def build_federation(experiment: Experiment) -> Federation:
     Raises:
         UserError: missing or malformed data, or a partition or validation split that cannot be had.
     """
-    return _build(reduce(experiment, _FEDERATION_FIELDS))
+    return _build(reduce(experiment, FEDERATION_FIELDS))
 
 
 def count_classes(rows: tuple[Rows, ...], labels: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.int64]:
