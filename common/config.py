@@ -82,6 +82,10 @@ class Experiment(BaseModel):
         "keep-classes",
         description="paper: int(n_kc/N·n_test), which drops rare classes; keep-classes: never to 0",
     )
+    evaluate_on: Literal["test", "validation"] = Field(
+        "test", description="validation: images held out from the training images take the test images' place"
+    )
+    validation_share: float = Field(0.2, gt=0, lt=1, description="of each class's training images, to hold out")
 
     # --- model --------------------------------------------------------------------------------------
     backbone: Literal["cnn", "resnet8", "resnet18", "resnet20", "resnet34", "resnet50"] = Field(

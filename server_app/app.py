@@ -116,6 +116,9 @@ def describe(journal: Journal, experiment: Experiment, federation: Federation) -
         experiment.name, row.title, federation.dataset.name, len(federation.site_names), counts.sum(),
         len(counts), counts.max(), counts.min(), experiment.seed,
     )  # fmt: skip
+    if experiment.evaluate_on == "validation":
+        held = len(federation.dataset.test)
+        log.info("evaluate-on: validation: figures are of %d held-out training images, none of test images", held)
     log.info("run's folder: %s", journal.folder)
     journal.write_json(
         "federation",
@@ -127,6 +130,7 @@ def describe(journal: Journal, experiment: Experiment, federation: Federation) -
             "groups": groups(counts),
             "simulated": True,
             "num_test": len(federation.dataset.test),
+            "evaluate_on": experiment.evaluate_on,
         },
     )
 

@@ -20,6 +20,7 @@ from server_app.flower_run import flower_run
 from server_app.journal import quiet_logging
 from server_app.report import write_report
 from server_app.studies import STUDIES, Variant
+from server_app.tune import FIGURES, choice, figure_to_judge, read_grids, tuning_cells, tuning_experiment
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -122,6 +123,34 @@ def _cell(config: str, given: dict[str, Any], method: str, seed: int, variant: V
     if "sites" in variant.overrides and experiment.partition == "natural":
         raise UserError(f"{variant.label}: {config} has the sites that its data name; this study deals images anew")
     return Cell(experiment, variant.label)
+
+
+@cli.command()
+def tune(
+    config: Annotated[str, typer.Argument(help="a YAML file")],
+    overrides: Overrides = None,
+    method: Annotated[str, typer.Option(help="default: the YAML's")] = "",
+    grid: Annotated[list[str] | None, typer.Option(help="key=value,value; repeatable; default: the method's")] = None,
+    by: Annotated[str, typer.Option(help=f"{', '.join(FIGURES)}; default: what the method is judged by")] = "",
+    seeds: Annotated[str, typer.Option(help="whole numbers with commas")] = "0",
+    jobs: Annotated[int, typer.Option(min=1, help="runs side by side")] = 1,
+    output: Annotated[Path | None, typer.Option(help="folder of the results")] = None,
+) -> None:
+    """Choose hyper-parameters on images held out from the training images; no test image is looked at."""
+    quiet_logging()
+    given = parse_overrides(overrides or [])
+    if not all(seed.isdecimal() for seed in _words(seeds)):
+        raise UserError(f"seeds = '{seeds}': allowed: whole numbers with commas, e.g. 0,1,2")
+    experiment = tuning_experiment(config, given, method, Path.cwd())
+    grids = read_grids(grid or [], experiment, given)
+    figure = figure_to_judge(by, experiment, grids)
+    cells = tuning_cells(experiment, grids, [int(seed) for seed in _words(seeds)])
+    folder = (output or experiment.output_dir / f"tune-{experiment.name}-{experiment.method}").resolve()
+    failed = run_comparison(cells, folder, jobs)
+    typer.echo(write_tables(cells, folder))
+    typer.echo(f"results: {folder}\n\n{choice(cells, grids, figure, folder)}")
+    if failed:
+        raise UserError(f"{failed} of {len(cells)} runs failed; their reasons are above")
 
 
 def parse_overrides(words: list[str]) -> dict[str, Any]:

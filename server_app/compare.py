@@ -198,7 +198,8 @@ def _row(method: Method, variant: str, head: str | None, results: list[dict[str,
     for stage, title in _STAGES.items():
         row[title] = _spread([s["personal"].get(stage, {}).get("mean") for s in summaries]) if own else ""
     best = [[_best(r["curves"].get(name)) for r in results] for name in (head, "personal")]
-    row["best generic, personal (test-selected)"] = ", ".join(map(_spread, best)) if own else ""
+    selected = results[0]["experiment"].get("evaluate-on", "test")  # results from before that key are of test images
+    row[f"best generic, personal ({selected}-selected)"] = ", ".join(map(_spread, best)) if own else ""
     cost = [s["cost"] for s in summaries]
     row["s a round"] = f"{fmean(c['seconds'] for c in cost):.2f}" if own else ""
     row["MB a round"] = f"{fmean(c['bytes_down'] + c['bytes_up'] for c in cost) / 1e6:.1f}" if own else ""

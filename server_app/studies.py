@@ -1,10 +1,11 @@
-"""FedLoGe's ablations as data: each study is a list of variants, each variant a few overrides of the experiment.
+"""Ablations and tuning grids as data: lists of variants, each variant a few overrides of the experiment.
 
 Realignment before and after is measured in every run, so GA-FR × LA-FR needs no variants of its own: compare the
 rows ψ and ψ realigned, and the columns personal and realigned.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of an ablation.
+    """One row of an ablation, or one point of a grid.
 
     Attributes:
         label: as the table shows it; also part of the result's file name.
@@ -26,6 +27,16 @@ class Variant:
 def sweep(key: str, *values: Any) -> tuple[Variant, ...]:
     """Return one variant a value of a single key."""
     return tuple(Variant(f"{key}={value}", MappingProxyType({key: value})) for value in values)
+
+
+def product(grids: Mapping[str, Sequence[Any]]) -> tuple[Variant, ...]:
+    """Return one variant a combination of the keys' values; the last key varies fastest."""
+    variants = []
+    for values in itertools.product(*grids.values()):
+        overrides = dict(zip(grids, values, strict=True))
+        label = ", ".join(f"{key}={value}" for key, value in overrides.items())
+        variants.append(Variant(label, MappingProxyType(overrides)))
+    return tuple(variants)
 
 
 STUDIES: dict[str, tuple[Variant, ...]] = {
@@ -45,4 +56,14 @@ STUDIES: dict[str, tuple[Variant, ...]] = {
     # sparsity .6 is also the norm sweep's 1.0: both are the defaults
     "fig4": (*sweep("sparsity", 0.0, 0.2, 0.4, 0.6, 0.8), *sweep("frame-norm", 0.05, 0.1, 0.5, 2.0)),
     "fig5": sweep("finetune-epochs", 1, 5, 10, 20),
+}
+
+# What each method's own hyper-parameters are chosen from. FedProx's and Ditto's are their papers' grids (for Ditto:
+# without attack). FedLoGe's norms span its Figure 4 and its text; the others surround their defaults.
+GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "fedprox": {"fedprox-mu": (0.001, 0.01, 0.1, 1.0)},
+    "fedavg_la": {"logit-adjustment": (0.5, 1.0, 1.5)},
+    "fedrep": {"fedrep-head-epochs": (1, 2, 5)},
+    "ditto": {"ditto-lambda": (0.1, 1.0, 2.0)},
+    "fedloge": {"frame-norm": (0.1, 0.3, 1.0, 3.0), "learning-rate": (0.03, 0.1)},
 }

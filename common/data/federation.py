@@ -12,11 +12,12 @@ from common.data.dataset import Dataset, padded_names
 from common.data.loading import DATASET_FIELDS, load_dataset, reduce
 from common.data.local_split import local_test_rows
 from common.data.longtail import long_tail_rows
+from common.data.validation import hold_out
 from common.errors import UserError
 
 Rows = npt.NDArray[np.int64]
 
-_FEDERATION_FIELDS = (
+FEDERATION_FIELDS = (
     *DATASET_FIELDS,
     *(
         "seed",
@@ -27,6 +28,8 @@ _FEDERATION_FIELDS = (
         "dirichlet",
         "min_site_size",
         "local_test",
+        "evaluate_on",
+        "validation_share",
     ),
 )
 
@@ -36,7 +39,7 @@ class Federation:
     """A data set and K sites.
 
     Attributes:
-        dataset: all images.
+        dataset: all images; its test images may be held-out training images, see `validation`.
         site_names: K names.
         train_rows: K sorted arrays of rows of `dataset.train`; no row is at two sites.
         test_rows: K sorted arrays of rows of `dataset.test`; simulated sites may share rows.
@@ -67,12 +70,13 @@ def build_federation(experiment: Experiment) -> Federation:
     """Make the data long-tailed, deal it to the sites and draw their test splits; once a process and seed.
 
     With `partition: natural` the sites are the data set's own, whatever `sites` says, and where its test
-    images name their site too, a site's test split is its own test images.
+    images name their site too, a site's test split is its own test images. With `evaluate-on: validation`
+    images held out from the training images stand in for the test images everywhere.
 
     Raises:
-        UserError: missing or malformed data, or a partition that cannot be had.
+        UserError: missing or malformed data, or a partition or validation split that cannot be had.
     """
-    return _build(reduce(experiment, _FEDERATION_FIELDS))
+    return _build(reduce(experiment, FEDERATION_FIELDS))
 
 
 def count_classes(rows: tuple[Rows, ...], labels: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.int64]:
@@ -83,6 +87,8 @@ def count_classes(rows: tuple[Rows, ...], labels: npt.NDArray[np.int64], classes
 @lru_cache(maxsize=2)
 def _build(experiment: Experiment) -> Federation:
     dataset = load_dataset(experiment)
+    if experiment.evaluate_on == "validation":
+        dataset = hold_out(dataset, experiment.validation_share, experiment.seed)
     rows = long_tail_rows(
         dataset.train.labels,
         dataset.classes,

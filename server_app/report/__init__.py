@@ -66,7 +66,7 @@ def _lead(run: RunRecord) -> str:
         "data set": _dataset(run),
         "classes": len(run.classes) or DASH,
         "sites": len(run.site_names) or DASH,
-        "test images": plain(run.federation.get("num_test"), ",.0f"),
+        "validation images" if run.on_validation else "test images": plain(run.federation.get("num_test"), ",.0f"),
         "seed": config.get("seed", DASH),
     }
     return "; ".join(f"{key}: {value}" for key, value in facts.items()) + "."

@@ -115,6 +115,11 @@ def head_name(head: str) -> str:
 
 def _remarks(run: RunRecord) -> list[str]:
     words = []
+    if run.on_validation:
+        words.append(
+            "The figures on this page are of validation images: wherever it says test images, it means images held "
+            "out from the training images. The data set's own test images were not used."
+        )
     rounds = run.of("round")
     if not run.finished and rounds:
         asked = plain(run.config.get("rounds"), ".0f")

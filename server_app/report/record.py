@@ -82,6 +82,11 @@ class RunRecord:
         return self.config.get("partition") == "natural" and 0 < images == self.federation.get("num_test")
 
     @property
+    def on_validation(self) -> bool:
+        """Whether the figures are of held-out training images instead of test images."""
+        return self.config.get("evaluate-on") == "validation"
+
+    @property
     def simulated(self) -> bool:
         """Whether the sites' label distributions are known because the sites are simulated."""
         return self.federation.get("simulated") is True

@@ -95,3 +95,12 @@ def test_a_site_without_test_images_stands_last(tmp_path: Path) -> None:
     _, page = report(tmp_path)
     bars = [tip for tip in page.tooltips if re.match(r"site-\d+: ", tip)]
     assert bars[-1] == "site-00: – of 0 images"
+
+
+def test_figures_of_validation_images_are_called_so(tmp_path: Path) -> None:
+    _, page = report(write_run(tmp_path, **{"evaluate-on": "validation"}))
+    assert "The figures on this page are of validation images" in page.text
+    assert "validation images: 2,000" in page.text
+    _, page = report(write_run(tmp_path))
+    assert "are of validation images" not in page.text
+    assert "test images: 2,000" in page.text

@@ -1,0 +1,47 @@
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from common.config import Experiment
+from common.data import load_dataset
+from server_app.cli import main
+
+Tiny = Callable[..., Experiment]
+
+
+def test_tuning_chooses_the_better_of_two_values_and_keeps_its_runs(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "small.yaml"
+    values = tiny(rounds=4, method="fedavg", local_epochs=3, head_class_size=60, run_name=None, name="small").dump()
+    config.write_text(yaml.safe_dump({key: value for key, value in values.items() if value is not None}))
+    words = ["fednc", "tune", str(config), "--method", "fedavg", "--grid", "learning-rate=0.0001,0.05"]
+    monkeypatch.setattr("sys.argv", words)
+    written: list[dict[str, int]] = []
+    for _ in range(2):  # the second time from the kept results
+        with pytest.raises(SystemExit) as exit_info:
+            main()
+        assert not exit_info.value.code
+        printed = capsys.readouterr().out
+        assert "best: learning-rate=0.05; for the YAML file:\n\nlearning-rate: 0.05\n" in printed
+        folder = tmp_path / "runs" / "tune-small-fedavg"
+        written.append({path.name: path.stat().st_mtime_ns for path in folder.glob("*.json")})
+    assert written[0] == written[1]
+    assert sorted(written[0]) == ["fedavg-learning-rate-0.0001-seed0.json", "fedavg-learning-rate-0.05-seed0.json"]
+
+    rows = list(csv.DictReader((folder / "results.csv").open(encoding="utf-8")))
+    poor, good = (float(row["generic"]) for row in rows)
+    assert good > poor + 20
+    assert "best generic, personal (validation-selected)" in rows[0]
+    run = folder / "runs" / "fedavg-learning-rate-0.05-seed0"
+    federation = json.loads((run / "federation.json").read_text())
+    assert federation["evaluate_on"] == "validation"
+    training = np.bincount(load_dataset(tiny()).train.labels)
+    assert federation["num_test"] == np.rint(0.2 * training).sum()
+    assert "held-out training images, none of test images" in (run / "log.txt").read_text()
+    assert "are of validation images" in (run / "report.html").read_text()
