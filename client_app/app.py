@@ -68,7 +68,7 @@ def train(message: Message, context: Context) -> Message:
     losses = train_site(model, method, site.federation.dataset, site.train_rows, experiment, site.name, request.round)
     metrics |= {f"loss-{name}": loss for name, loss in losses.items()}
     if kept := personal_state(model, row):
-        store.save("personal", kept, round=request.round)
+        store.save_version(kept, request.round, request.secured)
     return wire.metrics_reply(message, metrics, shared_state(model, row), request.frame_hash, extras)
 
 
@@ -157,7 +157,7 @@ def assemble(request: wire.Request, site: Site, store: SiteStore) -> Model:
     dataset = site.federation.dataset
     model = build_model(experiment, dataset.train.channels, len(dataset.classes), frame, site=site.name)
     load_state(model, request.model)
-    if (kept := store.load("personal")) is not None:
+    if (kept := store.load_version(request.round)) is not None:
         load_state(model, kept)
     else:
         load_method(experiment.method).start(model)

@@ -52,3 +52,31 @@ class SiteStore:
             return dict(load_file(path))
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path}: cannot be read ({error}); remove it to start this site afresh") from None
+
+    def save_version(self, arrays: Mapping[str, npt.NDArray[Any]], server_round: int, secured: int) -> None:
+        """Keep the personal parts as they are after a round, beside the versions that a resumed run may need.
+
+        Args:
+            arrays: the personal parts.
+            server_round: the round that made them.
+            secured: the last round of which the coordinator has a checkpoint; older versions go, but for the
+                newest of that round or before.
+        """
+        for later in (n for n in self._versions() if n >= server_round):  # of a run that was taken up again
+            self._version(later).unlink()
+        self.save(self._version(server_round).stem, arrays, round=server_round)
+        needed = [n for n in self._versions() if n <= secured]
+        for old in needed[:-1]:
+            self._version(old).unlink()
+
+    def load_version(self, server_round: int) -> dict[str, npt.NDArray[Any]] | None:
+        """Return the personal parts that a round starts from: the newest made before it, None if there are none."""
+        earlier = [n for n in self._versions() if n < server_round]
+        return self.load(self._version(earlier[-1]).stem) if earlier else None
+
+    def _versions(self) -> list[int]:
+        names = (path.stem.removeprefix("personal-") for path in self.folder.glob("personal-*.safetensors"))
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def _version(self, server_round: int) -> Path:
+        return self.folder / f"personal-{server_round:05}.safetensors"

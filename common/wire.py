@@ -58,6 +58,7 @@ def request(
     *,
     run: str,
     server_round: int = 0,
+    secured: int = 0,
     evaluate: bool = False,
     sites_dir: Path | None = None,
     model: ArrayRecord | None = None,
@@ -68,6 +69,8 @@ def request(
 
     Args:
         run: the run's name, under which a site keeps its personal state.
+        server_round: the round; for personalise one more than the last.
+        secured: the last round of which the coordinator has a checkpoint.
         evaluate: whether the site evaluates the arriving model before it trains.
         sites_dir: where simulated sites keep their state; a real site has its own and ignores it.
         model: θ and ψ, packed once and shared by all messages of a round; None for hello.
@@ -80,6 +83,7 @@ def request(
                     "experiment": experiment_json(experiment),
                     "run": run,
                     "round": server_round,
+                    "secured": secured,
                     "evaluate": evaluate,
                     "frame-hash": frame_hash,
                     "sites-dir": str(sites_dir or ""),
@@ -102,6 +106,7 @@ class Request:
         self.experiment = _parse_experiment(str(config["experiment"]))
         self.run = str(config["run"])
         self.round = int(cast(int, config["round"]))
+        self.secured = int(cast(int, config["secured"]))
         self.evaluate = bool(config["evaluate"])
         self.frame_hash = str(config["frame-hash"])
         self.sites_dir = Path(str(config["sites-dir"])) if config["sites-dir"] else None

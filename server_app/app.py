@@ -22,6 +22,7 @@ from common.heads import class_vectors
 from common.methods import METHODS
 from common.metrics import groups
 from common.model import build_model, feature_dim, pick_device, sent_state, shared_state
+from server_app.checkpoint import load_checkpoint
 from server_app.evaluation import GenericEvaluation
 from server_app.frames import build_frame
 from server_app.journal import Journal, log, quiet_logging, run_folder
@@ -61,7 +62,11 @@ def run(grid: Grid, experiment: Experiment) -> Path:
     federation = build_federation(experiment)
     check_image_size(experiment.backbone, federation.dataset.train.size)
     pick_device(experiment.device)
-    journal = Journal(run_folder(experiment), experiment)
+    folder = run_folder(experiment)
+    checkpoint = load_checkpoint(folder) if experiment.resume else None
+    journal = Journal(folder, experiment)
+    done = checkpoint.server_round if checkpoint else 0
+    journal.rewind(done)
     sites = greet(grid, experiment, experiment.round_timeout)
     describe(journal, experiment, federation)
 
@@ -74,16 +79,24 @@ def run(grid: Grid, experiment: Experiment) -> Path:
     shot = groups(federation.class_counts)
     evaluation = GenericEvaluation(experiment, federation.dataset, shot, frame)
     method = load_method(experiment.method)(experiment, federation)
-    strategy = FedStrategy(experiment, sites, journal, None if frame is None else frame.numpy(), evaluation, method)
+    start = shared_state(model, row) | sent_state(model, row)
+    if checkpoint:
+        log.info("taken up after round %d of %d", done, experiment.rounds)
+        method.restore(checkpoint.method)
+        start = checkpoint.arrays
+    frame_array = None if frame is None else frame.numpy()
+    strategy = FedStrategy(experiment, sites, journal, frame_array, evaluation, method, done)
+    packed = wire.pack(start)
     result = strategy.start(
         grid,
-        wire.pack(shared_state(model, row) | sent_state(model, row)),
-        num_rounds=experiment.rounds,
+        packed,
+        num_rounds=experiment.rounds - done,
         timeout=experiment.round_timeout,
         evaluate_fn=strategy.evaluate_generic,
     )
-    arrays = {name: array.numpy() for name, array in result.arrays.items()}
-    strategy.personalise(grid, result.arrays)
+    last = result.arrays if done < experiment.rounds else packed
+    arrays = {name: array.numpy() for name, array in last.items()}
+    strategy.personalise(grid, last)
     finish(journal, evaluation, arrays, experiment)
     return journal.folder
 

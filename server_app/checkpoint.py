@@ -1,18 +1,93 @@
-"""Checkpoints of the coordinator: the last few global models, written atomically."""
+"""Checkpoints of the coordinator: all that the next round needs, written atomically, with a content hash.
 
+Every random stream derives from (seed, purpose, site, round), so no generator has a state of its own to keep.
+"""
+
+import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
 
+from common.errors import UserError
 from common.files import save_arrays
+from common.wire import Arrays
+from server_app.journal import log
+
+_MODEL, _METHOD = "model/", "method/"
 
 
-def save_checkpoint(folder: Path, server_round: int, arrays: Mapping[str, npt.NDArray[Any]], keep: int = 3) -> None:
-    """Write `checkpoints/round-00050.safetensors` and remove all but the last `keep`."""
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state after a round.
+
+    Attributes:
+        server_round: the last finished round.
+        arrays: what the sites are sent next.
+        method: state of the coordinator's half of the method.
+    """
+
+    server_round: int
+    arrays: Arrays
+    method: Arrays
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
+    """Write `checkpoints/round-00050.safetensors` and remove all but the last `keep`.
+
+    Raises:
+        UserError: it cannot be written; the ones before it stay.
+    """
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir(exist_ok=True)
-    save_arrays(checkpoints / f"round-{server_round:05}.safetensors", arrays, {"round": str(server_round)})
+    arrays = {_MODEL + name: array for name, array in checkpoint.arrays.items()}
+    arrays |= {_METHOD + name: array for name, array in checkpoint.method.items()}
+    about = {"round": str(checkpoint.server_round), "sha256": _digest(arrays)}
+    path = checkpoints / f"round-{checkpoint.server_round:05}.safetensors"
+    try:
+        save_arrays(path, arrays, about)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: cannot be written ({error}); make room and run again with resume=true") from None
     for old in sorted(checkpoints.glob("round-*.safetensors"))[:-keep]:
         old.unlink()
+
+
+def load_checkpoint(folder: Path) -> Checkpoint | None:
+    """Return a run's last sound checkpoint, None if it has none; a damaged one is named in the log and passed over."""
+    for path in sorted((folder / "checkpoints").glob("round-*.safetensors"), reverse=True):
+        try:
+            return _read(path)
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            log.warning("%s is damaged (%s): trying the one before it", path, error)
+    return None
+
+
+def oldest_checkpoint(folder: Path) -> int:
+    """Return the round of the oldest checkpoint that is kept, 0 without any."""
+    names = (path.stem.removeprefix("round-") for path in (folder / "checkpoints").glob("round-*.safetensors"))
+    return min((int(name) for name in names if name.isdecimal()), default=0)
+
+
+def _read(path: Path) -> Checkpoint:
+    with safe_open(path, framework="numpy") as file:
+        about = file.metadata() or {}
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    if _digest(arrays) != about["sha256"]:
+        raise ValueError("its content is not what was written")
+
+    def part(prefix: str) -> Arrays:
+        return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+    return Checkpoint(int(about["round"]), part(_MODEL), part(_METHOD))
+
+
+def _digest(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype} {array.shape}".encode() + np.asarray(array, order="C").tobytes())
+    return digest.hexdigest()

@@ -30,7 +30,7 @@ from server_app.engines import run_local
 from server_app.journal import log, read_events
 
 # where, not what: the data itself is fingerprinted
-_MACHINE_KEYS = ("data-dir", "output-dir", "run-name", "device")
+_MACHINE_KEYS = ("data-dir", "output-dir", "run-name", "device", "resume", "checkpoint-every", "checkpoints-kept")
 _STAGES = {"final": "personal", "realigned": "realigned", "finetuned": "fine-tuned"}
 
 
@@ -90,6 +90,7 @@ def read_result(folder: Path, cell: Cell) -> dict[str, Any] | None:
         result: dict[str, Any] = json.loads((folder / f"{cell.stem}.json").read_text(encoding="utf-8"))
         # a key that did not exist yet when the result was made had its default's meaning
         made_with = Cell(build({})).identity() | result["experiment"]
+        made_with = {key: value for key, value in made_with.items() if key not in _MACHINE_KEYS}
         fits = made_with == cell.identity() and result["data"] == data_fingerprint(cell.experiment)
     except (OSError, ValueError, LookupError, TypeError):
         return None

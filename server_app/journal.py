@@ -18,6 +18,11 @@ from common.wire import code_fingerprint
 
 log = logging.getLogger("fednc")
 
+# keys that may change when a run is taken up again: they do not decide what comes out
+_FREE = (
+    *("data-dir", "output-dir", "run-name", "resume", "device", "round-timeout"),
+    *("checkpoint-every", "checkpoints-kept"),
+)
 _PACKAGES = ("flwr", "torch", "torchvision", "numpy", "scikit-learn", "safetensors", "ray")
 
 
@@ -65,6 +70,33 @@ class Journal:
         with self._lines.open("a", encoding="utf-8") as file:
             file.write(json.dumps(_finite(line), allow_nan=False) + "\n")
 
+    def rewind(self, server_round: int) -> None:
+        """Take back what was written after a round's checkpoint: it will happen again.
+
+        The lines taken back are kept in `metrics.undone.jsonl`.
+        """
+        if not self._lines.exists():
+            return
+        kept: list[str] = []
+        undone: list[str] = []
+        for line in self._lines.read_text(encoding="utf-8", errors="replace").splitlines():
+            (kept if _is_before(line, server_round) else undone).append(line + "\n")
+        with (self.folder / "metrics.undone.jsonl").open("a", encoding="utf-8") as file:
+            file.writelines(undone)
+        part = self._lines.with_suffix(".part")
+        part.write_text("".join(kept), encoding="utf-8")
+        part.replace(self._lines)
+
+
+def _is_before(line: str, server_round: int) -> bool:
+    """Whether a journal line belongs to what a checkpoint of this round holds; half a line does not."""
+    try:
+        event = json.loads(line)
+        # the generic model of a round is evaluated after its checkpoint
+        return bool(event["round"] < server_round + (event["event"] != "generic"))
+    except (ValueError, KeyError, TypeError):
+        return False
+
 
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
@@ -88,11 +120,14 @@ def run_folder(experiment: Experiment) -> Path:
     """Return a folder for the run below `output-dir`.
 
     Raises:
-        UserError: `run-name` is taken by an earlier run, whose personal heads must not leak into this one.
+        UserError: `run-name` is taken by an earlier run, whose personal heads must not leak into this one; or,
+            with `resume`, by a run of another experiment.
     """
     if experiment.run_name:
         folder = experiment.output_dir / experiment.run_name
-        if (folder / "metrics.jsonl").exists() or (folder / "sites").exists():
+        if experiment.resume:
+            _check_same(folder, experiment)
+        elif (folder / "metrics.jsonl").exists() or (folder / "sites").exists():
             raise UserError(f"run-name = '{experiment.run_name}': {folder} holds a run; take another name or remove it")
         return folder
     stem = f"{experiment.name}-{experiment.method}-seed{experiment.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -100,15 +135,30 @@ def run_folder(experiment: Experiment) -> Path:
     return next(path for name in taken if not (path := experiment.output_dir / name).exists())
 
 
+def _check_same(folder: Path, experiment: Experiment) -> None:
+    path = folder / "config.json"
+    if not path.exists():
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise UserError(f"{path}: cannot be read; a run without it cannot be resumed") from None
+    now = experiment.dump()
+    for key in now.keys() - set(_FREE):
+        if before.get(key, now[key]) != now[key]:
+            raise UserError(f"resume: {key} = {now[key]!r}, but the run in {folder} has {before[key]!r}: use the same")
+
+
 class Clock:
     """Estimates the time left from the mean duration of the rounds so far."""
 
-    def __init__(self, rounds: int) -> None:
-        self._rounds, self._start = rounds, time.monotonic()
+    def __init__(self, rounds: int, done: int = 0) -> None:
+        self._rounds, self._before, self._start = rounds, done, time.monotonic()
 
     def left(self, done: int) -> str:
         """Return the time left after `done` rounds as 'h:mm:ss' or 'm:ss'."""
-        seconds = int((time.monotonic() - self._start) / max(1, done) * (self._rounds - done))
+        each = (time.monotonic() - self._start) / max(1, done - self._before)
+        seconds = int(each * (self._rounds - done))
         hours, rest = divmod(seconds, 3600)
         return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 

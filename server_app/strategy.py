@@ -17,7 +17,7 @@ from common.methods import METHODS
 from common.metrics import spread
 from common.seeds import numpy_generator
 from server_app.aggregation import RunningMean
-from server_app.checkpoint import save_checkpoint
+from server_app.checkpoint import Checkpoint, oldest_checkpoint, save_checkpoint
 from server_app.evaluation import GenericEvaluation
 from server_app.journal import Clock, Journal, log, percent
 from server_app.methods import ServerMethod
@@ -50,6 +50,7 @@ class FedStrategy(Strategy):
         frame: fixed classifier [C, d] or None.
         evaluation: the generic model on the coordinator's test set.
         method: the coordinator's half of the method.
+        done: rounds of the run that are finished: Flower counts from 1 also where a run is taken up again.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class FedStrategy(Strategy):
         frame: npt.NDArray[np.float32] | None,
         evaluation: GenericEvaluation,
         method: ServerMethod,
+        done: int = 0,
     ) -> None:
         self.experiment, self.sites, self.journal, self.evaluation = experiment, sites, journal, evaluation
         self._row, self._method = METHODS[experiment.method], method
@@ -67,7 +69,8 @@ class FedStrategy(Strategy):
         self._frame, self._frame_hash = frame, "" if frame is None else wire.frame_digest(frame)
         self._sent: wire.Arrays = {}
         self._round = Round(0, [])
-        self._clock = Clock(experiment.rounds)
+        self._done = done
+        self._clock = Clock(experiment.rounds, done)
         self._last_generic: float | None = None
         self._last_personal: tuple[float, int] | None = None
 
@@ -89,6 +92,7 @@ class FedStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Send θ and ψ to the round's sites, with the frame where it is not yet known."""
+        server_round += self._done
         self._sent = {name: array.numpy() for name, array in arrays.items()}
         self._round = Round(server_round, self.sample(server_round))
         evaluate = self._is_evaluated(server_round - 1)  # what arrives is what the round before produced
@@ -98,6 +102,7 @@ class FedStrategy(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Check each reply, add it to the running mean, and return the mean as the new global model."""
+        server_round += self._done
         sent_only = tuple(f"{part}." for part in self._row.sent)
         averaged = {n: a for n, a in self._sent.items() if not f"{n}.".startswith(sent_only)}
         mean = RunningMean(averaged if sent_only else self._sent)
@@ -115,8 +120,9 @@ class FedStrategy(Strategy):
         if facts:
             self.journal.event("method", round=server_round, **facts)
         self._record_round()
-        if server_round % self.experiment.checkpoint_every == 0:
-            save_checkpoint(self.journal.folder, server_round, arrays)
+        if server_round % self.experiment.checkpoint_every == 0 or server_round == self.experiment.rounds:
+            checkpoint = Checkpoint(server_round, arrays, self._method.state())
+            save_checkpoint(self.journal.folder, checkpoint, self.experiment.checkpoints_kept)
         return wire.pack(arrays), None
 
     def _take(self, site: str, reply: wire.Reply, mean: RunningMean) -> None:
@@ -165,6 +171,7 @@ class FedStrategy(Strategy):
             self.experiment,
             run=self.journal.folder.name,
             server_round=self._round.number,
+            secured=oldest_checkpoint(self.journal.folder),
             evaluate=evaluate,
             sites_dir=self.journal.folder / "sites",
             model=model,
@@ -179,6 +186,7 @@ class FedStrategy(Strategy):
 
     def evaluate_generic(self, server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
         """Evaluate the generic model with each head it has, where the round asks for it, and log the round."""
+        first, server_round = not server_round, server_round + self._done
         if self._is_evaluated(server_round):
             reports = self.evaluation({name: array.numpy() for name, array in arrays.items()})
             stage = "final" if server_round == self.experiment.rounds else "training"
@@ -186,7 +194,7 @@ class FedStrategy(Strategy):
                 self.journal.event("generic", round=server_round, stage=stage, head=head, **report.as_json())
             if judged_by := self._row.reported_head:
                 self._last_generic = reports[judged_by].balanced_accuracy
-        if server_round:
+        if not first:
             self._log_round()
         return None
 
@@ -234,7 +242,7 @@ class FedStrategy(Strategy):
 
     def personalise(self, grid: Grid, arrays: ArrayRecord) -> None:
         """Have every site make its personal model of the final θ and ψ, and journal the figures."""
-        self._round = Round(self.experiment.rounds, sorted(self.sites))
+        self._round = Round(self.experiment.rounds + 1, sorted(self.sites))
         messages = (self._message(wire.PERSONALISE, name, arrays, evaluate=True) for name in self._round.asked)
         replies = grid.send_and_receive(messages, timeout=self.experiment.round_timeout)
         hits: dict[str, dict[str, tuple[int, int]]] = {stage: {} for stage in wire.STAGES}

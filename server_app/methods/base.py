@@ -49,6 +49,13 @@ class ServerMethod:
     def take(self, site: str, extras: Mapping[str, npt.NDArray[Any]]) -> None:
         """Take in one reply's extras, checked before."""
 
+    def state(self) -> Arrays:
+        """Return what a resumed run needs of the method beside the parts it sends."""
+        return {}
+
+    def restore(self, state: Arrays) -> None:
+        """Take over what `state` returned."""
+
     def finish(self, sent: Arrays, mean: Arrays, server_round: int) -> tuple[Arrays, dict[str, Any]]:
         """End a round.
 

@@ -41,6 +41,14 @@ class FederatedFeatures(ServerMethod):
         self._sum = self._sum + gradients
         self._sites += np.abs(gradients).sum(axis=(1, 2)) > 0
 
+    def state(self) -> Arrays:
+        """Return the federated features."""
+        return {} if self._features is None else {"features": self._features.numpy()}
+
+    def restore(self, state: Arrays) -> None:
+        """Take over the federated features."""
+        self._features = torch.from_numpy(state["features"].copy()) if "features" in state else None
+
     def finish(self, sent: Arrays, mean: Arrays, server_round: int) -> tuple[Arrays, dict[str, Any]]:
         """Return the re-trained head, and how far the gradients still are from the real ones."""
         names = [name for name in sent if name.startswith("retrained_head.")]

@@ -34,6 +34,14 @@ class GlobalPrior(ServerMethod):
         """Keep the site's counts."""
         self._counts[site] = extras["class_counts"]
 
+    def state(self) -> Arrays:
+        """Return each site's counts."""
+        return dict(self._counts)
+
+    def restore(self, state: Arrays) -> None:
+        """Take over each site's counts."""
+        self._counts = dict(state)
+
     def finish(self, sent: Arrays, mean: Arrays, server_round: int) -> tuple[Arrays, dict[str, Any]]:
         """Return the summed counts as class weights; a class that nobody has yet counts as one image."""
         if not self._counts:

@@ -74,7 +74,7 @@ def test_a_run_keeps_the_methods_promises(tiny: Tiny, name: str, sent: list[dict
     final = load_file(folder / "generic.safetensors")
     parameters = {key for key, _ in start.named_parameters()}
     assert all(not np.array_equal(final[key], shared[key]) for key in shared.keys() & parameters)
-    stored = folder / "sites" / "site-00" / "personal.safetensors"
+    stored = folder / "sites" / "site-00" / "personal-00002.safetensors"
     assert stored.exists() == bool(kept)
     assert_the_personal_models_can_be_rebuilt(experiment, folder)
     if kept:
@@ -144,7 +144,7 @@ def test_a_site_that_never_trained_predicts_as_the_generic_model(tiny: Tiny, nam
     """Its personal parts start from what arrived, in whatever round that is."""
     experiment = tiny(method=name, sites=6, participation=0.2, rounds=2)
     folder = run_local(experiment)
-    trained = {path.parent.name for path in folder.glob("sites/*/personal.safetensors")}
+    trained = {path.parent.name for path in folder.glob("sites/*/personal-*.safetensors")}
     assert 0 < len(trained) < 6
     generic = load_file(folder / "generic.safetensors")
     for site in {f"site-{i:02}" for i in range(6)} - trained:

@@ -38,3 +38,32 @@ def test_non_contiguous_arrays_are_kept_as_they_look(tmp_path: Path) -> None:
     array = np.arange(12, dtype=np.float32).reshape(3, 4).T
     store.save("x", {"w": array})
     np.testing.assert_array_equal(store.load("x")["w"], array)
+
+
+def versions(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("personal-*"))
+
+
+def test_a_round_starts_from_the_newest_version_made_before_it(tmp_path: Path) -> None:
+    store = SiteStore(tmp_path)
+    assert store.load_version(1) is None
+    for server_round in (1, 2, 5):
+        store.save_version({"w": np.full(1, server_round, np.float32)}, server_round, secured=0)
+    assert [store.load_version(n)["w"][0] for n in (2, 3, 5, 6)] == [1, 2, 2, 5]
+    assert store.load_version(1) is None  # a run that begins again does not start from what it made
+
+
+def test_versions_go_once_no_checkpoint_needs_them(tmp_path: Path) -> None:
+    store = SiteStore(tmp_path)
+    for server_round in range(1, 6):
+        store.save_version({"w": np.zeros(1, np.float32)}, server_round, secured=max(0, server_round - 2))
+    assert versions(tmp_path) == [f"personal-0000{n}.safetensors" for n in (3, 4, 5)]
+
+
+def test_a_repeated_round_replaces_what_came_after_it(tmp_path: Path) -> None:
+    store = SiteStore(tmp_path)
+    for server_round in (1, 2, 3):
+        store.save_version({"w": np.zeros(1, np.float32)}, server_round, secured=0)
+    store.save_version({"w": np.ones(1, np.float32)}, 2, secured=1)
+    assert versions(tmp_path) == ["personal-00001.safetensors", "personal-00002.safetensors"]
+    assert store.load_version(3)["w"][0] == 1

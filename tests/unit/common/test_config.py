@@ -189,6 +189,8 @@ IMPOSSIBLE: list[tuple[str, Any, str]] = [
     ("seed", -1, "0"),
     ("evaluate-every", 0, "1"),
     ("checkpoint-every", 0, "1"),
+    ("checkpoints-kept", 1, "2"),
+    ("resume", "perhaps", "boolean"),
     ("round-timeout", 0, "0"),
     ("device", "gpu", "'cuda'"),
     ("threads", -1, "0"),

@@ -1,0 +1,136 @@
+"""A run that stopped and is taken up again equals one that never stopped, bit for bit, for every method."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from common.config import Experiment
+from common.errors import UserError
+from common.methods import METHODS
+from server_app.engines import run_local
+from server_app.journal import read_events
+from server_app.strategy import FedStrategy
+
+Tiny = Callable[..., Experiment]
+
+
+class PowerCutError(Exception):
+    """Stands for whatever ends a coordinator."""
+
+
+def arrays_of(folder: Path) -> dict[str, np.ndarray]:
+    paths = [folder / "generic.safetensors", *sorted(folder.glob("sites/*/personal*.safetensors"))]
+    return {f"{path.relative_to(folder)}:{k}": v for path in paths for k, v in load_file(path).items()}
+
+
+def figures_of(folder: Path) -> list[dict[str, Any]]:
+    """Return the journal without times and bytes: a resumed run sends the frame once more."""
+    free = ("time", "seconds", "bytes_down", "bytes_up", "cost")
+    return [{k: v for k, v in event.items() if k not in free} for event in read_events(folder)]
+
+
+def cut(monkeypatch: pytest.MonkeyPatch, name: str, server_round: int) -> None:
+    """End the run at the first call of a function of the strategy in a round."""
+    real = getattr(FedStrategy, name)
+
+    def failing(self: FedStrategy, *args: Any) -> Any:
+        if self._round.number >= server_round:
+            raise PowerCutError
+        return real(self, *args)
+
+    monkeypatch.setattr(FedStrategy, name, failing)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_resumed_run_equals_an_uninterrupted_one(tiny: Tiny, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    values: dict[str, Any] = {"method": name, "rounds": 4, "finetune_epochs": 1, "participation": 0.7}
+    whole = run_local(tiny(**values, run_name="whole"))
+    with monkeypatch.context() as patch, pytest.raises(PowerCutError):
+        cut(patch, "_record_round", 3)  # the sites have trained and kept round 3, the coordinator has lost it
+        run_local(tiny(**values, run_name="cut"))
+    assert len(figures_of(whole.parent / "cut")) < len(figures_of(whole))
+    resumed = run_local(tiny(**values, run_name="cut", resume=True))
+    expected, found = arrays_of(whole), arrays_of(resumed)
+    assert expected.keys() == found.keys()
+    assert all(np.array_equal(expected[key], found[key]) for key in expected)
+    assert figures_of(resumed) == figures_of(whole)
+
+
+@pytest.mark.parametrize(("where", "server_round"), [("evaluate_generic", 2), ("personalise", 0), ("_take", 1)])
+def test_wherever_the_coordinator_stopped(
+    tiny: Tiny, where: str, server_round: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values: dict[str, Any] = {"rounds": 3}
+    whole = run_local(tiny(**values, run_name="whole"))
+    with monkeypatch.context() as patch, pytest.raises(PowerCutError):
+        cut(patch, where, server_round)
+        run_local(tiny(**values, run_name="cut"))
+    resumed = run_local(tiny(**values, run_name="cut", resume=True))
+    expected, found = arrays_of(whole), arrays_of(resumed)
+    assert all(np.array_equal(expected[key], found[key]) for key in expected)
+    assert figures_of(resumed) == figures_of(whole)
+
+
+def test_a_damaged_checkpoint_is_said_aloud_and_the_one_before_it_is_used(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    values: dict[str, Any] = {"rounds": 4, "method": "ditto"}
+    whole = run_local(tiny(**values, run_name="whole"))
+    with monkeypatch.context() as patch, pytest.raises(PowerCutError):
+        cut(patch, "_record_round", 4)
+        run_local(tiny(**values, run_name="cut"))
+    folder = whole.parent / "cut" / "checkpoints"
+    newest, before = folder / "round-00003.safetensors", folder / "round-00002.safetensors"
+    content = bytearray(newest.read_bytes())
+    content[-3] ^= 1  # one bit of one weight
+    newest.write_bytes(content)
+    before.write_bytes(before.read_bytes()[:100])  # and half a file
+    logging.getLogger("fednc").addHandler(caplog.handler)
+    try:
+        resumed = run_local(tiny(**values, run_name="cut", resume=True))
+    finally:
+        logging.getLogger("fednc").removeHandler(caplog.handler)
+    log = caplog.text
+    assert "round-00003.safetensors is damaged" in log and "round-00002.safetensors is damaged" in log
+    assert "taken up after round 1 of 4" in log
+    expected, found = arrays_of(whole), arrays_of(resumed)
+    assert all(np.array_equal(expected[key], found[key]) for key in expected)
+
+
+def test_a_finished_run_taken_up_again_only_ends_again(tiny: Tiny) -> None:
+    folder = run_local(tiny(run_name="whole"))
+    before = arrays_of(folder)
+    again = arrays_of(run_local(tiny(run_name="whole", resume=True)))
+    assert all(np.array_equal(before[key], again[key]) for key in before)
+
+
+def test_resume_without_a_run_begins_one(tiny: Tiny) -> None:
+    assert (run_local(tiny(run_name="new", resume=True)) / "summary.json").exists()
+
+
+def test_another_experiment_is_not_taken_up(tiny: Tiny) -> None:
+    folder = run_local(tiny(run_name="whole"))
+    with pytest.raises(UserError, match=r"learning-rate = 0\.5, but the run in .*whole has 0\.03"):
+        run_local(tiny(run_name="whole", resume=True, learning_rate=0.5))
+    (folder / "config.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be read"):
+        run_local(tiny(run_name="whole", resume=True))
+
+
+def test_lines_taken_back_are_kept_beside_the_journal(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch, pytest.raises(PowerCutError):
+        cut(patch, "_record_round", 2)
+        run_local(tiny(run_name="cut"))
+    folder = tiny().output_dir / "cut"
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "round", "rou')  # the crash came in the middle of a line
+    run_local(tiny(run_name="cut", resume=True))
+    undone = (folder / "metrics.undone.jsonl").read_text().splitlines()
+    assert undone[-1] == '{"event": "round", "rou'
+    assert any(json.loads(line)["event"] == "generic" for line in undone[:-1])
