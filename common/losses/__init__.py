@@ -1,0 +1,25 @@
+"""Multi-label losses, one a file. Every one is differentiable, without loops, in at least float32 under autocast.
+
+One scale for all, so that one can stand in for another and FedNCA-ML's weights mean what they mean in its
+code: the terms of an image's labels are summed, and the sums are averaged over images. A label that `mask`
+leaves out adds nothing, and neither does an empty batch: the loss is then 0, with a gradient of 0.
+"""
+
+from common.losses.asymmetric import asymmetric
+from common.losses.bce import bce
+from common.losses.compact_clustering import compact_clustering
+from common.losses.distribution_balanced import distribution_balanced
+from common.losses.focal import focal
+from common.losses.negative_suppression import negative_suppression
+from common.losses.prior_bce import prior_bce, prior_logit
+
+__all__ = [
+    "asymmetric",
+    "bce",
+    "compact_clustering",
+    "distribution_balanced",
+    "focal",
+    "negative_suppression",
+    "prior_bce",
+    "prior_logit",
+]

@@ -1,0 +1,36 @@
+"""Compact clustering of FedNCA-ML (Peng et al. 2025, https://arxiv.org/abs/2509.12544)."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax, normalize
+
+from common.losses.terms import counted, full, image_mean
+
+
+def compact_clustering(
+    features: Tensor, labels: Tensor, frame: Tensor, mask: Tensor | None = None, temperature: float = 0.07
+) -> Tensor:
+    """Return −log softmax_j(cos(h_bc, w_j) / τ) at j = c of all positives, summed over labels, averaged over images.
+
+    The feature of a class that an image has is drawn to its own class vector and away from the others. The
+    paper weighs this loss by 1.
+
+    Args:
+        features: h, float [B, C, D], from `ladm.LabelAwareAttention`.
+        labels: bool [B, C].
+        frame: w, [C, D] class vectors; no gradient flows into them.
+        mask: labels that count, bool [B, C]; None: all.
+        temperature: τ.
+
+    Raises:
+        ValueError: labels or mask are not bool [B, C].
+    """
+    kept = counted(labels, mask, features.shape[:2])
+    # autocast would take the product to half precision again
+    with torch.autocast(features.device.type, enabled=False):
+        h = full(features)
+        # A feature of zeros has no direction: its cosines are 0, and so is its gradient.
+        h = torch.where(h.any(dim=2, keepdim=True), normalize(h, dim=2), 0)
+        cosines = h @ normalize(frame.detach().to(h.dtype), dim=1).T
+        own = log_softmax(cosines / temperature, dim=2).diagonal(dim1=1, dim2=2)
+    return image_mean(-own, labels & kept)

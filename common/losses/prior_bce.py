@@ -1,0 +1,51 @@
+"""Binary cross-entropy on prior-compensated logits: the multi-label form of logit adjustment.
+
+For softmax classifiers: Menon et al., ICLR 2021, https://arxiv.org/abs/2007.07314, Eq. 10. For C sigmoids the
+site's log-odds of each label take the place of its log-prior: trained on z + t·logit π̃, the bare z carries no
+prior where t = 1, and is what sites with different priors can share.
+"""
+
+import torch
+from torch import Tensor
+
+from common.losses.bce import bce
+from common.losses.terms import full
+
+
+def prior_logit(class_counts: Tensor, num_images: Tensor | int) -> Tensor:
+    """Return logit π̃ [C] with π̃_c = (n_c + 1) / (N + 2), finite even for a label that none or all images have.
+
+    Args:
+        class_counts: n, the site's training images with each label, [C].
+        num_images: N, its training images; or [C], where some labels are known for fewer of them.
+
+    Raises:
+        ValueError: a label has more images than there are.
+    """
+    positives = class_counts.float()
+    negatives = num_images - positives
+    if bool((negatives < 0).any()):
+        raise ValueError(f"class counts {class_counts.tolist()} exceed the number of images")
+    return torch.log(positives + 1) - torch.log(negatives + 1)
+
+
+def prior_bce(
+    logits: Tensor,
+    labels: Tensor,
+    prior: Tensor,
+    temperature: float = 1.0,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Return the binary cross-entropy of z + t·logit π̃, summed over labels, averaged over images.
+
+    Args:
+        logits: z, float [B, C].
+        labels: bool [B, C].
+        prior: logit π̃ [C], from `prior_logit`.
+        temperature: t; 0 is the plain binary cross-entropy.
+        mask: labels that count, bool [B, C]; None: all.
+
+    Raises:
+        ValueError: labels or mask are not bool [B, C].
+    """
+    return bce(full(logits) + temperature * prior, labels, mask)

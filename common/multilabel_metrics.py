@@ -1,0 +1,225 @@
+"""Multi-label figures of probabilities [N, C], as shares of 1: overall, by class and by many/medium/few.
+
+A class is measured only where its test labels allow it: AUC needs a positive and a negative, F1 and average
+precision need a positive. Elsewhere the figure is nan (None in JSON) and stays out of every mean; it is
+counted, never set to 0. Pairs (image, class) outside a mask do not exist for any figure.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from common.metrics import group_accuracy
+
+Floats = npt.NDArray[np.floating[Any]]
+Flags = npt.NDArray[np.bool_]
+PerClass = npt.NDArray[np.float64]
+
+FIXED_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class MultilabelReport:
+    """One model's figures on one test set; nan where nothing can be measured.
+
+    Attributes:
+        macro_auc: mean of `auc` over classes where it is defined.
+        micro_auc: AUC over all pairs (image, class) at once.
+        macro_f1: mean of `f1`, at probability 0.5.
+        macro_f1_tuned: mean of `f1_tuned`, at thresholds from validation data; nan without them.
+        of1: overall F1 over all pairs at once, at 0.5.
+        mean_ap: mAP, mean of `average_precision`.
+        calibration_error: see `calibration_error`.
+        undefined_auc: classes without a positive or without a negative.
+        auc: C figures.
+        average_precision: C figures.
+        f1: C figures.
+        f1_tuned: C figures.
+        groups: 'many' | 'medium' | 'few' -> name of a figure by class -> its mean there, or None.
+    """
+
+    macro_auc: float
+    micro_auc: float
+    macro_f1: float
+    macro_f1_tuned: float
+    of1: float
+    mean_ap: float
+    calibration_error: float
+    undefined_auc: int
+    auc: tuple[float, ...]
+    average_precision: tuple[float, ...]
+    f1: tuple[float, ...]
+    f1_tuned: tuple[float, ...]
+    groups: Mapping[str, Mapping[str, float | None]]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain JSON values, None for nan."""
+        plain: dict[str, Any] = {"groups": {name: dict(figures) for name, figures in self.groups.items()}}
+        for name, value in vars(self).items():
+            if name != "groups":
+                plain[name] = [_or_none(v) for v in value] if isinstance(value, tuple) else _or_none(value)
+        return plain
+
+
+def report(
+    probabilities: Floats,
+    labels: Flags,
+    groups: Mapping[str, Sequence[int]],
+    thresholds: PerClass | None = None,
+    mask: Flags | None = None,
+) -> MultilabelReport:
+    """Measure everything at once.
+
+    Args:
+        probabilities: [N, C] in 0..1.
+        labels: [N, C].
+        groups: many, medium and few by training count, as `metrics.groups` returns them.
+        thresholds: [C], from `tune_thresholds` on validation data; None: `f1_tuned` is nan.
+        mask: [N, C] pairs that count; None: all.
+
+    Raises:
+        ValueError: shapes or types do not fit, or a probability is not in 0..1.
+    """
+    kept = _counted(probabilities, labels, mask)
+    num_classes = labels.shape[1]
+    auc = class_auc(probabilities, labels, kept)
+    precision = class_average_precision(probabilities, labels, kept)
+    f1 = class_f1(probabilities, labels, np.full(num_classes, FIXED_THRESHOLD), kept)
+    tuned = np.full(num_classes, np.nan)
+    if thresholds is not None:
+        tuned = class_f1(probabilities, labels, thresholds, kept)
+    by_class = {"auc": auc, "average_precision": precision, "f1": f1, "f1_tuned": tuned}
+    by_group = {name: group_accuracy(values, groups) for name, values in by_class.items()}
+    scores, truth = probabilities[kept], labels[kept]
+    return MultilabelReport(
+        macro_auc=mean_defined(auc),
+        micro_auc=ranking_auc(scores, truth),
+        macro_f1=mean_defined(f1),
+        macro_f1_tuned=mean_defined(tuned),
+        of1=_f1(scores >= FIXED_THRESHOLD, truth),
+        mean_ap=mean_defined(precision),
+        calibration_error=calibration_error(probabilities, labels, kept),
+        undefined_auc=int(np.isnan(auc).sum()),
+        auc=tuple(auc.tolist()),
+        average_precision=tuple(precision.tolist()),
+        f1=tuple(f1.tolist()),
+        f1_tuned=tuple(tuned.tolist()),
+        groups={group: {name: by_group[name][group] for name in by_class} for group in groups},
+    )
+
+
+def ranking_auc(scores: Floats, labels: Flags) -> float:
+    """Return the chance that a positive outscores a negative, ties half; nan without both. Both are [n].
+
+    By the rank sum of positives, with ties at their mean rank (Hanley and McNeil, Radiology 1982).
+    """
+    positives, negatives = int(labels.sum()), int((~labels).sum())
+    if not positives or not negatives:
+        return math.nan
+    _, place, ties = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = np.cumsum(ties) - (ties - 1) / 2
+    return float((ranks[place][labels].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def class_auc(probabilities: Floats, labels: Flags, mask: Flags | None = None) -> PerClass:
+    """Return each class's AUC [C]; nan where it lacks positives or negatives. Arguments as for `report`."""
+    kept = _counted(probabilities, labels, mask)
+    return _by_class(lambda c: ranking_auc(probabilities[kept[:, c], c], labels[kept[:, c], c]), labels.shape[1])
+
+
+def class_average_precision(probabilities: Floats, labels: Flags, mask: Flags | None = None) -> PerClass:
+    """Return each class's average precision [C], Σ (R_i − R_{i−1}) P_i over its distinct scores, falling.
+
+    nan where a class has no positive. Arguments as for `report`.
+    """
+    kept = _counted(probabilities, labels, mask)
+
+    def one(c: int) -> float:
+        hits, taken, _ = _cuts(probabilities[kept[:, c], c], labels[kept[:, c], c])
+        if not len(hits) or not hits[-1]:
+            return math.nan
+        return float((np.diff(hits, prepend=0) * hits / taken).sum() / hits[-1])
+
+    return _by_class(one, labels.shape[1])
+
+
+def class_f1(probabilities: Floats, labels: Flags, thresholds: PerClass, mask: Flags | None = None) -> PerClass:
+    """Return each class's F1 [C] where p ≥ `thresholds` [C] is a yes; nan where a class has no positive."""
+    kept = _counted(probabilities, labels, mask)
+    said = probabilities >= thresholds
+    return _by_class(
+        lambda c: _f1(said[kept[:, c], c], labels[kept[:, c], c]) if labels[kept[:, c], c].any() else math.nan,
+        labels.shape[1],
+    )
+
+
+def tune_thresholds(probabilities: Floats, labels: Flags, mask: Flags | None = None) -> PerClass:
+    """Return each class's threshold [C] of largest F1 on validation data; arguments as for `report`.
+
+    It is one of the class's own probabilities, of equally good ones the highest. A class without a positive
+    keeps 0.5.
+    """
+    kept = _counted(probabilities, labels, mask)
+
+    def one(c: int) -> float:
+        hits, taken, scores = _cuts(probabilities[kept[:, c], c], labels[kept[:, c], c])
+        if not len(hits) or not hits[-1]:
+            return FIXED_THRESHOLD
+        return float(scores[np.argmax(2 * hits / (taken + hits[-1]))])
+
+    return _by_class(one, labels.shape[1])
+
+
+def calibration_error(probabilities: Floats, labels: Flags, mask: Flags | None = None, bins: int = 15) -> float:
+    """Return the expected calibration error over all pairs (image, class); nan without any.
+
+    Pairs fall into equally wide bins of their probability, closed on the right; the error is the mean over
+    pairs of their bin's |mean probability − share of positives| (Guo et al., ICML 2017,
+    https://arxiv.org/abs/1706.04599, Eq. 3).
+    """
+    kept = _counted(probabilities, labels, mask)
+    scores, truth = probabilities[kept].astype(np.float64), labels[kept]
+    if not scores.size:
+        return math.nan
+    place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], scores)
+    return float(np.abs(np.bincount(place, weights=scores - truth)).sum() / scores.size)
+
+
+def mean_defined(values: PerClass) -> float:
+    """Return the unweighted mean of the entries that are not nan; nan if none is."""
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if present.size else math.nan
+
+
+def _counted(probabilities: Floats, labels: Flags, mask: Flags | None) -> Flags:
+    for name, given in (("labels", labels), ("mask", labels if mask is None else mask)):
+        if given.dtype != np.bool_ or given.ndim != 2 or given.shape != probabilities.shape:
+            raise ValueError(f"{name}: {given.dtype} {given.shape} beside probabilities {probabilities.shape}")
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise ValueError("probabilities must be numbers from 0 to 1")
+    return np.ones_like(labels) if mask is None else mask
+
+
+def _cuts(scores: Floats, labels: Flags) -> tuple[PerClass, PerClass, Floats]:
+    """Return (positives, images) at or above each distinct score, and the scores, from the highest down."""
+    values, place, ties = np.unique(scores, return_inverse=True, return_counts=True)
+    hits = np.bincount(place, weights=labels, minlength=len(values))
+    return np.cumsum(hits[::-1]), np.cumsum(ties[::-1]).astype(np.float64), values[::-1]
+
+
+def _f1(said: Flags, labels: Flags) -> float:
+    """Return 2 TP / (yeses + positives), the harmonic mean of precision and recall; nan for 0 / 0."""
+    total = int(said.sum()) + int(labels.sum())
+    return 2 * int((said & labels).sum()) / total if total else math.nan
+
+
+def _by_class(figure: Callable[[int], float], num_classes: int) -> PerClass:
+    return np.array([figure(c) for c in range(num_classes)], dtype=np.float64)
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
