@@ -4,19 +4,18 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 import yaml
 
 from common import wire
-from common.config import DEFAULT_CONFIG, check_key, find_config, load
+from common.config import DEFAULT_CONFIG, check_key, load
 from common.data import build_federation
 from common.errors import UserError, unknown
 from common.methods import METHODS
-from server_app.compare import Cell, write_tables
+from server_app.compare import Cell
 from server_app.compare import compare as run_comparison
-from server_app.engines import number_of_sites, run_local
-from server_app.flower_run import flower_run
+from server_app.compare_results import write_results
+from server_app.engines import check_engine, run_experiment
 from server_app.journal import quiet_logging
 from server_app.report import write_report
 from server_app.studies import STUDIES, Variant
@@ -40,27 +39,10 @@ def run(
     engine: Annotated[str, typer.Option(help="flower (Ray simulation) or local (in this process)")] = "flower",
 ) -> None:
     """Run one experiment: generic and personal models, and a report."""
-    if engine not in ("flower", "local"):
-        raise UserError(f"engine = '{engine}': allowed: flower, local")
-    given = parse_overrides(overrides or [])
-    experiment = load(config, given, base=Path.cwd())
+    check_engine(engine)
+    experiment = load(config, parse_overrides(overrides or []), base=Path.cwd())
     build_federation(experiment)  # fetches and checks the data once, before any worker needs it
-    if engine == "local":
-        run_local(experiment)
-    else:
-        path = find_config(config, Path.cwd())
-        # what came from the command line, with its paths made absolute against the user's folder
-        changed = {key: value for key, value in experiment.dump().items() if given.get(key, "") != ""}
-        if cleared := [key for key, value in changed.items() if value is None]:
-            raise UserError(
-                f"{cleared[0]} = null: Flower cannot carry it; use --engine local, or leave it out of the YAML"
-            )
-        changed |= {
-            "output-dir": str(experiment.output_dir.resolve()),
-            "data-dir": str(experiment.data_root.resolve()),
-        }
-        gpu = 1.0 if torch.cuda.is_available() and experiment.device in ("auto", "cuda") else 0.0
-        flower_run(number_of_sites(experiment), {"config": str(path), **changed}, gpus_per_site=gpu)
+    run_experiment(experiment, engine)
 
 
 @cli.command()
@@ -80,9 +62,11 @@ def compare(
     seeds: Annotated[str, typer.Option(help="whole numbers with commas")] = "0,1,2",
     jobs: Annotated[int, typer.Option(min=1, help="runs side by side")] = 1,
     output: Annotated[Path | None, typer.Option(help="folder of the results")] = None,
+    engine: Annotated[str, typer.Option(help="local (a process a run) or flower (a Ray simulation a run)")] = "local",
 ) -> None:
     """Compare methods, or a study's variants, over seeds; finished runs are kept and not repeated."""
     quiet_logging()
+    check_engine(engine)
     given = parse_overrides(overrides or [])
     for key, option in (("method", "--methods"), ("seed", "--seeds")):
         if key in given:
@@ -105,8 +89,8 @@ def compare(
     ]
     title = "-".join(filter(None, ("compare", cells[0].experiment.name, study)))
     folder = (output or cells[0].experiment.output_dir / title).resolve()
-    failed = run_comparison(cells, folder, jobs)
-    typer.echo(write_tables(cells, folder))
+    failed = run_comparison(cells, folder, jobs, engine)
+    typer.echo(write_results(cells, folder))
     typer.echo(f"results: {folder}")
     if failed:
         raise UserError(f"{failed} of {len(cells)} runs failed; their reasons are above")
@@ -147,7 +131,7 @@ def tune(
     cells = tuning_cells(experiment, grids, [int(seed) for seed in _words(seeds)])
     folder = (output or experiment.output_dir / f"tune-{experiment.name}-{experiment.method}").resolve()
     failed = run_comparison(cells, folder, jobs)
-    typer.echo(write_tables(cells, folder))
+    typer.echo(write_results(cells, folder))
     typer.echo(f"results: {folder}\n\n{choice(cells, grids, figure, folder)}")
     if failed:
         raise UserError(f"{failed} of {len(cells)} runs failed; their reasons are above")

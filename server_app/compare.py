@@ -4,20 +4,20 @@ Every run starts from the same initial weights, partition and budget: all of the
 and the experiment alone. One small JSON file a run; an interrupted comparison continues where it was.
 """
 
-import csv
 import hashlib
-import io
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,15 @@ import numpy as np
 from common.config import Experiment, build
 from common.data import load_dataset
 from common.errors import UserError, last_line
-from common.methods import HEAD_TITLES, METHODS, Method
-from server_app.engines import run_local
+from common.wire import code_fingerprint
+from server_app.compare_progress import Display
+from server_app.engines import run_experiment
 from server_app.journal import log, read_events
 
 # where, not what: the data itself is fingerprinted
 _MACHINE_KEYS = ("data-dir", "output-dir", "run-name", "device", "resume", "checkpoint-every", "checkpoints-kept")
-_STAGES = {"final": "personal", "realigned": "realigned", "finetuned": "fine-tuned"}
+_POLL_SECONDS = 0.25
+_STOP_SECONDS = 20.0  # longer than a child waits for its SuperLink
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,26 @@ class Cell:
         return {k: v for k, v in self.experiment.dump().items() if k not in _MACHINE_KEYS}
 
 
-def compare(cells: Sequence[Cell], folder: Path, jobs: int) -> int:
+@dataclass(frozen=True)
+class _Child:
+    """A cell that runs in a process (group) of its own."""
+
+    cell: Cell
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+
+def compare(cells: Sequence[Cell], folder: Path, jobs: int, engine: str = "local") -> int:
     """Run every cell that has no result yet; return how many failed.
 
     Args:
         cells: the runs.
         folder: results, one `<Cell.stem>.json` each; made if absent.
         jobs: how many runs side by side, each in a process of its own.
+        engine: what runs them; the results are equal.
 
     Raises:
-        UserError: the folder cannot be made, or the data cannot be read.
+        UserError: the folder cannot be made, the data cannot be read, or the person interrupts.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,13 +87,10 @@ def compare(cells: Sequence[Cell], folder: Path, jobs: int) -> int:
     for cell in cells:
         load_dataset(cell.experiment)  # fetched and checked once, before any worker needs it
     open_cells = [cell for cell in cells if read_result(folder, cell) is None]
-    log.info("%d runs, %d of them already done", len(cells), len(cells) - len(open_cells))
-    failed = 0
-    with ThreadPoolExecutor(max_workers=jobs) as pool:
-        for cell, trouble in zip(open_cells, pool.map(lambda c: _run(c, folder), open_cells), strict=True):
-            failed += trouble is not None
-            log.info("%s: %s", cell.stem, trouble or "done")
-    return failed
+    kept = len(cells) - len(open_cells)
+    log.info("%d runs, %d of them already done", len(cells), kept)
+    with Display(len(cells), kept, sum(cell.experiment.rounds for cell in open_cells)) as display:
+        return _run_all(open_cells, folder, jobs, engine, display)
 
 
 def read_result(folder: Path, cell: Cell) -> dict[str, Any] | None:
@@ -107,33 +116,6 @@ def data_fingerprint(experiment: Experiment) -> str:
     return digest.hexdigest()[:16]
 
 
-def _run(cell: Cell, folder: Path) -> str | None:
-    """Run one cell in its own process; return the last line of its error, if any."""
-    run_folder = folder / "runs" / cell.stem
-    shutil.rmtree(run_folder, ignore_errors=True)  # of a run that was interrupted, or had another configuration
-    run_folder.mkdir(parents=True)
-    program = "import sys; from server_app.compare import run_cell; run_cell(sys.argv[1])"
-    values = cell.experiment.dump() | {"output-dir": str(run_folder.parent), "run-name": cell.stem}
-    with (run_folder / "log.txt").open("w", encoding="utf-8") as file:
-        done = subprocess.run(
-            [sys.executable, "-c", program, json.dumps(values)], stdout=file, stderr=subprocess.STDOUT, check=False
-        )
-    if done.returncode:
-        reason = last_line((run_folder / "log.txt").read_text(encoding="utf-8")) or "no output"
-        return f"failed: {reason} (see {run_folder / 'log.txt'})"
-    result = {
-        "experiment": cell.identity(),
-        "data": data_fingerprint(cell.experiment),
-        "versions": json.loads((run_folder / "versions.json").read_text(encoding="utf-8")),
-        "summary": json.loads((run_folder / "summary.json").read_text(encoding="utf-8")),
-        "curves": curves(run_folder),
-    }
-    part = folder / f"{cell.stem}.part"
-    part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    part.replace(folder / f"{cell.stem}.json")
-    return None
-
-
 def curves(run_folder: Path) -> dict[str, list[list[float]]]:
     """Return [round, accuracy] points of each generic head and of the arriving personal models, where measured."""
     found: dict[str, list[list[float]]] = defaultdict(list)
@@ -149,72 +131,125 @@ def curves(run_folder: Path) -> dict[str, list[list[float]]]:
     return dict(found)
 
 
-def run_cell(values: str) -> None:
-    """Run one cell with the in-process engine (the body of a comparison's child process)."""
-    run_local(build(json.loads(values)))
+# --- the children -----------------------------------------------------------------------------------
 
 
-# --- tables -----------------------------------------------------------------------------------------
+def run_cell(values: str, engine: str) -> None:
+    """Run one cell (the body of a comparison's child process)."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what the engine started is stopped on the way out
+    run_experiment(build(json.loads(values)), engine)
 
 
-def write_tables(cells: Sequence[Cell], folder: Path) -> str:
-    """Write `results.md` and `results.csv` from the finished runs and return the Markdown."""
-    rows = list(_rows(cells, folder))
-    if not rows:
-        return "no finished runs\n"
-    columns = list(rows[0])
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(row.values()) + " |" for row in rows]
-    markdown = "\n".join(lines) + "\n"
-    (folder / "results.md").write_text(markdown, encoding="utf-8")
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    (folder / "results.csv").write_text(text.getvalue(), encoding="utf-8")
-    return markdown
+def _run_all(cells: Sequence[Cell], folder: Path, jobs: int, engine: str, display: Display) -> int:
+    """Keep `jobs` children running until every cell has had its turn; leave none behind. Return the failures."""
+    running: list[_Child] = []
+    waiting, failed = list(cells), 0
+    with _signals() as signals:
+        try:
+            while waiting or running:
+                while waiting and len(running) < jobs and not signals:
+                    child = _start(waiting.pop(0), folder, engine)
+                    running.append(child)
+                    display.started(child.cell.stem, child.cell.experiment, child.folder)
+                time.sleep(_POLL_SECONDS)
+                display.refresh()
+                for child in [c for c in running if c.process.poll() is not None]:
+                    running.remove(child)
+                    trouble = _collect(child, folder)
+                    failed += trouble is not None
+                    display.finished(child.cell.stem, trouble)
+                if signals:
+                    raise UserError(f"interrupted; {folder} keeps the finished runs, and the same command goes on")
+        finally:
+            _stop(running, signals)
+    return failed
 
 
-def _rows(cells: Sequence[Cell], folder: Path) -> Iterator[dict[str, str]]:
-    for method, variant in dict.fromkeys((cell.experiment.method, cell.variant) for cell in cells):
-        mine = [c for c in cells if (c.experiment.method, c.variant) == (method, variant)]
-        found = [read_result(folder, cell) for cell in mine]
-        results = [result for result in found if result is not None]
-        heads = list(results[0]["summary"]["generic"]) if results else []
-        for head in heads or [None] * bool(results):  # a method without a generic model has one row too
-            yield _row(METHODS[method], variant, head, results)
+def _start(cell: Cell, folder: Path, engine: str) -> _Child:
+    run_folder = folder / "runs" / cell.stem
+    if not _has_begun(run_folder, cell):
+        shutil.rmtree(run_folder, ignore_errors=True)  # of another configuration or other code
+    run_folder.mkdir(parents=True, exist_ok=True)
+    program = "import sys; from server_app.compare import run_cell; run_cell(*sys.argv[1:])"
+    values = cell.experiment.dump() | {"output-dir": str(run_folder.parent), "run-name": cell.stem, "resume": True}
+    with (run_folder / "log.txt").open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, json.dumps(values), engine],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops its children
+        )
+    return _Child(cell, run_folder, process)
 
 
-def _row(method: Method, variant: str, head: str | None, results: list[dict[str, Any]]) -> dict[str, str]:
-    """One generic head of one method; personal figures and cost beside the head that it is judged by only."""
-    summaries = [r["summary"] for r in results]
-    generic = [s["generic"][head] for s in summaries] if head else []
-    own = head == method.reported_head
-    row = {
-        "method": f"{method.title}, {variant}" if variant else method.title,
-        "head": HEAD_TITLES[head] + (" *" if own else "") if head else "–",
+def _has_begun(run_folder: Path, cell: Cell) -> bool:
+    """Whether an interrupted run of this very cell, by this code, can be taken up."""
+    try:
+        config = json.loads((run_folder / "config.json").read_text(encoding="utf-8"))
+        code = json.loads((run_folder / "versions.json").read_text(encoding="utf-8"))["code"]
+        same = {k: v for k, v in config.items() if k not in _MACHINE_KEYS} == cell.identity()
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
+    return same and code == code_fingerprint()
+
+
+def _collect(child: _Child, folder: Path) -> str | None:
+    """Keep the result of a child that has ended; return the reason where it failed."""
+    cell, run_folder = child.cell, child.folder
+    if child.process.returncode:
+        text = (run_folder / "log.txt").read_text(encoding="utf-8", errors="replace")
+        return f"failed: {_reason(text)} (see {run_folder / 'log.txt'})"
+    result = {
+        "experiment": cell.identity(),
+        "data": data_fingerprint(cell.experiment),
+        "versions": json.loads((run_folder / "versions.json").read_text(encoding="utf-8")),
+        "summary": json.loads((run_folder / "summary.json").read_text(encoding="utf-8")),
+        "curves": curves(run_folder),
     }
-    row["generic"] = _spread([g["balanced_accuracy"] for g in generic])
-    row |= {group: _spread([g[group] for g in generic]) for group in ("many", "medium", "few")}
-    for stage, title in _STAGES.items():
-        row[title] = _spread([s["personal"].get(stage, {}).get("mean") for s in summaries]) if own else ""
-    best = [[_best(r["curves"].get(name)) for r in results] for name in (head, "personal")]
-    selected = results[0]["experiment"].get("evaluate-on", "test")  # results from before that key are of test images
-    row[f"best generic, personal ({selected}-selected)"] = ", ".join(map(_spread, best)) if own else ""
-    cost = [s["cost"] for s in summaries]
-    row["s a round"] = f"{fmean(c['seconds'] for c in cost):.2f}" if own else ""
-    row["MB a round"] = f"{fmean(c['bytes_down'] + c['bytes_up'] for c in cost) / 1e6:.1f}" if own else ""
-    row["seeds"] = str(len(results))
-    return row
+    part = folder / f"{cell.stem}.part"
+    part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    part.replace(folder / f"{cell.stem}.json")
+    return None
 
 
-def _best(curve: list[list[float]] | None) -> float | None:
-    return max(value for _, value in curve) if curve else None
+def _reason(text: str) -> str:
+    """Return why a run failed, from its output: the coordinator's own line, else the last one."""
+    told = [line.removeprefix("error: ") for line in text.splitlines() if line.startswith("error: ")]
+    return told[-1] if told else last_line(text) or "no output"
 
 
-def _spread(values: Sequence[float | None]) -> str:
-    """Return 'mean ± sample standard deviation' in percent over seeds, '–' for what does not exist."""
-    known = [100 * v for v in values if v is not None]
-    if not known:
-        return "–"
-    return f"{fmean(known):.1f} ± {stdev(known):.1f}" if len(known) > 1 else f"{known[0]:.1f}"
+def _stop(children: Sequence[_Child], signals: Sequence[int]) -> None:
+    """End the children and what they started; the deaf are not waited for long, after a second Ctrl-C not at all."""
+    for child in children:
+        _signal(child, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_SECONDS
+    while any(child.process.poll() is None for child in children) and time.monotonic() < deadline and len(signals) < 2:
+        time.sleep(_POLL_SECONDS)
+    for child in children:
+        _signal(child, signal.SIGKILL)
+        child.process.wait()
+
+
+def _signal(child: _Child, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        if child.process.poll() is None:
+            os.killpg(child.process.pid, number)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect Ctrl-C, a batch system's SIGTERM and a closed terminal, to be acted on between two steps.
+
+    An exception amid the start of a child would leave it behind. What is ignored (nohup) stays so.
+    """
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, lambda number, _: received.append(number))
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

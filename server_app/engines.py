@@ -1,17 +1,61 @@
-"""Running an experiment in this process: the same ServerApp and ClientApp code, on a `LocalGrid`."""
+"""The engines that run an experiment: Flower's simulation, or this process. Same apps, equal arrays."""
 
+import tempfile
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
+import torch
+import yaml
 from flwr.clientapp import ClientApp
 
 from common.config import Experiment
 from common.data import build_federation
+from common.errors import UserError
 from server_app.app import run
+from server_app.flower_run import flower_run
 from server_app.journal import quiet_logging
 from server_app.local_grid import LocalGrid
 
 CLIENT_APP = "client_app.app:app"  # as in pyproject.toml; loaded by name, so the rooms stay apart
+
+
+def run_experiment(experiment: Experiment, engine: str) -> None:
+    """Run an experiment with a named engine.
+
+    Raises:
+        UserError: an unknown engine, or the run failed.
+    """
+    check_engine(engine)
+    _ENGINES[engine](experiment)
+
+
+def check_engine(engine: str) -> None:
+    """Raise `UserError` for a word that names no engine."""
+    if engine not in _ENGINES:
+        raise UserError(f"engine = '{engine}': allowed: {', '.join(_ENGINES)}")
+
+
+def run_flower(experiment: Experiment) -> None:
+    """Run an experiment in Flower's simulation (Ray), in processes of its own.
+
+    Raises:
+        UserError: no SuperLink, or the run failed.
+    """
+    gpu = 1.0 if torch.cuda.is_available() and experiment.device in ("auto", "cuda") else 0.0
+    with tempfile.TemporaryDirectory(prefix="fednc-") as folder:
+        config = write_config(experiment, Path(folder) / "experiment.yaml")
+        flower_run(number_of_sites(experiment), {"config": str(config)}, gpus_per_site=gpu)
+
+
+def write_config(experiment: Experiment, path: Path) -> Path:
+    """Write the whole resolved experiment as YAML, with absolute folders, and return the path.
+
+    Flower's own run-config could not carry it: it knows no null, and no quotes in a folder's name.
+    """
+    folders = {"output-dir": str(experiment.output_dir.resolve()), "data-dir": str(experiment.data_root.resolve())}
+    path.write_text(yaml.safe_dump(experiment.dump() | folders, allow_unicode=True), encoding="utf-8")
+    return path
 
 
 def run_local(experiment: Experiment) -> Path:
@@ -32,3 +76,6 @@ def load_client_app() -> ClientApp:
     module, attribute = CLIENT_APP.split(":")
     app: ClientApp = getattr(import_module(module), attribute)
     return app
+
+
+_ENGINES: dict[str, Callable[[Experiment], object]] = {"flower": run_flower, "local": run_local}

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-# One shape and one dash a style, so that nothing is told by colour alone; colours are in page.py's CSS.
+# One shape and one dash a style, so that nothing is told by colour alone; colours are in page.py's CSS. Where colours
+# come again, they come with another shape and dash: 24 styles differ.
 _SHAPES = (
     "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z",  # circle
     "M0-5.5L5.5 0L0 5.5L-5.5 0z",  # diamond
@@ -14,8 +15,18 @@ _SHAPES = (
     "M0 5L-5-4H5z",  # triangle, point down
     "M-5-1.5H-1.5V-5H1.5V-1.5H5V1.5H1.5V5H-1.5V1.5H-5z",  # plus
 )
-DASHES = ("none", "8 3", "2 3", "10 3 2 3", "5 5", "1 5")
-STYLES = len(_SHAPES)
+DASHES = ("none", "8 3", "2 3", "10 3 2 3", "5 5", "14 3 2 3 2 3")
+COLOURS = 8
+
+
+def colour(style: int) -> str:
+    """Return the CSS class of a style's colour."""
+    return f"s{style % COLOURS}"
+
+
+def form(style: int) -> int:
+    """Return which shape and dash a style has."""
+    return (style + 2 * (style // COLOURS)) % len(_SHAPES)
 
 
 @dataclass(frozen=True)
@@ -77,11 +88,20 @@ def log_ticks(low: float, high: float) -> list[float]:
     return [m * 10.0**k for k in decades for m in factors if low * 0.999 <= m * 10.0**k <= high * 1.001]
 
 
-def value_axis(values: Iterable[float | None], start: float, end: float, *, percent: bool = False) -> Axis:
-    """Return an axis over zero and the values; logarithmic if they span more than a factor of a hundred."""
+def value_axis(
+    values: Iterable[float | None], start: float, end: float, *, percent: bool = False, from_zero: bool = True
+) -> Axis:
+    """Return an axis over zero and the values; logarithmic if they span more than a factor of a hundred.
+
+    Without `from_zero` it is linear and begins below the least value.
+    """
     known = [v for v in values if v is not None]
     high = max(known, default=1.0)
     low = min(known, default=0.0)
+    if not from_zero and high - low > 1e-9:
+        step = nice_step(low, high, 8)
+        low, high = (math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step)
+        return Axis(low, high, start, end, percent=percent)
     if not percent and low > 0 and high / low > 100:
         return Axis(max(low, high * 1e-9) / 1.2, high * 1.2, start, end, log=True)
     low, high = min(low, 0.0), max(high, 0.0)
@@ -108,8 +128,8 @@ def mark(style: int, x: float, y: float, title: str = "", css: str = "dot", scal
     """Return a marker of a style's shape and colour, with a tooltip."""
     tip = f"<title>{escape(title)}</title>" if title else ""
     size = "" if scale == 1 else f" scale({scale:g})"
-    shape = f'<path d="{_SHAPES[style % STYLES]}" transform="translate({x:g} {y:g}){size}"'
-    return f'{shape} class="{css} s{style % STYLES}">{tip}</path>'
+    shape = f'<path d="{_SHAPES[form(style)]}" transform="translate({x:g} {y:g}){size}"'
+    return f'{shape} class="{css} {colour(style)}">{tip}</path>'
 
 
 def text(x: float, y: float, words: str, anchor: str = "middle", css: str = "", turn: int = 0) -> str:

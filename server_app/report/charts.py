@@ -8,10 +8,11 @@ from itertools import pairwise
 
 from server_app.report.axes import (
     DASHES,
-    STYLES,
     Axis,
+    colour,
     count_axis,
     count_ticks,
+    form,
     line,
     mark,
     nice_ticks,
@@ -24,8 +25,9 @@ from server_app.report.axes import (
 
 WIDTH = 900.0
 LEFT = 56.0
-_LABELS = 250.0  # room right of a line chart for the names of its curves
+_LABELS = 280.0  # room right of a line chart for the names of its curves
 _GAP = 17.0  # pixels between two of these names
+_FEW = 6  # so many curves can be told apart with a mark at every point
 
 
 @dataclass(frozen=True)
@@ -52,24 +54,42 @@ def legend(series: Sequence[Series]) -> str:
     return f'<ul class="legend">{items}</ul>'
 
 
-def line_chart(series: Sequence[Series], x_label: str, y_label: str, label: str, *, percent: bool = False) -> str:
-    """Return curves over the rounds, each named at its right end with its last value."""
+def line_chart(
+    series: Sequence[Series],
+    x_label: str,
+    y_label: str,
+    label: str,
+    *,
+    percent: bool = False,
+    close: bool = False,
+) -> str:
+    """Return curves over the rounds, each named at its right end with its last value; as tall as the names need.
+
+    `close` is for curves that lie close together: a taller chart, whose y axis need not begin at zero.
+    """
     shown = [s for s in series if s.known]
     if not shown:
         return ""
-    height, top, bottom, right = 360.0, 34.0, 312.0, WIDTH - _LABELS
+    top, right = 34.0, WIDTH - _LABELS
+    bottom = max(460.0 if close else 312.0, 20 + _GAP * len(shown))
     xs = [x for s in shown for x, _ in s.known]
     x_axis = Axis(min(xs), max(max(xs), min(xs) + 1), LEFT, right)
-    y_axis = value_axis([y for s in shown for _, y in s.known], bottom, top, percent=percent)
+    y_axis = value_axis([y for s in shown for _, y in s.known], bottom, top, percent=percent, from_zero=not close)
     parts = y_grid(y_axis, LEFT, right, y_label)
     whole = [(t, x_axis.text(t)) for t in nice_ticks(x_axis.low, x_axis.high, 8) if t == int(t)]
     parts += x_ticks(x_axis, bottom, x_label, whole)
-    for one in shown:
-        parts += _curve(one, x_axis, y_axis)
-    return svg(parts + _end_labels(shown, x_axis, y_axis), WIDTH, height, label)
+    crowded = len(shown) > _FEW
+    for one, name in zip(shown, _end_labels(shown, x_axis, y_axis), strict=True):
+        parts += [
+            f'<g class="series"><title>{escape(one.name)}</title>',
+            *_curve(one, x_axis, y_axis, crowded),
+            *name,
+            "</g>",
+        ]
+    return svg(parts, WIDTH, bottom + 48, label)
 
 
-def _curve(series: Series, x_axis: Axis, y_axis: Axis) -> list[str]:
+def _curve(series: Series, x_axis: Axis, y_axis: Axis, crowded: bool) -> list[str]:
     drawn, pen = [], "M"
     for x, y in series.points:
         if y is None:  # a gap in the figures is a gap in the curve
@@ -77,12 +97,14 @@ def _curve(series: Series, x_axis: Axis, y_axis: Axis) -> list[str]:
             continue
         drawn.append(f"{pen}{x_axis.at(x):g} {y_axis.at(y):g}")
         pen = "L"
-    style = series.style % STYLES
-    parts = [f'<path d="{"".join(drawn)}" class="curve s{style}" stroke-dasharray="{DASHES[style]}"/>']
-    css = "dot" if len(series.known) <= 40 else "dot hit"
-    for x, y in series.known:
+    dash = DASHES[form(series.style)]
+    parts = [f'<path d="{"".join(drawn)}" class="curve {colour(series.style)}" stroke-dasharray="{dash}"/>']
+    count = len(series.known)
+    every = max(1, count // 4) if crowded else 1 if count <= 40 else count + 1
+    for i, (x, y) in enumerate(series.known, 1):
         title = f"{series.name}, {x:g}: {value_text(y, y_axis.percent)}"
-        parts.append(mark(series.style, x_axis.at(x), y_axis.at(y), title, css, 0.7))
+        shown = (i + series.style) % every == 0  # curves that run together have their marks at different rounds
+        parts.append(mark(series.style, x_axis.at(x), y_axis.at(y), title, "dot" if shown else "dot hit", 0.7))
     if series.final:
         x, y = series.known[-1]
         title = f"{series.name}, final: {value_text(y, y_axis.percent)}"
@@ -90,28 +112,30 @@ def _curve(series: Series, x_axis: Axis, y_axis: Axis) -> list[str]:
     return parts
 
 
-def _end_labels(series: Sequence[Series], x_axis: Axis, y_axis: Axis) -> list[str]:
-    ends = sorted(((y_axis.at(s.known[-1][1]), s) for s in series), key=lambda end: end[0])
-    places = spread_labels([y for y, _ in ends], _GAP, 20.0, y_axis.start)
-    parts = []
-    x = x_axis.end + 22
-    for place, (y, one) in zip(places, ends, strict=True):
-        parts.append(line(x_axis.at(one.known[-1][0]) + 8, y, x - 2, place, "leader"))
-        parts.append(mark(one.style, x + 6, place))
-        parts.append(text(x + 16, place + 4, f"{value_text(one.known[-1][1], y_axis.percent)}  {one.name}", "start"))
-    return parts
+def _end_labels(series: Sequence[Series], x_axis: Axis, y_axis: Axis) -> list[list[str]]:
+    """Return each curve's name at the right end, in the order of the series, none upon another."""
+    ends = [y_axis.at(s.known[-1][1]) for s in series]
+    order = sorted(range(len(series)), key=lambda i: ends[i])
+    places = dict(zip(order, spread_labels([ends[i] for i in order], _GAP, 20.0, y_axis.start), strict=True))
+    labels, x = [], x_axis.end + 22
+    for i, one in enumerate(series):
+        words = f"{value_text(one.known[-1][1], y_axis.percent)}  {shorten(one.name, 30)}"
+        leader = line(x_axis.at(one.known[-1][0]) + 8, ends[i], x - 2, places[i], "leader")
+        labels.append([leader, mark(one.style, x + 6, places[i]), text(x + 16, places[i] + 4, words, "start")])
+    return labels
 
 
 def spread_labels(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Return the ascending positions moved apart to at least `gap`, within [low, high] where they fit."""
-    places: list[float] = []
-    for y in wanted:
-        places.append(max(y, places[-1] + gap if places else low))
-    limit = high
-    for i in reversed(range(len(places))):
-        places[i] = min(places[i], limit)
-        limit = places[i] - gap
-    return places
+    """Return the ascending positions moved apart to at least `gap`, as little as it takes, within [low, high]."""
+    groups: list[tuple[float, int]] = []  # neighbours that touch: mean position of the first, and how many
+    for i, y in enumerate(wanted):
+        groups.append((y - i * gap, 1))
+        while len(groups) > 1 and groups[-2][0] > groups[-1][0]:
+            (a, n), (b, m) = groups[-2:]
+            groups[-2:] = [((a * n + b * m) / (n + m), n + m)]
+    firsts = [first for first, count in groups for _ in range(count)]
+    top = high - (len(firsts) - 1) * gap
+    return [min(max(first, low), top) + i * gap for i, first in enumerate(firsts)]
 
 
 def scatter_chart(series: Sequence[Series], names: Sequence[str], y_label: str, label: str) -> str:

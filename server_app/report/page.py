@@ -10,9 +10,9 @@ DASH = "–"
 # Okabe and Ito's colour-blind-safe palette; the shades for a dark page are lightened.
 _CSS = """
 :root{color-scheme:light dark;--bg:#fff;--fg:#1c2330;--soft:#5a6475;--rule:#d8dde5;--panel:#f5f7fa;--shade:#0003;
---s0:#0072b2;--s1:#d55e00;--s2:#00805f;--s3:#a0528a;--s4:#b07a00;--s5:#2b8cbe}
+--s0:#0072b2;--s1:#d55e00;--s2:#00805f;--s3:#a0528a;--s4:#b07a00;--s5:#2b8cbe;--s6:#333b49;--s7:#8a5a2b}
 @media(prefers-color-scheme:dark){:root{--bg:#14181f;--fg:#e6eaf0;--soft:#a3adbb;--rule:#353d4a;--panel:#1d232d;--shade:#fff4;
---s0:#56b4e9;--s1:#f28c48;--s2:#2bc79b;--s3:#dd9bc5;--s4:#f0b93a;--s5:#9fd3f5}}
+--s0:#56b4e9;--s1:#f28c48;--s2:#2bc79b;--s3:#dd9bc5;--s4:#f0b93a;--s5:#9fd3f5;--s6:#cfd6e0;--s7:#c99a6b}}
 *{box-sizing:border-box}
 body{margin:0 auto;max-width:980px;padding:24px 20px 60px;background:var(--bg);color:var(--fg);
 font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
@@ -40,6 +40,7 @@ thead th{color:var(--soft);font-weight:600;border-bottom:2px solid var(--rule);v
 th+td,td+td,thead th+th{padding-left:8px}
 td.num,th.num{text-align:right}td.num,tbody th{white-space:nowrap}
 tbody th{font-weight:400}
+.dense{font-size:.8rem}.dense th,.dense td{padding-right:6px}.dense th+td,.dense td+td,.dense th+th{padding-left:6px}
 td.code{font-family:ui-monospace,Menlo,Consolas,monospace;font-size:.85rem;overflow-wrap:anywhere;min-width:16ch}
 .note{border-left:4px solid var(--s4);background:var(--panel);padding:8px 14px;margin:12px 0;max-width:80ch}
 dl{margin:8px 0;max-width:80ch}dt{font-weight:600;margin-top:8px}dd{margin:0}
@@ -60,12 +61,14 @@ svg .name{fill:var(--soft);font-weight:600}
 .dot{fill:currentColor;stroke:var(--bg);stroke-width:.7}
 .open{fill:none;pointer-events:all;stroke:currentColor;stroke-width:1.6}
 .hit{opacity:0}.hit:hover{opacity:1}
+svg:has(.series:hover) .series:not(:hover){opacity:.15}.series:hover .curve{stroke-width:3.5}
 .ring{fill:var(--bg);stroke:currentColor;stroke-width:2}
 .bar{fill:var(--s0);fill-opacity:.75}.count{fill:var(--soft);fill-opacity:.6}
 .notch{stroke:var(--s1);stroke-width:3}
 .cell{fill:var(--s0)}.box{fill:none;stroke:var(--rule)}
 svg .strong{fill:var(--bg)}svg .middling{fill:#14181f}
 .s0{color:var(--s0)}.s1{color:var(--s1)}.s2{color:var(--s2)}.s3{color:var(--s3)}.s4{color:var(--s4)}.s5{color:var(--s5)}
+.s6{color:var(--s6)}.s7{color:var(--s7)}
 @media print{body{max-width:none}figure,table{break-inside:avoid}}
 """
 
@@ -105,7 +108,9 @@ def note(words: str) -> str:
     return f'<p class="note" role="note">{escape(words)}</p>'
 
 
-def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]], css: Sequence[str] = ()) -> str:
+def table(
+    caption: str, header: Sequence[str], rows: Sequence[Sequence[str]], css: Sequence[str] = (), *, dense: bool = False
+) -> str:
     """Return a table of plain-text cells; the first names the row, the others are numbers or css[i - 1]."""
     kinds = ["", *(css or ["num"] * (len(header) - 1))]
     head = "".join(f'<th scope="col" class="{k}">{escape(h)}</th>' for h, k in zip(header, kinds, strict=True))
@@ -116,7 +121,8 @@ def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]], cs
         for row in rows
     )
     inner = f"<caption><span>{escape(caption)}</span></caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
-    return f'<div class="scroll"><table>{inner}</table></div>'
+    opening = '<table class="dense">' if dense else "<table>"
+    return f'<div class="scroll">{opening}{inner}</table></div>'
 
 
 def tile_list(tiles: Sequence[tuple[str, str, str]]) -> str:

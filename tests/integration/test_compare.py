@@ -1,14 +1,20 @@
 import csv
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from common.config import Experiment
+from common.config import APP_ROOT, Experiment
 from server_app.cli import main
-from server_app.compare import Cell, compare, curves, data_fingerprint, read_result, write_tables
+from server_app.compare import Cell, compare, curves, data_fingerprint, read_result
+from server_app.compare_results import write_results
+from server_app.engines import run_local
 
 Tiny = Callable[..., Experiment]
 
@@ -17,14 +23,14 @@ def test_a_comparison_keeps_finished_runs_and_writes_tables(tiny: Tiny, tmp_path
     cells = [Cell(tiny(method=m, seed=0, rounds=1, run_name=None)) for m in ("fedavg", "fedloge")]
     folder = tmp_path / "results"
     assert compare(cells, folder, jobs=2) == 0
-    write_tables(cells, folder)
+    write_results(cells, folder)
     kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("*-seed*.json")}
     assert sorted(kept) == ["fedavg-seed0.json", "fedloge-seed0.json"]
     assert str(tmp_path) not in (folder / "fedavg-seed0.json").read_text()  # no paths of this machine
 
     more = [*cells, Cell(tiny(method="fedavg", seed=1, rounds=1, run_name=None))]
     assert compare(more, folder, jobs=1) == 0
-    write_tables(more, folder)
+    write_results(more, folder)
     assert {name: (folder / name).stat().st_mtime_ns for name in kept} == kept  # not run again
     rows = list(csv.DictReader((folder / "results.csv").open(encoding="utf-8")))
     assert [(r["method"], r["head"], r["seeds"]) for r in rows] == [
@@ -33,6 +39,8 @@ def test_a_comparison_keeps_finished_runs_and_writes_tables(tiny: Tiny, tmp_path
     summary = json.loads((folder / "fedloge-seed0.json").read_text())["summary"]
     figure = summary["personal"]["realigned"]["mean"]
     assert rows[2]["realigned"] == f"{100 * figure:.1f}"
+    page = (folder / "results.html").read_text(encoding="utf-8")
+    assert "runs: 3 of 3" in page and all(row["generic"] in page for row in rows)
 
 
 def test_a_result_of_another_configuration_or_other_data_is_not_taken(tiny: Tiny, tmp_path: Path) -> None:
@@ -47,7 +55,7 @@ def test_a_result_of_another_configuration_or_other_data_is_not_taken(tiny: Tiny
     assert read_result(tmp_path, cell) is None
     path.write_text("{")
     assert read_result(tmp_path, cell) is None
-    assert write_tables([], tmp_path) == "no finished runs\n"
+    assert write_results([], tmp_path) == "no finished runs\n"
 
 
 def test_an_interrupted_run_leaves_nothing_to_the_next(tiny: Tiny, tmp_path: Path) -> None:
@@ -58,12 +66,53 @@ def test_an_interrupted_run_leaves_nothing_to_the_next(tiny: Tiny, tmp_path: Pat
     assert compare([cell], tmp_path, jobs=1) == 0
 
 
+def test_an_interrupted_run_of_the_same_cell_is_taken_up(tiny: Tiny, tmp_path: Path) -> None:
+    cell = Cell(tiny(method="fedloge", rounds=3))
+    run_local(tiny(method="fedloge", rounds=3, output_dir=tmp_path / "runs", run_name=cell.stem))
+    folder = tmp_path / "runs" / cell.stem
+    (folder / "checkpoints" / "round-00003.safetensors").unlink()
+    assert compare([cell], tmp_path, jobs=1) == 0
+    assert "taken up after round 2 of 3" in (folder / "log.txt").read_text()
+    result = read_result(tmp_path, cell)
+    assert result is not None and len(result["curves"]["personal"]) == 3
+
+
 def test_a_failing_run_is_reported_and_the_others_finish(tiny: Tiny, tmp_path: Path) -> None:
     bad = Cell(tiny(method="fedavg", width=4, image_size=2))
     good = Cell(tiny(method="fedloge", rounds=1))
     assert compare([bad, good], tmp_path / "results", jobs=1) == 1
     assert [p.name for p in (tmp_path / "results").glob("*-seed*.json")] == ["fedloge-seed0.json"]
     assert "cnn" in (tmp_path / "results" / "runs" / "fedavg-seed0" / "log.txt").read_text()
+
+
+def test_ctrl_c_keeps_finished_runs_and_stops_the_others(tiny: Tiny, tmp_path: Path) -> None:
+    config, output = tmp_path / "small.yaml", tmp_path / "out"
+    config.write_text(yaml.safe_dump({k: v for k, v in tiny(rounds=1, run_name=None).dump().items() if v is not None}))
+    process = subprocess.Popen(
+        [
+            sys.executable, "-c", "from server_app.cli import main; main()", "compare", str(config),
+            "--methods", "fedavg", "--seeds", ",".join(map(str, range(40))), "--output", str(output),
+        ],
+        cwd=APP_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # ignored in some shells
+    )  # fmt: skip
+    first = output / "fedavg-seed0.json"
+    while not first.exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    printed, error = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert error.startswith("error: interrupted") and error.count("\n") == 1
+    assert "fedavg-seed0: done" in printed and first.is_file()
+    for left in Path("/proc").glob("[0-9]*/cmdline"):  # where there is a /proc, no child is left
+        assert str(output).encode() not in _content(left)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # a process that has ended meanwhile
+        return b""
 
 
 def test_a_study_from_the_command_line(

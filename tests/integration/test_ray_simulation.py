@@ -14,6 +14,7 @@ import yaml
 from safetensors.numpy import load_file
 
 from common.config import APP_ROOT, Experiment
+from server_app.compare import Cell, compare, read_result
 from server_app.engines import run_local
 from server_app.flower_run import QUIET, free_port
 
@@ -94,3 +95,17 @@ def test_a_users_mistake_in_a_flower_run_is_one_line(tiny: Tiny, tmp_path: Path)
     assert "error: " in done.stdout and "cnn" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert "the run ended as 'finished:failed'" in done.stderr
+
+
+def test_a_comparison_has_the_same_results_from_flower(tiny: Tiny, tmp_path: Path) -> None:
+    """Two simulations side by side; one fails, with the coordinator's own line as its reason."""
+    good, bad = Cell(tiny(method="fedloge", rounds=1)), Cell(tiny(method="fedavg", rounds=1, image_size=2))
+    results = {}
+    for engine in ("flower", "local"):
+        folder = tmp_path / engine
+        cells = [good, bad] if engine == "flower" else [good]
+        assert compare(cells, folder, jobs=2, engine=engine) == len(cells) - 1
+        results[engine] = read_result(folder, good)
+        assert results[engine] is not None
+        results[engine]["summary"].pop("cost")  # seconds differ
+    assert results["flower"] == results["local"]

@@ -65,7 +65,7 @@ def run_main(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
         (["compare", "configs/digits_lt.yaml", "--methods", "fedavg,"], "unknown method ''"),
         (["compare", "configs/digits_lt.yaml", "seed=7"], "takes --seeds instead"),
         (["compare", "configs/ham10000_sites.yaml", "--study", "table11"], "sites=100"),
-        (["run", "configs/digits_lt.yaml", "width=null"], "width = null"),
+        (["compare", "configs/digits_lt.yaml", "--engine", "spark"], "allowed: flower, local"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_a_failure(

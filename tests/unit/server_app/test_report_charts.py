@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server_app.report.axes import Axis, count_axis, count_ticks, log_ticks, nice_ticks, value_axis
+from server_app.report.axes import Axis, colour, count_axis, count_ticks, form, log_ticks, nice_ticks, value_axis
 from server_app.report.charts import Series, line_chart, rank_ticks, shade_of, spread_labels
 from server_app.report.geometry import ideal_angle
+from server_app.report.points import Point, place_names, plane_chart
 from server_app.report.setup import duration, size
 from server_app.report.sites import evenly
 
@@ -36,6 +37,34 @@ def test_value_axis_holds_its_values(values: list[float]) -> None:
     slack = 1e-6 * (axis.high - axis.low)
     assert all(axis.low - slack <= v <= axis.high + slack for v in values)
     assert all(20 <= axis.at(v) <= 300 for v in values)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
+def test_an_axis_that_need_not_begin_at_zero_holds_its_values(values: list[float]) -> None:
+    axis = value_axis(values, 300, 20, percent=True, from_zero=False)
+    assert axis.low < axis.high
+    assert all(axis.low - 1e-6 <= v <= axis.high + 1e-6 for v in values)
+
+
+def test_a_style_is_not_told_by_colour_alone() -> None:
+    assert len({(colour(style), form(style)) for style in range(24)}) == 24
+
+
+@given(st.lists(st.tuples(st.floats(100, 800), st.floats(60, 400)), min_size=1, max_size=8))
+def test_names_lie_within_the_chart_and_upon_no_other(spots: list[tuple[float, float]]) -> None:
+    width, box = 70.0, (56.0, 34.0, 900.0, 440.0)
+    places = place_names(spots, [width] * len(spots), box)
+    assert all(box[0] <= x and x + width <= box[2] and box[1] <= y - 10 and y + 3 <= box[3] for x, y in places)
+    pairs = [(a, b) for i, a in enumerate(places) for b in places[:i]]
+    assert all(abs(a[0] - b[0]) >= width or abs(a[1] - b[1]) >= 13 for a, b in pairs)
+
+
+def test_points_without_an_x_stand_in_a_strip_of_their_own() -> None:
+    points = [Point("both", 0.5, 0.75, 0.1, 0.1, 0), Point("one", None, 0.5, 0.0, 0.1, 1)]
+    assert "no x here" in plane_chart(points, "x", "y", "label", no_x="no x here")
+    assert "no x here" not in plane_chart(points[:1], "x", "y", "label", no_x="no x here")
+    assert plane_chart(points[1:], "x", "y", "label", no_x="no x here").count("<path") == 1
+    assert plane_chart([], "x", "y", "label", no_x="no x here") == ""
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=20))

@@ -12,7 +12,8 @@ from common.config import Experiment, build
 from common.errors import UserError
 from common.methods import METHODS
 from server_app import cli
-from server_app.compare import Cell, data_fingerprint, write_tables
+from server_app.compare import Cell, data_fingerprint
+from server_app.compare_results import write_results
 from server_app.studies import GRIDS, product
 from server_app.tune import choice, figure_to_judge, ranking, read_grids, tuning_cells, tuning_experiment
 
@@ -128,7 +129,7 @@ def test_the_best_mean_over_seeds_wins_and_is_printed_to_paste(on_validation: Ti
     by_both = choice(cells, grids, "both", tmp_path)  # both figures add up to 1 everywhere
     assert "equal to the best: learning-rate=1e-05, augment=flip; learning-rate=0.1, augment=none" in by_both
     assert "best: learning-rate=1e-05, augment=none" in by_both
-    assert "(validation-selected)" in write_tables(cells, tmp_path)
+    assert "(validation-selected)" in write_results(cells, tmp_path)
 
 
 def test_personal_is_the_last_stage_before_fine_tuning(on_validation: Tiny, tmp_path: Path) -> None:
