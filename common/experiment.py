@@ -51,9 +51,17 @@ class Experiment(BaseModel):
         "digits", "fashion-mnist", "cifar10", "cifar100", "image-folder", "npz", "imagenet-lt", "inaturalist"
     ] = Field("digits", description="which images; see common/data")
     data_dir: Path | None = Field(None, description="folder (or .npz file) of the images; default FEDNC_DATA")
-    image_size: Positive | None = Field(None, description="resize to this many pixels a side; default: as stored")
+    image_size: Positive | None = Field(
+        None, description="resize to this many pixels a side (composites: their own); default: as stored"
+    )
     site_key: str | None = Field(None, description="npz: the array naming each image's site, e.g. 'center'")
     group_key: str | None = Field(None, description="npz: the array naming each image's patient or lesion")
+    composites: Positive | None = Field(
+        None, description="this many multi-label training images composed of single-label ones; default: none"
+    )
+    composites_test: Positive = Field(1000, description="composites made of the test images")
+    composite_single_share: float = Field(0.0, ge=0, le=1, description="share of composites that show one image alone")
+    composite_canvas: float = Field(1.5, ge=1, description="side of a composite over that of an image; 2: no overlap")
     head_class_size: Positive | None = Field(None, description="images of the largest class; default: all")
     imbalance_factor: float = Field(1.0, ge=1, description="largest over smallest class; 1 = as the data is")
     partition: Literal["dirichlet", "iid", "natural"] = Field(
@@ -61,6 +69,12 @@ class Experiment(BaseModel):
     )
     sites: Positive = Field(40, description="number of sites K (paper: 40)")
     dirichlet: float = Field(0.5, gt=0, description="concentration α of the partition; small = skewed (paper: .5, 1)")
+    missing_classes: float = Field(
+        0.0, ge=0, lt=1, description="multi-label: share of the classes that each site misses (FedNCA-ML's γ)"
+    )
+    label_rule: Literal["strict", "mask"] = Field(
+        "mask", description="an image with labels that a site misses: goes elsewhere (strict); those are hidden (mask)"
+    )
     min_site_size: int = Field(1, ge=0, description="redraw the partition until every site has this many images")
     local_test: Literal["keep-classes", "paper"] = Field(
         "keep-classes",
@@ -174,6 +188,22 @@ class Experiment(BaseModel):
             raise ValueError("resume = True: run-name says which run")
         if self.backbone == "resnet50" and self.width not in (None, 64):
             raise ValueError(f"width = {self.width}: resnet50 is torchvision's, whose width is 64; leave width out")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_consistent(self) -> Self:
+        """Refuse keys without effect; what depends on the data set's labels, `build_federation` checks."""
+        for name in ("composites_test", "composite_single_share", "composite_canvas"):
+            value = getattr(self, name)
+            if not self.composites and value != type(self).model_fields[name].default:
+                raise ValueError(f"{name.replace('_', '-')} = {value}: there are no composites; set composites, too")
+        if self.composites and self.partition == "natural":
+            raise ValueError("partition = 'natural': composites belong to no site; use dirichlet or iid")
+        if self.missing_classes and self.partition != "dirichlet":
+            raise ValueError(
+                f"missing-classes = {self.missing_classes:g}: with partition '{self.partition}' no class is missing "
+                "by design; use dirichlet"
+            )
         return self
 
     @property

@@ -1,12 +1,13 @@
 """Images, and who holds which: data sets, long tail, partition over sites, local test splits, transforms.
 
-`load_dataset` reads one data set; `build_federation` makes it long-tailed and deals it to sites. Both depend
-on nothing but the experiment, so every process of a run that calls them gets the same rows.
+`load_dataset` reads one data set; `build_federation` makes it long-tailed, or composes multi-label images of it,
+and deals it to sites. Both depend on nothing but the experiment, so every process of a run that calls them
+gets the same rows.
 """
 
-from common.data.dataset import Dataset
+from common.data.dataset import Dataset, label_counts
 from common.data.federation import Federation, build_federation
 from common.data.images import ImageSource
 from common.data.loading import load_dataset
 
-__all__ = ["Dataset", "Federation", "ImageSource", "build_federation", "load_dataset"]
+__all__ = ["Dataset", "Federation", "ImageSource", "build_federation", "label_counts", "load_dataset"]

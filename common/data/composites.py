@@ -2,7 +2,8 @@
 
 In the manner of studies of multi-label neural collapse (Li et al., ICML 2024, https://arxiv.org/abs/2310.15903):
 the two images lie in opposite corners of a black canvas, and where they overlap the brighter pixel wins. Call
-it once for the training images and once for the test images, so that no image is on both sides.
+`compose` once for the training images and once for the test images, so that no image is on both sides, as
+`composite_dataset` does.
 """
 
 from dataclasses import dataclass
@@ -10,8 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from common.data.images import array_images
+from common.config import Experiment
+from common.data.dataset import Dataset, training_moments
+from common.data.images import ArrayImages, ImageSource, array_images
 from common.errors import UserError
+from common.seeds import numpy_generator
 
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
@@ -32,6 +36,38 @@ class Composites:
     pixels: Pixels
     labels: npt.NDArray[np.bool_]
     sources: Integers
+
+
+def composite_dataset(dataset: Dataset, rows: Integers, experiment: Experiment) -> Dataset:
+    """Return a multi-label data set: composites of these training rows, and others of all test images.
+
+    The test composites are the same for every seed, so that runs of different seeds can be compared. Sites and
+    groups are left out: the two images of a composite may have two.
+
+    Args:
+        dataset: the single-label images.
+        rows: of its training images, those that the long tail leaves.
+        experiment: counts, canvas, share of single ones, image size, seed.
+
+    Raises:
+        UserError: see `compose`.
+    """
+
+    def made(source: ImageSource, chosen: Integers, count: int, generator: np.random.Generator) -> ArrayImages:
+        shown = compose(
+            source.batch(chosen).numpy(),
+            np.asarray(source.labels[chosen], np.int64),
+            *(len(dataset.classes), count, generator, experiment.composite_canvas),
+            *(experiment.composite_single_share, experiment.image_size),
+        )
+        return ArrayImages(shown.pixels, shown.labels)
+
+    seed, tests = experiment.seed, np.arange(len(dataset.test))
+    train = made(dataset.train, rows, experiment.composites or 0, numpy_generator(seed, "composites-train"))
+    test = made(dataset.test, tests, experiment.composites_test, numpy_generator(0, "composites-test"))
+    mean, std = training_moments(train)
+    name = f"{dataset.name} composites"
+    return Dataset(name, dataset.classes, train, test, mean, std)
 
 
 def compose(
@@ -89,13 +125,15 @@ def _check(pixels: Pixels, labels: Integers, canvas: float, single_share: float)
     if height != width:
         raise UserError(f"composites need square images, these are {height}×{width} pixels; choose another data set")
     if canvas < 1:
-        raise UserError(f"canvas = {canvas:g}: must be at least 1, the side of one image")
+        raise UserError(f"composite-canvas = {canvas:g}: must be at least 1, the side of one image")
     if not 0 <= single_share <= 1:
-        raise UserError(f"single-share = {single_share:g}: must be from 0 to 1")
+        raise UserError(f"composite-single-share = {single_share:g}: must be from 0 to 1")
     if not len(labels):
         raise UserError("composites need images, and there are none")
     if single_share < 1 and labels.min() == labels.max():
-        raise UserError("composites need images of at least two classes; set single-share to 1, or add classes")
+        raise UserError(
+            "composites need images of at least two classes; set composite-single-share to 1, or add classes"
+        )
 
 
 def _partners(first: Integers, labels: Integers, generator: np.random.Generator) -> Integers:

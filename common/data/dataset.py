@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from common.data.images import ArrayImages, ImageSource, moments
+from common.data.images import ArrayImages, ImageSource, Labels, moments
 
 _MOMENT_IMAGES = 10_000
 _MOMENT_FILES = 1_000  # decoding photographs is slow, and each process of a run does it
@@ -13,10 +13,10 @@ _MOMENT_FILES = 1_000  # decoding photographs is slow, and each process of a run
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Training and test images of C classes.
+    """Training and test images of C classes; each of one class, or with any number of labels (`multilabel`).
 
     Attributes:
-        name: the word for it in a configuration.
+        name: the word for it in a configuration; of composites, that of their images and "composites".
         classes: C names, in label order.
         train: training images.
         test: the coordinator's test images.
@@ -40,6 +40,18 @@ class Dataset:
     site_names: tuple[str, ...] = ()
     train_groups: npt.NDArray[np.int64] | None = None
     test_groups: npt.NDArray[np.int64] | None = None
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether labels are bool [N, C], several or none an image, instead of one class index each."""
+        return self.train.labels.dtype == np.bool_
+
+
+def label_counts(labels: Labels, classes: int) -> npt.NDArray[np.int64]:
+    """Return [classes] images of each class; of several labels an image counts once for each."""
+    if labels.dtype == np.bool_:
+        return np.asarray(labels.sum(axis=0), np.int64)
+    return np.bincount(labels, minlength=classes).astype(np.int64)
 
 
 def training_moments(train: ImageSource) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -2,16 +2,21 @@
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from common.config import Experiment
 from common.data import partition
-from common.data.dataset import Dataset, padded_names
+from common.data.composites import composite_dataset
+from common.data.dataset import Dataset, label_counts, padded_names
+from common.data.images import Labels
 from common.data.loading import DATASET_FIELDS, load_dataset, reduce
 from common.data.local_split import local_test_rows
 from common.data.longtail import long_tail_rows
+from common.data.multilabel_local_split import multilabel_test_rows
+from common.data.multilabel_partition import deal, everywhere
 from common.data.validation import hold_out
 from common.errors import UserError
 
@@ -21,11 +26,17 @@ FEDERATION_FIELDS = (
     *DATASET_FIELDS,
     *(
         "seed",
+        "composites",
+        "composites_test",
+        "composite_single_share",
+        "composite_canvas",
         "head_class_size",
         "imbalance_factor",
         "partition",
         "sites",
         "dirichlet",
+        "missing_classes",
+        "label_rule",
         "min_site_size",
         "local_test",
         "evaluate_on",
@@ -42,28 +53,38 @@ class Federation:
         dataset: all images; its test images may be held-out training images, see `validation`.
         site_names: K names.
         train_rows: K sorted arrays of rows of `dataset.train`; no row is at two sites.
-        test_rows: K sorted arrays of rows of `dataset.test`; simulated sites may share rows.
+        test_rows: K sorted arrays of rows of `dataset.test`; simulated sites may share rows, unless images carry
+            several labels.
+        visible: bool [K, C], the labels that count at each site in losses and figures; the others are hidden
+            there, although `dataset` still has them. None where every image is of one class.
+        partition_report: how images with several labels were dealt, see `PartitionReport`; else None.
     """
 
     dataset: Dataset
     site_names: tuple[str, ...]
     train_rows: tuple[Rows, ...]
     test_rows: tuple[Rows, ...]
+    visible: npt.NDArray[np.bool_] | None = None
+    partition_report: dict[str, Any] | None = None
 
     @cached_property
     def train_counts(self) -> npt.NDArray[np.int64]:
-        """[K, C] training images of each site and class."""
-        return count_classes(self.train_rows, self.dataset.train.labels, len(self.dataset.classes))
+        """[K, C] training images of each site and class; of several labels, the visible positives."""
+        return self._counts(self.train_rows, self.dataset.train.labels)
 
     @cached_property
     def test_counts(self) -> npt.NDArray[np.int64]:
-        """[K, C] test images of each site and class."""
-        return count_classes(self.test_rows, self.dataset.test.labels, len(self.dataset.classes))
+        """[K, C] test images of each site and class; of several labels, the visible positives."""
+        return self._counts(self.test_rows, self.dataset.test.labels)
 
     @property
     def class_counts(self) -> npt.NDArray[np.int64]:
         """[C] training images of all sites together, after the long tail."""
         return np.asarray(self.train_counts.sum(axis=0))
+
+    def _counts(self, rows: tuple[Rows, ...], labels: Labels) -> npt.NDArray[np.int64]:
+        counts = count_classes(rows, labels, len(self.dataset.classes))
+        return counts if self.visible is None else counts * self.visible
 
 
 def build_federation(experiment: Experiment) -> Federation:
@@ -71,33 +92,55 @@ def build_federation(experiment: Experiment) -> Federation:
 
     With `partition: natural` the sites are the data set's own, whatever `sites` says, and where its test
     images name their site too, a site's test split is its own test images. With `evaluate-on: validation`
-    images held out from the training images stand in for the test images everywhere.
+    images held out from the training images stand in for the test images everywhere. With `composites` the
+    single-label images give way to composites of what the long tail leaves of them.
 
     Raises:
-        UserError: missing or malformed data, or a partition or validation split that cannot be had.
+        UserError: missing or malformed data, keys that do not go with its labels, or a partition or validation
+            split that cannot be had.
     """
     return _build(reduce(experiment, FEDERATION_FIELDS))
 
 
-def count_classes(rows: tuple[Rows, ...], labels: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.int64]:
-    """Return [len(rows), classes] images of each class in each array of rows."""
-    return np.stack([np.bincount(labels[site_rows], minlength=classes) for site_rows in rows]).astype(np.int64)
+def count_classes(rows: tuple[Rows, ...], labels: Labels, classes: int) -> npt.NDArray[np.int64]:
+    """Return [len(rows), classes] images of each class in each array of rows; see `label_counts`."""
+    return np.stack([label_counts(labels[site_rows], classes) for site_rows in rows])
 
 
 @lru_cache(maxsize=2)
 def _build(experiment: Experiment) -> Federation:
     dataset = load_dataset(experiment)
+    _check_keys(experiment, dataset)
     if experiment.evaluate_on == "validation":
         dataset = hold_out(dataset, experiment.validation_share, experiment.seed)
+    if dataset.multilabel:
+        return _multilabel(experiment, dataset)
     rows = long_tail_rows(
-        dataset.train.labels,
+        np.asarray(dataset.train.labels, np.int64),
         dataset.classes,
         experiment.head_class_size,
         experiment.imbalance_factor,
         experiment.seed,
     )
+    if experiment.composites:
+        return _multilabel(experiment, composite_dataset(dataset, rows, experiment))
     site_names, train_rows = _deal(experiment, dataset, rows)
     return Federation(dataset, site_names, train_rows, _test_rows(experiment, dataset, site_names, train_rows))
+
+
+def _check_keys(experiment: Experiment, dataset: Dataset) -> None:
+    """Refuse keys that do not go with the data set's labels, before anything is made of it."""
+    several = dataset.multilabel or experiment.composites
+    wrong = ["local_test"] if several else ["missing_classes", "label_rule"]
+    if dataset.multilabel:
+        wrong += ["composites", "head_class_size", "imbalance_factor"]
+    for name in wrong:
+        key, value = name.replace("_", "-"), getattr(experiment, name)
+        if value != Experiment.model_fields[name].default:
+            kind = "several labels an image" if several else "one class an image"
+            raise UserError(
+                f"{key} = {value}: '{dataset.name}' has {kind}, for which there is no such key; leave it out"
+            )
 
 
 def _deal(experiment: Experiment, dataset: Dataset, rows: Rows) -> tuple[tuple[str, ...], tuple[Rows, ...]]:
@@ -109,14 +152,40 @@ def _deal(experiment: Experiment, dataset: Dataset, rows: Rows) -> tuple[tuple[s
     names = padded_names("site", np.arange(experiment.sites))
     if experiment.partition == "iid":
         return names, partition.iid(rows, experiment.sites, minimum, experiment.seed)
-    labels = dataset.train.labels[rows]
+    labels = np.asarray(dataset.train.labels[rows], np.int64)
     return names, partition.dirichlet(rows, labels, experiment.sites, experiment.dirichlet, minimum, experiment.seed)
 
 
 def _test_rows(
     experiment: Experiment, dataset: Dataset, site_names: tuple[str, ...], train_rows: tuple[Rows, ...]
 ) -> tuple[Rows, ...]:
-    if experiment.partition == "natural" and dataset.test_sites is not None:
-        return partition.natural(np.arange(len(dataset.test)), dataset.test_sites, site_names, 0)
+    if (own := _own_test_rows(experiment, dataset)) is not None:
+        return own
     train_counts = count_classes(train_rows, dataset.train.labels, len(dataset.classes))
-    return local_test_rows(experiment.local_test, train_counts, dataset.test.labels, site_names, experiment.seed)
+    labels = np.asarray(dataset.test.labels, np.int64)
+    return local_test_rows(experiment.local_test, train_counts, labels, site_names, experiment.seed)
+
+
+def _own_test_rows(experiment: Experiment, dataset: Dataset) -> tuple[Rows, ...] | None:
+    """Return the test images of each natural site, or None where they name no site."""
+    if experiment.partition != "natural" or dataset.test_sites is None:
+        return None
+    return partition.natural(np.arange(len(dataset.test)), dataset.test_sites, dataset.site_names, 0)
+
+
+def _multilabel(experiment: Experiment, dataset: Dataset) -> Federation:
+    train, test = (np.asarray(part.labels, np.bool_) for part in (dataset.train, dataset.test))
+    rule, rows = experiment.label_rule, np.arange(len(train))
+    if experiment.partition == "dirichlet":
+        names = padded_names("site", np.arange(experiment.sites))
+        part = deal(
+            *(rows, train, experiment.sites, experiment.dirichlet, experiment.missing_classes, rule),
+            *(experiment.min_site_size, experiment.seed),
+        )
+    else:
+        names, parts = _deal(experiment, dataset, rows)
+        part = everywhere(parts, train)
+    test_rows = _own_test_rows(experiment, dataset)
+    if test_rows is None:
+        test_rows = multilabel_test_rows(train, test, part, rule, experiment.seed)
+    return Federation(dataset, names, part.rows, test_rows, part.visible, part.report.as_json())

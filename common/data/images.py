@@ -13,7 +13,7 @@ from PIL import Image
 
 from common.errors import UserError
 
-Labels = npt.NDArray[np.int64]
+Labels = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint8]
 
@@ -27,7 +27,7 @@ class ImageSource(Protocol):
     """N labelled images of one size.
 
     Attributes:
-        labels: [N] class indices.
+        labels: [N] class indices; bool [N, C] where an image may carry several labels, or none.
         channels: 1 (grey) or 3 (RGB).
         size: (H, W) in pixels.
     """
@@ -48,7 +48,7 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ArrayImages:
-    """Images held in memory: `pixels` [N, C, H, W] uint8, `labels` [N]."""
+    """Images held in memory: `pixels` [N, channels, H, W] uint8, `labels` [N] or [N, C]."""
 
     pixels: Pixels
     labels: Labels
@@ -140,7 +140,7 @@ def byte_images(
         data: [bytes] uint8.
         offsets: [n + 1] starts; file i is data[offsets[i] : offsets[i + 1]].
         rows: which of the n files, in this order.
-        labels: [len(rows)].
+        labels: [len(rows)] or [len(rows), C], theirs.
         image_size: fitted to this many pixels a side; None: as stored, all of one size.
         what: names the data in errors.
 

@@ -24,10 +24,13 @@ DATASET_FIELDS = ("dataset", "image_size", "site_key", "group_key")
 def load_dataset(experiment: Experiment) -> Dataset:
     """Return the experiment's data set; read once a process, whatever the seed.
 
+    Composites are made by `build_federation`, of the images that this returns at their own size.
+
     Raises:
         UserError: missing or malformed data, naming file and place.
     """
-    return _load(reduce(experiment, DATASET_FIELDS))
+    stored = reduce(experiment, DATASET_FIELDS)
+    return _load(stored.model_copy(update={"image_size": None}) if experiment.composites else stored)
 
 
 def reduce(experiment: Experiment, fields: tuple[str, ...]) -> Experiment:

@@ -117,7 +117,8 @@ def deal(
         smallest = int(counts.sum(axis=0).min())
         if smallest >= min_site_size:
             visible = supports if rule == "mask" else np.ones_like(supports)
-            report = _report(label_sets, set_sizes, counts, supports, visible)
+            positives, known = counts.T @ label_sets, set_sizes @ label_sets > 0
+            report = _report(positives, known, int(counts.sum()), len(rows), supports, visible)
             return MultilabelPartition(
                 _hand_out(rows, member.ravel(), counts, set_sizes, generator), supports, visible, report
             )
@@ -127,6 +128,19 @@ def deal(
         f"missing-classes = {missing_classes:g} ({rule}) the smallest site had at most {best} images; lower "
         f"min-site-size, sites or missing-classes, or raise dirichlet"
     )
+
+
+def everywhere(parts: tuple[Rows, ...], labels: Flags) -> MultilabelPartition:
+    """Describe a partition made otherwise, by chance or by nature: every site supports every class.
+
+    Args:
+        parts: rows of each site.
+        labels: bool [N, C] of all images; those in no part count as dropped.
+    """
+    supports = np.ones((len(parts), labels.shape[1]), np.bool_)
+    positives = np.stack([labels[part].sum(axis=0) for part in parts])
+    report = _report(positives, labels.sum(axis=0) > 0, sum(map(len, parts)), len(labels), supports, supports)
+    return MultilabelPartition(parts, supports, supports, report)
 
 
 def choose_supports(num_classes: int, sites: int, missing_classes: float, generator: np.random.Generator) -> Flags:
@@ -207,17 +221,16 @@ def _hand_out(
     return tuple(np.sort(rows[by_set[site_of == site]]) for site in range(sites))
 
 
-def _report(label_sets: Flags, set_sizes: Rows, counts: Rows, supports: Flags, visible: Flags) -> PartitionReport:
-    positives = counts.T @ label_sets  # [K, C]
+def _report(positives: Rows, known: Flags, dealt: int, images: int, supports: Flags, visible: Flags) -> PartitionReport:
+    """Sum up from the positives [K, C] that sites got, the classes [C] that images have, and numbers of images."""
     held = (positives > 0) & visible
-    known = set_sizes @ label_sets > 0
     missing = 1 - held[:, known].mean(axis=1) if known.any() else np.zeros(len(held))
     total = int(positives.sum())
     return PartitionReport(
         missing_asked=float(1 - supports.mean()),
         missing=float(missing.mean()),
         missing_by_site=tuple(missing.tolist()),
-        dropped=float(1 - counts.sum() / set_sizes.sum()) if set_sizes.sum() else 0.0,
+        dropped=1 - dealt / images if images else 0.0,
         hidden=float(positives[~visible].sum() / total) if total else 0.0,
         lonely_classes=tuple(np.flatnonzero(known & (held.sum(axis=0) < min(_HOMES, len(held)))).tolist()),
     )

@@ -1,6 +1,7 @@
 """A validation split: images held out from the training images, for choices that must not see the test images."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from common.data.dataset import Dataset
-from common.data.images import ImageSource
+from common.data.images import ImageSource, Labels
 from common.errors import UserError
 from common.seeds import numpy_generator
 
@@ -72,34 +73,57 @@ def hold_out(dataset: Dataset, share: float, seed: int) -> Dataset:
     )
 
 
-def held_out_rows(
-    labels: Integers, sites: Integers | None, groups: Integers | None, share: float, seed: int
-) -> Integers:
+def held_out_rows(labels: Labels, sites: Integers | None, groups: Integers | None, share: float, seed: int) -> Integers:
     """Return the sorted rows to hold out: round(share · n_c) of each class, at least one if n_c ≥ 2, never all.
 
     A class's number is spread over its sites in proportion to their images of it. Groups are held out whole or not
     at all, in random order, each where that brings the numbers nearer to the wanted ones; so with groups the
     numbers are approximate, and a class in a single group has nothing held out. No site loses its last image.
 
+    Where an image may carry several labels, it counts for each of them, images without any are one class more,
+    and the numbers are approximate, too. Groups with the rarest label then come first, while common labels can
+    still make up for what they bring (iterative stratification: Sechidis et al., ECML PKDD 2011), and what is
+    nearer is measured in shares of the classes.
+
     Args:
-        labels: [N] class indices.
+        labels: [N] class indices, or bool [N, C].
         sites: [N] or None.
         groups: [N] patient or lesion of each image, or None: every image is its own.
         share: of each class's images, in (0, 1).
         seed: the run's.
     """
     generator = numpy_generator(seed, "validation")
-    sites = np.zeros_like(labels) if sites is None else sites
-    sizes = np.bincount(labels)
+    sites = np.zeros(len(labels), np.int64) if sites is None else sites
+    rows, classes = _pairs(labels)
+    sizes = np.bincount(classes)
     wanted = np.clip(np.rint(share * sizes).astype(np.int64), sizes >= 2, np.maximum(sizes - 1, 0))
-    cells, cell_of = np.unique(sites * len(sizes) + labels, return_inverse=True)  # (site, class) pairs that exist
+    cells, cell_of = np.unique(sites[rows] * len(sizes) + classes, return_inverse=True)  # (site, class) that exist
     wanted_of_cells = _spread(wanted, np.bincount(cell_of), cells % len(sizes), generator)
-    draw = _Draw(labels, sites, groups)
+    by_class, by_cell = (_of_each_image(rows, keys, len(labels)) for keys in (classes, cell_of))
+    draw = _Draw(by_class, [[site] for site in sites.tolist()], groups)
     order = generator.permutation(len(draw.members)).tolist()
-    draw.fill(order, cell_of, wanted_of_cells)
-    draw.fill(order, labels, wanted)  # what no site could give exactly
+    weights = np.ones(len(sizes))
+    if labels.dtype == np.bool_:
+        rarest = [min(sizes[c] for row in group for c in by_class[row]) for group in draw.members]
+        order.sort(key=lambda group: rarest[group])
+        weights = 1 / np.maximum(sizes, 1)
+    draw.fill(order, by_cell, wanted_of_cells, weights[cells % len(sizes)])
+    draw.fill(order, by_class, wanted, weights)  # what no site could give exactly
     draw.fill_empty(sorted(order, key=lambda group: len(draw.members[group])), wanted)
     return np.array(sorted(row for group in draw.held for row in draw.members[group]), np.int64)
+
+
+def _pairs(labels: Labels) -> tuple[Integers, Integers]:
+    """Return the (row, class) pairs of the labels, by row; images without any have class C."""
+    if labels.dtype != np.bool_:
+        return np.arange(len(labels)), np.asarray(labels, np.int64)
+    rows, classes = np.nonzero(np.hstack([labels, ~labels.any(axis=1, keepdims=True)]))
+    return rows, classes
+
+
+def _of_each_image(rows: Integers, keys: Integers, images: int) -> list[list[int]]:
+    """Collect the pairs' keys by image; `rows` ascends."""
+    return [part.tolist() for part in np.split(keys, np.cumsum(np.bincount(rows, minlength=images))[:-1])]
 
 
 def _spread(wanted: Integers, cell_sizes: Integers, cell_classes: Integers, generator: np.random.Generator) -> Integers:
@@ -107,7 +131,7 @@ def _spread(wanted: Integers, cell_sizes: Integers, cell_classes: Integers, gene
 
     Args:
         wanted: [C].
-        cell_sizes: [M] images of each (site, class) pair.
+        cell_sizes: [M] images of each pair (site, class).
         cell_classes: [M] the pair's class.
         generator: for the ties.
     """
@@ -124,45 +148,51 @@ def _spread(wanted: Integers, cell_sizes: Integers, cell_classes: Integers, gene
 class _Draw:
     """Holds groups out one by one; every class and every site keeps an image to train on."""
 
-    def __init__(self, labels: Integers, sites: Integers, groups: Integers | None) -> None:
+    def __init__(self, classes: list[list[int]], sites: list[list[int]], groups: Integers | None) -> None:
         self.held: set[int] = set()
-        inverse = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
+        inverse = np.arange(len(classes)) if groups is None else np.unique(groups, return_inverse=True)[1]
         by_group = np.argsort(inverse, kind="stable")
         ends = np.cumsum(np.bincount(inverse))
         self.members = [part.tolist() for part in np.split(by_group, ends[:-1])]
-        self._labels = labels.tolist()
-        self._of = (self._labels, sites.tolist())
-        self._left = tuple(Counter(values) for values in self._of)
+        self._classes = classes
+        self._of = (classes, sites)
+        self._left = tuple(Counter(key for keys in values for key in keys) for values in self._of)
 
-    def fill(self, order: list[int], stratum_of: Integers, wanted: Integers) -> None:
+    def fill(
+        self, order: list[int], strata: list[list[int]], wanted: Integers, weights: npt.NDArray[np.float64]
+    ) -> None:
         """Hold out each group that brings its strata nearer to their wanted numbers.
 
         Args:
             order: of the groups.
-            stratum_of: [N] each image's stratum.
+            strata: of each image.
             wanted: one number a stratum.
+            weights: of a stratum's distance from it, in the sum over strata.
         """
-        strata = stratum_of.tolist()
-        held = Counter(strata[row] for group in self.held for row in self.members[group])
+        weight = weights.tolist()
+        held = Counter(stratum for group in self.held for stratum in self._keys(strata, group))
         missing = [number - held[stratum] for stratum, number in enumerate(wanted.tolist())]
         for group in order:
-            counts = Counter(strata[row] for row in self.members[group])
-            nearer = sum(abs(missing[s] - n) - abs(missing[s]) for s, n in counts.items()) < 0
+            counts = Counter(self._keys(strata, group))
+            nearer = sum(weight[s] * (abs(missing[s] - n) - abs(missing[s])) for s, n in counts.items()) < 0
             if nearer and self._take(group):
                 for stratum, n in counts.items():
                     missing[stratum] -= n
 
     def fill_empty(self, order: list[int], wanted: Integers) -> None:
         """Give each class that wants images and has none the first group of the order that can be spared."""
-        held = {self._labels[row] for group in self.held for row in self.members[group]}
+        held = {c for group in self.held for c in self._keys(self._classes, group)}
         empty = set(np.flatnonzero(wanted).tolist()) - held
         for group in order if empty else ():
-            classes = {self._labels[row] for row in self.members[group]}
+            classes = set(self._keys(self._classes, group))
             if classes & empty and self._take(group):
                 empty -= classes
 
+    def _keys(self, values: list[list[int]], group: int) -> Iterator[int]:
+        return (key for row in self.members[group] for key in values[row])
+
     def _take(self, group: int) -> bool:
-        counts = [Counter(values[row] for row in self.members[group]) for values in self._of]
+        counts = [Counter(self._keys(values, group)) for values in self._of]
         pairs = list(zip(self._left, counts, strict=True))
         if group in self.held or any(left[key] <= n for left, lost in pairs for key, n in lost.items()):
             return False

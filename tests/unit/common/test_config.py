@@ -123,11 +123,21 @@ IMPOSSIBLE: list[tuple[str, Any, str]] = [
     ("dataset", "cifar", "'cifar10'"),
     ("data-dir", 5, "path"),
     ("image-size", 0, "1"),
+    ("composites", 0, "1"),
+    ("composites-test", 0, "1"),
+    ("composites-test", 400, "set composites"),
+    ("composite-single-share", 1.1, "1"),
+    ("composite-single-share", 0.5, "set composites"),
+    ("composite-canvas", 0.9, "1"),
+    ("composite-canvas", 2.0, "set composites"),
     ("head-class-size", -1, "1"),
     ("imbalance-factor", 0.5, "1"),
     ("partition", "random", "'dirichlet'"),
     ("sites", 0, "1"),
     ("dirichlet", 0, "0"),
+    ("missing-classes", 1, "1"),
+    ("missing-classes", -0.1, "0"),
+    ("label-rule", "hide", "'strict'"),
     ("min-site-size", -1, "0"),
     ("local-test", "none", "'keep-classes'"),
     ("evaluate-on", "train", "'validation'"),
@@ -225,6 +235,17 @@ def test_natural_sites_need_a_named_array(error_of: ErrorOf) -> None:
     natural = {"dataset": "npz", "partition": "natural"}
     assert build({**natural, "site-key": "center"}).site_key == "center"
     assert "site-key" in error_of(lambda: build(natural))
+
+
+def test_composites_and_missing_classes_need_a_simulated_partition(error_of: ErrorOf) -> None:
+    composites = {"composites": 100, "composites-test": 20, "composite-canvas": 2, "composite-single-share": 1}
+    assert build(composites).composite_canvas == 2
+    natural = {"dataset": "npz", "site-key": "center", "partition": "natural"}
+    assert "composites belong to no site" in error_of(lambda: build({**natural, **composites}))
+    assert "missing-classes = 0.3: with partition 'natural'" in error_of(
+        lambda: build({**natural, "missing-classes": 0.3})
+    )
+    assert "use dirichlet" in error_of(lambda: build({"partition": "iid", "missing-classes": 0.3}))
 
 
 def test_an_unknown_key_of_two_lines_gives_one(yaml_file: YamlFile, error_of: ErrorOf) -> None:

@@ -217,3 +217,54 @@ def test_natural_sites_validate_on_images_of_their_own(tmp_path: Path) -> None:
     assert np.array_equal(np.sort(np.concatenate(federation.test_rows)), np.arange(len(dataset.test)))
     assert (federation.test_counts == 5).all()  # a fifth of each ward's 25 images of each class
     assert dataset.test.batch(np.arange(len(dataset.test))).max() < 200
+
+
+# --- several labels an image ------------------------------------------------------------------------
+
+
+@st.composite
+def label_tables(draw: st.DrawFn) -> np.ndarray:
+    """Labels [N, C], with label-free images and classes that no image has."""
+    generator = np.random.default_rng(draw(st.integers(0, 2**31)))
+    shape = draw(st.integers(2, 150)), draw(st.integers(2, 8))
+    return generator.random(shape) < generator.choice([0.0, 0.03, 0.1, 0.4], shape[1])
+
+
+@given(labels=label_tables(), share=st.floats(0.05, 0.5), grouped=st.booleans(), sited=st.booleans(), seed=SEEDS)
+def test_no_label_loses_its_last_training_image(
+    labels: np.ndarray, share: float, grouped: bool, sited: bool, seed: int
+) -> None:
+    groups = np.arange(len(labels)) // 3 if grouped else None
+    sites = np.arange(len(labels)) % 2 if sited else None
+    held = held_out_rows(labels, sites, groups, share, seed)
+    kept = np.setdiff1d(np.arange(len(labels)), held)
+    assert (np.diff(held) > 0).all()
+    assert np.array_equal(labels[kept].any(axis=0), labels.any(axis=0))
+    assert (~labels[kept].any(axis=1)).any() == (~labels.any(axis=1)).any()
+    if groups is not None:
+        assert not np.intersect1d(groups[held], groups[kept]).size
+    assert np.array_equal(held, held_out_rows(labels, sites, groups, share, seed))
+
+
+@given(labels=label_tables(), share=st.floats(0.05, 0.5), seed=SEEDS)
+def test_each_label_is_held_out_if_an_image_with_it_can_be_spared(labels: np.ndarray, share: float, seed: int) -> None:
+    held = held_out_rows(labels, None, None, share, seed)
+    left = labels.sum(axis=0) - labels[held].sum(axis=0)
+    kept = np.setdiff1d(np.arange(len(labels)), held)
+    for c in np.flatnonzero((labels.sum(axis=0) >= 2) & ~labels[held].any(axis=0)):
+        spare = [row for row in kept[labels[kept, c]] if (left[labels[row]] > 1).all()]
+        assert not spare  # any of them would take some label's last training image
+
+
+def test_labels_are_held_out_about_by_their_share() -> None:
+    labels = np.random.default_rng(0).random((4000, 6)) < [0.5, 0.2, 0.1, 0.05, 0.02, 0.01]
+    held = held_out_rows(labels, None, None, 0.2, 0)
+    with_none = np.hstack([labels, ~labels.any(axis=1, keepdims=True)])
+    shares = with_none[held].sum(axis=0) / with_none.sum(axis=0)
+    assert np.abs(shares - 0.2).max() < 0.03
+
+
+def test_one_hot_labels_are_held_out_as_classes_are() -> None:
+    labels = np.arange(100) % 4
+    held = held_out_rows(np.eye(4, dtype=bool)[labels], np.arange(100) // 50, None, 0.2, 0)
+    assert np.bincount(labels[held]).tolist() == [5] * 4
