@@ -16,7 +16,7 @@ from client_app.methods import LocalMethod
 from client_app.methods import load as load_method
 from client_app.site import Site
 from client_app.store import SiteStore
-from client_app.training import finetune_head, train_site
+from client_app.training import finetune_head, local_facts, train_site
 from common import wire
 from common.config import Experiment
 from common.data import build_federation
@@ -61,14 +61,16 @@ def train(message: Message, context: Context) -> Message:
     metrics: dict[str, float | int] = {"num-examples": len(site.train_rows)}
     if request.evaluate:
         judge = Judge(method.personal_backbone(model), site, experiment)
-        metrics |= {"num-test": len(site.test_rows), "hits-arrival": judge.hits(method.personal_head(model))}
+        metrics |= {"num-test": judge.num_test} | judge.figures(method.personal_head(model), "arrival")
     if not len(site.train_rows):
         return wire.metrics_reply(message, metrics, frame_hash=request.frame_hash)
-    extras = method.extras(model, site.federation.dataset, site.train_rows)
-    losses = train_site(model, method, site.federation.dataset, site.train_rows, experiment, site.name, request.round)
+    found = method.extras(model, site.federation.dataset, site.train_rows) if row.returns else {}
+    extras = {name: found[name] for name in row.returns}
+    dataset, rows = site.federation.dataset, site.train_rows
+    losses = train_site(model, method, dataset, rows, experiment, site.name, request.round, site.visible)
     metrics |= {f"loss-{name}": loss for name, loss in losses.items()}
     if kept := personal_state(model, row):
-        store.save_version(kept, request.round, request.secured)
+        store.save_version(kept, request.round, request.secured, experiment.checkpoint_every)
     return wire.metrics_reply(message, metrics, shared_state(model, row), request.frame_hash, extras)
 
 
@@ -81,18 +83,18 @@ def personalise(message: Message, context: Context) -> Message:
     method = load_method(experiment.method)
     store = open_store(request, context, site)
     model = assemble(request, site, store)
-    metrics: dict[str, float | int] = {"num-examples": len(site.train_rows), "num-test": len(site.test_rows)}
     judge = Judge(method.personal_backbone(model), site, experiment)
     head = method.personal_head(model)
-    metrics["hits-final"] = judge.hits(head)
+    metrics: dict[str, float | int] = {"num-examples": len(site.train_rows), "num-test": judge.num_test}
+    metrics |= judge.figures(head, "final")
     if (realigned := method.realigned_head(model, experiment)) is not None:
         head = realigned
-        metrics["hits-realigned"] = judge.hits(head)
+        metrics |= judge.figures(head, "realigned")
     if experiment.finetune_epochs:
         head = finetune(model, head, method, site, experiment)
         if method.finetuning(experiment):  # perhaps of the backbone too
             judge = Judge(method.personal_backbone(model), site, experiment)
-        metrics["hits-finetuned"] = judge.hits(head)
+        metrics |= judge.figures(head, "finetuned")
     final = personal_model(method.personal_backbone(model), head, request.model)
     store.save("personal_model", final, round=request.round, method=experiment.method)
     return wire.metrics_reply(message, metrics, frame_hash=request.frame_hash)
@@ -100,12 +102,13 @@ def personalise(message: Message, context: Context) -> Message:
 
 def finetune(model: Model, head: nn.Module, method: LocalMethod, site: Site, experiment: Experiment) -> nn.Module:
     """Fine-tune the personal model in place, its head alone or as its method says, and return its head."""
-    dataset, rate = site.federation.dataset, experiment.finetune_learning_rate
+    dataset, rows, rate = site.federation.dataset, site.train_rows, experiment.finetune_learning_rate
     if phases := method.finetuning(experiment):
-        train_site(model, method, dataset, site.train_rows, experiment, site.name, 0, phases, rate, "finetune-")
+        train_site(model, method, dataset, rows, experiment, site.name, 0, site.visible, phases, rate, "finetune-")
         return method.personal_head(model)
-    features, labels = extract_features(method.personal_backbone(model), dataset.train, site.train_rows, dataset)
-    finetune_head(head, features, labels, experiment, site.name)
+    features, labels = extract_features(method.personal_backbone(model), dataset.train, rows, dataset)
+    local = local_facts(model, method, dataset, rows, experiment, site.visible)
+    finetune_head(head, features, labels, local, site.name)
     return head
 
 
@@ -132,7 +135,9 @@ def find_site(experiment: Experiment, context: Context) -> Site:
             f"partition-id = {index!r}: this federation has sites 0 to {len(federation.site_names) - 1}; "
             f"give Flower as many nodes: --federation-config 'num-supernodes={len(federation.site_names)}'"
         )
-    return Site(federation.site_names[index], federation, federation.train_rows[index], federation.test_rows[index])
+    visible = None if federation.visible is None else federation.visible[index]
+    rows = federation.train_rows[index], federation.test_rows[index]
+    return Site(federation.site_names[index], federation, *rows, visible)
 
 
 def open_store(request: wire.Request, context: Context, site: Site) -> SiteStore:

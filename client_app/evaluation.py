@@ -1,4 +1,6 @@
-"""A site's figures: how many of its own test images a head gets right."""
+"""A site's figures of its own test images: hits of one label an image, or multi-label figures."""
+
+import math
 
 import numpy as np
 import numpy.typing as npt
@@ -8,13 +10,15 @@ from torch import Tensor, nn
 from client_app.site import Site
 from common.config import Experiment
 from common.features import extract_features
+from common.multilabel_metrics import MultilabelReport, measure_split
+from common.wire import MULTILABEL_FIGURES
 
 
 class Judge:
     """The site's test images as features of one backbone, taken once, to judge any number of heads.
 
     Args:
-        backbone: images → features [B, d].
+        backbone: images → features [B, d], or [B, C, d].
         site: whose test images.
         experiment: says whether classes absent from the site's training data may be predicted.
     """
@@ -23,10 +27,31 @@ class Judge:
         dataset = site.federation.dataset
         self._features, self._labels = extract_features(backbone, dataset.test, site.test_rows, dataset)
         self._present = site.present if experiment.mask_classes == "train" else None
+        self._site, self._seed, self._multilabel = site, experiment.seed, dataset.multilabel
 
-    def hits(self, head: nn.Module) -> int:
-        """Count the images that a head gets right."""
-        return hits(head, self._features, self._labels, self._present)
+    @property
+    def num_test(self) -> int:
+        """The site's test images."""
+        return len(self._labels)
+
+    def figures(self, head: nn.Module, stage: str) -> dict[str, float | int]:
+        """Return a head's figures as a reply names them; what cannot be measured is left out."""
+        if not self._multilabel:
+            return {f"hits-{stage}": hits(head, self._features, self._labels, self._present)}
+        report = self._report(head) if self.num_test else None
+        values = {name: math.nan if report is None else float(getattr(report, name)) for name in MULTILABEL_FIGURES}
+        return {f"{name}-{stage}": value for name, value in values.items() if not math.isnan(value)}
+
+    @torch.no_grad()
+    def _report(self, head: nn.Module) -> MultilabelReport:
+        """Measure the labels that the site knows."""
+        probabilities = head(self._features).sigmoid().cpu().numpy()
+        labels = self._labels.cpu().numpy()
+        if self._present is not None:
+            probabilities[:, ~self._present] = 0
+        known = self._site.visible
+        mask = None if known is None else np.tile(known, (len(labels), 1))
+        return measure_split(probabilities, labels, {}, self._seed, self._site.name, mask)
 
 
 @torch.no_grad()

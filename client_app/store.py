@@ -51,22 +51,28 @@ class SiteStore:
         try:
             return dict(load_file(path))
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); remove it to start this site afresh") from None
+            raise UserError(
+                f"{path}: cannot be read ({error}); remove it, and the site starts from what it has beside"
+            ) from None
 
-    def save_version(self, arrays: Mapping[str, npt.NDArray[Any]], server_round: int, secured: int) -> None:
+    def save_version(
+        self, arrays: Mapping[str, npt.NDArray[Any]], server_round: int, secured: int = 0, every: int = 1
+    ) -> None:
         """Keep the personal parts as they are after a round, beside the versions that a resumed run may need.
 
         Args:
             arrays: the personal parts.
             server_round: the round that made them.
-            secured: the last round of which the coordinator has a checkpoint; older versions go, but for the
-                newest of that round or before.
+            secured: the oldest round of which the coordinator keeps a checkpoint.
+            every: rounds between its checkpoints: of each one's round, the newest version of it or before stays.
         """
         for later in (n for n in self._versions() if n >= server_round):  # of a run that was taken up again
             self._version(later).unlink()
         self.save(self._version(server_round).stem, arrays, round=server_round)
-        needed = [n for n in self._versions() if n <= secured]
-        for old in needed[:-1]:
+        versions = self._versions()
+        rounds = [*range(secured, server_round, every), server_round]
+        needed = {max((n for n in versions if n <= checkpoint), default=0) for checkpoint in rounds}
+        for old in set(versions) - needed:
             self._version(old).unlink()
 
     def load_version(self, server_round: int) -> dict[str, npt.NDArray[Any]] | None:

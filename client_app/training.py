@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +12,13 @@ from torch import Tensor, nn
 
 from client_app.methods.base import Local, LocalMethod, Phase
 from common.config import Experiment
-from common.data import Dataset
+from common.data import Dataset, label_counts
 from common.data.transforms import augment, prepare
 from common.model import Model
 from common.seeds import numpy_generator, torch_generator
 
 Rows = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
 def train_site(
@@ -27,6 +29,7 @@ def train_site(
     experiment: Experiment,
     site: str,
     server_round: int,
+    visible: Flags | None = None,
     phases: tuple[Phase, ...] | None = None,
     learning_rate: float | None = None,
     stream: str = "",
@@ -36,6 +39,7 @@ def train_site(
     Args:
         model: as it arrived: proximal terms hold it to what it is now.
         rows: the site's rows of `dataset.train`; with none, nothing happens and no loss is returned.
+        visible: classes [C] whose labels the site knows; None: all.
         server_round: with the site's name and the seed it decides the order of batches and augmentation.
         phases: by default the method's own.
         learning_rate: by default the experiment's.
@@ -43,7 +47,7 @@ def train_site(
     """
     order_rng = numpy_generator(experiment.seed, f"{stream}batches", site, server_round)
     augmentation_rng = torch_generator(experiment.seed, f"{stream}augment", site, server_round)
-    local = _local(model, method, dataset, rows, experiment)
+    local = local_facts(model, method, dataset, rows, experiment, visible)
     totals: dict[str, float] = defaultdict(float)
     seen = 0
     for phase in phases or method.phases(experiment):
@@ -63,12 +67,23 @@ def train_site(
     return {name: total / max(1, seen) for name, total in totals.items()}
 
 
-def _local(model: Model, method: LocalMethod, dataset: Dataset, rows: Rows, experiment: Experiment) -> Local:
+def local_facts(
+    model: Model,
+    method: LocalMethod,
+    dataset: Dataset,
+    rows: Rows,
+    experiment: Experiment,
+    visible: Flags | None = None,
+) -> Local:
+    """Return what a method may know at a site; arguments as for `train_site`."""
     device = next(model.parameters()).device
-    counts = np.bincount(dataset.train.labels[rows], minlength=len(dataset.classes))
+    counts = label_counts(dataset.train.labels[rows], len(dataset.classes))
+    if visible is not None:
+        counts = counts * visible
     kept = model.named_parameters() if method.needs_arrived else ()
     arrived = {name: p.detach().clone() for name, p in kept if not name.startswith("personal")}
-    return Local(experiment, torch.from_numpy(counts).float().to(device), arrived)
+    known = None if visible is None else torch.from_numpy(visible).to(device)
+    return Local(experiment, torch.from_numpy(counts).float().to(device), arrived, len(rows), known)
 
 
 def _load(
@@ -92,9 +107,11 @@ def _optimizer(model: Model, learning_rate: float, experiment: Experiment) -> to
 def _frozen(model: Model, parts: tuple[str, ...]) -> Iterator[None]:
     """Train the model with some parts standing still: no gradients, and BatchNorm by its statistics."""
     model.train()
-    still = [getattr(model, part) for part in parts]
+    still = [attrgetter(part)(model) for part in parts]
     for part in still:
-        part.eval().requires_grad_(False)
+        part.requires_grad_(False)
+        if isinstance(part, nn.Module):
+            part.eval()
     try:
         yield
     finally:
@@ -131,15 +148,15 @@ def _lone_image_safe(model: nn.Module, batch_size: int) -> Iterator[None]:
             norm.train()
 
 
-def finetune_head(
-    head: nn.Module, features: torch.Tensor, labels: torch.Tensor, experiment: Experiment, site: str
-) -> None:
+def finetune_head(head: nn.Module, features: torch.Tensor, labels: torch.Tensor, local: Local, site: str) -> None:
     """Fine-tune a personal head in place for `finetune-epochs` on features of the frozen backbone.
 
     Args:
         features: [n, d] of the site's training images, taken once in eval mode without augmentation.
-        labels: [n] class indices.
+        labels: [n] class indices, or bool [n, C].
+        local: what the site knows.
     """
+    experiment = local.experiment
     optimizer = torch.optim.SGD(
         head.parameters(),
         lr=experiment.finetune_learning_rate or experiment.learning_rate,
@@ -151,7 +168,7 @@ def finetune_head(
     for _ in range(experiment.finetune_epochs):
         for batch in batches(rows, experiment.batch_size, order_rng):
             index = torch.from_numpy(batch).to(features.device)
-            loss = nn.functional.cross_entropy(head(features[index]), labels[index])
+            loss = local.loss(head(features[index]), labels[index])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

@@ -35,6 +35,13 @@ class Backbone(nn.Sequential):
         super().__init__(OrderedDict(stages | pooled))
         self.feature_dim = feature_dim
 
+    def feature_map(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the last feature map [B, feature_dim, h, w], before pooling."""
+        for name, stage in self.named_children():
+            if name not in ("avgpool", "flatten"):
+                images = stage(images)
+        return images
+
 
 @dataclass(frozen=True)
 class Architecture:

@@ -111,14 +111,33 @@ class Experiment(BaseModel):
     mma_learning_rate: float = Field(1e-4, gt=0, description="as in the paper's code")
     mma_steps: Positive = Field(10_000, description="as in the paper's code")
 
+    attention: bool | None = Field(
+        None, description="label-aware attention: one feature a class; default: as the method does"
+    )
+    attention_heads: Positive = Field(4, description="heads of the attention; they divide the features")
+    query_frame: Literal["etf", "padded_etf", "sparse_etf"] = Field(
+        "etf", description="what asks: a randomly rotated ETF (FedNCA-ML), a zero-padded or a sparse one"
+    )
+    frame_trains: bool = Field(False, description="FedNCA-ML: class vectors start as the frame and learn (ablation)")
+    suppression_weight: float = Field(0.01, ge=0, description="FedNCA-ML: negative suppression (paper: .01)")
+    clustering_weight: float = Field(1.0, ge=0, description="FedNCA-ML: compact clustering (paper: 1)")
+    multilabel_loss: Literal["bce", "focal", "asymmetric", "distribution-balanced"] = Field(
+        "bce", description="the loss of images with several labels"
+    )
+    prior_temperature: float = Field(1.0, ge=0, description="t of prior-compensated logits z + t·logit π̃")
+    realign_prior: bool = Field(False, description="FedLoGe-ML: the realigned ψ gets the coordinator's label prior")
+
     fedprox_mu: float = Field(0.01, ge=0, description="FedProx's μ (paper: .001 to 1, tuned)")
     ditto_lambda: float = Field(1.0, ge=0, description="Ditto's λ (paper: .1 to 2, tuned)")
     fedrep_head_epochs: Positive | None = Field(None, description="head epochs; default: what remains of local-epochs")
     fedrep_body_epochs: Positive = Field(1, description="FedRep's epochs of the backbone, after the head's")
     logit_adjustment: float = Field(1.0, ge=0, description="τ of fedavg_la*; 1 = balanced softmax")
+    etf_temperature: float | None = Field(
+        None, gt=0, description="FedETF: temperature at the start; default: 10 for cnn, 1 for ResNets (its code)"
+    )
     ratio_alpha: float = Field(1.0, ge=0, description="Ratio Loss: α of the class weight α + βR (paper: 1)")
     ratio_beta: float = Field(0.1, ge=0, description="Ratio Loss: β of the class weight α + βR (paper: .1)")
-    ratio_images: Positive = Field(32, description="Ratio Loss: auxiliary images a class (its code: 32)")
+    ratio_images: Positive = Field(64, description="Ratio Loss: auxiliary images a class (its code: 64)")
     creff_features: Positive = Field(100, description="CReFF: federated features a class (paper: 100)")
     creff_match_steps: Positive = Field(100, description="CReFF: steps of gradient matching a round (its code: 100)")
     creff_match_rate: float = Field(0.1, gt=0, description="CReFF: learning rate of the features (paper: .1)")
@@ -170,7 +189,7 @@ class Experiment(BaseModel):
     @classmethod
     def _no_number_from_yes_or_no(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse YAML's yes/no/on/off/true/false as 1 or 0."""
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation not in (bool, bool | None):
             raise ValueError("should be a number or a word, not yes or no")
         return value
 
@@ -185,7 +204,7 @@ class Experiment(BaseModel):
             if value and self.dataset != "npz":
                 raise ValueError(f"{key} = {value!r}: only dataset 'npz' has such an array, not '{self.dataset}'")
         if self.resume and not self.run_name:
-            raise ValueError("resume = True: run-name says which run")
+            raise ValueError("resume = True: needs run-name, the run to continue")
         if self.backbone == "resnet50" and self.width not in (None, 64):
             raise ValueError(f"width = {self.width}: resnet50 is torchvision's, whose width is 64; leave width out")
         return self

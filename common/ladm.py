@@ -8,6 +8,7 @@ around them, and no gradient ever flows into it.
 import torch
 from torch import Tensor, nn
 
+from common.backbones import Backbone
 from common.errors import UserError
 
 
@@ -48,23 +49,57 @@ class LabelAwareAttention(nn.Module):
         return answer if attention else answer[0]
 
 
+class LabelAwareBackbone(nn.Module):
+    """A backbone whose features are one a class: its last map, asked by the frame.
+
+    Attributes:
+        body: the backbone.
+        ladm: the attention.
+        frame: [C, D], the queries; a buffer that belongs to no state: it travels once, by itself.
+        feature_dim: D.
+    """
+
+    def __init__(self, body: Backbone, heads: int, frame: Tensor | None) -> None:
+        super().__init__()
+        self.body = body
+        self.feature_dim = body.feature_dim
+        self.ladm = LabelAwareAttention(body.feature_dim, heads)
+        self.frame: Tensor | None
+        self.register_buffer("frame", None if frame is None else frame.clone(), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return class features [B, C, D] of images [B, channels, H, W]."""
+        assert self.frame is not None
+        features = self.ladm(self.body.feature_map(images), self.frame)
+        assert isinstance(features, Tensor)
+        return features
+
+
 class PerClassHead(nn.Module):
     """Scores Z[b, c, j] = s·⟨w_j, h_bc⟩ + a_j of each class feature h_bc against every class vector w_j.
 
     Attributes:
         scale: s, a learned scalar, 10 at first.
         bias: a [C], learned, 0 at first.
+        vectors: w [C, D] where the class vectors are learned too, for comparison; None: they are the frame.
     """
 
-    def __init__(self, num_classes: int, scale: float = 10.0) -> None:
+    def __init__(self, num_classes: int, vectors: Tensor | None = None, scale: float = 10.0) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.tensor(scale))
         self.bias = nn.Parameter(torch.zeros(num_classes))
+        self.vectors = None if vectors is None else nn.Parameter(vectors.clone())
 
     def forward(self, features: Tensor, frame: Tensor) -> Tensor:
-        """Return Z [B, C, C] of class features [B, C, D] and frame [C, D]; the logits are its diagonal."""
-        return self.scale * nn.functional.linear(features, frame.detach()) + self.bias
+        """Return Z [B, C, C] of class features [B, C, D] (or [B, D] for all classes) and frame [C, D]."""
+        scores = self.scale * nn.functional.linear(features, self._vectors(frame)) + self.bias
+        return scores if features.dim() == 3 else scores.unsqueeze(1).expand(-1, len(self.bias), -1)
 
     def logits(self, features: Tensor, frame: Tensor) -> Tensor:
         """Return the diagonal Z[b, c, c] alone, [B, C]: the prediction, without the C² scores beside it."""
-        return self.scale * (features * frame.detach()).sum(dim=2) + self.bias
+        if features.dim() == 2:
+            return self.scale * nn.functional.linear(features, self._vectors(frame)) + self.bias
+        return self.scale * (features * self._vectors(frame)).sum(dim=2) + self.bias
+
+    def _vectors(self, frame: Tensor) -> Tensor:
+        return frame.detach() if self.vectors is None else self.vectors

@@ -21,8 +21,10 @@ class Method:
         sent: parts that the coordinator alone changes, by `server_app/methods/`, and sends with the shared ones.
         returns: what a site sends beside the shared parts: names of `EXTRAS` in `common/wire.py`.
         generic_head: the head of the generic model, by which it is judged; None for a method without one.
-        frame: which fixed frame is built and sent: 'choice' is the experiment's `frame`, 'etf' always that
-            one at norm 1; '' for none.
+        frame: which fixed frame is built and sent: 'choice' is the experiment's `frame`, 'query' its
+            `query-frame`, 'etf' always that one at norm 1; '' for none, unless there is attention to be asked.
+        labels: how many labels an image may have: one, many (some, one or none), or any of the two.
+        attends: whether label-aware attention gives one feature a class, where `attention` does not say.
         realigns: whether the coordinator realigns ψ (GA-FR) and the sites φ_k (LA-FR) at the end.
         local_norm: whether BatchNorm's parameters and statistics stay at the site.
     """
@@ -36,7 +38,9 @@ class Method:
     sent: tuple[str, ...] = ()
     returns: tuple[str, ...] = ()
     generic_head: str | None = "aux_head"
-    frame: Literal["", "choice", "etf"] = ""
+    frame: Literal["", "choice", "query", "etf"] = ""
+    labels: Literal["one", "many", "any"] = "one"
+    attends: bool = False
     realigns: bool = False
     local_norm: bool = False
 
@@ -58,6 +62,7 @@ _ROWS = (
         paper="McMahan et al., AISTATS 2017, https://arxiv.org/abs/1602.05629",
         parts=("aux_head",),
         shared=("backbone", "aux_head"),
+        labels="any",
     ),
     Method(
         name="fedprox",
@@ -65,6 +70,7 @@ _ROWS = (
         paper="Li et al., MLSys 2020, https://arxiv.org/abs/1812.06127",
         parts=("aux_head",),
         shared=("backbone", "aux_head"),
+        labels="any",
     ),
     Method(
         name="fedavg_la",
@@ -90,6 +96,7 @@ _ROWS = (
         shared=("backbone", "aux_head"),
         generic_head=None,
         local_norm=True,
+        labels="any",
     ),
     Method(
         name="fedper",
@@ -99,6 +106,7 @@ _ROWS = (
         shared=("backbone",),
         personal=("personal_head",),
         generic_head=None,
+        labels="any",
     ),
     Method(
         name="fedrep",
@@ -108,6 +116,7 @@ _ROWS = (
         shared=("backbone",),
         personal=("personal_head",),
         generic_head=None,
+        labels="any",
     ),
     Method(
         name="ditto",
@@ -116,6 +125,7 @@ _ROWS = (
         parts=("aux_head", "personal_backbone", "personal_head"),
         shared=("backbone", "aux_head"),
         personal=("personal_backbone", "personal_head"),
+        labels="any",
     ),
     Method(
         name="fedrod",
@@ -124,6 +134,7 @@ _ROWS = (
         parts=("aux_head", "personal_head"),
         shared=("backbone", "aux_head"),
         personal=("personal_head",),
+        labels="any",
     ),
     Method(
         name="fedbabu",
@@ -131,6 +142,7 @@ _ROWS = (
         paper="Oh et al., ICLR 2022, https://arxiv.org/abs/2106.06042",
         parts=("aux_head",),
         shared=("backbone",),
+        labels="any",
     ),
     Method(
         name="fedetf",
@@ -175,6 +187,29 @@ _ROWS = (
         shared=("backbone", "aux_head", "projection"),  # a projection is an option: `frame-projection`
         personal=("personal_head",),
         frame="choice",
+        realigns=True,
+    ),
+    Method(
+        name="fednca_ml",
+        title="FedNCA-ML",
+        paper="Peng et al., 2025, https://arxiv.org/abs/2509.12544",
+        parts=("class_head",),
+        shared=("backbone", "class_head"),
+        generic_head="frame",
+        frame="query",
+        labels="many",
+        attends=True,
+    ),
+    Method(
+        name="fedloge_ml",
+        title="FedLoGe-ML",
+        paper="FedLoGe (https://arxiv.org/abs/2401.08977) on the class features of FedNCA-ML; ours",
+        parts=("aux_head", "personal_head", "class_head"),
+        shared=("backbone", "aux_head", "class_head"),
+        personal=("personal_head",),
+        frame="choice",
+        labels="many",
+        attends=True,
         realigns=True,
     ),
 )

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from common.backbones import build_backbone
 from common.config import Experiment
 from common.errors import UserError
-from common.heads import Projection, linear_from, projected
+from common.heads import ClassHead, FrameClassifier, Projection, linear_from, projected
+from common.ladm import LabelAwareBackbone, PerClassHead
 from common.methods import METHODS, Method
 from common.seeds import derive
 
@@ -30,6 +31,7 @@ class Model(nn.Module):
         personal_backbone: the backbone of a whole personal model, or None.
         projection: a shared layer between the backbone and the frame, or None.
         retrained_head: a linear head d → C that the coordinator trains, or None.
+        class_head: scale and biases of the frame as a multi-label head, or None.
         class_weights: [C], a number of each class that the coordinator finds out, a buffer; or None.
         class_state: [3, C], running figures of each class that the site keeps, a buffer; or None.
     """
@@ -43,6 +45,7 @@ class Model(nn.Module):
         personal_backbone: nn.Module | None = None,
         projection: Projection | None = None,
         retrained_head: nn.Linear | None = None,
+        class_head: PerClassHead | None = None,
         class_weights: Tensor | None = None,
         class_state: Tensor | None = None,
     ) -> None:
@@ -56,23 +59,31 @@ class Model(nn.Module):
         self.register_buffer("class_state", class_state)
         self.projection = projection
         self.retrained_head = retrained_head
+        self.class_head = class_head
         self.aux_head = aux_head
         self.personal_head = personal_head
         self.personal_backbone = personal_backbone
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return features [B, d] of images [B, channels, H, W]."""
+        """Return features [B, d] of images [B, channels, H, W], or one a class, [B, C, d], with attention."""
         features: Tensor = self.backbone(images)
         return features
 
     def frame_logits(self, features: Tensor) -> Tensor:
-        """Return logits [B, C] of features [B, d] under the fixed frame (no bias), behind the projection if any."""
+        """Return logits [B, C] of features under the fixed frame, behind the projection if any.
+
+        There is no bias or scale, unless the method has a class head.
+        """
         assert self.frame is not None
+        if self.class_head is not None:
+            return self.class_head.logits(features, self.frame)
         return nn.functional.linear(features if self.projection is None else self.projection(features), self.frame)
 
     def frame_head(self) -> nn.Module:
         """Return the fixed frame as a head: what `frame_logits` computes."""
         assert self.frame is not None
+        if self.class_head is not None:
+            return FrameClassifier(self.class_head, self.frame)
         return projected(self.projection, linear_from(self.frame, None))
 
 
@@ -99,17 +110,24 @@ def build_model(
 
     def body() -> nn.Module:
         build = partial(build_backbone, experiment.backbone, channels, experiment.width)
-        return _seeded(derive(experiment.seed, "backbone"), build)
+        pooled = _seeded(derive(experiment.seed, "backbone"), build)
+        if not attends(experiment):
+            return pooled
+        attention = partial(LabelAwareBackbone, pooled, experiment.attention_heads, frame)
+        return _seeded(derive(experiment.seed, "attention"), attention)
 
     backbone = body()
 
     def head(seed: int) -> nn.Linear:
-        return _seeded(seed, lambda: nn.Linear(feature_dim(backbone), num_classes, bias=experiment.head_bias))
+        bias = experiment.head_bias and "projection" not in parts  # a frame has none
+        return _seeded(seed, lambda: ClassHead(feature_dim(backbone), num_classes, bias=bias))
 
     def projection() -> Projection:
-        normalise = "projection" in parts  # the option of a method with another loss is a plain layer
-        dim = feature_dim(backbone)
-        return _seeded(derive(experiment.seed, "projection"), lambda: Projection(dim, normalise))
+        temperature = None  # the option of another method is a plain layer
+        if "projection" in parts:
+            temperature = experiment.etf_temperature or (10.0 if experiment.backbone == "cnn" else 1.0)
+        build = partial(Projection, feature_dim(backbone), temperature)
+        return _seeded(derive(experiment.seed, "projection"), build)
 
     whole = "personal_backbone" in parts
     psi_seed = derive(experiment.seed, "aux_head")
@@ -122,9 +140,24 @@ def build_model(
         personal_backbone=body() if site is not None and whole else None,
         projection=projection() if "projection" in parts or (row.frame and experiment.frame_projection) else None,
         retrained_head=head(psi_seed) if "retrained_head" in parts else None,
+        class_head=PerClassHead(num_classes, frame if experiment.frame_trains else None)
+        if "class_head" in parts
+        else None,
         class_weights=torch.ones(num_classes) if "class_weights" in parts else None,
         class_state=torch.zeros(3, num_classes) if "class_state" in parts and site is not None else None,
     )
+
+
+def attends(experiment: Experiment) -> bool:
+    """Whether label-aware attention gives one feature a class."""
+    asked = experiment.attention
+    return METHODS[experiment.method].attends if asked is None else asked
+
+
+def frame_kind(experiment: Experiment) -> str:
+    """Return which fixed frame the experiment needs, '' for none."""
+    kind = METHODS[experiment.method].frame or ("query" if attends(experiment) else "")
+    return {"choice": experiment.frame, "query": experiment.query_frame}.get(kind, kind)
 
 
 def feature_dim(backbone: nn.Module) -> int:

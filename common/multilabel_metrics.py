@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.metrics import group_accuracy
+from common.seeds import numpy_generator
 
 Floats = npt.NDArray[np.floating[Any]]
 Flags = npt.NDArray[np.bool_]
@@ -110,6 +111,35 @@ def report(
         f1_tuned=tuple(tuned.tolist()),
         groups={group: {name: by_group[name][group] for name in by_class} for group in groups},
     )
+
+
+def measure_split(
+    probabilities: Floats,
+    labels: Flags,
+    groups: Mapping[str, Sequence[int]],
+    seed: int,
+    site: str,
+    mask: Flags | None = None,
+) -> MultilabelReport:
+    """Tune thresholds on a fifth of the test images, drawn from the seed, and measure the others.
+
+    The figures of every head and stage are thus of the same images, tuned or not. Fewer than five images are
+    all measured, without tuned thresholds.
+
+    Args:
+        seed: the run's.
+        site: whose test images, '' for the coordinator's.
+    """
+    tuning, measured = split_rows(len(labels), seed, site)
+    masks = (None, None) if mask is None else (mask[tuning], mask[measured])
+    thresholds = tune_thresholds(probabilities[tuning], labels[tuning], masks[0]) if len(tuning) else None
+    return report(probabilities[measured], labels[measured], groups, thresholds, masks[1])
+
+
+def split_rows(images: int, seed: int, site: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the rows of a fifth of the test images, for tuning, and those of the others; see `measure_split`."""
+    order = numpy_generator(seed, "thresholds", site).permutation(images)
+    return np.sort(order[: images // 5]), np.sort(order[images // 5 :])
 
 
 def ranking_auc(scores: Floats, labels: Flags) -> float:

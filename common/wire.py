@@ -3,14 +3,17 @@
 | message                          | coordinator → site                  | site → coordinator                     |
 |----------------------------------|-------------------------------------|----------------------------------------|
 | hello: `query.hello`             | experiment                          | site name, image counts, code version  |
-| train: `train`                   | experiment, θ and ψ, and the frame  | θ and ψ, training images, mean losses, |
-|                                  | where the site does not hold it yet | test images and hits of what arrived,  |
-|                                  |                                     | and the method's extras, if any        |
-| personalise: `train.personalise` | experiment, final θ and ψ           | test images and hits of each stage     |
+| train: `train`                   | experiment, run, round, the last    | shared parts (θ, ψ, …), training       |
+|                                  | checkpoint's round, shared parts    | images, mean losses, test images and   |
+|                                  | and those the coordinator changes,  | figures of what arrived, the hash of   |
+|                                  | the frame where the site lacks it   | its frame, and the method's extras     |
+| personalise: `train.personalise` | the same, of the end                | test images and figures of each stage  |
 
-The fixed frame travels once and is kept by content hash. No image, feature or personal part is ever sent,
-and nothing about a site's labels but for the methods that name an extra of `EXTRAS` in their row of
-`common/methods.py`. Arrays are NumPy's own format without pickled objects.
+Which parts are shared, changed by the coordinator, or extra is each method's row in `common/methods.py`. The fixed
+frame travels once and is kept by content hash. No image, label or personal part is ever sent. Model weights and,
+more directly, extras tell something about a site's data all the same: from the class gradients of CReFF the
+coordinator can work out the feature of an image that is a site's only one of its class. Arrays are NumPy's own
+format without pickled objects.
 """
 
 import hashlib
@@ -31,6 +34,13 @@ from common.errors import UserError, last_line
 HELLO = "query.hello"
 TRAIN = "train"
 PERSONALISE = "train.personalise"
+
+# a site's figures of several labels an image, fields of `multilabel_metrics.MultilabelReport`; each is followed by
+# '-' and the stage; one that its test images cannot measure is left out
+MULTILABEL_FIGURES = (
+    *("macro_auc", "micro_auc", "macro_f1", "macro_f1_tuned", "of1", "mean_ap"),
+    *("calibration_error", "undefined_auc"),
+)
 
 STAGES = ("final", "realigned", "finetuned")  # of a personal model, in this order
 

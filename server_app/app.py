@@ -11,21 +11,22 @@ import numpy.typing as npt
 import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
+from safetensors.numpy import load_file
 
 from common import wire
 from common.backbones import check_image_size
 from common.config import Experiment, load
-from common.data import Federation, build_federation
+from common.data import Dataset, Federation, build_federation
 from common.errors import UserError
 from common.files import save_arrays
 from common.heads import class_vectors
 from common.methods import METHODS
 from common.metrics import groups
-from common.model import build_model, feature_dim, pick_device, sent_state, shared_state
+from common.model import attends, build_model, feature_dim, frame_kind, pick_device, sent_state, shared_state
 from server_app.checkpoint import load_checkpoint
 from server_app.evaluation import GenericEvaluation
 from server_app.frames import build_frame
-from server_app.journal import Journal, log, quiet_logging, run_folder
+from server_app.journal import Journal, log, percent, quiet_logging, run_folder
 from server_app.methods import load as load_method
 from server_app.report import write_report
 from server_app.sites import greet
@@ -60,6 +61,7 @@ def run(grid: Grid, experiment: Experiment) -> Path:
     experiment = fit_to_nodes(experiment, len(list(grid.get_node_ids())))
     torch.set_num_threads(experiment.threads or torch.get_num_threads())  # equal threads, equal sums
     federation = build_federation(experiment)
+    check_task(experiment, federation.dataset)
     check_image_size(experiment.backbone, federation.dataset.train.size)
     pick_device(experiment.device)
     folder = run_folder(experiment)
@@ -71,15 +73,12 @@ def run(grid: Grid, experiment: Experiment) -> Path:
     describe(journal, experiment, federation)
 
     model = build_model(experiment, federation.dataset.train.channels, len(federation.dataset.classes))
-    frame = None
     row = METHODS[experiment.method]
-    if row.frame:
-        frame, quality = build_frame(experiment, len(federation.dataset.classes), feature_dim(model.backbone))
-        journal.write_json("frame", asdict(quality))
+    frame = fixed_frame(journal, experiment, len(federation.dataset.classes), feature_dim(model.backbone))
     shot = groups(federation.class_counts)
     evaluation = GenericEvaluation(experiment, federation.dataset, shot, frame)
     method = load_method(experiment.method)(experiment, federation)
-    start = shared_state(model, row) | sent_state(model, row)
+    start = shared_state(evaluation.model, row) | sent_state(evaluation.model, row)
     if checkpoint:
         log.info("taken up after round %d of %d", done, experiment.rounds)
         method.restore(checkpoint.method)
@@ -120,20 +119,54 @@ def fit_to_nodes(experiment: Experiment, nodes: int) -> Experiment:
     return experiment.model_copy(update={"sites": nodes})
 
 
+def fixed_frame(journal: Journal, experiment: Experiment, num_classes: int, dim: int) -> torch.Tensor | None:
+    """Return the run's fixed frame [C, d], None for a method without: built once, and the same after a restart."""
+    if not frame_kind(experiment):
+        return None
+    path = journal.folder / "frame.safetensors"
+    if experiment.resume and path.exists():
+        return torch.from_numpy(load_file(path)["frame"])
+    frame, quality = build_frame(experiment, num_classes, dim)
+    save_arrays(path, {"frame": frame.numpy()}, {})
+    journal.write_json("frame", asdict(quality))
+    return frame
+
+
+def check_task(experiment: Experiment, dataset: Dataset) -> None:
+    """Raise `UserError` where the method cannot learn from the data's kind of labels."""
+    row, task = METHODS[experiment.method], "many" if dataset.multilabel else "one"
+    if row.labels not in ("any", task):
+        kind = {"many": "several labels", "one": "one label"}[task]
+        fitting = ", ".join(name for name, method in METHODS.items() if method.labels in ("any", task))
+        raise UserError(
+            f"method = '{row.name}': images of '{dataset.name}' have {kind} each; methods for that: {fitting}"
+        )
+    if dataset.multilabel and not experiment.head_bias and "aux_head" in row.parts:
+        raise UserError("head-bias = False: with several labels an image every class needs a bias; set head-bias: true")
+    if attends(experiment) and not dataset.multilabel:
+        raise UserError("attention = True: one feature a class is for images with several labels; leave it out")
+
+
 def describe(journal: Journal, experiment: Experiment, federation: Federation) -> None:
     """Log what will run and write what the simulation knows of the sites."""
     counts = federation.class_counts
     row = METHODS[experiment.method]
+    images = sum(map(len, federation.train_rows))
     log.info(
         "%s: %s on %s, %d sites, %d training images in %d classes (largest %d, smallest %d), seed %d",
-        experiment.name, row.title, federation.dataset.name, len(federation.site_names), counts.sum(),
+        experiment.name, row.title, federation.dataset.name, len(federation.site_names), images,
         len(counts), counts.max(), counts.min(), experiment.seed,
     )  # fmt: skip
     if experiment.evaluate_on == "validation":
         held = len(federation.dataset.test)
         log.info("evaluate-on: validation: figures are of %d held-out training images, none of test images", held)
+    if dealt := federation.partition_report:
+        log.info(
+            "a site lacks %s of the classes (asked: %s); %s of the images dropped, %s of the labels hidden",
+            *(percent(dealt[key]) for key in ("missing", "missing_asked", "dropped", "hidden")),
+        )
     log.info("run's folder: %s", journal.folder)
-    journal.write_json(
+    journal.keep_json(
         "federation",
         {
             "classes": list(federation.dataset.classes),
@@ -144,6 +177,8 @@ def describe(journal: Journal, experiment: Experiment, federation: Federation) -
             "simulated": True,
             "num_test": len(federation.dataset.test),
             "evaluate_on": experiment.evaluate_on,
+            "multilabel": federation.dataset.multilabel,
+            "partition": federation.partition_report,
         },
     )
 

@@ -57,12 +57,16 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """Return a run's last sound checkpoint, None if it has none; a damaged one is named in the log and passed over."""
+    """Return a run's last sound checkpoint, None if it has none.
+
+    A damaged one is named in the log, renamed to `*.damaged` and passed over: it must not count among those kept.
+    """
     for path in sorted((folder / "checkpoints").glob("round-*.safetensors"), reverse=True):
         try:
             return _read(path)
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             log.warning("%s is damaged (%s): trying the one before it", path, error)
+            path.replace(path.with_suffix(".damaged"))
     return None
 
 

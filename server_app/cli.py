@@ -73,6 +73,8 @@ def compare(
             raise UserError(f"{key} = {given[key]!r}: a comparison takes {option} instead")
     if study and study not in STUDIES:
         raise unknown("study", study, STUDIES)
+    for key in given.keys() & {key for variant in STUDIES.get(study, ()) for key in variant.overrides}:
+        raise UserError(f"{key} = {given[key]!r}: the study {study} varies it; leave it out")
     names = _words(methods)
     if methods in ("", "all"):
         names = ["fedloge"] if study and not methods else list(METHODS)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,19 @@ from server_app.journal import log, read_events
 
 # where, not what: the data itself is fingerprinted
 _MACHINE_KEYS = ("data-dir", "output-dir", "run-name", "device", "resume", "checkpoint-every", "checkpoints-kept")
+# keys that one method alone reads: another's result does not depend on them
+_METHOD_KEYS = {
+    "fedprox": ("fedprox-mu",),
+    "ditto": ("ditto-lambda",),
+    "fedrep": ("fedrep-head-epochs", "fedrep-body-epochs"),
+    "fedetf": ("etf-temperature",),
+    "ratio_loss": ("ratio-alpha", "ratio-beta", "ratio-images"),
+    "creff": tuple(
+        f"creff-{key}" for key in ("features", "match-steps", "match-rate", "retrain-epochs", "retrain-rate")
+    ),
+    "fednca_ml": ("frame-trains", "suppression-weight", "clustering-weight"),
+    "fedloge_ml": ("realign-prior",),
+}
 _POLL_SECONDS = 0.25
 _STOP_SECONDS = 20.0  # longer than a child waits for its SuperLink
 
@@ -56,7 +69,12 @@ class Cell:
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the result: the configuration without machine paths."""
-        return {k: v for k, v in self.experiment.dump().items() if k not in _MACHINE_KEYS}
+        return self.deciding(self.experiment.dump())
+
+    def deciding(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return, of a configuration, the keys that decide this cell's result."""
+        others = {key for method, keys in _METHOD_KEYS.items() if method != self.experiment.method for key in keys}
+        return {key: value for key, value in values.items() if key not in _MACHINE_KEYS and key not in others}
 
 
 @dataclass(frozen=True)
@@ -98,8 +116,7 @@ def read_result(folder: Path, cell: Cell) -> dict[str, Any] | None:
     try:
         result: dict[str, Any] = json.loads((folder / f"{cell.stem}.json").read_text(encoding="utf-8"))
         # a key that did not exist yet when the result was made had its default's meaning
-        made_with = Cell(build({})).identity() | result["experiment"]
-        made_with = {key: value for key, value in made_with.items() if key not in _MACHINE_KEYS}
+        made_with = cell.deciding(build({}).dump() | result["experiment"])
         fits = made_with == cell.identity() and result["data"] == data_fingerprint(cell.experiment)
     except (OSError, ValueError, LookupError, TypeError):
         return None
@@ -188,7 +205,7 @@ def _has_begun(run_folder: Path, cell: Cell) -> bool:
     try:
         config = json.loads((run_folder / "config.json").read_text(encoding="utf-8"))
         code = json.loads((run_folder / "versions.json").read_text(encoding="utf-8"))["code"]
-        same = {k: v for k, v in config.items() if k not in _MACHINE_KEYS} == cell.identity()
+        same = cell.deciding(config) == cell.identity()
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return False
     return same and code == code_fingerprint()

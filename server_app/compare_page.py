@@ -193,7 +193,8 @@ def _configuration(entries: Sequence[Entry]) -> str:
 
 
 def _versions(entries: Sequence[Entry]) -> str:
-    runs = [(cell.stem, r.get("versions", {})) for e in entries for cell, r in zip(e.cells, e.results, strict=True) if r]
+    pairs = [pair for entry in entries for pair in zip(entry.cells, entry.results, strict=True)]
+    runs = [(cell.stem, result.get("versions", {})) for cell, result in pairs if result]
     packages = list(dict.fromkeys(package for _, versions in runs for package in versions))
     of_runs = {package: [_short(versions.get(package)) for _, versions in runs] for package in packages}
     body = table("Versions", ["Package", "Version"], [[p, _counted(v)] for p, v in of_runs.items()], ["code"])

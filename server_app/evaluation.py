@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from common.config import Experiment
 from common.data import Dataset
 from common.features import feature_batches
-from common.heads import linear_from
+from common.heads import class_vectors, linear_from
 from common.methods import METHODS
-from common.metrics import ClassReport, Tally
+from common.metrics import Tally
 from common.model import build_model, load_state, pick_device
-from server_app.realign import realign_generic
+from common.multilabel_metrics import measure_split, split_rows
+from server_app.figures import Report
+from server_app.realign import add_prior, realign_generic
 
 
 class GenericEvaluation:
@@ -37,18 +39,29 @@ class GenericEvaluation:
         self.model.to(pick_device(experiment.device))
 
     @torch.no_grad()
-    def __call__(self, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, ClassReport]:
+    def __call__(self, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Report]:
         """Return one report a head of the global model in `arrays` (θ and ψ)."""
         load_state(self.model, arrays)
         if not (heads := self.heads()):
             return {}
-        tallies = {name: Tally(len(self._dataset.classes)) for name in heads}
         test = self._dataset.test
         everything = np.arange(len(test), dtype=np.int64)
-        for features, labels in feature_batches(self.model.backbone, test, everything, self._dataset):
+        outputs: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in heads}
+        for features, _ in feature_batches(self.model.backbone, test, everything, self._dataset):
             for name, head in heads.items():
-                tallies[name].add(head(features).argmax(dim=1).cpu().numpy(), labels.cpu().numpy())
-        return {name: tally.report(self._groups) for name, tally in tallies.items()}
+                logits = head(features)
+                answers = logits.sigmoid() if self._dataset.multilabel else logits.argmax(dim=1)
+                outputs[name].append(answers.cpu().numpy())
+        return {name: self._report(np.concatenate(answers)) for name, answers in outputs.items()}
+
+    def _report(self, answers: npt.NDArray[Any]) -> Report:
+        """Return the figures of predicted classes [N], or of probabilities [N, C]."""
+        labels = self._dataset.test.labels
+        if self._dataset.multilabel:
+            return measure_split(answers, labels.astype(np.bool_), self._groups, self._experiment.seed, "")
+        tally = Tally(len(self._dataset.classes))
+        tally.add(answers, labels.astype(np.int64))
+        return tally.report(self._groups)
 
     def heads(self) -> dict[str, nn.Module]:
         """Return each generic head d → C of the model as loaded; none if it has none."""
@@ -59,11 +72,19 @@ class GenericEvaluation:
         if (psi := model.aux_head) is not None:
             heads["aux_head"] = psi
             if self._row.realigns:
-                bias = None if psi.bias is None else psi.bias.detach()
-                realigned = realign_generic(psi.weight.detach(), bias, self._experiment.realign_bias)
-                heads["aux_head_realigned"] = linear_from(*realigned)
+                weight, bias = class_vectors(psi)
+                weight, bias = realign_generic(weight, bias, self._experiment.realign_bias)
+                if bias is not None and self._experiment.realign_prior:
+                    bias = add_prior(bias, *self._prior(bias.device), self._experiment.prior_temperature)
+                heads["aux_head_realigned"] = linear_from(weight, bias)
         if model.retrained_head is not None:
             heads["retrained_head"] = model.retrained_head
         if model.frame is not None:
             heads["frame"] = model.frame_head()
         return heads
+
+    def _prior(self, device: torch.device) -> tuple[Tensor, int]:
+        """Return positives [C] and number of the coordinator's images that thresholds are tuned on."""
+        labels = self._dataset.test.labels
+        tuning, _ = split_rows(len(labels), self._experiment.seed, "")
+        return torch.from_numpy(labels[tuning].sum(axis=0)).to(device), len(tuning)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from server_app.frame_masks import draw_mask
 
-# as torch.nn.init draws them by default, each at its own scale
+# as torch.nn.init draws them with its default arguments, each at its own scale
 INITIALISATIONS: dict[str, Callable[..., Tensor]] = {
     "xavier": nn.init.xavier_uniform_,
     "gaussian": nn.init.normal_,
@@ -18,10 +18,10 @@ INITIALISATIONS: dict[str, Callable[..., Tensor]] = {
 
 
 def sparse_random(kind: str, num_classes: int, dim: int, generator: torch.Generator, sparsity: float) -> Tensor:
-    """Draw a classifier as a layer would start, and set round(sparsity d C) of its entries to zero.
+    """Draw a classifier with `torch.nn.init`, and set round(sparsity d C) of its entries to zero.
 
-    Its class vectors keep the norms that they were drawn with: rescaled to one norm, three of the five kinds
-    would be the same.
+    Its class vectors keep the norms that they were drawn with, `frame-norm` does not apply: rescaled to one norm,
+    Xavier's and Kaiming's would come from one distribution.
 
     Args:
         kind: a key of `INITIALISATIONS`.

@@ -21,8 +21,10 @@ from torch import Tensor
 from common.config import Experiment
 from common.errors import UserError
 from common.methods import METHODS
+from common.model import frame_kind
 from common.seeds import torch_generator
 from server_app.frame_initialisations import INITIALISATIONS, sparse_random
+from server_app.frame_kinds import padded_etf
 from server_app.frame_masks import draw_mask
 from server_app.frame_solvers import EXACT, MmaOptions, gram_residual, mma, projection, spread, unit_columns
 
@@ -162,12 +164,15 @@ def build_frame(experiment: Experiment, num_classes: int, dim: int) -> tuple[Ten
     """
     generator = torch_generator(experiment.seed, "frame")
     began = time.perf_counter()
-    always_etf = METHODS[experiment.method].frame == "etf"  # at norm 1: `frame` and `frame-norm` are another method's
-    if always_etf or experiment.frame == "etf":
-        norm = 1.0 if always_etf else experiment.frame_norm
-        frame, solver = etf(num_classes, dim, generator, norm), "closed-form"
-    elif experiment.frame in INITIALISATIONS:
-        frame, solver = sparse_random(experiment.frame, num_classes, dim, generator, experiment.sparsity), "drawn"
+    kind = frame_kind(experiment)
+    # a query's norm is 1, and so is FedETF's frame: `frame-norm` is FedLoGe's
+    norm = experiment.frame_norm if METHODS[experiment.method].frame == "choice" else 1.0
+    if kind in ("etf", "padded_etf"):
+        frame = etf(num_classes, dim, generator, norm) if kind == "etf" else padded_etf(num_classes, dim, norm)
+        solver = "closed-form"
+    elif kind in INITIALISATIONS:
+        generator = torch_generator(experiment.seed, f"frame-{kind}")
+        frame, solver = sparse_random(kind, num_classes, dim, generator, experiment.sparsity), "drawn"
     else:
         options = MmaOptions(experiment.mma_optimizer, experiment.mma_learning_rate, experiment.mma_steps)
         solver = experiment.frame_solver
@@ -176,17 +181,17 @@ def build_frame(experiment: Experiment, num_classes: int, dim: int) -> tuple[Ten
             dim,
             generator,
             experiment.sparsity,
-            experiment.frame_norm,
+            norm,
             experiment.frame_solver,
             options,
         )
-    if dim < num_classes - 1 and solver != "mma":
+    if dim < num_classes - 1 and solver not in ("mma", "drawn"):
         solver = "spread"
     quality = measure(frame, time.perf_counter() - began, solver)
     log.info(
         "frame %s (%s), %d classes in %d dimensions: angle %.4f° (variance %.1e deg²), "
         "norm %.4g (variance %.1e), sparsity %.3f, %.1f s",
-        *(experiment.frame, solver, num_classes, dim, quality.angle_mean, quality.angle_variance),
+        *(kind, solver, num_classes, dim, quality.angle_mean, quality.angle_variance),
         *(quality.norm_mean, quality.norm_variance, quality.sparsity, quality.seconds),
     )
     return frame, quality

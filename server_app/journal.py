@@ -55,14 +55,29 @@ class Journal:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"output-dir: cannot make {folder} ({error.strerror}); choose another") from None
-        self.write_json("config", experiment.dump())
-        self.write_json("versions", versions())
         self._lines = folder / "metrics.jsonl"
+        now, before = versions(), _read_json(folder / "versions.json")
+        self.write_json("config", experiment.dump())
+        self.write_json("versions", now)
+        self._changed = {name: [before[name], now.get(name)] for name in before if before[name] != now.get(name)}
 
     def write_json(self, name: str, content: Any) -> None:
         """Write `<name>.json` into the run's folder."""
-        text = json.dumps(content, indent=1, allow_nan=False)
-        (self.folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        path = self.folder / f"{name}.json"
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        part.replace(path)
+
+    def keep_json(self, name: str, content: dict[str, Any]) -> None:
+        """Write `<name>.json`; where a run is taken up again, it must be what it was.
+
+        Raises:
+            UserError: it is not.
+        """
+        before, now = _read_json(self.folder / f"{name}.json"), json.loads(json.dumps(content))
+        if differ := sorted(key for key in before if before[key] != now.get(key)):
+            raise UserError(f"resume: {', '.join(differ)} of the run in {self.folder} differ: are the data the same?")
+        self.write_json(name, content)
 
     def event(self, kind: str, **facts: Any) -> None:
         """Append one line to `metrics.jsonl`; a value that is not finite is written as null."""
@@ -81,19 +96,24 @@ class Journal:
         undone: list[str] = []
         for line in self._lines.read_text(encoding="utf-8", errors="replace").splitlines():
             (kept if _is_before(line, server_round) else undone).append(line + "\n")
-        with (self.folder / "metrics.undone.jsonl").open("a", encoding="utf-8") as file:
-            file.writelines(undone)
-        part = self._lines.with_suffix(".part")
-        part.write_text("".join(kept), encoding="utf-8")
-        part.replace(self._lines)
+        if undone:
+            with (self.folder / "metrics.undone.jsonl").open("a", encoding="utf-8") as file:
+                file.writelines(undone)
+            part = self._lines.with_suffix(".part")
+            part.write_text("".join(kept), encoding="utf-8")
+            part.replace(self._lines)
+        if self._changed:
+            log.warning("taken up with other versions than it began with: %s", ", ".join(self._changed))
+            self.event("versions", round=server_round, changed=self._changed)
 
 
 def _is_before(line: str, server_round: int) -> bool:
     """Whether a journal line belongs to what a checkpoint of this round holds; half a line does not."""
     try:
         event = json.loads(line)
-        # the generic model of a round is evaluated after its checkpoint
-        return bool(event["round"] < server_round + (event["event"] != "generic"))
+        # what is told of a round after its checkpoint: the generic model, and what the end brings
+        after = event["event"] in ("generic", "norms") or event.get("stage", "arrival") != "arrival"
+        return bool(event["round"] < server_round + (not after))
     except (ValueError, KeyError, TypeError):
         return False
 
@@ -136,17 +156,25 @@ def run_folder(experiment: Experiment) -> Path:
 
 
 def _check_same(folder: Path, experiment: Experiment) -> None:
-    path = folder / "config.json"
+    before, now = _read_json(folder / "config.json"), experiment.dump()
+    differ = [key for key in sorted(now.keys() - set(_FREE)) if before.get(key, now[key]) != now[key]]
+    if differ:
+        told = "; ".join(f"{key} = {now[key]!r}, but the run in {folder} has {before[key]!r}" for key in differ)
+        raise UserError(f"resume: {told}: use the same")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Return a JSON file of an earlier start of the run, empty if there was none.
+
+    Raises:
+        UserError: it is damaged.
+    """
     if not path.exists():
-        return
+        return {}
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise UserError(f"{path}: cannot be read; a run without it cannot be resumed") from None
-    now = experiment.dump()
-    for key in now.keys() - set(_FREE):
-        if before.get(key, now[key]) != now[key]:
-            raise UserError(f"resume: {key} = {now[key]!r}, but the run in {folder} has {before[key]!r}: use the same")
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        raise UserError(f"{path}: cannot be read; the run in its folder cannot be resumed") from None
 
 
 class Clock:

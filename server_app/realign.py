@@ -5,6 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from common.losses import prior_logit
+
 BiasMode = Literal["keep", "scale", "drop"]
 
 
@@ -30,3 +32,18 @@ def realign_generic(weight: Tensor, bias: Tensor | None, bias_mode: BiasMode = "
     if bias_mode == "scale":
         return realigned, bias / divisor
     return realigned, torch.zeros_like(bias) if bias_mode == "drop" else bias.clone()
+
+
+def add_prior(bias: Tensor, positives: Tensor, images: int, temperature: float) -> Tensor:
+    """Return biases [C] with the label prior added: b_c + t·logit π̂_c, π̂_c = (n_c + 1)/(N + 2) (FedLoGe-ML).
+
+    A head that learnt with prior-compensated logits knows no prior; its probabilities are calibrated, and 0.5 is
+    the threshold it should be cut at, only with one. Shifting a class's logits does not change its AUC.
+
+    Args:
+        bias: [C].
+        positives: n, images with each label, [C].
+        images: N.
+        temperature: t, as in training.
+    """
+    return bias + temperature * prior_logit(positives, images)

@@ -68,16 +68,23 @@ def check_reply(reply: wire.Reply, facts: SiteFacts, *, trains: bool) -> None:
         if not math.isfinite(value):
             raise BadReplyError(f"{name} = {value}: not finite")
     _expect(reply.metrics, "num-examples", facts.num_train)
-    stages = [stage for stage in ("arrival", *wire.STAGES) if f"hits-{stage}" in reply.metrics]
-    for stage in stages:
+    figures = tuple(f"-{stage}" for stage in ("arrival", *wire.STAGES))
+    if not trains or any(name.endswith(figures) for name in reply.metrics):
         _expect(reply.metrics, "num-test", facts.num_test)
-        hits = reply.metrics[f"hits-{stage}"]
-        if not (hits.is_integer() and 0 <= hits <= facts.num_test):
-            raise BadReplyError(f"hits-{stage} = {hits:g}: the site has {facts.num_test} test images")
-    if not trains and not stages:
-        raise BadReplyError("no figures of a personal model")
+    for stage in ("arrival", *wire.STAGES):
+        _check_figures(reply.metrics, stage, facts)
     if trains and bool(reply.model) != bool(facts.num_train):
         raise BadReplyError("a model without training images" if reply.model else "no model came back")
+
+
+def _check_figures(metrics: Mapping[str, float], stage: str, facts: SiteFacts) -> None:
+    hits = metrics.get(f"hits-{stage}", 0.0)
+    if not (hits.is_integer() and 0 <= hits <= facts.num_test):
+        raise BadReplyError(f"hits-{stage} = {hits:g}: the site has {facts.num_test} test images")
+    for name in wire.MULTILABEL_FIGURES:
+        value = metrics.get(f"{name}-{stage}", 0.0)
+        if value < 0 or (value > 1 and name != "undefined_auc"):
+            raise BadReplyError(f"{name}-{stage} = {value:g}: not a share of 1")
 
 
 def _expect(metrics: Mapping[str, float], name: str, declared: int) -> None:

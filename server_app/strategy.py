@@ -15,10 +15,12 @@ from common import wire
 from common.config import Experiment
 from common.methods import METHODS
 from common.metrics import spread
+from common.model import attends
 from common.seeds import numpy_generator
 from server_app.aggregation import RunningMean
 from server_app.checkpoint import Checkpoint, oldest_checkpoint, save_checkpoint
 from server_app.evaluation import GenericEvaluation
+from server_app.figures import generic_facts, primary, site_figures, site_means
 from server_app.journal import Clock, Journal, log, percent
 from server_app.methods import ServerMethod
 from server_app.sites import SiteFacts, check_reply
@@ -35,7 +37,7 @@ class Round:
     answered: list[str] = field(default_factory=list)  # with a reply that could be used
     losses: dict[str, float] = field(default_factory=dict)  # summed over sites, weighted by images
     images: int = 0
-    arrival: dict[str, tuple[int, int]] = field(default_factory=dict)  # site → hits, test images
+    arrival: dict[str, dict[str, float]] = field(default_factory=dict)  # site → figures
     bytes_down: int = 0
     bytes_up: int = 0
 
@@ -105,7 +107,7 @@ class FedStrategy(Strategy):
         server_round += self._done
         sent_only = tuple(f"{part}." for part in self._row.sent)
         averaged = {n: a for n, a in self._sent.items() if not f"{n}.".startswith(sent_only)}
-        mean = RunningMean(averaged if sent_only else self._sent)
+        mean = RunningMean(averaged)
         for site, reply in self._usable(replies, trains=True):
             try:
                 self._take(site, reply, mean)
@@ -128,7 +130,7 @@ class FedStrategy(Strategy):
     def _take(self, site: str, reply: wire.Reply, mean: RunningMean) -> None:
         now, images = self._round, self.sites[site].num_train
         if images:
-            self._method.check(reply.extras, self._sent)
+            self._method.check(reply.extras, self._sent, images)
             mean.add(reply.model, images)
             self._method.take(site, reply.extras)
         now.answered.append(site)
@@ -139,8 +141,8 @@ class FedStrategy(Strategy):
             if key.startswith("loss-"):
                 name = key.removeprefix("loss-")
                 now.losses[name] = now.losses.get(name, 0.0) + images * value
-        if "hits-arrival" in reply.metrics:
-            now.arrival[site] = int(reply.metrics["hits-arrival"]), self.sites[site].num_test
+        if figures := site_figures(reply.metrics, "arrival", self.sites[site].num_test):
+            now.arrival[site] = figures
 
     def _usable(self, messages: Iterable[Message], *, trains: bool) -> Iterator[tuple[str, wire.Reply]]:
         """Yield the replies that can be used, one at a time; journal the others with their reason."""
@@ -166,7 +168,8 @@ class FedStrategy(Strategy):
 
     def _message(self, kind: str, site: str, model: ArrayRecord, evaluate: bool) -> Message:
         facts = self.sites[site]
-        needs_frame = kind == wire.TRAIN or self._row.generic_head == "frame"  # else it works on ψ and φ_k alone
+        # the last step of FedLoGe works on ψ and φ_k alone
+        needs_frame = kind == wire.TRAIN or self._row.generic_head == "frame" or attends(self.experiment)
         content = wire.request(
             self.experiment,
             run=self.journal.folder.name,
@@ -191,9 +194,9 @@ class FedStrategy(Strategy):
             reports = self.evaluation({name: array.numpy() for name, array in arrays.items()})
             stage = "final" if server_round == self.experiment.rounds else "training"
             for head, report in reports.items():
-                self.journal.event("generic", round=server_round, stage=stage, head=head, **report.as_json())
+                self.journal.event("generic", round=server_round, stage=stage, head=head, **generic_facts(report))
             if judged_by := self._row.reported_head:
-                self._last_generic = reports[judged_by].balanced_accuracy
+                self._last_generic = primary(reports[judged_by])
         if not first:
             self._log_round()
         return None
@@ -217,13 +220,16 @@ class FedStrategy(Strategy):
             bytes_up=now.bytes_up,
         )
 
-    def record_personal(self, stage: str, hits: dict[str, tuple[int, int]], server_round: int) -> dict[str, Any]:
-        """Journal personal accuracy of a stage: unweighted mean over sites, spread, worst site."""
-        accuracy = {name: right / total if total else float("nan") for name, (right, total) in sorted(hits.items())}
-        sites = {name: {"accuracy": value, "num_test": hits[name][1]} for name, value in accuracy.items()}
-        figures = spread(accuracy).as_json()
-        self.journal.event("personal", round=server_round, stage=stage, **figures, sites=sites)
-        return figures
+    def record_personal(self, stage: str, figures: dict[str, dict[str, float]], server_round: int) -> dict[str, Any]:
+        """Journal the sites' figures of a stage: means over sites; of the primary one the spread and worst site too."""
+        figure = next(iter(next(iter(figures.values()))))
+        overall = spread({name: site[figure] for name, site in sorted(figures.items())}).as_json()
+        sites = {name: {**site, "num_test": self.sites[name].num_test} for name, site in sorted(figures.items())}
+        means = site_means(figures)
+        self.journal.event(
+            "personal", round=server_round, stage=stage, figure=figure, **overall, means=means, sites=sites
+        )
+        return overall
 
     def _log_round(self) -> None:
         now, rounds = self._round, self.experiment.rounds
@@ -245,15 +251,15 @@ class FedStrategy(Strategy):
         self._round = Round(self.experiment.rounds + 1, sorted(self.sites))
         messages = (self._message(wire.PERSONALISE, name, arrays, evaluate=True) for name in self._round.asked)
         replies = grid.send_and_receive(messages, timeout=self.experiment.round_timeout)
-        hits: dict[str, dict[str, tuple[int, int]]] = {stage: {} for stage in wire.STAGES}
+        stages: dict[str, dict[str, dict[str, float]]] = {stage: {} for stage in wire.STAGES}
         for site, reply in self._usable(replies, trains=False):
-            for stage in wire.STAGES:
-                if (found := reply.metrics.get(f"hits-{stage}")) is not None:
-                    hits[stage][site] = int(found), self.sites[site].num_test
+            for stage, found in stages.items():
+                if figures := site_figures(reply.metrics, stage, self.sites[site].num_test):
+                    found[site] = figures
         self._name_the_silent()
-        for stage, found_hits in hits.items():
-            if found_hits:
-                self.record_personal(stage, found_hits, self.experiment.rounds)
+        for stage, found in stages.items():
+            if found:
+                self.record_personal(stage, found, self.experiment.rounds)
 
     # --- Flower's separate evaluation phase is not used: sites evaluate on arrival ---------------------------
 

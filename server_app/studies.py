@@ -41,11 +41,14 @@ def product(grids: Mapping[str, Sequence[Any]]) -> tuple[Variant, ...]:
 
 STUDIES: dict[str, tuple[Variant, ...]] = {
     "table3": sweep("frame", "etf", "sparse_etf"),
-    "table8": (
-        Variant("cross-entropy", MappingProxyType({})),
-        Variant("projection", MappingProxyType({"frame-projection": True})),
-        Variant("dot regression", MappingProxyType({"frame-loss": "dot-regression"})),
-        Variant("both", MappingProxyType({"frame-projection": True, "frame-loss": "dot-regression"})),
+    "table8": tuple(
+        Variant(label, MappingProxyType({"frame-projection": projection, "frame-loss": loss}))
+        for label, projection, loss in (
+            ("cross-entropy", False, "cross-entropy"),
+            ("projection", True, "cross-entropy"),
+            ("dot regression", False, "dot-regression"),
+            ("both", True, "dot-regression"),
+        )
     ),
     "table9": sweep("frame", "sparse_etf", "xavier", "gaussian", "uniform", "orthogonal", "kaiming"),
     "table7": sweep("realign", "paper", "sum", "product", "none"),

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from common.methods import HEAD_TITLES, METHODS
+from common.wire import MULTILABEL_FIGURES
+from server_app.figures import generic_score
 from server_app.journal import percent, read_events
 
+_GENERIC = ("accuracy", "balanced_accuracy", *MULTILABEL_FIGURES, "many", "medium", "few")
 _STAGES = {"final": "personal", "realigned": "personal, realigned", "finetuned": "personal, fine-tuned"}
 
 
@@ -16,8 +19,8 @@ class Summary:
     """Generic and personal accuracy of the last round, before and after realignment.
 
     Attributes:
-        generic: head → accuracy, balanced_accuracy, many, medium, few (0..1 or None).
-        personal: stage → mean, std, worst, worst_site.
+        generic: head → score, its primary figure, and the others (0..1 or None).
+        personal: stage → mean, std, worst, worst_site of the primary figure, and the means of all.
         headline: the method's own generic head and last personal stage: generic, personal, many, medium, few.
         cost: seconds and bytes a round, mean.
     """
@@ -34,9 +37,11 @@ class Summary:
     def as_text(self) -> str:
         """Return the table that a run prints last."""
         columns = f"{'all':>8}{'many':>9}{'medium':>9}{'few':>9}" if self.generic else ""
-        rows = [f"{'accuracy of the last round':32}{columns}"]
+        several = any("macro_auc" in figures for figures in self.generic.values())
+        title = "macro AUC of the last round" if several else "accuracy of the last round"
+        rows = [f"{title:32}{columns}"]
         for head, figures in self.generic.items():
-            cells = [figures["balanced_accuracy"], figures["many"], figures["medium"], figures["few"]]
+            cells = [figures["score"], figures["many"], figures["medium"], figures["few"]]
             rows.append(f"{'generic, ' + HEAD_TITLES[head]:32}" + " ".join(f"{percent(c):>8}" for c in cells))
         for stage, figures in self.personal.items():
             rows.append(
@@ -50,10 +55,9 @@ def summarise(folder: Path) -> Summary:
     """Read a run's journal and return its figures."""
     events = read_events(folder)
     final = [e for e in events if e["event"] == "generic" and e["stage"] == "final"]
-    keep = ("accuracy", "balanced_accuracy", "many", "medium", "few")
-    generic = {e["head"]: {k: e[k] for k in keep} for e in final}
-    personal = {
-        e["stage"]: {k: e[k] for k in ("mean", "std", "worst", "worst_site")}
+    generic = {e["head"]: {k: e[k] for k in _GENERIC if k in e} | {"score": generic_score(e)} for e in final}
+    personal: dict[str, dict[str, Any]] = {
+        e["stage"]: {k: e[k] for k in ("mean", "std", "worst", "worst_site", "means") if k in e}
         for e in events
         if e["event"] == "personal" and e["stage"] in _STAGES
     }
@@ -63,7 +67,7 @@ def summarise(folder: Path) -> Summary:
     headline = {
         "head": head,
         "stage": last_stage,
-        "generic": generic[head]["balanced_accuracy"] if head else None,
+        "generic": generic[head]["score"] if head else None,
         **{group: generic[head][group] if head else None for group in ("many", "medium", "few")},
         "personal": personal[last_stage]["mean"] if last_stage else None,
     }

@@ -9,6 +9,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from common.config import Experiment, build
+from common.methods import METHODS
 
 torch.set_num_threads(1)  # tests run side by side
 # The same examples everywhere, and no clock: a busy machine is no failure.
@@ -38,5 +39,18 @@ def tiny(tmp_path: Path) -> Callable[..., Experiment]:
             "run-name": "run",
         }
         return build(values | {key.replace("_", "-"): value for key, value in changes.items()})
+
+    return make
+
+
+@pytest.fixture
+def tiny_for(tiny: Callable[..., Experiment]) -> Callable[..., Experiment]:
+    """Return a builder like `tiny` for a method: composites of two digits where images have several labels."""
+
+    def make(method: str, several: bool = False, **changes: Any) -> Experiment:
+        if several or METHODS[method].labels == "many":
+            defaults = {"composites": 90, "composites_test": 60, "head_bias": True, "imbalance_factor": 1}
+            changes = defaults | changes
+        return tiny(method=method, **changes)
 
     return make

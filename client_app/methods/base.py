@@ -7,9 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from common.config import Experiment
 from common.data import Dataset
+from common.losses import asymmetric, bce, distribution_balanced, focal, prior_bce, prior_logit
 from common.model import Model
 from common.wire import Arrays
 
@@ -22,11 +24,39 @@ class Local:
         experiment: the run.
         class_counts: the site's training images of each class, float [C].
         arrived: parameters as the coordinator sent them, by name; empty unless the method needs them.
+        num_images: the site's training images.
+        visible: classes whose labels the site knows, bool [C]; None: all.
     """
 
     experiment: Experiment
     class_counts: Tensor
     arrived: Mapping[str, Tensor]
+    num_images: int = 0
+    visible: Tensor | None = None
+
+    def mask(self, labels: Tensor) -> Tensor | None:
+        """Return which of labels [B, C] count, None if all do."""
+        return None if self.visible is None else self.visible.expand_as(labels)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the task's loss of logits [B, C]: cross-entropy of labels [B], or `multilabel-loss` of bool [B, C]."""
+        if labels.dtype != torch.bool:
+            return cross_entropy(logits, labels)
+        mask = self.mask(labels)
+        kind = self.experiment.multilabel_loss
+        if kind == "distribution-balanced":
+            return distribution_balanced(logits, labels, self.class_counts, self.num_images, mask)
+        return {"bce": bce, "focal": focal, "asymmetric": asymmetric}[kind](logits, labels, mask)
+
+    def balanced_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of logits that the site's prior is added to, so that they need not carry it themselves.
+
+        CE(z + log n_k, y) (balanced softmax), or BCE(z + t·logit π̃_k, y) of several labels.
+        """
+        if labels.dtype != torch.bool:
+            return cross_entropy(logits + self.class_counts.log(), labels)
+        prior = prior_logit(self.class_counts, self.num_images)
+        return prior_bce(logits, labels, prior, self.experiment.prior_temperature, self.mask(labels))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ tunes it in {.1, 1, 2}.
 """
 
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from client_app.methods.base import Local, proximal
 from client_app.methods.fedavg import FedAvg
@@ -27,13 +26,13 @@ class Ditto(FedAvg):
     def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
         """Return FedAvg's loss, CE(v_k(x), y) and (λ/2)‖v_k − w_g‖²."""
         assert model.aux_head is not None
-        shared = {"backbone": cross_entropy(model.aux_head(model(images)), labels)}
+        shared = {"backbone": local.loss(model.aux_head(model(images)), labels)}
         logits = self.personal_head(model)(self.personal_backbone(model)(images))
         distance = proximal(model, "personal_backbone", local.arrived, "backbone") + proximal(
             model, "personal_head", local.arrived, "aux_head"
         )
         return shared | {
-            "personal_head": cross_entropy(logits, labels),
+            "personal_head": local.loss(logits, labels),
             "proximal": local.experiment.ditto_lambda / 2 * distance,
         }
 

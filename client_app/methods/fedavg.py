@@ -5,7 +5,6 @@ personal model is the global one, with its head fine-tuned at the end where `fin
 """
 
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from client_app.methods.base import Local, LocalMethod
 from common.model import Model
@@ -16,7 +15,7 @@ class FedAvg(LocalMethod):
 
     def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
         """Return CE(ψ(θ(x)), y), which trains θ and ψ together."""
-        return {"backbone": cross_entropy(self.personal_head(model)(model(images)), labels)}
+        return {"backbone": local.loss(self.personal_head(model)(model(images)), labels)}
 
     def personal_head(self, model: Model) -> nn.Linear:
         """Return the global head: FedAvg has no other."""

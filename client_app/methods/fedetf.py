@@ -4,10 +4,10 @@ Shared: backbone and projection, a linear layer whose output is normalised and m
 temperature. Fixed: a dense ETF of unit norm. Training: balanced softmax with the site's class counts n_k. A
 class that a site does not have gets a logit of −∞, hence no gradient there.
 
-Personal, at the end: `finetune-epochs` of backbone and projection under the ETF, then as many alternations of
-one epoch of the site's own copy of the ETF and one of its projection, by plain cross-entropy, the rest still.
-The authors' public code alternates 20 times three epochs, at learning rates of .1 and .05; here the budget and
-the rate are those of the other methods.
+Personal, at the end: epochs of backbone and projection under the ETF, then alternately one epoch of the site's own
+copy of the ETF and one of its projection, by plain cross-entropy, the rest still. The authors' public code follows one
+round of training with 20 alternations of three epochs each, at learning rates of .1 and .05; here all phases share
+`finetune-epochs`, a third each, and the rate of the other methods.
 """
 
 import torch
@@ -28,8 +28,6 @@ class FedETF(LocalMethod):
         """Start the site's own ETF as the fixed one: it is made anew at the end and never kept in between."""
         assert model.personal_head is not None and model.frame is not None
         model.personal_head.weight.copy_(model.frame)
-        if model.personal_head.bias is not None:
-            nn.init.zeros_(model.personal_head.bias)
 
     def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
         """Return CE(s·W g/‖g‖ + log n_k, y) with g the projected features, s the temperature, W the ETF."""
@@ -47,8 +45,9 @@ class FedETF(LocalMethod):
     def finetuning(self, experiment: Experiment) -> tuple[Phase, ...]:
         """Return epochs under the fixed ETF, then the alternation."""
         own_etf = Phase(1, frozen=("backbone", "projection"), losses=self.personal_losses)
-        projection = Phase(1, frozen=("backbone", "personal_head"), losses=self.personal_losses)
-        return (Phase(experiment.finetune_epochs), *(own_etf, projection) * experiment.finetune_epochs)
+        projection = Phase(1, ("backbone", "projection.scale", "personal_head"), losses=self.personal_losses)
+        turns = max(1, experiment.finetune_epochs // 3)
+        return (Phase(max(0, experiment.finetune_epochs - 2 * turns)), *(own_etf, projection) * turns)
 
 
 METHOD = FedETF()

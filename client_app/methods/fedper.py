@@ -5,7 +5,6 @@ method has no generic model: the global weights have no head.
 """
 
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from client_app.methods.base import Local, LocalMethod
 from common.model import Model
@@ -16,7 +15,7 @@ class FedPer(LocalMethod):
 
     def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
         """Return CE(φ_k(θ(x)), y), which trains θ and φ_k."""
-        return {"backbone": cross_entropy(self.personal_head(model)(model(images)), labels)}
+        return {"backbone": local.loss(self.personal_head(model)(model(images)), labels)}
 
     def personal_head(self, model: Model) -> nn.Linear:
         """Return φ_k."""

@@ -7,7 +7,6 @@ no gradient there.
 """
 
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from client_app.methods.base import Local, LocalMethod
 from common.heads import linear_from
@@ -30,8 +29,8 @@ class FedROD(LocalMethod):
         generic = model.aux_head(features)
         personal = generic.detach() + model.personal_head(features.detach())
         return {
-            "backbone": cross_entropy(generic + local.class_counts.log(), labels),
-            "personal_head": cross_entropy(personal, labels),
+            "backbone": local.balanced_loss(generic, labels),
+            "personal_head": local.loss(personal, labels),
         }
 
     def personal_head(self, model: Model) -> nn.Linear:

@@ -30,8 +30,13 @@ class ServerMethod:
         """Return the shape of each extra that a site `returns`, given what it was sent."""
         return {}
 
-    def check(self, extras: Mapping[str, npt.NDArray[Any]], sent: Arrays) -> None:
+    def check(self, extras: Mapping[str, npt.NDArray[Any]], sent: Arrays, images: int) -> None:
         """Check a reply's extras before they are used.
+
+        Args:
+            extras: as they came.
+            sent: what the site was sent.
+            images: training images that the site declared.
 
         Raises:
             BadReplyError: other names, shapes or types than the method asks for, or a value that is not finite.

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity, pad
+from torch.nn.functional import pad
 
 from common.seeds import derive, torch_generator
 from common.wire import Arrays
@@ -131,10 +131,14 @@ def head_gradients(features: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
 def matching_distance(ours: Tensor, real: Tensor, with_bias: bool) -> Tensor:
     """Return [C]: one minus the cosine of each row of the weight's gradient, and of the bias's, summed (Eq. 5)."""
     rows = slice(None, -1) if with_bias else slice(None)
-    distance = (1 - cosine_similarity(ours[..., rows], real[..., rows], dim=2, eps=1e-6)).sum(dim=1)
-    if with_bias:
-        distance = distance + 1 - cosine_similarity(ours[..., -1], real[..., -1], dim=1, eps=1e-6)
-    return distance
+    distance = (1 - _cosine(ours[..., rows], real[..., rows], dim=2)).sum(dim=1)
+    return distance + 1 - _cosine(ours[..., -1], real[..., -1], dim=1) if with_bias else distance
+
+
+def _cosine(ours: Tensor, real: Tensor, dim: int) -> Tensor:
+    """Return the cosine with 1e-6 added to the denominator, as in the public code: tiny gradients count less."""
+    norms: Tensor = torch.linalg.vector_norm(ours, dim=dim) * torch.linalg.vector_norm(real, dim=dim)
+    return (ours * real).sum(dim=dim) / (norms + 1e-6)
 
 
 METHOD = FederatedFeatures

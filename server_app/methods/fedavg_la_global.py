@@ -14,21 +14,20 @@ from server_app.sites import BadReplyError
 class GlobalPrior(ServerMethod):
     """Adds up class counts, each site's once however often it answers."""
 
-    _counts: dict[str, npt.NDArray[np.float32]]
-
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._counts = {}
+        self._counts: dict[str, npt.NDArray[np.float32]] = {}
 
     def shapes(self, sent: Arrays) -> dict[str, tuple[int, ...]]:
         """Return [C] for the class counts."""
         return {"class_counts": (self.num_classes,)}
 
-    def check(self, extras: Mapping[str, npt.NDArray[Any]], sent: Arrays) -> None:
-        """Refuse negative counts too."""
-        super().check(extras, sent)
-        if (extras["class_counts"] < 0).any():
-            raise BadReplyError("class_counts: a count below 0")
+    def check(self, extras: Mapping[str, npt.NDArray[Any]], sent: Arrays, images: int) -> None:
+        """Refuse counts that are not whole or not of the site's images, too."""
+        super().check(extras, sent, images)
+        counts = extras["class_counts"].astype(np.float64)
+        if (counts < 0).any() or (counts % 1).any() or counts.sum() != images:
+            raise BadReplyError(f"class_counts: not counts of the site's {images} training images")
 
     def take(self, site: str, extras: Mapping[str, npt.NDArray[Any]]) -> None:
         """Keep the site's counts."""

@@ -6,9 +6,10 @@ react to p alone, the ratio R_p = |Σ U_p| / |Σ mean_{j≠p} U_j| is large wher
 The next round's losses are weighted by α + β R_p; the ratios go into the journal.
 
 The auxiliary images are `ratio-images` of each class, drawn from the simulated sites' training images as in the
-authors' public code. There, as here, a weight reacts to p alone if p moves it up the most and every other class
-by at most .8 of that, and R is 10 where no other class moves such weights at all. R is cut at 100, which the
-paper leaves open: a class that is never predicted would have any ratio whatever.
+authors' public code. As there, a weight reacts to p alone if p moves it up the most and every other class by at
+most .8 of that, and R is 10 where no other class moves such weights at all. Two differences: the code measures
+how some epochs of SGD on the images move the head, here it is the gradient itself; and it cuts R at 5,000, here
+it is 100, since a class that is never predicted would have any ratio whatever.
 """
 
 from typing import Any
@@ -76,7 +77,7 @@ def ratios(updates: Tensor) -> Tensor:
     """Return R [C], between 0 and 100, of auxiliary updates [C, C, d]."""
     size, winner = updates.max(dim=0)  # [C, d]: which class moves a weight up the most
     rivals = (updates.abs() > _ALONE * size.abs()).sum(dim=0) - 1
-    alone = one_hot(winner, len(updates)).permute(2, 0, 1).bool() & (rivals < 1) & (size > 0)
+    alone = one_hot(winner, len(updates)).permute(2, 0, 1).bool() & (rivals < 1)
     mean_other = (updates.sum(dim=0) - updates) / max(1, len(updates) - 1)
     own, others = ((part * alone).sum(dim=(1, 2)) for part in (updates, mean_other))
     known = torch.where(others != 0, own.abs() / others.abs(), torch.full_like(own, _UNMOVED))

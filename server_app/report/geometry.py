@@ -78,8 +78,9 @@ def _ideal(key: str, run: RunRecord) -> str:
         return "0"
     if "angle" in key:
         return f"{ideal_angle(count):.4f}" if count >= 2 else DASH
+    chosen = run.method is None or run.method.frame == "choice"  # FedLoGe's; others have norm 1
     if "norm" in key:
-        return plain(run.config.get("frame-norm"))
-    if "sparsity" in key and run.config.get("frame") == "sparse_etf":
+        return plain(run.config.get("frame-norm")) if chosen else "1"
+    if "sparsity" in key and chosen and run.config.get("frame") != "etf":
         return f"{plain(number(run.config.get('sparsity')))} (as configured)"
     return DASH

@@ -1,7 +1,6 @@
 """One test over the whole table: what runs, moves, stays, travels and is kept, for every method."""
 
 import inspect
-import json
 import re
 import sys
 from collections.abc import Callable
@@ -22,12 +21,17 @@ from common.data import build_federation
 from common.features import extract_features
 from common.heads import rebuild_head
 from common.methods import METHODS, Method
-from common.model import build_model, load_state, personal_state, shared_state
+from common.model import build_model, load_state, personal_state, sent_state, shared_state
+from common.multilabel_metrics import measure_split
 from server_app.engines import run_local
 from server_app.journal import read_events
 
 Tiny = Callable[..., Experiment]
-EVERY = pytest.mark.parametrize("name", METHODS)
+# every method, and those that can learn several labels with them too
+_TASKS = [(name, False) for name in METHODS] + [(name, True) for name, row in METHODS.items() if row.labels == "any"]
+EVERY = pytest.mark.parametrize(
+    ("name", "several"), _TASKS, ids=[f"{name}-several" if several else name for name, several in _TASKS]
+)
 
 
 @pytest.fixture
@@ -51,8 +55,8 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 @EVERY
-def test_a_run_keeps_the_methods_promises(tiny: Tiny, name: str, sent: list[dict[str, Any]]) -> None:
-    experiment = tiny(method=name, finetune_epochs=1, local_epochs=2, rounds=2)
+def test_a_run_keeps_the_methods_promises(tiny_for: Tiny, name: str, several: bool, sent: list[dict[str, Any]]) -> None:
+    experiment = tiny_for(name, several, finetune_epochs=1, local_epochs=2, rounds=2)
     row = METHODS[name]
     folder = run_local(experiment)
     events = read_events(folder)
@@ -64,11 +68,15 @@ def test_a_run_keeps_the_methods_promises(tiny: Tiny, name: str, sent: list[dict
     heads = {e["head"] for e in events if e["event"] == "generic"}
     assert (row.reported_head in heads) if row.reported_head else not heads
 
-    start = build_model(experiment, 1, 10, frame=None, site="site-00")
+    frame = torch.zeros(10, 16) if (folder / "frame.json").exists() else None
+    start = build_model(experiment, 1, 10, frame, site="site-00")
     shared, kept = shared_state(start, row), personal_state(start, row)
     travelled = [arrays for arrays in sent if arrays]
     assert len(travelled) == 6 and all(arrays.keys() == shared.keys() for arrays in travelled)
     assert not {*shared} & {*kept}
+
+    for name_sent, value in sent_state(start, row).items():  # what the coordinator alone changes
+        assert not np.array_equal(final_of(folder)[name_sent], value), name_sent
 
     # what should move moved, in parameters; what should be still is
     final = load_file(folder / "generic.safetensors")
@@ -80,7 +88,12 @@ def test_a_run_keeps_the_methods_promises(tiny: Tiny, name: str, sent: list[dict
     if kept:
         state = load_file(stored)
         assert state.keys() == kept.keys()
-        assert all(not np.array_equal(state[key], kept[key]) for key in kept.keys() & parameters)
+        moving = parameters | {"class_state"}
+        assert all(not np.array_equal(state[key], kept[key]) for key in kept.keys() & moving)
+
+
+def final_of(folder: Path) -> dict[str, Any]:
+    return load_file(folder / "generic.safetensors")
 
 
 def assert_the_personal_models_can_be_rebuilt(experiment: Experiment, folder: Path) -> None:
@@ -88,28 +101,35 @@ def assert_the_personal_models_can_be_rebuilt(experiment: Experiment, folder: Pa
     federation = build_federation(experiment)
     generic = load_file(folder / "generic.safetensors")
     last = [e for e in read_events(folder) if e["event"] == "personal"][-1]
-    for name, rows in zip(federation.site_names, federation.test_rows, strict=True):
+    for site, (name, rows) in enumerate(zip(federation.site_names, federation.test_rows, strict=True)):
         saved = load_file(folder / "sites" / name / "personal_model.safetensors")
         arrays = {k: v for k, v in (generic | saved).items() if k.startswith("backbone.")}
-        model = build_model(experiment, 1, 10)
+        frame = torch.from_numpy(generic["frame.weight"]) if "frame.weight" in generic else None
+        model = build_model(experiment, 1, 10, frame)
         assert arrays.keys() == {f"backbone.{k}" for k in model.backbone.state_dict()}
         load_state(model, arrays)
         features, labels = extract_features(model.backbone, federation.dataset.test, rows, federation.dataset)
         head = rebuild_head({k.removeprefix("head."): v for k, v in saved.items() if k.startswith("head.")})
         with torch.no_grad():
             logits = head(features)
-        right = int((logits.argmax(dim=1) == labels).sum())
-        assert last["sites"][name]["accuracy"] == right / len(rows)
+        if federation.dataset.multilabel:
+            mask = None if federation.visible is None else np.tile(federation.visible[site], (len(rows), 1))
+            report = measure_split(logits.sigmoid().numpy(), labels.numpy(), {}, experiment.seed, name, mask)
+            reported = last["sites"][name]["macro_auc"]
+            assert reported == pytest.approx(report.macro_auc) or np.isnan(report.macro_auc)
+        else:
+            right = int((logits.argmax(dim=1) == labels).sum())
+            assert last["sites"][name]["accuracy"] == right / len(rows)
 
 
 @EVERY
-def test_a_tiny_site_and_an_empty_one_take_part(tiny: Tiny, name: str) -> None:
-    experiment = tiny(
-        method=name, sites=12, dirichlet=0.05, min_site_size=0, head_class_size=8, rounds=1, finetune_epochs=1
-    )
+def test_a_tiny_site_and_an_empty_one_take_part(tiny_for: Tiny, name: str, several: bool) -> None:
+    few = {"composites": 40} if several or METHODS[name].labels == "many" else {"head_class_size": 8}
+    experiment = tiny_for(name, several, sites=12, dirichlet=0.05, min_site_size=0, rounds=1, finetune_epochs=1, **few)
     folder = run_local(experiment)
-    counts = np.array(json.loads((folder / "federation.json").read_text())["train_counts"]).sum(axis=1)
-    assert (counts == 0).any() and ((counts > 0) & (counts < 4)).any()
+    counts = np.array([len(rows) for rows in build_federation(experiment).train_rows])
+    assert (counts == 0).any() or several or METHODS[name].labels == "many"
+    assert ((counts > 0) & (counts < 4)).any()
     events = read_events(folder)
     assert [e["answered"] for e in events if e["event"] == "round"] == [12]
     assert all(np.isfinite(list(e["loss"].values())).all() for e in events if e["event"] == "round")
@@ -117,9 +137,12 @@ def test_a_tiny_site_and_an_empty_one_take_part(tiny: Tiny, name: str) -> None:
 
 
 @EVERY
-def test_personal_state_survives_between_rounds(tiny: Tiny, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_personal_state_survives_between_rounds(
+    tiny_for: Tiny, name: str, several: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The second round starts from what the first one left on the site's disk."""
-    if not personal_state(build_model(tiny(method=name), 1, 10, site="site-00"), METHODS[name]):
+    experiment = tiny_for(name, several)
+    if not personal_state(build_model(experiment, 1, 10, torch.zeros(10, 16), site="site-00"), METHODS[name]):
         pytest.skip(f"{name} keeps nothing at the site")
     import client_app.app as site_code
 
@@ -134,7 +157,7 @@ def test_personal_state_survives_between_rounds(tiny: Tiny, name: str, monkeypat
         return losses
 
     monkeypatch.setattr(site_code, "train_site", watching)
-    run_local(tiny(method=name))
+    run_local(experiment)
     (_, left), (found, _) = seen
     assert all(np.array_equal(left[key], found[key]) for key in left)
 

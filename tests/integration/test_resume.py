@@ -48,14 +48,14 @@ def cut(monkeypatch: pytest.MonkeyPatch, name: str, server_round: int) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_resumed_run_equals_an_uninterrupted_one(tiny: Tiny, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(tiny_for: Tiny, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     values: dict[str, Any] = {"method": name, "rounds": 4, "finetune_epochs": 1, "participation": 0.7}
-    whole = run_local(tiny(**values, run_name="whole"))
+    whole = run_local(tiny_for(**values, run_name="whole"))
     with monkeypatch.context() as patch, pytest.raises(PowerCutError):
         cut(patch, "_record_round", 3)  # the sites have trained and kept round 3, the coordinator has lost it
-        run_local(tiny(**values, run_name="cut"))
+        run_local(tiny_for(**values, run_name="cut"))
     assert len(figures_of(whole.parent / "cut")) < len(figures_of(whole))
-    resumed = run_local(tiny(**values, run_name="cut", resume=True))
+    resumed = run_local(tiny_for(**values, run_name="cut", resume=True))
     expected, found = arrays_of(whole), arrays_of(resumed)
     assert expected.keys() == found.keys()
     assert all(np.array_equal(expected[key], found[key]) for key in expected)
@@ -105,9 +105,51 @@ def test_a_damaged_checkpoint_is_said_aloud_and_the_one_before_it_is_used(
 
 def test_a_finished_run_taken_up_again_only_ends_again(tiny: Tiny) -> None:
     folder = run_local(tiny(run_name="whole"))
-    before = arrays_of(folder)
+    before, figures = arrays_of(folder), figures_of(folder)
     again = arrays_of(run_local(tiny(run_name="whole", resume=True)))
     assert all(np.array_equal(before[key], again[key]) for key in before)
+    assert figures_of(folder) == figures
+
+
+def test_checkpoints_may_be_rounds_apart(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    values: dict[str, Any] = {"rounds": 8, "method": "ditto", "checkpoint_every": 3, "participation": 0.5}
+    whole = run_local(tiny(**values, run_name="whole"))
+    for last in (5, 8):
+        with monkeypatch.context() as patch, pytest.raises(PowerCutError):
+            cut(patch, "_record_round", last)
+            run_local(tiny(**values, run_name="cut", resume=True))
+    resumed = run_local(tiny(**values, run_name="cut", resume=True))
+    expected, found = arrays_of(whole), arrays_of(resumed)
+    assert all(np.array_equal(expected[key], found[key]) for key in expected)
+    assert figures_of(resumed) == figures_of(whole)
+    for site in resumed.glob("sites/*"):
+        assert len(list(site.glob("personal-*"))) <= 4  # of rounds 3, 6, 8 and perhaps one before
+
+
+def test_with_every_checkpoint_damaged_the_run_begins_again(tiny: Tiny) -> None:
+    folder = run_local(tiny(run_name="whole", rounds=4))
+    before = arrays_of(folder)
+    for path in (folder / "checkpoints").glob("round-*"):
+        path.write_bytes(path.read_bytes()[:100])
+    again = run_local(tiny(run_name="whole", rounds=4, resume=True))
+    expected = arrays_of(again)
+    assert all(np.array_equal(before[key], expected[key]) for key in before)
+    assert [p.name for p in sorted((folder / "checkpoints").glob("*.safetensors"))][-1] == "round-00004.safetensors"
+    assert len(list((folder / "checkpoints").glob("*.damaged"))) == 3
+
+
+def test_other_data_or_other_versions_are_noticed(tiny: Tiny) -> None:
+    folder = run_local(tiny(run_name="whole"))
+    versions = json.loads((folder / "versions.json").read_text())
+    (folder / "versions.json").write_text(json.dumps(versions | {"torch": "1.0"}))
+    run_local(tiny(run_name="whole", resume=True))
+    (event,) = [e for e in read_events(folder) if e["event"] == "versions"]
+    assert event["changed"] == {"torch": ["1.0", versions["torch"]]}
+    federation = json.loads((folder / "federation.json").read_text())
+    federation["train_counts"][0][0] += 1
+    (folder / "federation.json").write_text(json.dumps(federation))
+    with pytest.raises(UserError, match=r"train_counts of the run in .* differ"):
+        run_local(tiny(run_name="whole", resume=True))
 
 
 def test_resume_without_a_run_begins_one(tiny: Tiny) -> None:

@@ -182,22 +182,29 @@ def test_fedetf_scales_the_cosine_to_the_etf_and_adds_the_prior(tiny: Tiny, batc
 
 
 def test_fedetf_alternates_the_sites_own_etf_and_its_projection(tiny: Tiny) -> None:
-    experiment = tiny(method="fedetf", finetune_epochs=2)
+    experiment = tiny(method="fedetf", finetune_epochs=7)
     federation = build_federation(experiment)
     method = load("fedetf")
     model = build_model(experiment, 1, 10, torch.randn(10, 16), site="site-00")
     method.start(model)
     assert model.personal_head is not None and model.frame is not None
     phases = method.finetuning(experiment)
-    assert phases is not None and [phase.epochs for phase in phases] == [2, 1, 1, 1, 1]
-    frame = model.frame.clone()
+    assert phases is not None and [phase.epochs for phase in phases] == [3, 1, 1, 1, 1]
+    for epochs in range(2, 20):
+        chosen = method.finetuning(tiny(method="fedetf", finetune_epochs=epochs))
+        assert chosen is not None and sum(phase.epochs for phase in chosen) == epochs
+    frame, scale = model.frame.clone(), torch.zeros(1)
     moved = []
     for phase in phases[:3]:
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
-        train_site(model, method, federation.dataset, federation.train_rows[0], experiment, "site-00", 1, (phase,))
+        train_site(
+            model, method, federation.dataset, federation.train_rows[0], experiment, "site-00", 1, phases=(phase,)
+        )
         parts = {n.split(".")[0] for n, p in model.named_parameters() if not torch.equal(p, before[n])}
         moved.append(parts)
+        scale = model.state_dict()["projection.scale"].clone() if len(moved) == 1 else scale
     assert moved == [{"backbone", "projection"}, {"personal_head"}, {"projection"}]
+    assert torch.equal(model.state_dict()["projection.scale"], scale)
     assert torch.equal(model.frame, frame)
 
 
@@ -211,7 +218,7 @@ def test_fedgrabs_gradients_are_the_balanced_ones(tiny: Tiny, batch: tuple) -> N
     logits = model.aux_head(model(images)).detach()
     head = local.arrived["aux_head.weight"]
     order = sorted(range(10), key=lambda c: -float(head[c].norm()))
-    expected = torch.zeros(6, 10)
+    expected, counted = torch.zeros(6, 10), torch.zeros(6, 10)
     for i, label in enumerate(labels.tolist()):
         for c in range(10):
             own = 0.1 ** (order.index(c) / 9)
@@ -221,12 +228,13 @@ def test_fedgrabs_gradients_are_the_balanced_ones(tiny: Tiny, batch: tuple) -> N
             balanced = (10 / 9) / (1 / 9 + math.exp(-0.5 * sign * control))
             residual = 1 / (1 + math.exp(-float(logits[i, c]))) - (label == c)
             expected[i, c] = (own + (1 - own) * balanced) * residual / 6
+            counted[i, c] = (1 - own) * balanced * abs(residual) / 6
     features = model(images).detach()
     loss = method.losses(_Fixed(model, features), images, labels, local)["backbone"]
     (gradient,) = torch.autograd.grad(loss, model.aux_head.weight)
     torch.testing.assert_close(gradient, expected.T @ features, rtol=1e-4, atol=1e-6)
     signs = torch.where(torch.nn.functional.one_hot(labels, 10) > 0, 1.0, -1.0)
-    torch.testing.assert_close(state[0], torch.linspace(-2, 2, 10) + (expected.abs() * signs).sum(dim=0))
+    torch.testing.assert_close(state[0], torch.linspace(-2, 2, 10) + (counted * signs).sum(dim=0))
 
 
 class _Fixed:
@@ -242,17 +250,15 @@ class _Fixed:
 def test_fedgrabs_controller_equals_the_incremental_form() -> None:
     """u_t = u_{t−1} + Kp(e_t − e_{t−1}) + Ki e_t + Kd(e_t − 2e_{t−1} + e_{t−2}), as controllers are often written."""
     method: Any = load("fedgrab")
-    state, head = torch.zeros(3, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+    state = torch.zeros(3, 1, dtype=torch.float64)
     control, errors = 0.0, [0.0, 0.0]
     for difference in (-0.3, -0.1, 0.2, 0.05):
         state[0] = difference
-        weight = method.weights(state, torch.zeros(1, 1, dtype=torch.float64), head)
+        factor = method.gains(state, torch.zeros(1, 1, dtype=torch.float64))
         errors.append(-difference)
         control += 10 * (errors[-1] - errors[-2]) + 0.01 * errors[-1]
         control += 0.1 * (errors[-1] - 2 * errors[-2] + errors[-3])
-        assert 0.0 <= weight.item() <= 10.0
-        state_control = 10 * -state[0] + 0.01 * state[1] + 0.1 * (errors[-1] - errors[-2])
-        assert state_control.item() == pytest.approx(control)
+        assert factor.item() == pytest.approx((10 / 9) / (1 / 9 + math.exp(0.5 * control)))
 
 
 def test_logit_adjustment_with_the_global_prior_shifts_by_the_coordinators_counts(tiny: Tiny, batch: tuple) -> None:

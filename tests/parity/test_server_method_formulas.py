@@ -56,7 +56,7 @@ def ratio_by_hand(updates: torch.Tensor) -> list[float]:
                 values = updates[:, row, column].tolist()
                 largest = max(values)
                 moved = [i for i, value in enumerate(values) if abs(value) > 0.8 * abs(largest)]
-                if largest > 0 and values.index(largest) == p and moved == [p]:
+                if values.index(largest) == p and moved in ([p], []):
                     own += values[p]
                     others += sum(v for i, v in enumerate(values) if i != p) / (len(values) - 1)
         found.append(min(100.0, abs(own) / abs(others)) if others else 10.0)
@@ -126,10 +126,10 @@ def test_gradients_of_federated_features_and_the_distance_equal_the_loops(with_b
         by_hand = 0.0
         for row in range(C):
             a, b = ours[c, row, :D].double(), real[c, row, :D].double()
-            by_hand += 1 - float(a @ b / (a.norm() * b.norm()))
+            by_hand += 1 - float(a @ b / (a.norm() * b.norm() + 1e-6))
         if with_bias:
             a, b = ours[c, :, D].double(), real[c, :, D].double()
-            by_hand += 1 - float(a @ b / (a.norm() * b.norm()))
+            by_hand += 1 - float(a @ b / (a.norm() * b.norm() + 1e-6))
         assert distance == pytest.approx(by_hand, rel=1e-4)
 
 
@@ -179,7 +179,7 @@ def test_the_global_prior_adds_up_each_site_once(tiny: Tiny) -> None:
     for _ in range(2):
         for site, rows in zip(federation.site_names, federation.train_rows, strict=True):
             extras = local.extras(model, federation.dataset, rows)
-            method.check(extras, {})
+            method.check(extras, {}, len(rows))
             method.take(site, extras)
     arrays, _ = method.finish({}, {}, 1)
     assert arrays["class_weights"].tolist() == np.maximum(federation.class_counts, 1).tolist()
@@ -192,7 +192,9 @@ def test_the_global_prior_adds_up_each_site_once(tiny: Tiny) -> None:
         ({"class_counts": np.ones(9, np.float32)}, "float32(10,)"),
         ({"class_counts": np.ones(10, np.float64)}, "float64"),
         ({"class_counts": np.full(10, np.nan, np.float32)}, "finite"),
-        ({"class_counts": -np.ones(10, np.float32)}, "below 0"),
+        ({"class_counts": -np.ones(10, np.float32)}, "not counts"),
+        ({"class_counts": np.full(10, 1e30, np.float32)}, "not counts"),
+        ({"class_counts": np.full(10, 0.5, np.float32)}, "not counts"),
         ({"class_counts": np.ones(10, np.float32), "labels": np.ones(3, np.float32)}, "labels"),
     ],
 )
@@ -200,5 +202,5 @@ def test_bad_extras_are_refused(tiny: Tiny, bad: dict[str, Any], words: str) -> 
     experiment = tiny(method="fedavg_la_global")
     method = load_server("fedavg_la_global")(experiment, build_federation(experiment))
     with pytest.raises(BadReplyError) as caught:
-        method.check(bad, {})
+        method.check(bad, {}, 10)
     assert words in str(caught.value)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from client_app.methods import load
+from client_app.methods.base import Local
 from client_app.training import _lone_image_safe, batches, finetune_head, train_site
 from common.config import Experiment
 from common.data import build_federation
@@ -71,7 +72,8 @@ def test_fine_tuning_learns_separable_features(tiny: Tiny) -> None:
     labels = torch.arange(4).repeat(10)
     head = nn.Linear(4, 4, bias=False)
     nn.init.zeros_(head.weight)
-    finetune_head(head, features, labels, tiny(finetune_epochs=20, finetune_learning_rate=0.5), "site-00")
+    local = Local(tiny(finetune_epochs=20, finetune_learning_rate=0.5), torch.full((4,), 10.0), {}, 40)
+    finetune_head(head, features, labels, local, "site-00")
     assert (head(features).argmax(dim=1) == labels).all()
 
 

@@ -11,7 +11,7 @@ from common.heads import Projection, class_vectors, linear_from, projected, rebu
 @pytest.mark.parametrize("projection", [None, "plain", "normalised"])
 def test_a_head_rebuilt_from_its_arrays_predicts_the_same(bias: bool, projection: str | None) -> None:
     linear = nn.Linear(6, 4, bias=bias)
-    head = projected(None if projection is None else Projection(6, projection == "normalised"), linear)
+    head = projected(None if projection is None else Projection(6, 2.0 if projection == "normalised" else None), linear)
     rebuilt = rebuild_head({name: value.numpy() for name, value in head.state_dict().items()})
     features = torch.randn(5, 6)
     assert torch.equal(rebuilt(features), head(features))
@@ -20,7 +20,7 @@ def test_a_head_rebuilt_from_its_arrays_predicts_the_same(bias: bool, projection
 
 
 def test_a_normalising_projection_has_features_of_the_scales_length() -> None:
-    projection = Projection(6, normalise=True)
+    projection = Projection(6, 1.0)
     assert projection.scale is not None
     with torch.no_grad():
         projection.scale.fill_(3.0)

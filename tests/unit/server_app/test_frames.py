@@ -164,7 +164,7 @@ def test_mask_supports_every_class_and_leaves_few_lone_entries(
 def test_a_sparsified_initialisation_has_its_zeros_and_its_own_scale(kind: str) -> None:
     frame, quality = build_frame(build({"frame": kind, "sparsity": 0.6, "frame-norm": 5}), num_classes=10, dim=64)
     assert frame.shape == (10, 64) and int((frame == 0).sum()) == round(0.6 * 640)
-    assert quality.solver == "drawn" and quality.norm_mean != pytest.approx(5, rel=0.05)
+    assert quality.solver == "drawn" and abs(quality.norm_mean - 5) > 0.01
     again, _ = build_frame(build({"frame": kind, "sparsity": 0.6}), num_classes=10, dim=64)
     other, _ = build_frame(build({"frame": kind, "sparsity": 0.6, "seed": 1}), num_classes=10, dim=64)
     assert torch.equal(frame, again) and not torch.equal(frame, other)

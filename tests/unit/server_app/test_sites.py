@@ -62,7 +62,7 @@ def test_a_model_comes_exactly_where_there_was_something_to_train_on() -> None:
         check_reply(reply_of(GOOD, model=False), SITE, trains=True)
     with pytest.raises(BadReplyError, match="a model without training images"):
         check_reply(reply_of({"num-examples": 0}), SiteFacts(1, 0, 4), trains=True)
-    with pytest.raises(BadReplyError, match="no figures"):
+    with pytest.raises(BadReplyError, match="num-test = None"):
         check_reply(reply_of({"num-examples": 5}, model=False), SITE, trains=False)
 
 

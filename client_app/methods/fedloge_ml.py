@@ -1,0 +1,35 @@
+"""FedLoGe-ML: FedLoGe (Xiao et al., ICLR 2024, https://arxiv.org/abs/2401.08977) for several labels an image; ours.
+
+As FedLoGe, on the class features of FedNCA-ML (https://arxiv.org/abs/2509.12544): the sparse frame asks the
+attention and is the backbone's fixed head; ψ with biases is global, φ_k with biases personal, both on detached
+class features. θ and ψ learn with prior-compensated logits z + t·logit π̃_k, π̃_kc = (n_kc + 1)/(N_k + 2), so that
+what is averaged carries no site's prior; φ_k learns by the plain loss and so keeps its own site's.
+
+Realignment: ψ̂_c = ψ_c / ‖ψ_c‖ (`realign-bias` says what becomes of b; with `realign-prior` the coordinator's
+label prior is added), and φ̂_kc = (ψ_c / ‖ψ_c‖) ‖φ_kc‖ with φ_k's bias. Within a class both are monotone for ψ:
+its AUC cannot change by realignment, its F1 can.
+"""
+
+from torch import Tensor
+
+from client_app.methods.base import Local
+from client_app.methods.fedloge import FedLoGe
+from common.model import Model
+
+
+class FedLoGeML(FedLoGe):
+    """Three losses on the class features of one forward pass."""
+
+    def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
+        """Return the losses of θ under the frame, and of ψ and φ_k on detached features; as FedLoGe's, one step."""
+        assert model.aux_head is not None and model.personal_head is not None
+        features = model(images)
+        frozen = features.detach()
+        return {
+            "backbone": local.balanced_loss(model.frame_logits(features), labels),
+            "aux_head": local.balanced_loss(model.aux_head(frozen), labels),
+            "personal_head": local.loss(model.personal_head(frozen), labels),
+        }
+
+
+METHOD = FedLoGeML()

@@ -1,0 +1,46 @@
+"""FedNCA-ML (Peng et al., 2025, https://arxiv.org/abs/2509.12544).
+
+Shared: backbone with its label-aware attention, and the class head's scale and biases. Fixed: the frame, an ETF
+that asks the attention and classifies. Personal: nothing; `finetune-epochs` trains the whole model at the end.
+
+Loss: the multi-label loss of the logits Z_cc, plus `suppression-weight` times negative suppression and
+`clustering-weight` times compact clustering. Ablations: `attention=false` (one pooled feature for all classes),
+`frame-trains=true` (the class vectors learn, as the "fixed" ones of the public code do), either weight at 0.
+"""
+
+from torch import Tensor, nn
+
+from client_app.methods.base import Local, LocalMethod, Phase
+from common.config import Experiment
+from common.losses import compact_clustering, negative_suppression
+from common.model import Model
+
+
+class FedNCAML(LocalMethod):
+    """Class features under a fixed frame, with two regularisers."""
+
+    def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
+        """Return the loss of the diagonal, and the weighted regularisers; all of θ, attention and head."""
+        assert model.class_head is not None and model.frame is not None
+        features = model(images)
+        scores = model.class_head(features, model.frame)
+        per_class = features if features.dim() == 3 else features.unsqueeze(1).expand(-1, len(model.frame), -1)
+        mask, options = local.mask(labels), local.experiment
+        suppression = negative_suppression(scores, labels, mask)
+        clustering = compact_clustering(per_class, labels, model.frame, mask)
+        return {
+            "backbone": local.loss(scores.diagonal(dim1=1, dim2=2), labels),
+            "suppression": options.suppression_weight * suppression,
+            "clustering": options.clustering_weight * clustering,
+        }
+
+    def personal_head(self, model: Model) -> nn.Module:
+        """Return the frame with its scale and biases."""
+        return model.frame_head()
+
+    def finetuning(self, experiment: Experiment) -> tuple[Phase, ...]:
+        """Return epochs of the whole model."""
+        return (Phase(experiment.finetune_epochs),)
+
+
+METHOD = FedNCAML()

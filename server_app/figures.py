@@ -1,0 +1,58 @@
+"""What the figures of one label an image, and of several, have in common for the journal and its readers.
+
+The primary figure is balanced accuracy (generic) and accuracy (personal) of one label, and macro AUC of several.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from common.metrics import ClassReport
+from common.multilabel_metrics import MultilabelReport
+from common.wire import MULTILABEL_FIGURES
+
+Report = ClassReport | MultilabelReport
+
+
+def primary(report: Report) -> float:
+    """Return a generic report's primary figure; nan if nothing could be measured."""
+    return report.macro_auc if isinstance(report, MultilabelReport) else report.balanced_accuracy
+
+
+def generic_facts(report: Report) -> dict[str, Any]:
+    """Return a generic report as the journal keeps it: many, medium, few and per_class are AUCs for several labels."""
+    facts = report.as_json()
+    if isinstance(report, MultilabelReport):
+        groups = facts.pop("groups")
+        facts |= {group: figures["auc"] for group, figures in groups.items()}
+        facts |= {"figure": "macro_auc", "per_class": facts.pop("auc")}
+    return facts
+
+
+def generic_score(event: Mapping[str, Any]) -> float | None:
+    """Return the primary figure of a generic event of the journal."""
+    value = event.get("macro_auc") if event.get("figure") == "macro_auc" else event["balanced_accuracy"]
+    return None if value is None else float(value)
+
+
+def site_figures(metrics: Mapping[str, float], stage: str, num_test: int) -> dict[str, float] | None:
+    """Return a site's figures of a stage, the primary one first; None if its reply has none.
+
+    Args:
+        metrics: of the reply.
+        stage: 'arrival' or one of `wire.STAGES`.
+        num_test: the site's test images.
+    """
+    if (hits := metrics.get(f"hits-{stage}")) is not None:
+        return {"accuracy": hits / num_test if num_test else math.nan}
+    found = {name: metrics[f"{name}-{stage}"] for name in MULTILABEL_FIGURES if f"{name}-{stage}" in metrics}
+    return {"macro_auc": math.nan} | found if found else None
+
+
+def site_means(figures: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Return the plain mean over sites of each figure, over the sites that could measure it."""
+    means = {}
+    for name in dict.fromkeys(name for site in figures.values() for name in site):
+        values = [site[name] for site in figures.values() if not math.isnan(site.get(name, math.nan))]
+        means[name] = sum(values) / len(values) if values else math.nan
+    return means
