@@ -48,9 +48,20 @@ class Experiment(BaseModel):
 
     # --- data ---------------------------------------------------------------------------------------
     dataset: Literal[
-        "digits", "fashion-mnist", "cifar10", "cifar100", "image-folder", "npz", "imagenet-lt", "inaturalist"
+        "digits",
+        "fashion-mnist",
+        "cifar10",
+        "cifar100",
+        "image-folder",
+        "npz",
+        "imagenet-lt",
+        "inaturalist",
+        "chestxray14",
+        "voc2012",
+        "coco2017",
+        "manifest",
     ] = Field("digits", description="which images; see common/data")
-    data_dir: Path | None = Field(None, description="folder (or .npz file) of the images; default FEDNC_DATA")
+    data_dir: Path | None = Field(None, description="folder (or .npz, .csv file) of the images; default FEDNC_DATA")
     image_size: Positive | None = Field(
         None, description="resize to this many pixels a side (composites: their own); default: as stored"
     )
@@ -198,7 +209,7 @@ class Experiment(BaseModel):
         if self.method not in METHODS:
             near = nearest(self.method, METHODS)
             raise ValueError(f"method = {self.method!r}: {did_you_mean(near)}allowed: {', '.join(sorted(METHODS))}")
-        if self.partition == "natural" and not (self.site_key or self.dataset == "inaturalist"):
+        if self.partition == "natural" and not (self.site_key or self.dataset in ("inaturalist", "manifest")):
             raise ValueError("partition = 'natural' needs site-key, the array that names each image's site")
         for key, value in (("site-key", self.site_key), ("group-key", self.group_key)):
             if value and self.dataset != "npz":

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from common.config import Experiment
-from common.data.dataset import Dataset, training_moments
-from common.data.images import FileImages
+from common.data.dataset import Dataset
+from common.data.file_sets import Side, file_dataset
 from common.errors import UserError
 
 _SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -21,15 +21,8 @@ def load(experiment: Experiment) -> Dataset:
     root = experiment.data_root
     folders = {part: _class_folders(root, part) for part in ("train", "test")}
     classes = sorted({folder.name for part in folders.values() for folder in part})
-    train = _images(folders["train"], classes, root / "train", experiment.image_size)
-    test = _images(folders["test"], classes, root / "test", experiment.image_size)
-    if (train.size, train.channels) != (test.size, test.channels):
-        raise UserError(
-            f"{root}: training images are {train.size} × {train.channels} channels, test images {test.size} "
-            f"× {test.channels}; set image-size, and store all of them as grey or all as colour"
-        )
-    mean, std = training_moments(train)
-    return Dataset("image-folder", tuple(classes), train, test, mean, std)
+    train, test = (_images(folders[part], classes, root / part) for part in ("train", "test"))
+    return file_dataset("image-folder", tuple(classes), train, test, experiment.image_size)
 
 
 def _class_folders(root: Path, part: str) -> list[Path]:
@@ -39,7 +32,7 @@ def _class_folders(root: Path, part: str) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _images(folders: list[Path], classes: list[str], root: Path, image_size: int | None) -> FileImages:
+def _images(folders: list[Path], classes: list[str], root: Path) -> Side:
     paths: list[Path] = []
     labels: list[int] = []
     for folder in folders:
@@ -48,4 +41,4 @@ def _images(folders: list[Path], classes: list[str], root: Path, image_size: int
         labels += [classes.index(folder.name)] * len(found)
     if not paths:
         raise UserError(f"{root}: no images below its class folders; known endings: {', '.join(sorted(_SUFFIXES))}")
-    return FileImages(paths, np.array(labels, np.int64), image_size)
+    return Side(paths, np.array(labels, np.int64))

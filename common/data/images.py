@@ -74,19 +74,33 @@ class ArrayImages:
 class FileImages:
     """Image files, decoded when a batch asks for them and kept if all of them fit a modest cache.
 
-    Without `image_size` every file must have the first one's size. `rgb` makes every image RGB; otherwise the
-    first file decides between grey and RGB.
+    Args:
+        paths: N files.
+        labels: [N] or [N, C], theirs.
+        image_size: fitted to this many pixels a side; None: every file must have the first one's size.
+        channels: 1 or 3: every image is made grey, or RGB; None: the first file decides, and a colour image after
+            a grey one is an error.
+        places: where each file was listed, for errors; None: the file itself is named.
 
     Raises:
         UserError: on construction or in `batch`, naming the file that cannot be read or does not fit.
     """
 
-    def __init__(self, paths: Sequence[Path], labels: Labels, image_size: int | None = None, rgb: bool = False) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        labels: Labels,
+        image_size: int | None = None,
+        channels: int | None = None,
+        places: Sequence[str] | None = None,
+    ) -> None:
         self.labels = labels
         self._paths = list(paths)
+        self._places = places
         self._image_size = image_size
-        first = _open(self._paths[0].read_bytes, str(self._paths[0]))
-        self.channels = 3 if rgb or first.mode not in _GREY_MODES else 1
+        self._convert = channels is not None
+        first = self._open(0)
+        self.channels = channels or (1 if first.mode in _GREY_MODES else 3)
         self.size = (image_size, image_size) if image_size else (first.height, first.width)
         shape = (len(self._paths), self.channels, *self.size)
         # Pages of an empty array take no memory until a row is written.
@@ -110,9 +124,14 @@ class FileImages:
         return torch.from_numpy(out)
 
     def _decode(self, row: int) -> Pixels:
-        path = self._paths[row]
-        image = _open(path.read_bytes, str(path))
-        return _to_pixels(image, str(path), self.channels, self._image_size, self.size)
+        image, what = self._open(row), self._name(row)
+        return _to_pixels(image, what, self.channels, self._image_size, self.size, self._convert)
+
+    def _open(self, row: int) -> Image.Image:
+        return _open(self._paths[row].read_bytes, self._name(row))
+
+    def _name(self, row: int) -> str:
+        return f"{self._places[row]}: {self._paths[row]}" if self._places else str(self._paths[row])
 
 
 def array_images(x: Pixels, labels: Labels, image_size: int | None = None) -> ArrayImages:
@@ -202,11 +221,19 @@ def _open(read: Callable[[], bytes], what: str) -> Image.Image:
     return image
 
 
-def _to_pixels(image: Image.Image, what: str, channels: int, image_size: int | None, size: tuple[int, int]) -> Pixels:
+def _to_pixels(
+    image: Image.Image,
+    what: str,
+    channels: int,
+    image_size: int | None,
+    size: tuple[int, int],
+    convert: bool = False,
+) -> Pixels:
+    """Return uint8 [channels, H, W]; `convert`: colour may become grey."""
     if image.mode.startswith(("I", "F")):
         # Pillow would clip these to 255 instead of scaling them.
         raise UserError(f"{what}: has more than 8 bits a channel; save it with 8")
-    if channels == 1 and image.mode not in _GREY_MODES:
+    if channels == 1 and image.mode not in _GREY_MODES and not convert:
         raise UserError(f"{what}: is a colour image ({image.mode}), but the first one is grey; store all of them alike")
     image = image.convert("L" if channels == 1 else "RGB")
     if image_size:

@@ -3,8 +3,6 @@
 Both lists lie in data-dir or one folder below it. Photographs differ in size, so these need `image-size`.
 """
 
-import csv
-import io
 import os
 from pathlib import Path
 
@@ -12,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from common.config import Experiment
-from common.data.dataset import Dataset, padded_names, training_moments
-from common.data.images import FileImages
+from common.data.dataset import Dataset, padded_names
+from common.data.file_sets import Row, Side, file_dataset, find_list, read_lines, read_table
 from common.errors import UserError
 
 Integers = npt.NDArray[np.int64]
@@ -28,14 +26,12 @@ def load_imagenet_lt(experiment: Experiment) -> Dataset:
         UserError: a missing list, a malformed line (file and line), an unreadable image (most when decoded).
     """
     root = experiment.data_root
-    train_paths, train_labels = _path_list(_find(root, "ImageNet_LT_train.txt", "imagenet-lt"), root)
-    test_paths, test_labels = _path_list(_find(root, "ImageNet_LT_test.txt", "imagenet-lt"), root)
+    train_paths, train_labels = _path_list(find_list(root, "ImageNet_LT_train.txt", "imagenet-lt"), root)
+    test_paths, test_labels = _path_list(find_list(root, "ImageNet_LT_test.txt", "imagenet-lt"), root)
     classes = _folder_names(train_paths, train_labels, max(*train_labels, *test_labels) + 1)
-    train = _files(train_paths, train_labels, experiment.image_size)
-    test = _files(test_paths, test_labels, experiment.image_size)
-    _check_alike(train, test, root)
-    mean, std = training_moments(train)
-    return Dataset("imagenet-lt", classes, train, test, mean, std)
+    train = Side(train_paths, np.array(train_labels, np.int64))
+    test = Side(test_paths, np.array(test_labels, np.int64))
+    return file_dataset("imagenet-lt", classes, train, test, experiment.image_size, channels=3)
 
 
 def load_inaturalist(experiment: Experiment) -> Dataset:
@@ -49,37 +45,18 @@ def load_inaturalist(experiment: Experiment) -> Dataset:
         UserError: a missing list or column, a malformed line, images that are not below data-dir.
     """
     root = experiment.data_root
-    train_list = _find(root, "federated_train*.csv", "inaturalist")
-    test_list = _find(train_list.parent, "test.csv", "inaturalist")  # other splits' lists have this name too
+    train_list = find_list(root, "federated_train*.csv", "inaturalist")
+    test_list = find_list(train_list.parent, "test.csv", "inaturalist")  # other splits' lists have this name too
     train_rows = _csv_rows(train_list, ("user_id", "image_id", "class"))
     test_rows = _csv_rows(test_list, ("image_id", "class"))
     files = _index_images(root, {row["image_id"] for row in (*train_rows, *test_rows)})
     train_labels, test_labels = ([int(row["class"]) for row in rows] for rows in (train_rows, test_rows))
-    train = _files([files[row["image_id"]] for row in train_rows], train_labels, experiment.image_size)
-    test = _files([files[row["image_id"]] for row in test_rows], test_labels, experiment.image_size)
-    _check_alike(train, test, root)
+    train = Side([files[row["image_id"]] for row in train_rows], np.array(train_labels, np.int64))
+    test = Side([files[row["image_id"]] for row in test_rows], np.array(test_labels, np.int64))
     sites, names = _users([row["user_id"] for row in train_rows])
     classes = tuple(str(c) for c in range(max(*train_labels, *test_labels) + 1))
-    mean, std = training_moments(train)
-    return Dataset("inaturalist", classes, train, test, mean, std, train_sites=sites, site_names=names)
-
-
-def _find(root: Path, pattern: str, dataset: str) -> Path:
-    found = sorted({*root.glob(pattern), *root.glob(f"*/{pattern}")})
-    if not found:
-        raise UserError(f"{dataset}: no {pattern} in {root} or one folder below; set data-dir to the folder with it")
-    if len(found) > 1:
-        raise UserError(f"{dataset}: several files {pattern} in {root}: {', '.join(map(str, found))}; keep one")
-    return found[0]
-
-
-def _text(listed: Path) -> str:
-    content = listed.read_bytes()
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        number = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{listed}:{number}: not UTF-8 text; save the list as UTF-8") from None
+    more = {"train_sites": sites, "site_names": names}
+    return file_dataset("inaturalist", classes, train, test, experiment.image_size, channels=3, **more)
 
 
 def _is_label(word: str) -> bool:
@@ -88,41 +65,26 @@ def _is_label(word: str) -> bool:
 
 def _path_list(listed: Path, root: Path) -> tuple[list[Path], list[int]]:
     paths, labels = [], []
-    for number, line in enumerate(_text(listed).splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, line in read_lines(listed):
         fields = line.rsplit(maxsplit=1)  # from the right: a path may hold blanks
         if len(fields) != 2 or not _is_label(fields[1]):
             raise UserError(
                 f"{listed}:{number}: expected 'relative/path label', a label being a number of at most "
-                f"{_LABEL_DIGITS} digits, found '{line.strip()}'"
+                f"{_LABEL_DIGITS} digits, found '{line}'"
             )
         paths.append(root / fields[0].strip())
         labels.append(int(fields[1]))
-    if not paths:
-        raise UserError(f"{listed}: lists no image")
     return paths, labels
 
 
-def _csv_rows(listed: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    reader = csv.DictReader(io.StringIO(_text(listed), newline=""))
-    try:
-        header = reader.fieldnames or ()
-        rows = [(reader.line_num, row) for row in reader]
-    except csv.Error as error:
-        where = f"{listed}:{reader.reader.line_num}"
-        raise UserError(f"{where}: not readable as CSV ({error}); look for a quotation mark left open") from None
-    if missing := [column for column in columns if column not in header]:
-        found = ", ".join(header) or "none"
-        raise UserError(f"{listed}: no column '{missing[0]}'; expected {', '.join(columns)}, found {found}")
+def _csv_rows(listed: Path, columns: tuple[str, ...]) -> list[Row]:
+    _, rows = read_table(listed, columns)
     for number, row in rows:
         if not all(row[column] for column in columns) or not _is_label(row["class"]):
             raise UserError(
                 f"{listed}:{number}: expected {', '.join(columns)}, class being a number of at most "
                 f"{_LABEL_DIGITS} digits"
             )
-    if not rows:
-        raise UserError(f"{listed}: lists no image")
     return [row for _, row in rows]
 
 
@@ -148,15 +110,6 @@ def _users(user_ids: list[str]) -> tuple[Integers, tuple[str, ...]]:
         numbers, sites = np.unique(np.array(user_ids, np.int64), return_inverse=True)
         return sites.astype(np.int64), padded_names("user", numbers)
     return sites.astype(np.int64), padded_names("user", np.arange(len(values)))
-
-
-def _files(paths: list[Path], labels: list[int], image_size: int | None) -> FileImages:
-    return FileImages(paths, np.array(labels, np.int64), image_size, rgb=True)
-
-
-def _check_alike(train: FileImages, test: FileImages, root: Path) -> None:
-    if train.size != test.size:
-        raise UserError(f"{root}: first training image is {train.size}, first test image {test.size}; set image-size")
 
 
 def _folder_names(paths: list[Path], labels: list[int], classes: int) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from common.config import Experiment
-from common.data import digits, folder, lists, npz, torchvision_sets
+from common.data import chestxray14, coco2017, digits, folder, lists, manifest, npz, torchvision_sets, voc2012
 from common.data.dataset import Dataset
 
 _LOADERS: dict[str, Callable[[Experiment], Dataset]] = {
@@ -16,6 +16,10 @@ _LOADERS: dict[str, Callable[[Experiment], Dataset]] = {
     "npz": npz.load,
     "imagenet-lt": lists.load_imagenet_lt,
     "inaturalist": lists.load_inaturalist,
+    "chestxray14": chestxray14.load,
+    "voc2012": voc2012.load,
+    "coco2017": coco2017.load,
+    "manifest": manifest.load,
 }
 
 DATASET_FIELDS = ("dataset", "image_size", "site_key", "group_key")

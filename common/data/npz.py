@@ -1,39 +1,34 @@
 """A NumPy archive of images, optionally with the site and the patient (or lesion) of each.
 
-Two layouts, told apart by their label arrays:
+Three layouts, told apart by their label arrays:
 
-    two parts   y_train, y_test            and the same suffixes on every other array
-    one part    y, is_test (bool)          every other array without suffix
+    two parts   y_train, y_test             and the same suffixes on every other array
+    one part    y, is_test (bool)           every other array without suffix
+    MedMNIST    train_labels, test_labels   and train_images, test_images, as https://medmnist.com stores them;
+                                            its validation part is not used
 
-    x           [N, H, W] or [N, H, W, C] uint8, C = 1 or 3
+    x           [N, H, W] or [N, H, W, channels] uint8, 1 or 3 channels
     jpeg        or image files end to end, uint8, with their starts in `offset`, [N + 1] integers
-    y           [N] integers from 0; without class_names, below the number of images
-    class_names optional, [C]
+    y           [N] or [N, 1] integers from 0; without class_names, below the number of images
+                or [N, C], 0 or 1 (or bool) for each of C ≥ 2 labels, of which an image may have several, or none
+    class_names optional, [C]; or label_names
     <site-key>  optional, [N] integers; <site-key>_names optional, their names
     <group-key> optional, [N] integers; no group may be on both sides of the split
 """
 
-import lzma
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from common.config import Experiment
+from common.data.archive import Archive
 from common.data.dataset import Dataset, padded_names, training_moments
-from common.data.images import ArrayImages, array_images, byte_images
-from common.errors import UserError, nearest
+from common.data.images import ArrayImages, Labels, array_images, byte_images
+from common.errors import UserError
 
 Integers = npt.NDArray[np.int64]
-
-_LARGEST = int(np.iinfo(np.int64).max)
-
-# ValueError: an object array, which only pickle could read. RuntimeError: encrypted or packed in an unknown way.
-_UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 
 def load(experiment: Experiment) -> Dataset:
@@ -42,7 +37,7 @@ def load(experiment: Experiment) -> Dataset:
     Raises:
         UserError: naming file, array and row of what is missing, malformed, out of range or leaking.
     """
-    archive = _Archive(_find(experiment.data_root))
+    archive = Archive(_find(experiment.data_root))
     train_part, test_part = _parts(archive)
     classes = _classes(archive, train_part, test_part)
     train = _images(archive, train_part, experiment.image_size)
@@ -61,80 +56,17 @@ def load(experiment: Experiment) -> Dataset:
     )
 
 
-class _Archive:
-    """An open .npz whose arrays are checked as they are read, each only once."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            opened = np.load(path, allow_pickle=False)
-        except _UNREADABLE as error:
-            # NumPy's own words for a foreign file advise to unpickle it; only the system's words are passed on.
-            why = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
-            raise UserError(f"{path}: not a readable .npz archive{why}; save the arrays with np.savez") from None
-        if not isinstance(opened, np.lib.npyio.NpzFile):
-            raise UserError(f"{path}: not an .npz archive; save the arrays with np.savez")
-        self._opened = opened
-        self._read: dict[str, npt.NDArray[Any]] = {}
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._opened.files
-
-    def array(self, key: str) -> npt.NDArray[Any]:
-        if key not in self:
-            near = f"did you mean {near!r}? " if (near := nearest(key, self._opened.files)) else ""
-            found = ", ".join(map(repr, self._opened.files))
-            raise UserError(f"{self.path}: no array '{key}'; {near}there are: {found}")
-        if key not in self._read:
-            try:
-                self._read[key] = self._opened[key]
-            except _UNREADABLE:
-                raise self.error(
-                    key, "is damaged or holds Python objects; store plain integers, bytes or strings"
-                ) from None
-        return self._read[key]
-
-    def integers(self, key: str, length: int | None = None) -> Integers:
-        array = self.array(key)
-        if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-            raise self.error(key, f"is {array.dtype} of shape {array.shape}, expected one integer an image")
-        if length is not None and len(array) != length:
-            raise self.error(key, f"has {len(array)} entries for {length} images")
-        if len(wrong := np.flatnonzero(array > _LARGEST)):
-            raise self.error(f"{key}[{wrong[0]}]", f"is {array[wrong[0]]}, above {_LARGEST}, the largest possible")
-        return array.astype(np.int64)
-
-    def names(self, key: str) -> tuple[str, ...]:
-        array = self.array(key)
-        if array.ndim != 1 or array.dtype.kind != "U" or not len(array):
-            raise self.error(key, f"is {array.dtype} of shape {array.shape}, expected strings, one a name")
-        rows: dict[str, int] = {}
-        for row, name in enumerate(array.tolist()):
-            if not name.strip():
-                raise self.error(f"{key}[{row}]", "is empty; give every entry a name")
-            if name in rows:
-                raise self.error(f"{key}[{row}]", f"is {name!r}, as {key}[{rows[name]}] is; give each its own name")
-            rows[name] = row
-        return tuple(rows)
-
-    def check_range(self, key: str, values: Integers, size: int, what: str) -> None:
-        if len(wrong := np.flatnonzero((values < 0) | (values >= size))):
-            row = wrong[0]
-            raise self.error(f"{key}[{row}]", f"is {values[row]}, outside 0…{size - 1} ({size} {what})")
-
-    def error(self, key: str, message: str) -> UserError:
-        return UserError(f"{self.path}: {key} {message}")
-
-
 @dataclass(frozen=True)
 class _Part:
-    """One side of the split: arrays `<key><suffix>`, of which `rows` belong to this side."""
+    """One side of the split: arrays `x`, `y` and `<key><suffix>`, of which `rows` belong to this side."""
 
+    x: str
+    y: str
     suffix: str
     rows: Integers
     length: int
 
-    def column(self, archive: _Archive, key: str) -> Integers:
+    def column(self, archive: Archive, key: str) -> Integers:
         return archive.integers(key + self.suffix, self.length)[self.rows]
 
 
@@ -150,46 +82,56 @@ def _find(root: Path) -> Path:
     return found[0]
 
 
-def _parts(archive: _Archive) -> tuple[_Part, _Part]:
+def _parts(archive: Archive) -> tuple[_Part, _Part]:
     if "y" in archive and "y_train" not in archive:
-        length = len(archive.integers("y"))
+        length = len(archive.labels("y"))
         is_test = archive.array("is_test")
         if is_test.dtype != np.bool_ or is_test.shape != (length,):
             raise archive.error("is_test", f"is {is_test.dtype} of shape {is_test.shape}, expected ({length},) bool")
-        parts = tuple(_Part("", np.flatnonzero(mask), length) for mask in (~is_test, is_test))
+        parts = [_Part("x", "y", "", np.flatnonzero(mask), length) for mask in (~is_test, is_test)]
     else:
-        lengths = {suffix: len(archive.integers(f"y{suffix}")) for suffix in ("_train", "_test")}
-        parts = tuple(_Part(suffix, np.arange(length), length) for suffix, length in lengths.items())
+        keys = [("x_train", "y_train", "_train"), ("x_test", "y_test", "_test")]
+        if "train_labels" in archive and "y_train" not in archive:
+            keys = [(f"{side}_images", f"{side}_labels", f"_{side}") for side in ("train", "test")]
+        lengths = [len(archive.labels(y)) for _, y, _ in keys]
+        parts = [_Part(*names, np.arange(n), n) for names, n in zip(keys, lengths, strict=True)]
     for part, name in zip(parts, ("training", "test"), strict=True):
         if not len(part.rows):
             raise UserError(f"{archive.path}: no {name} images")
     return parts[0], parts[1]
 
 
-def _classes(archive: _Archive, *parts: _Part) -> tuple[str, ...]:
-    labels = {f"y{part.suffix}": archive.integers(f"y{part.suffix}") for part in parts}
-    names = archive.names("class_names") if "class_names" in archive else None
+def _classes(archive: Archive, train: _Part, test: _Part) -> tuple[str, ...]:
+    first, second = archive.labels(train.y), archive.labels(test.y)
+    if first.shape[1:] != second.shape[1:]:
+        raise archive.error(train.y, f"has shape {first.shape}, but {test.y} {second.shape}; store both alike")
+    key = "label_names" if "label_names" in archive and "class_names" not in archive else "class_names"
+    names = archive.names(key) if key in archive else None
+    if first.ndim == 2:
+        if names and len(names) != first.shape[1]:
+            raise archive.error(key, f"has {len(names)} names for the {first.shape[1]} columns of {train.y}")
+        return names or tuple(str(c) for c in range(first.shape[1]))
+    values = {part.y: archive.integers(part.y) for part in (train, test)}
     # Unnamed classes are numbered up to the largest label, so a stray one must not make millions of them.
-    bound = sum(map(len, labels.values())) if names is None else len(names)
-    for key, values in labels.items():
-        archive.check_range(key, values, bound, "images, no class_names" if names is None else "classes")
-    return names or tuple(str(c) for c in range(max(int(values.max()) for values in labels.values()) + 1))
+    bound = sum(map(len, values.values())) if names is None else len(names)
+    for y, numbers in values.items():
+        archive.check_range(y, numbers, bound, "images, no class_names" if names is None else "classes")
+    return names or tuple(str(c) for c in range(max(int(numbers.max()) for numbers in values.values()) + 1))
 
 
-def _images(archive: _Archive, part: _Part, image_size: int | None) -> ArrayImages:
-    labels = part.column(archive, "y")
-    key = f"x{part.suffix}"
-    if key not in archive and f"jpeg{part.suffix}" in archive:
+def _images(archive: Archive, part: _Part, image_size: int | None) -> ArrayImages:
+    labels = archive.labels(part.y)[part.rows]
+    if part.x not in archive and f"jpeg{part.suffix}" in archive:
         return _decoded(archive, part, labels, image_size)
-    x = archive.array(key)
+    x = archive.array(part.x)
     if x.dtype != np.uint8 or x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] not in (1, 3)):
-        raise archive.error(key, f"is {x.dtype} of shape {x.shape}, expected uint8 [N, H, W] or [N, H, W, 1 or 3]")
+        raise archive.error(part.x, f"is {x.dtype} of shape {x.shape}, expected uint8 [N, H, W] or [N, H, W, 1 or 3]")
     if len(x) != part.length or not x.size:
-        raise archive.error(key, f"has shape {x.shape} for {part.length} labels in y{part.suffix}")
+        raise archive.error(part.x, f"has shape {x.shape} for {part.length} labels in {part.y}")
     return array_images(x[part.rows], labels, image_size)
 
 
-def _decoded(archive: _Archive, part: _Part, labels: Integers, image_size: int | None) -> ArrayImages:
+def _decoded(archive: Archive, part: _Part, labels: Labels, image_size: int | None) -> ArrayImages:
     key = f"jpeg{part.suffix}"
     data = archive.array(key)
     if data.dtype != np.uint8 or data.ndim != 1:
@@ -206,7 +148,7 @@ def _decoded(archive: _Archive, part: _Part, labels: Integers, image_size: int |
 
 
 def _sites(
-    archive: _Archive, key: str | None, train: _Part, test: _Part
+    archive: Archive, key: str | None, train: _Part, test: _Part
 ) -> tuple[Integers | None, Integers | None, tuple[str, ...]]:
     if key is None:
         return None, None, ()
@@ -224,7 +166,7 @@ def _sites(
     return train_sites, test_sites, names
 
 
-def _groups(archive: _Archive, key: str | None, train: _Part, test: _Part) -> tuple[Integers | None, Integers | None]:
+def _groups(archive: Archive, key: str | None, train: _Part, test: _Part) -> tuple[Integers | None, Integers | None]:
     if key is None:
         return None, None
     train_groups, test_groups = train.column(archive, key), test.column(archive, key)

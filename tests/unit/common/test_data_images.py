@@ -90,7 +90,7 @@ def test_files_of_other_sizes_and_modes(tmp_path: Path) -> None:
         grey.batch(np.array([1]))
     with pytest.raises(UserError, match=r"2\.png: is a colour image"):
         grey.batch(np.array([2]))
-    fitted = FileImages(paths, labels, image_size=4, rgb=True)
+    fitted = FileImages(paths, labels, image_size=4, channels=3)
     assert fitted.batch(np.arange(4)).shape == (4, 3, 4, 4)
 
 

@@ -98,7 +98,7 @@ def test_imagenet_lt(tmp_path: Path) -> None:
         ("train/n01/b.JPEG\n", r"ImageNet_LT_train\.txt:1: expected 'relative/path label'"),
         ("train/n01/b.JPEG 0\nx y\n", r"ImageNet_LT_train\.txt:2: .* found 'x y'"),
         ("train/n01/b.JPEG 1000000000\n", r"ImageNet_LT_train\.txt:1: .* at most 6 digits"),
-        ("\n", r"ImageNet_LT_train\.txt: lists no image"),
+        ("\n", r"ImageNet_LT_train\.txt: lists nothing"),
         ("train/n01/gone.JPEG 0\n", r"gone\.JPEG: not a readable image"),
     ],
 )

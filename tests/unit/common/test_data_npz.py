@@ -126,7 +126,7 @@ def test_sites_without_names_are_numbered(tmp_path: Path) -> None:
         ({"x_train": np.zeros((12, 35), np.uint8)}, {}, r"x_train is uint8 of shape \(12, 35\)"),
         ({"x_train": np.zeros((11, 5, 7, 3), np.uint8)}, {}, "for 12 labels in y_train"),
         ({"x_test": np.zeros((6, 5, 8, 3), np.uint8)}, {}, "training images are 3×5×7, test images 3×5×8"),
-        ({"y_train": np.zeros((12, 4), np.uint8)}, {}, r"y_train is uint8 of shape \(12, 4\)"),
+        ({"y_train": np.zeros((12, 4), np.uint8)}, {}, r"y_train has shape \(12, 4\), but y_test \(6,\)"),
         ({"y_test": np.zeros(6)}, {}, "y_test is float64"),
         ({"y_test": np.array([0, 1, -1, 0, 0, 0])}, {}, r"y_test\[2\] is -1, outside 0…17 \(18 images, no"),
         ({"y_train": np.full(12, 10**9)}, {}, r"y_train\[0\] is 1000000000, outside 0…17 \(18 images, no class_names"),

@@ -1,0 +1,148 @@
+"""What the loaders of listed image files share: lists and tables, paths below a folder, the finished data set."""
+
+import codecs
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from common.data.dataset import Dataset, training_moments
+from common.data.images import FileImages, Labels
+from common.errors import UserError
+
+Row = dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """Training or test images: files, their labels, and where each was listed, for errors."""
+
+    paths: list[Path]
+    labels: Labels
+    places: list[str] | None = None
+
+
+def file_dataset(
+    name: str,
+    classes: tuple[str, ...],
+    train: Side,
+    test: Side,
+    image_size: int | None,
+    channels: int | None = None,
+    **more: Any,
+) -> Dataset:
+    """Return the data set of these files.
+
+    Args:
+        name: the data set's.
+        classes: C names.
+        train: training images.
+        test: test images.
+        image_size: see `FileImages`.
+        channels: see `FileImages`.
+        more: further fields of `Dataset`.
+
+    Raises:
+        UserError: an unreadable first file (others when they are decoded), or sides of different sizes.
+    """
+    first, second = (FileImages(side.paths, side.labels, image_size, channels, side.places) for side in (train, test))
+    if (first.size, first.channels) != (second.size, second.channels):
+        raise UserError(
+            f"{name}: the first training image is {first.size} × {first.channels} channels, the first test image "
+            f"{second.size} × {second.channels}; set image-size, and store all of them as grey or all as colour"
+        )
+    mean, std = training_moments(first)
+    return Dataset(name, classes, first, second, mean, std, **more)
+
+
+def find_list(root: Path, pattern: str, dataset: str) -> Path:
+    """Return the only file of this pattern in a folder or one folder below; raise `UserError` if there is none."""
+    found = sorted({*root.glob(pattern), *root.glob(f"*/{pattern}")})
+    if not found:
+        raise UserError(f"{dataset}: no {pattern} in {root} or one folder below; set data-dir to the folder with it")
+    if len(found) > 1:
+        raise UserError(f"{dataset}: several files {pattern} in {root}: {', '.join(map(str, found))}; keep one")
+    return found[0]
+
+
+def read_text(listed: Path) -> str:
+    """Return a list's text; raise `UserError` naming the line that is not UTF-8."""
+    try:
+        content = listed.read_bytes().removeprefix(codecs.BOM_UTF8)  # spreadsheets write one
+    except OSError as error:
+        raise UserError(f"{listed}: cannot be read ({error.strerror})") from None
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{listed}:{number}: not UTF-8 text; save the list as UTF-8") from None
+
+
+def read_lines(listed: Path) -> list[tuple[int, str]]:
+    """Return the lines that are not blank, stripped, with their numbers; raise `UserError` if there are none."""
+    lines = [(number, line.strip()) for number, line in enumerate(read_text(listed).splitlines(), 1) if line.strip()]
+    if not lines:
+        raise UserError(f"{listed}: lists nothing")
+    return lines
+
+
+def read_table(listed: Path, columns: tuple[str, ...], strict: bool = False) -> tuple[list[str], list[tuple[int, Row]]]:
+    """Return a CSV's header and its rows with their line numbers, without blanks around a field.
+
+    Args:
+        listed: the CSV.
+        columns: that it must have.
+        strict: columns must have different names, and rows as many fields; otherwise what a row lacks is ''.
+
+    Raises:
+        UserError: unreadable text, a missing column, no row, or what `strict` forbids.
+    """
+    # strict: an open quotation would swallow the lines after it.
+    reader = csv.reader(io.StringIO(read_text(listed), newline=""), strict=True)
+    try:
+        lines = [(reader.line_num, [field.strip() for field in fields]) for fields in reader if fields]
+    except csv.Error as error:
+        where = f"{listed}:{reader.line_num}"
+        raise UserError(f"{where}: not readable as CSV ({error}); look for a quotation mark left open") from None
+    header = lines[0][1] if lines else []
+    if strict:
+        _check_shape(listed, header, lines)
+    rows = [
+        (number, dict.fromkeys(header, "") | dict(zip(header, fields, strict=False))) for number, fields in lines[1:]
+    ]
+    if missing := [column for column in columns if column not in header]:
+        found = ", ".join(header) or "none"
+        raise UserError(f"{listed}: no column '{missing[0]}'; expected {', '.join(columns)}, found {found}")
+    if not rows:
+        raise UserError(f"{listed}: lists no image")
+    return header, rows
+
+
+def _check_shape(listed: Path, header: list[str], lines: list[tuple[int, list[str]]]) -> None:
+    for place, name in enumerate(header):
+        if not name or name in header[:place]:
+            raise UserError(f"{listed}: column {place + 1} is named {name!r}; give each column a name of its own")
+    for number, fields in lines[1:]:
+        if len(fields) != len(header):
+            raise UserError(f"{listed}:{number}: has {len(fields)} fields, the first line {len(header)}")
+
+
+def inside(root: Path, name: str) -> Path | None:
+    """Return the file below a folder that a list names, or None where the name leads out of the folder."""
+    path = Path(name)
+    if path.anchor or ".." in path.parts or not path.parts or "\0" in name:
+        return None
+    return root / path
+
+
+def check_patients(where: str, train: npt.NDArray[np.int64], test: npt.NDArray[np.int64]) -> None:
+    """Raise `UserError` where a patient has images on both sides of the split."""
+    if len(both := np.intersect1d(train, test)):
+        raise UserError(
+            f"{where}: patient {both[0]} has images in training and in test, {len(both)} such in all: a leak; "
+            "split by patient"
+        )
