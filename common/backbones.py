@@ -22,13 +22,23 @@ from torchvision.models import resnet50
 
 from common.errors import UserError, unknown
 
+_POOLING = ("avgpool", "flatten")
+
 Builder = Callable[[int, int | None], "Backbone"]
 
 
 class Backbone(nn.Sequential):
-    """Named stages in a row: float [B, C, H, W] to float [B, feature_dim], non-negative."""
+    """Named stages in a row: float [B, C, H, W] to float [B, feature_dim], non-negative.
+
+    Attributes:
+        feature_dim: length of a feature vector.
+        channels_last: whether images and kernels lie in memory with their channels innermost.
+        bf16: whether the stages compute in bfloat16 (autocast); features are float32 all the same.
+    """
 
     feature_dim: int
+    channels_last: bool = False
+    bf16: bool = False
 
     def __init__(self, stages: dict[str, nn.Module], feature_dim: int) -> None:
         pooled = {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
@@ -37,10 +47,27 @@ class Backbone(nn.Sequential):
 
     def feature_map(self, images: torch.Tensor) -> torch.Tensor:
         """Return the last feature map [B, feature_dim, h, w], before pooling."""
-        for name, stage in self.named_children():
-            if name not in ("avgpool", "flatten"):
-                images = stage(images)
-        return images
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+            for name, stage in self.named_children():
+                if name not in _POOLING:
+                    images = stage(images)
+        return images.float()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return features [B, feature_dim] of images."""
+        pooled = self.feature_map(images)
+        for name in _POOLING:
+            pooled = self.get_submodule(name)(pooled)
+        return pooled
+
+    def tune(self, channels_last: bool, bf16: bool) -> "Backbone":
+        """Choose memory format and precision in place; the weights stay what they are."""
+        self.channels_last, self.bf16 = channels_last, bf16
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
+        return self
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,7 @@ def build_model(
     def body() -> nn.Module:
         build = partial(build_backbone, experiment.backbone, channels, experiment.width)
         pooled = _seeded(derive(experiment.seed, "backbone"), build)
+        pooled.tune(experiment.channels_last, experiment.precision == "bf16")
         if not attends(experiment):
             return pooled
         attention = partial(LabelAwareBackbone, pooled, experiment.attention_heads, frame)

@@ -28,6 +28,7 @@ from common.errors import UserError, last_line
 from common.wire import code_fingerprint
 from server_app.compare_progress import Display
 from server_app.engines import run_experiment
+from server_app.figures import generic_score
 from server_app.journal import log, read_events
 
 # where, not what: the data itself is fingerprinted
@@ -138,7 +139,7 @@ def curves(run_folder: Path) -> dict[str, list[list[float]]]:
     found: dict[str, list[list[float]]] = defaultdict(list)
     for event in read_events(run_folder):
         if event["event"] == "generic":
-            name, server_round, accuracy = event["head"], event["round"], event["balanced_accuracy"]
+            name, server_round, accuracy = event["head"], event["round"], generic_score(event)
         elif event["event"] == "personal" and event["stage"] == "arrival":
             name, server_round, accuracy = "personal", event["round"] - 1, event["mean"]
         else:

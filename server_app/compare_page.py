@@ -8,7 +8,7 @@ from typing import Any
 
 from common.config import build
 from server_app.compare import Cell
-from server_app.compare_tables import BEST, STAGES, Entry
+from server_app.compare_tables import BEST, STAGES, Entry, score
 from server_app.report.charts import Series, line_chart, shorten
 from server_app.report.page import details, figure, note, page, paragraph, table
 from server_app.report.points import Point, dot_chart, plane_chart
@@ -16,6 +16,7 @@ from server_app.report.record import GROUPS
 from server_app.report.setup import duration, size
 
 _TABLE = ("method", "head", "generic", *GROUPS, *STAGES.values(), "seeds")
+_AUC = "Images have several labels: wherever this page says accuracy, the figure is macro AUC, the mean over classes."
 _OWN = ("method", "seed")  # keys that every comparison varies
 
 
@@ -72,6 +73,7 @@ def _results(entries: Sequence[Entry], rows: Sequence[dict[str, str]]) -> str:
     return "".join(
         (
             note(words) if missing else "",
+            note(_AUC) if any("mAP" in row for row in rows) else "",
             paragraph(
                 "Accuracy in per cent after the last round, mean ± sample standard deviation over seeds. Generic, "
                 "many, medium, few: balanced accuracy on the coordinator's test images, of each generic head; * marks "
@@ -150,7 +152,7 @@ def _planes(entries: Sequence[Entry], names: Sequence[str]) -> str:
 def _plane(entries: Sequence[Entry], names: Sequence[str], title: str, stages: Sequence[str], words: str) -> str:
     points = []
     for style, (name, entry) in enumerate(zip(names, entries, strict=True)):
-        x = _known([_generic(r, entry, "balanced_accuracy") for r in entry.found])
+        x = _known([_generic(r, entry) for r in entry.found])
         y = _known([_personal(r, stages) for r in entry.found])
         if y:
             points.append(Point(name, fmean(x) if x else None, fmean(y), _deviation(x), _deviation(y), style))
@@ -226,9 +228,12 @@ def _with_last(result: dict[str, Any], entry: Entry) -> list[list[float]]:
     return curve if last is None else [*curve, [entry.cells[0].experiment.rounds, last]]
 
 
-def _generic(result: dict[str, Any], entry: Entry, key: str) -> float | None:
-    """A figure of the head that the method is judged by."""
-    value: float | None = result["summary"]["generic"].get(entry.method.reported_head, {}).get(key)
+def _generic(result: dict[str, Any], entry: Entry, key: str = "") -> float | None:
+    """A figure of the head that the method is judged by, the primary one without a key."""
+    figures = result["summary"]["generic"].get(entry.method.reported_head)
+    if not figures:
+        return None
+    value: float | None = figures.get(key) if key else score(figures)
     return value
 
 

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from common.config import Experiment
 from common.methods import METHODS
+from server_app.figures import generic_score
 from server_app.journal import log, percent
 
 
@@ -51,7 +52,7 @@ class Watch:
         if event["event"] == "round":
             self.round = event["round"]
         elif event["event"] == "generic" and event["head"] == self.head:
-            self.generic = event["balanced_accuracy"]
+            self.generic = generic_score(event)
         elif event["event"] == "personal" and event["stage"] == "arrival" and event["mean"] is not None:
             self.personal = event["mean"]  # None: no site of the round has a test image
 

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -11,6 +11,8 @@ from typing import Any
 from common.methods import HEAD_TITLES, METHODS, Method
 from server_app.compare import Cell, read_result
 
+# figures of several labels an image beside macro AUC
+SEVERAL = {"mean_ap": "mAP", "macro_f1": "F1", "macro_f1_tuned": "F1 tuned"}
 STAGES = {"final": "personal", "realigned": "realigned", "finetuned": "fine-tuned"}
 BEST = "best generic, personal"
 
@@ -82,10 +84,18 @@ def _row(entry: Entry, head: str | None) -> dict[str, str]:
     generic = [s["generic"][head] for s in summaries] if head else []
     own = head == entry.method.reported_head
     row = {"method": entry.title, "head": HEAD_TITLES[head] + (" *" if own else "") if head else "–"}
-    row["generic"] = spread([g["balanced_accuracy"] for g in generic])
+    row["generic"] = spread([score(g) for g in generic])
     row |= {group: spread([g[group] for g in generic]) for group in ("many", "medium", "few")}
+    several = any("macro_auc" in g for g in generic) or any(map(_many, _last_stages(summaries)))
+    if several:  # labels an image
+        row |= {title: spread([g[name] for g in generic]) for name, title in SEVERAL.items()}
     for stage, title in STAGES.items():
         row[title] = spread([s["personal"].get(stage, {}).get("mean") for s in summaries]) if own else ""
+    if several:
+        last = [stage["means"] for stage in _last_stages(summaries)]
+        row |= {
+            f"personal {title}": spread([m.get(name) for m in last]) if own else "" for name, title in SEVERAL.items()
+        }
     best = [[_best(r["curves"].get(name)) for r in results] for name in (head, "personal")]
     row[f"{BEST} ({entry.measured_on}-selected)"] = ", ".join(map(spread, best)) if own else ""
     cost = [s["cost"] for s in summaries]
@@ -93,6 +103,21 @@ def _row(entry: Entry, head: str | None) -> dict[str, str]:
     row["MB a round"] = f"{fmean(c['bytes_down'] + c['bytes_up'] for c in cost) / 1e6:.1f}" if own else ""
     row["seeds"] = str(len(results))
     return row
+
+
+def score(generic: Mapping[str, Any]) -> float | None:
+    """Return a generic head's primary figure; results from before several labels name it by itself."""
+    value = generic["score"] if "score" in generic else generic["balanced_accuracy"]
+    return None if value is None else float(value)
+
+
+def _last_stages(summaries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the last personal stage of each run that has one."""
+    return [list(s["personal"].values())[-1] for s in summaries if s["personal"]]
+
+
+def _many(stage: Mapping[str, Any]) -> bool:
+    return "macro_auc" in stage.get("means", {})
 
 
 def as_markdown(rows: Sequence[dict[str, str]]) -> str:

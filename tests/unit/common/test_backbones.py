@@ -143,3 +143,24 @@ def test_user_errors_are_one_line() -> None:
         check_image_size("cnm", (8, 8))
     with pytest.raises(UserError, match=r"^width = 32: resnet50"):
         build_backbone("resnet50", 3, 32)
+
+
+@pytest.mark.parametrize("name", ["cnn", "resnet8"])
+@pytest.mark.parametrize(
+    ("channels_last", "bf16", "tolerance"), [(True, False, 1e-4), (False, True, 0.1), (True, True, 0.1)]
+)
+def test_memory_format_and_precision_change_results_by_rounding_alone(
+    name: str, channels_last: bool, bf16: bool, tolerance: float
+) -> None:
+    plain, tuned = seeded(name, 3), seeded(name, 3).tune(channels_last, bf16)
+    batch = images(8, 3, 16)
+    for model in (plain, tuned):
+        features = model.train()(batch)
+        assert features.dtype == torch.float32
+        features.square().sum().backward()
+    close = {"rtol": tolerance, "atol": tolerance}
+    torch.testing.assert_close(tuned(batch), plain(batch), **close)
+    for (key, ours), theirs in zip(tuned.named_parameters(), plain.parameters(), strict=True):
+        assert ours.grad is not None and theirs.grad is not None
+        error = (ours.grad - theirs.grad).norm() / theirs.grad.norm()
+        assert ours.dtype == torch.float32 and error < 3 * tolerance, key

@@ -161,6 +161,8 @@ IMPOSSIBLE: list[tuple[str, Any, str]] = [
     ("multilabel-loss", "mse", "'bce'"),
     ("prior-temperature", -1, "0"),
     ("realign-prior", "perhaps", "boolean"),
+    ("channels-last", "maybe", "boolean"),
+    ("precision", "fp16", "'fp32'"),
     ("fedprox-mu", -0.1, "0"),
     ("ditto-lambda", -1, "0"),
     ("fedrep-head-epochs", 0, "1"),
