@@ -8,7 +8,7 @@ import typer
 import yaml
 
 from common import wire
-from common.config import DEFAULT_CONFIG, check_key, load
+from common.config import DEFAULT_CONFIG, Experiment, check_key, load
 from common.data import build_federation
 from common.errors import UserError, unknown
 from common.methods import METHODS
@@ -18,7 +18,7 @@ from server_app.compare_results import write_results
 from server_app.engines import check_engine, run_experiment
 from server_app.journal import quiet_logging
 from server_app.report import write_report
-from server_app.studies import STUDIES, Variant
+from server_app.studies import STUDIES, STUDY_METHODS, Variant
 from server_app.tune import FIGURES, choice, figure_to_judge, read_grids, tuning_cells, tuning_experiment
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -57,7 +57,7 @@ def report(folder: Annotated[Path, typer.Argument(help="a run's folder")]) -> No
 def compare(
     config: Annotated[str, typer.Argument(help="a YAML file")],
     overrides: Overrides = None,
-    methods: Annotated[str, typer.Option(help="names with commas; default: all, or fedloge in a study")] = "",
+    methods: Annotated[str, typer.Option(help="names with commas; default: all that fit, or the study's")] = "",
     study: Annotated[str, typer.Option(help=f"an ablation: {', '.join(STUDIES)}")] = "",
     seeds: Annotated[str, typer.Option(help="whole numbers with commas")] = "0,1,2",
     jobs: Annotated[int, typer.Option(min=1, help="runs side by side")] = 1,
@@ -76,8 +76,10 @@ def compare(
     for key in given.keys() & {key for variant in STUDIES.get(study, ()) for key in variant.overrides}:
         raise UserError(f"{key} = {given[key]!r}: the study {study} varies it; leave it out")
     names = _words(methods)
-    if methods in ("", "all"):
-        names = ["fedloge"] if study and not methods else list(METHODS)
+    if study and not methods:
+        names = list(STUDY_METHODS.get(study, ("fedloge",)))
+    elif methods in ("", "all"):
+        names = fitting_methods(load(config, given, base=Path.cwd()))
     for name in names:
         if name not in METHODS:
             raise unknown("method", name, METHODS)
@@ -96,6 +98,12 @@ def compare(
     typer.echo(f"results: {folder}")
     if failed:
         raise UserError(f"{failed} of {len(cells)} runs failed; their reasons are above")
+
+
+def fitting_methods(experiment: Experiment) -> list[str]:
+    """Return the methods for the experiment's kind of labels, one or several an image."""
+    multilabel = build_federation(experiment).dataset.multilabel
+    return [name for name, row in METHODS.items() if row.labels in ("any", "many" if multilabel else "one")]
 
 
 def _words(text: str) -> list[str]:

@@ -59,6 +59,31 @@ STUDIES: dict[str, tuple[Variant, ...]] = {
     # sparsity .6 is also the norm sweep's 1.0: both are the defaults
     "fig4": (*sweep("sparsity", 0.0, 0.2, 0.4, 0.6, 0.8), *sweep("frame-norm", 0.05, 0.1, 0.5, 2.0)),
     "fig5": sweep("finetune-epochs", 1, 5, 10, 20),
+    # several labels an image
+    "attention": sweep("attention", False, True),
+    "fednca_ml": (
+        Variant("", MappingProxyType({})),
+        *sweep("attention", False),
+        *sweep("frame-trains", True),
+        *sweep("suppression-weight", 0.0),
+        *sweep("clustering-weight", 0.0),
+        *sweep("query-frame", "padded_etf", "sparse_etf"),
+    ),
+    "fedloge_ml": (
+        Variant("", MappingProxyType({})),
+        *sweep("attention", False),
+        *sweep("frame", "etf"),
+        *sweep("prior-temperature", 0.0),
+        *sweep("realign-prior", True),
+        *sweep("realign-bias", "scale"),
+    ),
+}
+
+# which methods a study is of, where --methods does not say: FedLoGe, but for these
+STUDY_METHODS: dict[str, tuple[str, ...]] = {
+    "attention": ("fedavg", "fedprox", "fedbn", "fedper", "fedrep", "ditto", "fedrod"),
+    "fednca_ml": ("fednca_ml",),
+    "fedloge_ml": ("fedloge_ml",),
 }
 
 # What each method's own hyper-parameters are chosen from. FedProx's and Ditto's are their papers' grids (for Ditto:

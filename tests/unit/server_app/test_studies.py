@@ -4,18 +4,17 @@ import pytest
 
 from common.config import Experiment, build
 from server_app.compare import Cell
-from server_app.studies import STUDIES
+from server_app.studies import STUDIES, STUDY_METHODS
 
 Tiny = Callable[..., Experiment]
 
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_variant_is_a_valid_experiment_of_its_own(tiny: Tiny, name: str) -> None:
-    base = tiny(sites=8).dump()
+    base = tiny(sites=8, method=STUDY_METHODS.get(name, ("fedloge",))[0]).dump()
     cells = [Cell(build(base | dict(variant.overrides)), variant.label) for variant in STUDIES[name]]
     assert len({cell.stem for cell in cells}) == len(cells) > 1
     assert len({str(cell.identity()) for cell in cells}) == len(cells)
-    assert all(cell.experiment.method == "fedloge" for cell in cells)
 
 
 def test_a_variants_file_name_is_plain(tiny: Tiny) -> None:
