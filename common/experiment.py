@@ -75,9 +75,14 @@ class Experiment(BaseModel):
     composite_canvas: float = Field(1.5, ge=1, description="side of a composite over that of an image; 2: no overlap")
     head_class_size: Positive | None = Field(None, description="images of the largest class; default: all")
     imbalance_factor: float = Field(1.0, ge=1, description="largest over smallest class; 1 = as the data is")
-    partition: Literal["dirichlet", "iid", "natural"] = Field(
-        "dirichlet", description="natural: the sites that the data set itself names"
+    partition: Literal["dirichlet", "iid", "natural", "deployed"] = Field(
+        "dirichlet", description="natural: the sites that the data set itself names; deployed: real sites, own data"
     )
+    classes: tuple[str, ...] | None = Field(None, description="deployed: the classes that all sites agree on, in order")
+    pixel_mean: tuple[float, ...] = Field(
+        (0.5,), description="deployed: subtracted from pixels in 0..1; one or 3 values"
+    )
+    pixel_std: tuple[float, ...] = Field((0.25,), description="deployed: pixels are divided by it; one or 3 values")
     sites: Positive = Field(40, description="number of sites K (paper: 40)")
     dirichlet: float = Field(0.5, gt=0, description="concentration α of the partition; small = skewed (paper: .5, 1)")
     missing_classes: float = Field(
@@ -218,6 +223,12 @@ class Experiment(BaseModel):
         for key, value in (("site-key", self.site_key), ("group-key", self.group_key)):
             if value and self.dataset != "npz":
                 raise ValueError(f"{key} = {value!r}: only dataset 'npz' has such an array, not '{self.dataset}'")
+        if self.partition == "deployed" and len(set(self.classes or ())) < 2:
+            raise ValueError("partition = 'deployed' needs classes, the names of two or more that all sites agree on")
+        if self.classes and len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"classes = {list(self.classes)}: a name occurs twice")
+        if min(self.pixel_std) <= 0 or {len(self.pixel_mean), len(self.pixel_std)} - {1, 3}:
+            raise ValueError("pixel-mean, pixel-std: one value or three, and no deviation of 0")
         if self.resume and not self.run_name:
             raise ValueError("resume = True: needs run-name, the run to continue")
         if self.backbone == "resnet50" and self.width not in (None, 64):
