@@ -1,5 +1,6 @@
 """The ClientApp: answers the three messages of `common/wire.py` with a site's data and personal state."""
 
+import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -14,12 +15,12 @@ from torch import nn
 from client_app.evaluation import Judge
 from client_app.methods import LocalMethod
 from client_app.methods import load as load_method
-from client_app.site import Site
+from client_app.site import Site, find_site
+from client_app.site_log import tell
 from client_app.store import SiteStore
 from client_app.training import finetune_head, local_facts, train_site
 from common import wire
 from common.config import Experiment
-from common.data import build_federation
 from common.errors import UserError
 from common.features import extract_features
 from common.methods import METHODS
@@ -53,7 +54,7 @@ def hello(message: Message, context: Context) -> Message:
 @_from_this_app
 def train(message: Message, context: Context) -> Message:
     """Evaluate the arriving model if asked, train it, keep what is personal here and send the rest back."""
-    request = wire.Request(message)
+    request, began = wire.Request(message), time.monotonic()
     experiment, site = request.experiment, find_site(request.experiment, context)
     row, method = METHODS[experiment.method], load_method(experiment.method)
     store = open_store(request, context, site)
@@ -71,14 +72,16 @@ def train(message: Message, context: Context) -> Message:
     metrics |= {f"loss-{name}": loss for name, loss in losses.items()}
     if kept := personal_state(model, row):
         store.save_version(kept, request.round, request.secured, experiment.checkpoint_every)
-    return wire.metrics_reply(message, metrics, shared_state(model, row), request.frame_hash, extras)
+    reply = wire.metrics_reply(message, metrics, shared_state(model, row), request.frame_hash, extras)
+    tell(site, message, reply, f"round {request.round}", metrics, time.monotonic() - began)
+    return reply
 
 
 @app.train("personalise")
 @_from_this_app
 def personalise(message: Message, context: Context) -> Message:
     """Evaluate the final personal model, realign it (LA-FR), fine-tune it, evaluate each stage, keep it here."""
-    request = wire.Request(message)
+    request, began = wire.Request(message), time.monotonic()
     experiment, site = request.experiment, find_site(request.experiment, context)
     method = load_method(experiment.method)
     store = open_store(request, context, site)
@@ -97,7 +100,9 @@ def personalise(message: Message, context: Context) -> Message:
         metrics |= judge.figures(head, "finetuned")
     final = personal_model(method.personal_backbone(model), head, request.model)
     store.save("personal_model", final, round=request.round, method=experiment.method)
-    return wire.metrics_reply(message, metrics, frame_hash=request.frame_hash)
+    reply = wire.metrics_reply(message, metrics, frame_hash=request.frame_hash)
+    tell(site, message, reply, f"personal model kept in {store.folder}", metrics, time.monotonic() - began)
+    return reply
 
 
 def finetune(model: Model, head: nn.Module, method: LocalMethod, site: Site, experiment: Experiment) -> nn.Module:
@@ -122,27 +127,9 @@ def personal_model(backbone: nn.Module, head: nn.Module, generic: wire.Arrays) -
     return arrays
 
 
-def find_site(experiment: Experiment, context: Context) -> Site:
-    """Return the site that this node is: simulated node i holds partition i.
-
-    Raises:
-        UserError: the node has no partition, or one that the federation does not have.
-    """
-    federation = build_federation(experiment)
-    index = context.node_config.get("partition-id")
-    if not isinstance(index, int) or not 0 <= index < len(federation.site_names):
-        raise UserError(
-            f"partition-id = {index!r}: this federation has sites 0 to {len(federation.site_names) - 1}; "
-            f"give Flower as many nodes: --federation-config 'num-supernodes={len(federation.site_names)}'"
-        )
-    visible = None if federation.visible is None else federation.visible[index]
-    rows = federation.train_rows[index], federation.test_rows[index]
-    return Site(federation.site_names[index], federation, *rows, visible)
-
-
 def open_store(request: wire.Request, context: Context, site: Site) -> SiteStore:
     """Return the site's folder of this run: below its own `state-dir`, or the simulation's sites folder."""
-    own = context.node_config.get("state-dir")
+    own = site.config.state_dir if site.config else context.node_config.get("state-dir")
     root = Path(str(own)) / _folder_name(request.run) if own else request.sites_dir
     if root is None:
         raise UserError("this site has no state-dir: start its SuperNode with --node-config 'state-dir=\"/a/folder\"'")

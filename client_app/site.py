@@ -1,22 +1,41 @@
-"""One site as this process sees it."""
+"""One site as this process sees it: a simulated one by its number, a real one by its configuration file."""
 
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from flwr.app import Context
 
-from common.data import Federation, label_counts
+from client_app.policy import check_policy
+from client_app.site_config import SiteConfig, load_site_config
+from client_app.site_data import load_site_data
+from common.config import Experiment
+from common.data import Federation, build_federation, label_counts
+from common.errors import UserError
+from common.methods import METHODS
 
 
 @dataclass(frozen=True)
 class Site:
-    """One site as this process sees it: whose data, where its state is kept."""
+    """One site: whose data, and what it decided for itself.
+
+    Attributes:
+        name: unique in the federation.
+        federation: its `dataset` has the site's images; a simulated one all sites'.
+        train_rows: rows of the dataset's training images.
+        test_rows: rows of its test images.
+        visible: classes [C] whose labels the site knows; None: all.
+        config: a real site's configuration; None for a simulated one.
+    """
 
     name: str
     federation: Federation
     train_rows: npt.NDArray[np.int64]
     test_rows: npt.NDArray[np.int64]
-    visible: npt.NDArray[np.bool_] | None = None  # classes [C] whose labels the site knows; None: all
+    visible: npt.NDArray[np.bool_] | None = None
+    config: SiteConfig | None = None
 
     @property
     def present(self) -> npt.NDArray[np.bool_]:
@@ -24,3 +43,48 @@ class Site:
         dataset = self.federation.dataset
         counts = label_counts(dataset.train.labels[self.train_rows], len(dataset.classes))
         return np.asarray(counts > 0)
+
+
+def find_site(experiment: Experiment, context: Context) -> Site:
+    """Return the site that this node is.
+
+    Raises:
+        UserError: a simulated node has no partition, or one that the federation does not have; a real one has no
+            configuration, refuses the experiment, or cannot read its images.
+    """
+    if experiment.partition == "deployed":
+        path = context.node_config.get("site-config")
+        if not path:
+            raise UserError(
+                "this site has no configuration: start its SuperNode with --node-config 'site-config=\"…\"'"
+            )
+        return _real_site(experiment, load_site_config(Path(str(path))))
+    federation = build_federation(experiment)
+    index = context.node_config.get("partition-id")
+    if not isinstance(index, int) or not 0 <= index < len(federation.site_names):
+        raise UserError(
+            f"partition-id = {index!r}: this federation has sites 0 to {len(federation.site_names) - 1}; "
+            f"give Flower as many nodes: --federation-config 'num-supernodes={len(federation.site_names)}'"
+        )
+    visible = None if federation.visible is None else federation.visible[index]
+    rows = federation.train_rows[index], federation.test_rows[index]
+    return Site(federation.site_names[index], federation, *rows, visible)
+
+
+def _real_site(experiment: Experiment, config: SiteConfig) -> Site:
+    check_policy(config.policy, experiment, METHODS[experiment.method])
+    federation = _own_federation(experiment, config)
+    train, test = federation.train_rows[0], federation.test_rows[0]
+    if len(train) < config.policy.min_images:
+        raise UserError(
+            f"{config.name} takes part from {config.policy.min_images} training images on and has {len(train)}"
+        )
+    return Site(config.name, federation, train, test, config=config)
+
+
+@lru_cache(maxsize=2)
+def _own_federation(experiment: Experiment, config: SiteConfig) -> Federation:
+    """Read a real site's images once a process."""
+    dataset = load_site_data(config, experiment)
+    rows = tuple(np.arange(len(images), dtype=np.int64) for images in (dataset.train, dataset.test))
+    return Federation(dataset, (config.name,), (rows[0],), (rows[1],))

@@ -189,6 +189,15 @@ class Experiment(BaseModel):
     # --- the run ------------------------------------------------------------------------------------
     seed: int = Field(0, ge=0, description="every random stream derives from it")
     evaluate_every: Positive = Field(5, description="rounds between evaluations; the last round always is")
+    quorum: Rate = Field(0.5, description="share of the asked sites whose replies a round needs")
+    round_retries: int = Field(2, ge=0, description="rounds in a row without a quorum that are repeated")
+    aggregation: Literal["mean", "median", "trimmed-mean", "multi-krum"] = Field(
+        "mean",
+        description="mean: by training images (the papers'); the others bear some wrong sites",
+    )
+    trimmed_share: float = Field(0.2, ge=0, lt=0.5, description="trimmed-mean: cut off at both ends of each coordinate")
+    wrong_sites: int = Field(1, ge=0, description="multi-krum: sites that may be wrong")
+    clip_norm: float | None = Field(None, gt=0, description="how far a reply may move from what was sent (2-norm)")
     checkpoint_every: Positive = Field(1, description="rounds between checkpoints: what a crash can lose")
     checkpoints_kept: int = Field(3, ge=2, description="the last ones that stay; an older one replaces a damaged one")
     resume: bool = Field(False, description="continue the run of this run-name from its last checkpoint, if it has one")

@@ -126,8 +126,11 @@ class Request:
 
 
 def experiment_json(experiment: Experiment) -> str:
-    """Return the experiment as one canonical JSON line."""
-    return json.dumps(experiment.dump(), sort_keys=True)
+    """Return the experiment as one canonical JSON line; to real sites without the coordinator's own folders."""
+    values = experiment.dump()
+    if experiment.partition == "deployed":
+        values |= {"data-dir": None, "output-dir": "/nowhere", "run-name": None, "resume": False, "device": "auto"}
+    return json.dumps(values, sort_keys=True)
 
 
 @lru_cache(maxsize=4)

@@ -19,10 +19,12 @@ class RunningMean:
 
     Args:
         reference: the arrays that were sent out; every reply must have their names, shapes and dtypes.
+        clip_norm: a reply that moved further than this from the reference, in the 2-norm over all floats, is drawn
+            back to it; None: none is.
     """
 
-    def __init__(self, reference: Mapping[str, npt.NDArray[Any]]) -> None:
-        self._reference = dict(reference)
+    def __init__(self, reference: Mapping[str, npt.NDArray[Any]], clip_norm: float | None = None) -> None:
+        self._reference, self._clip_norm = dict(reference), clip_norm
         self._sums = {name: np.zeros(a.shape, dtype=np.float64) for name, a in reference.items()}
         self.weight = 0
 
@@ -37,6 +39,9 @@ class RunningMean:
             BadReplyError: wrong names, shapes, dtypes, a value that is not finite, or a weight below 1.
         """
         self._check(arrays, weight)
+        self._include(self._clipped(arrays), weight)
+
+    def _include(self, arrays: Mapping[str, npt.NDArray[Any]], weight: int) -> None:
         for name, array in arrays.items():
             self._sums[name] += weight * array.astype(np.float64)
         self.weight += weight
@@ -49,6 +54,16 @@ class RunningMean:
         if not self.weight:
             return dict(self._reference)
         return {name: self._cast(total / self.weight, self._reference[name]) for name, total in self._sums.items()}
+
+    def _clipped(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Mapping[str, npt.NDArray[Any]]:
+        if self._clip_norm is None:
+            return arrays
+        moved = {n: a.astype(np.float64) - self._reference[n] for n, a in arrays.items() if a.dtype.kind == "f"}
+        norm = float(np.sqrt(sum(float(np.square(step).sum()) for step in moved.values())))
+        if norm <= self._clip_norm:
+            return arrays
+        share = self._clip_norm / norm
+        return {**arrays, **{n: self._cast(self._reference[n] + share * step, arrays[n]) for n, step in moved.items()}}
 
     @staticmethod
     def _cast(mean: npt.NDArray[np.float64], like: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,11 @@ from server_app.frames import build_frame
 from server_app.journal import Journal, log, percent, quiet_logging, run_folder
 from server_app.methods import load as load_method
 from server_app.report import write_report
-from server_app.sites import greet
+from server_app.sites import SiteFacts, greet
 from server_app.strategy import FedStrategy
+from server_app.streaming import StreamingGrid
 from server_app.summary import summarise
+from server_app.waiting import wait_for_sites
 
 app = ServerApp()
 
@@ -43,7 +46,7 @@ def main(grid: Grid, context: Context) -> None:
     try:
         overrides = dict(context.run_config)
         config = str(overrides.pop("config"))
-        run(grid, load(config, overrides))
+        run(StreamingGrid(grid), load(config, overrides))
     except (UserError, wire.WireError) as error:
         log.error("error: %s", error)
         sys.tracebacklimit = 0  # Flower prints what ends a run: the line above says it, frames would hide it
@@ -58,7 +61,10 @@ def run(grid: Grid, experiment: Experiment) -> Path:
         wire.WireError: no site can take part, or none answers any more.
     """
     wire.check_installed(__file__)
-    experiment = fit_to_nodes(experiment, len(list(grid.get_node_ids())))
+    if experiment.partition == "deployed":
+        wait_for_sites(grid, experiment.sites, experiment.round_timeout)
+    else:
+        experiment = fit_to_nodes(experiment, len(list(grid.get_node_ids())))
     torch.set_num_threads(experiment.threads or torch.get_num_threads())  # equal threads, equal sums
     federation = build_federation(experiment)
     check_task(experiment, federation.dataset)
@@ -70,12 +76,13 @@ def run(grid: Grid, experiment: Experiment) -> Path:
     done = checkpoint.server_round if checkpoint else 0
     journal.rewind(done)
     sites = greet(grid, experiment, experiment.round_timeout)
-    describe(journal, experiment, federation)
+    describe(journal, experiment, federation, sites)
 
     model = build_model(experiment, federation.dataset.train.channels, len(federation.dataset.classes))
     row = METHODS[experiment.method]
     frame = fixed_frame(journal, experiment, len(federation.dataset.classes), feature_dim(model.backbone))
-    shot = groups(federation.class_counts)
+    known = len(federation.site_names) > 0  # real sites do not tell how many images a class has
+    shot = groups(federation.class_counts) if known else {"many": [], "medium": [], "few": []}
     evaluation = GenericEvaluation(experiment, federation.dataset, shot, frame)
     method = load_method(experiment.method)(experiment, federation)
     start = shared_state(evaluation.model, row) | sent_state(evaluation.model, row)
@@ -85,15 +92,7 @@ def run(grid: Grid, experiment: Experiment) -> Path:
         start = checkpoint.arrays
     frame_array = None if frame is None else frame.numpy()
     strategy = FedStrategy(experiment, sites, journal, frame_array, evaluation, method, done)
-    packed = wire.pack(start)
-    result = strategy.start(
-        grid,
-        packed,
-        num_rounds=experiment.rounds - done,
-        timeout=experiment.round_timeout,
-        evaluate_fn=strategy.evaluate_generic,
-    )
-    last = result.arrays if done < experiment.rounds else packed
+    last = strategy.train(grid, wire.pack(start))
     arrays = {name: array.numpy() for name, array in last.items()}
     strategy.personalise(grid, last)
     finish(journal, evaluation, arrays, experiment)
@@ -147,40 +146,43 @@ def check_task(experiment: Experiment, dataset: Dataset) -> None:
         raise UserError("attention = True: one feature a class is for images with several labels; leave it out")
 
 
-def describe(journal: Journal, experiment: Experiment, federation: Federation) -> None:
-    """Log what will run and write what the simulation knows of the sites."""
-    counts = federation.class_counts
-    row = METHODS[experiment.method]
-    images = sum(map(len, federation.train_rows))
+def describe(journal: Journal, experiment: Experiment, federation: Federation, sites: Mapping[str, SiteFacts]) -> None:
+    """Log what will run, and write what is known of the sites: in a simulation everything, else what they declare."""
+    counts, row, dataset = federation.class_counts, METHODS[experiment.method], federation.dataset
     log.info(
-        "%s: %s on %s, %d sites, %d training images in %d classes (largest %d, smallest %d), seed %d",
-        experiment.name, row.title, federation.dataset.name, len(federation.site_names), images,
-        len(counts), counts.max(), counts.min(), experiment.seed,
+        "%s: %s on %s, %d sites, %d training images in %d classes%s, seed %d",
+        experiment.name, row.title, dataset.name, len(sites), sum(site.num_train for site in sites.values()),
+        len(counts), f" (largest {counts.max()}, smallest {counts.min()})" if counts.any() else "", experiment.seed,
     )  # fmt: skip
     if experiment.evaluate_on == "validation":
-        held = len(federation.dataset.test)
-        log.info("evaluate-on: validation: figures are of %d held-out training images, none of test images", held)
+        log.info(
+            "evaluate-on: validation: figures are of %d held-out training images, none of test images",
+            len(dataset.test),
+        )
     if dealt := federation.partition_report:
         log.info(
             "a site lacks %s of the classes (asked: %s); %s of the images dropped, %s of the labels hidden",
             *(percent(dealt[key]) for key in ("missing", "missing_asked", "dropped", "hidden")),
         )
     log.info("run's folder: %s", journal.folder)
-    journal.keep_json(
-        "federation",
-        {
-            "classes": list(federation.dataset.classes),
+    facts: dict[str, Any] = {
+        "classes": list(dataset.classes),
+        "site_names": sorted(sites),
+        "site_sizes": {name: [site.num_train, site.num_test] for name, site in sorted(sites.items())},
+        "simulated": bool(federation.site_names),
+        "num_test": len(dataset.test),
+        "evaluate_on": experiment.evaluate_on,
+        "multilabel": dataset.multilabel,
+        "partition": federation.partition_report,
+    }
+    if federation.site_names:
+        facts |= {
             "site_names": list(federation.site_names),
             "train_counts": federation.train_counts.tolist(),
             "test_counts": federation.test_counts.tolist(),
             "groups": groups(counts),
-            "simulated": True,
-            "num_test": len(federation.dataset.test),
-            "evaluate_on": experiment.evaluate_on,
-            "multilabel": federation.dataset.multilabel,
-            "partition": federation.partition_report,
-        },
-    )
+        }
+    journal.keep_json("federation", facts)
 
 
 def finish(

@@ -42,9 +42,9 @@ class GenericEvaluation:
     def __call__(self, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Report]:
         """Return one report a head of the global model in `arrays` (θ and ψ)."""
         load_state(self.model, arrays)
-        if not (heads := self.heads()):
-            return {}
         test = self._dataset.test
+        if not (heads := self.heads()) or not len(test):
+            return {}
         everything = np.arange(len(test), dtype=np.int64)
         outputs: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in heads}
         for features, _ in feature_batches(self.model.backbone, test, everything, self._dataset):

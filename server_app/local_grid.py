@@ -6,7 +6,7 @@ are yielded as they come, so the coordinator holds one at a time.
 
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -24,16 +24,27 @@ class LocalGrid(Grid):
     Args:
         client_app: the app that answers; the caller loads it, so that this package need not import it.
         num_sites: number of nodes; node i + 1 has partition-id i.
+        per_site: further entries of each node's configuration.
         node_config: further entries of every node's configuration, e.g. a state-dir.
     """
 
-    def __init__(self, client_app: ClientApp, num_sites: int, **node_config: str | int | float | bool) -> None:
+    def __init__(
+        self,
+        client_app: ClientApp,
+        num_sites: int,
+        per_site: Sequence[Mapping[str, str]] = (),
+        **node_config: str | int | float | bool,
+    ) -> None:
         self._client_app = client_app
         self._contexts = {
             index + 1: Context(
                 run_id=_RUN_ID,
                 node_id=index + 1,
-                node_config={"partition-id": index, "num-partitions": num_sites, **node_config},
+                node_config={
+                    **{"partition-id": index, "num-partitions": num_sites},
+                    **(per_site[index] if per_site else {}),
+                    **node_config,
+                },
                 state=RecordDict(),
                 run_config={},
             )

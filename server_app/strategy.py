@@ -1,5 +1,6 @@
 """The rounds, as a Flower `Strategy`: sample sites, send θ and ψ, add up what returns (Algorithm 1, server)."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from server_app.evaluation import GenericEvaluation
 from server_app.figures import generic_facts, primary, site_figures, site_means
 from server_app.journal import Clock, Journal, log, percent
 from server_app.methods import ServerMethod
+from server_app.robust import Collected
 from server_app.sites import SiteFacts, check_reply
 
 
@@ -71,7 +73,7 @@ class FedStrategy(Strategy):
         self._frame, self._frame_hash = frame, "" if frame is None else wire.frame_digest(frame)
         self._sent: wire.Arrays = {}
         self._round = Round(0, [])
-        self._done = done
+        self._done, self.finished, self._evaluated, self._failed_rounds = done, done, -1, 0
         self._clock = Clock(experiment.rounds, done)
         self._last_generic: float | None = None
         self._last_personal: tuple[float, int] | None = None
@@ -80,6 +82,28 @@ class FedStrategy(Strategy):
         """Say nothing: the app logs the experiment itself."""
 
     # --- training -----------------------------------------------------------------------------------
+
+    def train(self, grid: Grid, arrays: ArrayRecord) -> ArrayRecord:
+        """Run the rounds that are not finished, and return the final global model.
+
+        Flower counts every start from 1, and a round that is repeated counts there too: hence the loop.
+
+        Raises:
+            wire.WireError: too few sites answer.
+        """
+        rounds = self.experiment.rounds
+        while True:
+            self._done = self.finished
+            result = self.start(
+                grid,
+                arrays,
+                num_rounds=rounds - self.finished,
+                timeout=self.experiment.round_timeout,
+                evaluate_fn=self.evaluate_generic,
+            )
+            arrays = result.arrays if len(result.arrays) else arrays
+            if self.finished >= rounds:
+                return arrays
 
     def sample(self, server_round: int) -> list[str]:
         """Return the sites of a round: round(rate · K) of the sorted names, from the run's own generator."""
@@ -107,25 +131,44 @@ class FedStrategy(Strategy):
         server_round += self._done
         sent_only = tuple(f"{part}." for part in self._row.sent)
         averaged = {n: a for n, a in self._sent.items() if not f"{n}.".startswith(sent_only)}
-        mean = RunningMean(averaged)
+        plain = self.experiment.aggregation == "mean"
+        mean = RunningMean(averaged, self.experiment.clip_norm) if plain else Collected(averaged, self.experiment)
         for site, reply in self._usable(replies, trains=True):
             try:
                 self._take(site, reply, mean)
             except wire.WireError as error:
                 self._reject(site, error)
         self._name_the_silent()
-        if not self._round.answered:
-            raise wire.WireError(f"round {server_round}: no site's reply could be used; the reasons are above")
+        if len(self._round.answered) < self._quorum():
+            return self._without_quorum(server_round)
         arrays = mean.mean()
         parts, facts = self._method.finish(self._sent, arrays, server_round)
         arrays |= parts
         if facts:
             self.journal.event("method", round=server_round, **facts)
         self._record_round()
+        self.finished, self._failed_rounds = server_round, 0
         if server_round % self.experiment.checkpoint_every == 0 or server_round == self.experiment.rounds:
             checkpoint = Checkpoint(server_round, arrays, self._method.state())
             save_checkpoint(self.journal.folder, checkpoint, self.experiment.checkpoints_kept)
         return wire.pack(arrays), None
+
+    def _quorum(self) -> int:
+        return max(1, math.ceil(self.experiment.quorum * len(self._round.asked)))
+
+    def _without_quorum(self, server_round: int) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Let the round pass without a change, or end the run if too many have; nothing that came is used."""
+        self._failed_rounds += 1
+        told = f"round {server_round}: {len(self._round.answered)} of {len(self._round.asked)} replies could be used"
+        self.journal.event("no-quorum", round=server_round, answered=len(self._round.answered))
+        if self._failed_rounds > self.experiment.round_retries:
+            raise wire.WireError(
+                f"{told}, {self._quorum()} are needed; the reasons are above. The run ends; its checkpoint stays: "
+                "mend what is wrong, and run again with resume=true"
+            )
+        log.warning("%s, %d are needed: the round is repeated", told, self._quorum())
+        self._done -= 1  # Flower goes on counting
+        return None, None
 
     def _take(self, site: str, reply: wire.Reply, mean: RunningMean) -> None:
         now, images = self._round, self.sites[site].num_train
@@ -176,7 +219,7 @@ class FedStrategy(Strategy):
             server_round=self._round.number,
             secured=oldest_checkpoint(self.journal.folder),
             evaluate=evaluate,
-            sites_dir=self.journal.folder / "sites",
+            sites_dir=None if self.experiment.partition == "deployed" else self.journal.folder / "sites",
             model=model,
             frame=self._frame if needs_frame and not facts.has_frame else None,
             frame_hash=self._frame_hash if needs_frame else "",
@@ -190,12 +233,15 @@ class FedStrategy(Strategy):
     def evaluate_generic(self, server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
         """Evaluate the generic model with each head it has, where the round asks for it, and log the round."""
         first, server_round = not server_round, server_round + self._done
+        if server_round <= self._evaluated:  # the round before was not heard of, and is repeated
+            return None
+        self._evaluated = server_round
         if self._is_evaluated(server_round):
             reports = self.evaluation({name: array.numpy() for name, array in arrays.items()})
             stage = "final" if server_round == self.experiment.rounds else "training"
             for head, report in reports.items():
                 self.journal.event("generic", round=server_round, stage=stage, head=head, **generic_facts(report))
-            if judged_by := self._row.reported_head:
+            if (judged_by := self._row.reported_head) in reports:
                 self._last_generic = primary(reports[judged_by])
         if not first:
             self._log_round()

@@ -62,7 +62,7 @@ def summarise(folder: Path) -> Summary:
         if e["event"] == "personal" and e["stage"] in _STAGES
     }
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    head = METHODS[config["method"]].reported_head
+    head = METHODS[config["method"]].reported_head if generic else None  # real coordinators may have no test images
     last_stage = list(personal)[-1] if personal else None
     headline = {
         "head": head,

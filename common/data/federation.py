@@ -11,6 +11,7 @@ from common.config import Experiment
 from common.data import partition
 from common.data.composites import composite_dataset
 from common.data.dataset import Dataset, label_counts, padded_names
+from common.data.deployed import coordinator_dataset
 from common.data.images import Labels
 from common.data.loading import DATASET_FIELDS, load_dataset, reduce
 from common.data.local_split import local_test_rows
@@ -83,6 +84,8 @@ class Federation:
         return np.asarray(self.train_counts.sum(axis=0))
 
     def _counts(self, rows: tuple[Rows, ...], labels: Labels) -> npt.NDArray[np.int64]:
+        if not rows:  # real sites tell nobody
+            return np.zeros((0, len(self.dataset.classes)), np.int64)
         counts = count_classes(rows, labels, len(self.dataset.classes))
         return counts if self.visible is None else counts * self.visible
 
@@ -90,6 +93,7 @@ class Federation:
 def build_federation(experiment: Experiment) -> Federation:
     """Make the data long-tailed, deal it to the sites and draw their test splits; once a process and seed.
 
+    With `partition: deployed` it is the coordinator's view: its test images and no site.
     With `partition: natural` the sites are the data set's own, whatever `sites` says, and where its test
     images name their site too, a site's test split is its own test images. With `evaluate-on: validation`
     images held out from the training images stand in for the test images everywhere. With `composites` the
@@ -99,12 +103,19 @@ def build_federation(experiment: Experiment) -> Federation:
         UserError: missing or malformed data, keys that do not go with its labels, or a partition or validation
             split that cannot be had.
     """
+    if experiment.partition == "deployed":
+        return _coordinators(experiment)
     return _build(reduce(experiment, FEDERATION_FIELDS))
 
 
 def count_classes(rows: tuple[Rows, ...], labels: Labels, classes: int) -> npt.NDArray[np.int64]:
     """Return [len(rows), classes] images of each class in each array of rows; see `label_counts`."""
     return np.stack([label_counts(labels[site_rows], classes) for site_rows in rows])
+
+
+@lru_cache(maxsize=2)
+def _coordinators(experiment: Experiment) -> Federation:
+    return Federation(coordinator_dataset(experiment), (), (), ())
 
 
 @lru_cache(maxsize=2)

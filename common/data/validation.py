@@ -25,7 +25,7 @@ class SubsetImages:
     """
 
     def __init__(self, source: ImageSource, rows: Integers) -> None:
-        self.labels = source.labels[rows]
+        self.labels: Labels = source.labels[rows]
         self.channels = source.channels
         self.size = source.size
         self._source, self._rows = source, rows

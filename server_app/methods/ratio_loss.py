@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from common.errors import UserError
 from common.features import extract_features
 from common.model import build_model, load_state, pick_device
 from common.seeds import numpy_generator
@@ -42,6 +43,8 @@ class Monitor(ServerMethod):
 
     def _draw(self) -> npt.NDArray[np.int64]:
         """Return rows of up to `ratio-images` training images of each class."""
+        if not self.federation.train_rows:
+            raise UserError("method = 'ratio_loss': the coordinator has no images of each class; only simulations do")
         generator = numpy_generator(self.experiment.seed, "ratio-images")
         rows = np.concatenate(self.federation.train_rows)
         labels = self.federation.dataset.train.labels[rows]

@@ -126,7 +126,7 @@ def test_a_run_ends_when_no_site_can_train(tiny: Tiny, monkeypatch: pytest.Monke
     import client_app.app as site_code
 
     monkeypatch.setattr(site_code, "train_site", lambda *args: 1 / 0)
-    with pytest.raises(wire.WireError, match="round 1: no site's reply"):
+    with pytest.raises(wire.WireError, match="round 1: 0 of 3 replies"):
         run_local(tiny())
 
 

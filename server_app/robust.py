@@ -1,0 +1,63 @@
+"""Aggregations that one or a few wrong sites cannot drag along, in place of the sample-weighted mean.
+
+They need every reply at once, so memory grows with the sites, and all sites count alike: a site that may lie
+about its weights may lie about its number of images too. Trimming and Multi-Krum's choice are Flower's.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from flwr.app import RecordDict
+from flwr.serverapp.strategy.fedtrimmedavg import trim_mean
+from flwr.serverapp.strategy.multikrum import select_multikrum
+
+from common.config import Experiment
+from common.wire import Arrays, pack
+from server_app.aggregation import RunningMean
+
+
+class Collected(RunningMean):
+    """Replies kept until the round's end, then combined coordinate by coordinate.
+
+    Args:
+        reference: as for `RunningMean`.
+        experiment: `aggregation`, `trimmed-share`, `wrong-sites`, `clip-norm`.
+    """
+
+    def __init__(self, reference: Mapping[str, npt.NDArray[Any]], experiment: Experiment) -> None:
+        super().__init__(reference, experiment.clip_norm)
+        self._experiment = experiment
+        self._replies: list[Arrays] = []
+
+    def _include(self, arrays: Mapping[str, npt.NDArray[Any]], weight: int) -> None:
+        self._replies.append({name: array.copy() for name, array in arrays.items()})
+        self.weight += weight
+
+    def mean(self) -> Arrays:
+        """Return the combination in the reference's dtypes; with no reply at all it is the reference itself."""
+        if not self._replies:
+            return dict(self._reference)
+        replies = self._chosen()
+        return {name: self._cast(self._combine([r[name] for r in replies]), a) for name, a in self._reference.items()}
+
+    def _combine(self, values: list[npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
+        stacked = np.stack(values).astype(np.float64)
+        if self._experiment.aggregation == "median":
+            return np.asarray(np.median(stacked, axis=0), np.float64)
+        if self._experiment.aggregation == "trimmed-mean":
+            return np.asarray(trim_mean(stacked, self._experiment.trimmed_share), np.float64)
+        return np.asarray(stacked.mean(axis=0), np.float64)
+
+    def _chosen(self) -> list[Arrays]:
+        """Return all replies, or those that Multi-Krum takes for sound: n − f of n, f = `wrong-sites`."""
+        wrong = self._experiment.wrong_sites
+        if self._experiment.aggregation != "multi-krum" or len(self._replies) <= wrong + 2:
+            return self._replies
+        floats = [{n: a for n, a in reply.items() if a.dtype.kind == "f"} for reply in self._replies]
+        contents = [RecordDict({"model": pack(reply)}) for reply in floats]
+        kept = select_multikrum(contents, wrong, len(contents) - wrong)
+        return [
+            reply for reply, content in zip(self._replies, contents, strict=True) if any(content is k for k in kept)
+        ]

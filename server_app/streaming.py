@@ -1,0 +1,63 @@
+"""Flower's grid, with replies handed on as they arrive: the coordinator then holds one of them at a time."""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+_POLL_SECONDS = 0.5
+
+
+class StreamingGrid(Grid):
+    """Sends messages one by one and yields each reply when it is there.
+
+    Args:
+        grid: the grid of a Flower run.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+
+    def set_run(self, run: Any) -> None:
+        """Pass on."""
+        self._grid.set_run(run)
+
+    @property
+    def run(self) -> Any:
+        """Pass on."""
+        return self._grid.run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """Pass on."""
+        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Pass on."""
+        return self._grid.get_node_ids()
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Pass on."""
+        return self._grid.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Pass on."""
+        return self._grid.pull_messages(message_ids)
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
+        """Send the messages and yield replies as they come, until all are there or the time is up; none for none."""
+        waiting = {message_id for message in messages for message_id in self._grid.push_messages([message])}
+        end = None if timeout is None else time.monotonic() + timeout
+        while waiting:
+            arrived = False
+            for reply in self._grid.pull_messages(waiting):
+                arrived = True
+                waiting.discard(reply.metadata.reply_to_message_id)
+                yield reply
+            if end is not None and time.monotonic() > end:
+                return
+            if waiting and not arrived:
+                time.sleep(_POLL_SECONDS)
