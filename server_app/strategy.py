@@ -1,10 +1,7 @@
 """The rounds, as a Flower `Strategy`: sample sites, send θ and ψ, add up what returns (Algorithm 1, server)."""
 
 import math
-import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,33 +12,17 @@ from flwr.serverapp.strategy import Strategy
 from common import wire
 from common.config import Experiment
 from common.methods import METHODS
-from common.metrics import spread
 from common.model import attends
 from common.seeds import numpy_generator
 from server_app.aggregation import RunningMean
 from server_app.checkpoint import Checkpoint, oldest_checkpoint, save_checkpoint
 from server_app.evaluation import GenericEvaluation
-from server_app.figures import generic_facts, primary, site_figures, site_means
-from server_app.journal import Clock, Journal, log, percent
+from server_app.figures import generic_facts, primary, site_figures
+from server_app.journal import Journal, log
 from server_app.methods import ServerMethod
 from server_app.robust import Collected
+from server_app.rounds import Round, Teller
 from server_app.sites import SiteFacts, check_reply
-
-
-@dataclass
-class Round:
-    """What one round has told so far."""
-
-    number: int
-    asked: list[str]
-    started: float = field(default_factory=time.monotonic)
-    heard: set[str] = field(default_factory=set)  # whatever they said
-    answered: list[str] = field(default_factory=list)  # with a reply that could be used
-    losses: dict[str, float] = field(default_factory=dict)  # summed over sites, weighted by images
-    images: int = 0
-    arrival: dict[str, dict[str, float]] = field(default_factory=dict)  # site → figures
-    bytes_down: int = 0
-    bytes_up: int = 0
 
 
 class FedStrategy(Strategy):
@@ -74,9 +55,7 @@ class FedStrategy(Strategy):
         self._sent: wire.Arrays = {}
         self._round = Round(0, [])
         self._done, self.finished, self._evaluated, self._failed_rounds = done, done, -1, 0
-        self._clock = Clock(experiment.rounds, done)
-        self._last_generic: float | None = None
-        self._last_personal: tuple[float, int] | None = None
+        self._teller = Teller(experiment.rounds, sites, journal, done)
 
     def summary(self) -> None:
         """Say nothing: the app logs the experiment itself."""
@@ -242,53 +221,16 @@ class FedStrategy(Strategy):
             for head, report in reports.items():
                 self.journal.event("generic", round=server_round, stage=stage, head=head, **generic_facts(report))
             if (judged_by := self._row.reported_head) in reports:
-                self._last_generic = primary(reports[judged_by])
+                self._teller.generic = primary(reports[judged_by])
         if not first:
-            self._log_round()
+            self._teller.tell(self._round)
         return None
 
     def _is_evaluated(self, server_round: int) -> bool:
         return server_round % self.experiment.evaluate_every == 0 or server_round == self.experiment.rounds
 
     def _record_round(self) -> None:
-        now = self._round
-        if now.arrival:
-            figures = self.record_personal("arrival", now.arrival, now.number)
-            self._last_personal = figures["mean"], now.number - 1
-        self.journal.event(
-            "round",
-            round=now.number,
-            asked=len(now.asked),
-            answered=len(now.answered),
-            loss={name: total / max(1, now.images) for name, total in now.losses.items()},
-            seconds=round(time.monotonic() - now.started, 3),
-            bytes_down=now.bytes_down,
-            bytes_up=now.bytes_up,
-        )
-
-    def record_personal(self, stage: str, figures: dict[str, dict[str, float]], server_round: int) -> dict[str, Any]:
-        """Journal the sites' figures of a stage: means over sites; of the primary one the spread and worst site too."""
-        figure = next(iter(next(iter(figures.values()))))
-        overall = spread({name: site[figure] for name, site in sorted(figures.items())}).as_json()
-        sites = {name: {**site, "num_test": self.sites[name].num_test} for name, site in sorted(figures.items())}
-        means = site_means(figures)
-        self.journal.event(
-            "personal", round=server_round, stage=stage, figure=figure, **overall, means=means, sites=sites
-        )
-        return overall
-
-    def _log_round(self) -> None:
-        now, rounds = self._round, self.experiment.rounds
-        symbols = {"backbone": "θ", "aux_head": "ψ", "personal_head": "φ"}
-        losses = " ".join(f"{symbols.get(n, n)} {t / max(1, now.images):.3f}" for n, t in now.losses.items())
-        personal = "–"
-        if self._last_personal:
-            personal = f"{percent(self._last_personal[0])} (round {self._last_personal[1]})"
-        log.info(
-            "round %*d/%d | %d of %d sites | loss %s | generic %s | personal %s | %.1f s, about %s left",
-            len(str(rounds)), now.number, rounds, len(now.answered), len(now.asked), losses,
-            percent(self._last_generic), personal, time.monotonic() - now.started, self._clock.left(now.number),
-        )  # fmt: skip
+        self._teller.record(self._round)
 
     # --- after the last round -----------------------------------------------------------------------
 
@@ -305,7 +247,7 @@ class FedStrategy(Strategy):
         self._name_the_silent()
         for stage, found in stages.items():
             if found:
-                self.record_personal(stage, found, self.experiment.rounds)
+                self._teller.personal(stage, found, self.experiment.rounds)
 
     # --- Flower's separate evaluation phase is not used: sites evaluate on arrival ---------------------------
 
