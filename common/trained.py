@@ -21,7 +21,7 @@ from common.data import Dataset
 from common.data.transforms import prepare
 from common.errors import UserError, unknown
 from common.files import arrays_digest, read_arrays, save_arrays
-from common.heads import rebuild_head
+from common.heads import class_vectors, rebuild_head
 from common.methods import METHODS
 from common.model import attends, build_model, load_state, pick_device
 from common.multilabel_metrics import FIXED_THRESHOLD
@@ -204,6 +204,8 @@ def load_trained(model: Path, personal: Path | None = None, head: str = "", devi
     try:
         backbone = _rebuild_backbone(arrays, experiment, about)
         classifier = rebuild_head(head_arrays)
+        if (found := len(class_vectors(classifier)[0])) != len(about.classes):
+            raise ValueError(f"its head answers {found} classes, the header names {len(about.classes)}")
     except (KeyError, ValueError, RuntimeError, AssertionError) as error:
         trouble = " ".join(str(error).split())
         hint = "; give the run's generic model, and this beside it" if name == about.head == "personal" else ""
@@ -218,9 +220,7 @@ def _read(path: Path) -> tuple[Arrays, Experiment, Description, list[str]]:
     """Return arrays, experiment, description and names of heads of a model's file."""
     arrays, facts = read_arrays(path)
     if not {"experiment", "model"} <= facts.keys():
-        raise UserError(
-            f"{path}: no model that FedNC wrote with this version: its header lacks 'experiment' or 'model'"
-        )
+        raise UserError(f"{path}: not a model of this version of FedNC: its header has no 'experiment' and 'model'")
     try:
         about = Description.model_validate_json(facts["model"])
         values = dict(json.loads(facts["experiment"]))
