@@ -25,6 +25,7 @@ from common.errors import UserError
 from common.features import extract_features
 from common.methods import METHODS
 from common.model import Model, build_model, load_state, personal_state, pick_device, shared_state
+from common.trained import Description, backbone_digest, describe, header
 
 app = ClientApp()
 
@@ -98,8 +99,10 @@ def personalise(message: Message, context: Context) -> Message:
         if method.finetuning(experiment):  # perhaps of the backbone too
             judge = Judge(method.personal_backbone(model), site, experiment)
         metrics |= judge.figures(head, "finetuned")
-    final = personal_model(method.personal_backbone(model), head, request.model)
-    store.save("personal_model", final, round=request.round, method=experiment.method)
+    backbone = method.personal_backbone(model)
+    final = personal_model(backbone, head, request.model)
+    facts = header(experiment.dump(), describe_personal(experiment, site, judge, head, backbone), final)
+    store.save("personal_model", final, round=request.round, method=experiment.method, **facts)
     reply = wire.metrics_reply(message, metrics, frame_hash=request.frame_hash)
     tell(site, message, reply, f"personal model kept in {store.folder}", metrics, time.monotonic() - began)
     return reply
@@ -125,6 +128,21 @@ def personal_model(backbone: nn.Module, head: nn.Module, generic: wire.Arrays) -
         if shared is None or not np.array_equal(own, shared):
             arrays[f"backbone.{name}"] = own
     return arrays
+
+
+def describe_personal(
+    experiment: Experiment, site: Site, judge: Judge, head: nn.Module, backbone: nn.Module
+) -> Description:
+    """Return what the file of the site's final model says of it."""
+    tuned = judge.thresholds(head)
+    return describe(
+        experiment,
+        site.federation.dataset,
+        {} if tuned is None else {"personal": tuned},
+        head="personal",
+        present=tuple(site.present.tolist()) if experiment.mask_classes == "train" and site.present.any() else None,
+        backbone=backbone_digest(backbone),
+    )
 
 
 def open_store(request: wire.Request, context: Context, site: Site) -> SiteStore:

@@ -42,6 +42,10 @@ class Judge:
         values = {name: math.nan if report is None else float(getattr(report, name)) for name in MULTILABEL_FIGURES}
         return {f"{name}-{stage}": value for name, value in values.items() if not math.isnan(value)}
 
+    def thresholds(self, head: nn.Module) -> tuple[float, ...] | None:
+        """Return a head's tuned thresholds [C], which stay at the site; None where images have one label, or none."""
+        return self._report(head).thresholds if self._multilabel and self.num_test else None
+
     @torch.no_grad()
     def _report(self, head: nn.Module) -> MultilabelReport:
         """Measure the labels that the site knows."""

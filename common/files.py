@@ -1,5 +1,6 @@
 """Arrays on disk as safetensors, written atomically. Nothing is ever unpickled."""
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +8,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+
+from common.errors import UserError
 
 
 def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]], about: Mapping[str, str]) -> None:
@@ -29,3 +33,31 @@ def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]], about: Mappi
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def read_arrays(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
+    """Return the arrays of a `.safetensors` file and the facts in its header.
+
+    Raises:
+        UserError: it cannot be read, or its content is not what its header's `sha256` says.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = dict(file.metadata() or {})
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file") from None
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read as safetensors ({error}); copy it again") from None
+    if about.get("sha256", digest := arrays_digest(arrays)) != digest:
+        raise UserError(f"{path}: is damaged, its content is not what was written; copy it again")
+    return arrays, about
+
+
+def arrays_digest(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    """Return a content hash of named arrays, whatever their order."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype} {array.shape}".encode() + np.asarray(array, order="C").tobytes())
+    return digest.hexdigest()

@@ -42,7 +42,7 @@ class LabelAwareAttention(nn.Module):
             row by row.
         """
         pixels = feature_map.flatten(2).transpose(1, 2)  # X [B, HW, D]
-        queries = frame.detach().expand(len(pixels), -1, -1)
+        queries = frame.detach().expand(pixels.shape[0], -1, -1)
         answer: tuple[Tensor, Tensor] = self.attention(
             queries, pixels, pixels, need_weights=attention, average_attn_weights=False
         )

@@ -40,6 +40,7 @@ class MultilabelReport:
         average_precision: C figures.
         f1: C figures.
         f1_tuned: C figures.
+        thresholds: C, those of `f1_tuned`; nan without them.
         groups: 'many' | 'medium' | 'few' -> name of a figure by class -> its mean there, or None.
     """
 
@@ -55,6 +56,7 @@ class MultilabelReport:
     average_precision: tuple[float, ...]
     f1: tuple[float, ...]
     f1_tuned: tuple[float, ...]
+    thresholds: tuple[float, ...]
     groups: Mapping[str, Mapping[str, float | None]]
 
     def as_json(self) -> dict[str, Any]:
@@ -91,6 +93,7 @@ def report(
     precision = class_average_precision(probabilities, labels, kept)
     f1 = class_f1(probabilities, labels, np.full(num_classes, FIXED_THRESHOLD), kept)
     tuned = np.full(num_classes, np.nan)
+    cuts = tuned if thresholds is None else thresholds
     if thresholds is not None:
         tuned = class_f1(probabilities, labels, thresholds, kept)
     by_class = {"auc": auc, "average_precision": precision, "f1": f1, "f1_tuned": tuned}
@@ -109,6 +112,7 @@ def report(
         average_precision=tuple(precision.tolist()),
         f1=tuple(f1.tolist()),
         f1_tuned=tuple(tuned.tolist()),
+        thresholds=tuple(cuts.tolist()),
         groups={group: {name: by_group[name][group] for name in by_class} for group in groups},
     )
 

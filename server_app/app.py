@@ -1,6 +1,5 @@
 """The ServerApp: prepare, run the rounds, realign, personalise, report. The whole job on one screen."""
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -24,6 +23,8 @@ from common.heads import class_vectors
 from common.methods import METHODS
 from common.metrics import groups
 from common.model import attends, build_model, feature_dim, frame_kind, pick_device, sent_state, shared_state
+from common.trained import GENERIC, QUERY, header
+from common.trained import describe as describe_model
 from server_app.checkpoint import load_checkpoint
 from server_app.evaluation import GenericEvaluation
 from server_app.frames import build_frame
@@ -76,6 +77,8 @@ def run(grid: Grid, experiment: Experiment) -> Path:
     done = checkpoint.server_round if checkpoint else 0
     journal.rewind(done)
     sites = greet(grid, experiment, experiment.round_timeout)
+    sizes = {name: {"num_train": facts.num_train, "num_test": facts.num_test} for name, facts in sorted(sites.items())}
+    journal.write_json("sites", sizes)
     describe(journal, experiment, federation, sites)
 
     model = build_model(experiment, federation.dataset.train.channels, len(federation.dataset.classes))
@@ -199,8 +202,11 @@ def finish(
         final[f"{name}.weight"] = weight.cpu().numpy()
         if bias is not None:
             final[f"{name}.bias"] = bias.cpu().numpy()
-    about = {"experiment": json.dumps(experiment.dump()), "heads": ",".join(heads)}
-    save_arrays(journal.folder / "generic.safetensors", final, about)
+    if attends(experiment) and (frame := evaluation.model.frame) is not None:
+        final[QUERY] = frame.cpu().numpy()
+    about = describe_model(experiment, evaluation.dataset, evaluation.thresholds())
+    facts = header(experiment.dump(), about, final) | {"heads": ",".join(heads)}
+    save_arrays(journal.folder / GENERIC, final, facts)
     norms = {name: np.linalg.norm(w.cpu().numpy().astype(np.float64), axis=1) for name, (w, _) in vectors.items()}
     journal.event("norms", round=experiment.rounds, heads={name: n.tolist() for name, n in norms.items()})
     summary = summarise(journal.folder)

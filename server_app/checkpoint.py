@@ -3,18 +3,13 @@
 Every random stream derives from (seed, purpose, site, round), so no generator has a state of its own to keep.
 """
 
-import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from common.errors import UserError
-from common.files import save_arrays
+from common.files import arrays_digest, save_arrays
 from common.wire import Arrays
 from server_app.journal import log
 
@@ -46,7 +41,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
     checkpoints.mkdir(exist_ok=True)
     arrays = {_MODEL + name: array for name, array in checkpoint.arrays.items()}
     arrays |= {_METHOD + name: array for name, array in checkpoint.method.items()}
-    about = {"round": str(checkpoint.server_round), "sha256": _digest(arrays)}
+    about = {"round": str(checkpoint.server_round), "sha256": arrays_digest(arrays)}
     path = checkpoints / f"round-{checkpoint.server_round:05}.safetensors"
     try:
         save_arrays(path, arrays, about)
@@ -80,18 +75,10 @@ def _read(path: Path) -> Checkpoint:
     with safe_open(path, framework="numpy") as file:
         about = file.metadata() or {}
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    if _digest(arrays) != about["sha256"]:
+    if arrays_digest(arrays) != about["sha256"]:
         raise ValueError("its content is not what was written")
 
     def part(prefix: str) -> Arrays:
         return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
     return Checkpoint(int(about["round"]), part(_MODEL), part(_METHOD))
-
-
-def _digest(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = arrays[name]
-        digest.update(f"{name} {array.dtype} {array.shape}".encode() + np.asarray(array, order="C").tobytes())
-    return digest.hexdigest()

@@ -16,6 +16,7 @@ from server_app.compare import Cell
 from server_app.compare import compare as run_comparison
 from server_app.compare_results import write_results
 from server_app.engines import check_engine, run_experiment
+from server_app.export import export as export_model
 from server_app.journal import quiet_logging
 from server_app.report import write_report
 from server_app.studies import STUDIES, STUDY_METHODS, Variant
@@ -51,6 +52,17 @@ def report(folder: Annotated[Path, typer.Argument(help="a run's folder")]) -> No
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is not a run's folder: it has no config.json")
     typer.echo(write_report(folder))
+
+
+@cli.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="a finished run's folder")],
+    head: Annotated[str, typer.Option(help="a generic head; default: the one that the method is judged by")] = "",
+    output: Annotated[Path | None, typer.Option(help="default: export/ in the run's folder")] = None,
+) -> None:
+    """Write the generic model for use elsewhere: safetensors, ONNX and a model card."""
+    for line in export_model(folder, head, output):
+        typer.echo(line)
 
 
 @cli.command()

@@ -15,7 +15,7 @@ from common.heads import class_vectors, linear_from
 from common.methods import METHODS
 from common.metrics import Tally
 from common.model import build_model, load_state, pick_device
-from common.multilabel_metrics import measure_split, split_rows
+from common.multilabel_metrics import MultilabelReport, measure_split, split_rows
 from server_app.figures import Report
 from server_app.realign import add_prior, realign_generic
 
@@ -28,12 +28,18 @@ class GenericEvaluation:
         dataset: its `test` is the coordinator's test set.
         groups: 'many', 'medium', 'few' → class indices, by global training count.
         frame: fixed classifier [C, d], or None for a method without one.
+
+    Attributes:
+        model: θ with what the coordinator has of the method's parts, as last evaluated.
+        dataset: as given.
+        reports: the last report of each head.
     """
 
     def __init__(
         self, experiment: Experiment, dataset: Dataset, groups: dict[str, list[int]], frame: Tensor | None
     ) -> None:
-        self._experiment, self._dataset, self._groups = experiment, dataset, groups
+        self._experiment, self.dataset, self._groups = experiment, dataset, groups
+        self.reports: dict[str, Report] = {}
         self._row = METHODS[experiment.method]
         self.model = build_model(experiment, dataset.train.channels, len(dataset.classes), frame)
         self.model.to(pick_device(experiment.device))
@@ -42,24 +48,25 @@ class GenericEvaluation:
     def __call__(self, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Report]:
         """Return one report a head of the global model in `arrays` (θ and ψ)."""
         load_state(self.model, arrays)
-        test = self._dataset.test
+        test = self.dataset.test
         if not (heads := self.heads()) or not len(test):
             return {}
         everything = np.arange(len(test), dtype=np.int64)
         outputs: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in heads}
-        for features, _ in feature_batches(self.model.backbone, test, everything, self._dataset):
+        for features, _ in feature_batches(self.model.backbone, test, everything, self.dataset):
             for name, head in heads.items():
                 logits = head(features)
-                answers = logits.sigmoid() if self._dataset.multilabel else logits.argmax(dim=1)
+                answers = logits.sigmoid() if self.dataset.multilabel else logits.argmax(dim=1)
                 outputs[name].append(answers.cpu().numpy())
-        return {name: self._report(np.concatenate(answers)) for name, answers in outputs.items()}
+        self.reports = {name: self._report(np.concatenate(answers)) for name, answers in outputs.items()}
+        return self.reports
 
     def _report(self, answers: npt.NDArray[Any]) -> Report:
         """Return the figures of predicted classes [N], or of probabilities [N, C]."""
-        labels = self._dataset.test.labels
-        if self._dataset.multilabel:
+        labels = self.dataset.test.labels
+        if self.dataset.multilabel:
             return measure_split(answers, labels.astype(np.bool_), self._groups, self._experiment.seed, "")
-        tally = Tally(len(self._dataset.classes))
+        tally = Tally(len(self.dataset.classes))
         tally.add(answers, labels.astype(np.int64))
         return tally.report(self._groups)
 
@@ -83,8 +90,12 @@ class GenericEvaluation:
             heads["frame"] = model.frame_head()
         return heads
 
+    def thresholds(self) -> dict[str, tuple[float, ...]]:
+        """Return head → thresholds [C] of the last evaluation; empty where images have one label."""
+        return {name: r.thresholds for name, r in self.reports.items() if isinstance(r, MultilabelReport)}
+
     def _prior(self, device: torch.device) -> tuple[Tensor, int]:
         """Return positives [C] and number of the coordinator's images that thresholds are tuned on."""
-        labels = self._dataset.test.labels
+        labels = self.dataset.test.labels
         tuning, _ = split_rows(len(labels), self._experiment.seed, "")
         return torch.from_numpy(labels[tuning].sum(axis=0)).to(device), len(tuning)

@@ -245,3 +245,17 @@ def _to_pixels(
         )
     pixels = np.asarray(image, np.uint8)
     return pixels.reshape(*size, channels).transpose(2, 0, 1)
+
+
+def read_image(path: Path, channels: int, size: tuple[int, int]) -> Pixels:
+    """Return one image file as a model takes it, uint8 [channels, H, W].
+
+    It is made grey or RGB, and fitted to a square `size` as `fit` does.
+
+    Raises:
+        UserError: it cannot be read, or has another size where the model's is no square.
+    """
+    image, side = _open(path.read_bytes, str(path)), size[0] if size[0] == size[1] else None
+    if side is None and (image.height, image.width) != size:
+        raise UserError(f"{path}: is {image.height}×{image.width} pixels, the model takes {size[0]}×{size[1]}")
+    return _to_pixels(image, str(path), channels, side, size, convert=True)

@@ -17,12 +17,12 @@ from safetensors.numpy import load_file
 from client_app.methods import LocalMethod, load
 from common import wire
 from common.config import APP_ROOT, Experiment
-from common.data import build_federation
-from common.features import extract_features
-from common.heads import rebuild_head
+from common.data import Dataset, build_federation
+from common.errors import UserError
 from common.methods import METHODS, Method
-from common.model import build_model, load_state, personal_state, sent_state, shared_state
+from common.model import build_model, personal_state, sent_state, shared_state
 from common.multilabel_metrics import measure_split
+from common.trained import PERSONAL, TrainedModel, load_trained
 from server_app.engines import run_local
 from server_app.journal import read_events
 
@@ -84,7 +84,7 @@ def test_a_run_keeps_the_methods_promises(tiny_for: Tiny, name: str, several: bo
     assert all(not np.array_equal(final[key], shared[key]) for key in shared.keys() & parameters)
     stored = folder / "sites" / "site-00" / "personal-00002.safetensors"
     assert stored.exists() == bool(kept)
-    assert_the_personal_models_can_be_rebuilt(experiment, folder)
+    assert_the_models_can_be_rebuilt(experiment, folder)
     if kept:
         state = load_file(stored)
         assert state.keys() == kept.keys()
@@ -96,30 +96,42 @@ def final_of(folder: Path) -> dict[str, Any]:
     return load_file(folder / "generic.safetensors")
 
 
-def assert_the_personal_models_can_be_rebuilt(experiment: Experiment, folder: Path) -> None:
-    """What is saved, put on the generic backbone, gives the last stage's figures."""
+def assert_the_models_can_be_rebuilt(experiment: Experiment, folder: Path) -> None:
+    """The files that a run leaves give its last figures again, those of the generic heads and of every site."""
     federation = build_federation(experiment)
-    generic = load_file(folder / "generic.safetensors")
-    last = [e for e in read_events(folder) if e["event"] == "personal"][-1]
+    events = read_events(folder)
+    everything = np.arange(len(federation.dataset.test))
+    finals = [e for e in events if e["event"] == "generic" and e["stage"] == "final"]
+    for event in finals:
+        model = load_trained(folder, head=event["head"])
+        answers, labels = answers_of(model, federation.dataset, everything)
+        if federation.dataset.multilabel:
+            report = measure_split(answers, labels, {}, experiment.seed, "")
+            assert event["macro_auc"] == pytest.approx(report.macro_auc, abs=1e-12)
+            assert model.thresholds.tolist() == list(report.thresholds)
+        else:
+            hits = answers.argmax(axis=1) == labels
+            assert event["per_class"] == [hits[labels == c].mean() for c in range(10)]
+    if not finals:
+        with pytest.raises(UserError, match="has no generic model"):
+            load_trained(folder)
+    last = [e for e in events if e["event"] == "personal"][-1]
     for site, (name, rows) in enumerate(zip(federation.site_names, federation.test_rows, strict=True)):
-        saved = load_file(folder / "sites" / name / "personal_model.safetensors")
-        arrays = {k: v for k, v in (generic | saved).items() if k.startswith("backbone.")}
-        frame = torch.from_numpy(generic["frame.weight"]) if "frame.weight" in generic else None
-        model = build_model(experiment, 1, 10, frame)
-        assert arrays.keys() == {f"backbone.{k}" for k in model.backbone.state_dict()}
-        load_state(model, arrays)
-        features, labels = extract_features(model.backbone, federation.dataset.test, rows, federation.dataset)
-        head = rebuild_head({k.removeprefix("head."): v for k, v in saved.items() if k.startswith("head.")})
-        with torch.no_grad():
-            logits = head(features)
+        model = load_trained(folder, folder / "sites" / name / PERSONAL)
+        answers, labels = answers_of(model, federation.dataset, rows)
         if federation.dataset.multilabel:
             mask = None if federation.visible is None else np.tile(federation.visible[site], (len(rows), 1))
-            report = measure_split(logits.sigmoid().numpy(), labels.numpy(), {}, experiment.seed, name, mask)
+            report = measure_split(answers, labels, {}, experiment.seed, name, mask)
             reported = last["sites"][name]["macro_auc"]
             assert reported == pytest.approx(report.macro_auc) or np.isnan(report.macro_auc)
+            assert np.isnan(report.thresholds).any() or model.thresholds.tolist() == list(report.thresholds)
         else:
-            right = int((logits.argmax(dim=1) == labels).sum())
-            assert last["sites"][name]["accuracy"] == right / len(rows)
+            assert last["sites"][name]["accuracy"] == (answers.argmax(axis=1) == labels).mean()
+
+
+def answers_of(model: TrainedModel, dataset: Dataset, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    with torch.no_grad():
+        return model(dataset.test.batch(rows)).numpy(), dataset.test.labels[rows]
 
 
 @EVERY

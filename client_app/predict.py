@@ -1,0 +1,144 @@
+"""Answers of a finished model for images of the site's own: probabilities and labels, as a CSV."""
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from common.data.file_sets import read_table
+from common.data.images import read_image
+from common.errors import UserError
+from common.trained import TrainedModel
+
+_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An image to look at: its name in the answer, and its file."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one image.
+
+    Attributes:
+        image: its name.
+        probabilities: [C]; None where the image could not be read.
+        labels: the likeliest class; of several labels those whose probability reaches their threshold.
+        error: why the image could not be read, or ''.
+    """
+
+    image: str
+    probabilities: npt.NDArray[np.float32] | None = None
+    labels: tuple[str, ...] = ()
+    error: str = ""
+
+
+def find_images(sources: Sequence[Path]) -> list[Listed]:
+    """List the images of folders (with all below them), of CSVs with a column `image`, and single files, in order.
+
+    Images of a folder are named by their path below it, those of a CSV as in the CSV, whose folder relative paths
+    start from.
+
+    Raises:
+        UserError: a source that is not there, or without any image.
+    """
+    found: list[Listed] = []
+    for source in sources:
+        if source.is_dir():
+            inside = (path for path in sorted(source.rglob("*")) if path.suffix.lower() in _ENDINGS)
+            images = [Listed(path.relative_to(source).as_posix(), path) for path in inside if path.is_file()]
+            if not images:
+                raise UserError(f"{source}: no image in this folder or below it (endings: {', '.join(_ENDINGS)})")
+            found += images
+        elif not source.exists():
+            raise UserError(f"{source}: there is no such file or folder")
+        elif source.suffix.lower() == ".csv":
+            _, rows = read_table(source, ("image",))
+            found += [Listed(row["image"], source.parent / row["image"]) for _, row in rows]
+        else:
+            found.append(Listed(str(source), source))
+    return found
+
+
+@torch.no_grad()
+def predict(
+    model: TrainedModel, images: Sequence[Listed], batch: int, thresholds: npt.NDArray[np.float64]
+) -> Iterator[Prediction]:
+    """Yield the answer for each image, in order; one that cannot be read does not stop the others.
+
+    Args:
+        model: personal or generic.
+        images: where they are.
+        batch: how many to look at together.
+        thresholds: [C], used where images may have several labels.
+    """
+    for start in range(0, len(images), batch):
+        chunk = images[start : start + batch]
+        pixels: list[npt.NDArray[np.uint8]] = []
+        errors: list[str] = []
+        for image in chunk:
+            try:
+                pixels.append(read_image(image.path, model.about.channels, model.about.size))
+                errors.append("")
+            except UserError as error:
+                errors.append(str(error))
+        answers = iter(model(torch.from_numpy(np.stack(pixels))).cpu().numpy() if pixels else ())
+        for image, trouble in zip(chunk, errors, strict=True):
+            if trouble:
+                yield Prediction(image.name, error=trouble)
+            else:
+                yield _answer(model, image.name, next(answers), thresholds)
+
+
+def _answer(
+    model: TrainedModel, name: str, probabilities: npt.NDArray[np.float32], thresholds: npt.NDArray[np.float64]
+) -> Prediction:
+    classes = model.about.classes
+    said = np.flatnonzero(probabilities >= thresholds) if model.about.multilabel else [probabilities.argmax()]
+    return Prediction(name, probabilities, tuple(classes[c] for c in said))
+
+
+def write_predictions(
+    path: Path, predictions: Iterable[Prediction], model: TrainedModel, thresholds: npt.NDArray[np.float64]
+) -> int:
+    """Write a CSV, one line an image, and return how many images could not be read.
+
+    Columns: `image`; `predicted`, several labels with | between them; `p:<class>`, the probability of each class;
+    `threshold:<class>` where images may have several labels; `error`. The file appears when it is complete.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    classes, several = model.about.classes, model.about.multilabel
+    cuts = [_number(value) for value in thresholds] if several else []
+    columns = ["image", "predicted", *(f"p:{name}" for name in classes)]
+    columns += [f"threshold:{name}" for name in classes if several] + ["error"]
+    unread, part = 0, path.with_name(path.name + ".part")
+    try:
+        with part.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(columns)
+            for answer in predictions:
+                unread += answer.probabilities is None
+                shown = [""] * len(classes) if answer.probabilities is None else map(_number, answer.probabilities)
+                writer.writerow([answer.image, "|".join(answer.labels), *shown, *cuts, answer.error])
+        part.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --output") from None
+    finally:
+        part.unlink(missing_ok=True)
+    return unread
+
+
+def _number(value: Any) -> str:
+    return f"{float(value):.9g}"  # a float32 as it is: whoever applies a threshold to it finds the same labels
