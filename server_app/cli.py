@@ -12,6 +12,7 @@ from common.config import DEFAULT_CONFIG, Experiment, check_key, load
 from common.data import build_federation
 from common.errors import UserError, unknown
 from common.methods import METHODS
+from server_app import provision
 from server_app.compare import Cell
 from server_app.compare import compare as run_comparison
 from server_app.compare_results import write_results
@@ -23,6 +24,7 @@ from server_app.studies import STUDIES, STUDY_METHODS, Variant
 from server_app.tune import FIGURES, choice, figure_to_judge, read_grids, tuning_cells, tuning_experiment
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+cli.add_typer(provision.cli, name="provision")
 
 Config = Annotated[str, typer.Argument(help="a YAML file, e.g. configs/digits_lt.yaml")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="any key of the experiment: rounds=200 seed=1")]

@@ -55,7 +55,7 @@ def flower_run(sites: int, overrides: Mapping[str, Any], cpus_per_site: int = 1,
             f"client-resources-num-gpus={gpus_per_site}"
         )
         command = [
-            *_tool("flwr"), "run", str(APP_ROOT), "fednc", "--stream",
+            *tool("flwr"), "run", str(APP_ROOT), "fednc", "--stream",
             "--federation-config", federation, "--run-config", run_config(overrides),
         ]  # fmt: skip
         run_id = _stream(command, environment, neutral)
@@ -94,7 +94,7 @@ def superlink(home: Path) -> Iterator[dict[str, str]]:
         encoding="utf-8",
     )
     command = [
-        *_tool("flower-superlink"), "--insecure", "--simulation", "--isolation", "subprocess",
+        *tool("flower-superlink"), "--insecure", "--simulation", "--isolation", "subprocess",
         "--control-api-address", f"127.0.0.1:{control}", "--host", "127.0.0.1", "--port", str(port),
         "--disable-runtime-dependency-installation",
     ]  # fmt: skip
@@ -159,7 +159,7 @@ def _stream(command: list[str], environment: dict[str, str], folder: str) -> str
 def _check_status(run_id: str, environment: dict[str, str], folder: str) -> None:
     """`flwr run --stream` exits 0 for a failed run too: ask for the status."""
     answer = subprocess.run(
-        [*_tool("flwr"), "ls", "fednc", "--run-id", run_id, "--format", "json"],
+        [*tool("flwr"), "ls", "fednc", "--run-id", run_id, "--format", "json"],
         cwd=folder, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     try:
@@ -170,7 +170,7 @@ def _check_status(run_id: str, environment: dict[str, str], folder: str) -> None
         raise UserError(f"the run ended as '{status}'; its last lines are above")
 
 
-def _tool(name: str) -> list[str]:
+def tool(name: str) -> list[str]:
     """Return the command of this environment's own Flower tools, whatever PATH says."""
     path = Path(sys.executable).parent / name
     return [str(path)] if path.exists() else [name]
