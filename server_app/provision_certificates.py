@@ -145,7 +145,8 @@ def read_certificate(path: Path) -> x509.Certificate:
 def hosts_of(certificate: x509.Certificate) -> list[str]:
     """Return the hosts of a certificate, without those inside the coordinator's machine."""
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return [host for host in (str(name.value) for name in names) if host not in INSIDE_HOSTS]
+    hosts = [str(name.value) for name in names]
+    return [host for host in hosts if host not in INSIDE_HOSTS] or hosts[:1]  # a federation on one machine
 
 
 def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:

@@ -40,7 +40,7 @@ def connect(superlink: str, ca: Path) -> Iterator[Connection]:
         lines = (
             "[superlink.fednc]",
             f"address = {json.dumps(superlink)}",
-            f"root-certificates = {json.dumps(str(ca))}",
+            f"root-certificates = {json.dumps(str(ca.resolve()))}",
         )
         Path(home, "config.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
         yield Connection("fednc", {**environment, "FLWR_HOME": home})
