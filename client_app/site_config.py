@@ -1,0 +1,115 @@
+"""A site's own file: where its images are, how its classes are called, and what it lets a coordinator do.
+
+    name: hospital-a
+    data: images/manifest.csv
+    class-map: {nevus: NV}
+    policy: {methods: [fedloge, fedavg], max-epochs: 10}
+
+No coordinator sees it. Relative paths start from the file's folder.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from common.config import explain, read_yaml
+from common.errors import UserError, nearest
+from common.experiment import Experiment, did_you_mean, expand
+from common.methods import METHODS
+from common.wire import EXTRAS
+
+# strict: neither yes nor '3' is a number
+Count = Annotated[int, Field(ge=1, strict=True)]
+Share = Annotated[float, Field(ge=0, lt=1, strict=True)]
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class Policy(BaseModel):
+    """What a site lets a coordinator's experiment do with its images; see `check_policy`."""
+
+    model_config = Experiment.model_config
+
+    methods: tuple[str, ...] = Field(tuple(METHODS), description="methods it takes part in; default: all")
+    extras: tuple[str, ...] = Field((), description="what it may send beside weights: EXTRAS of common/wire.py")
+    max_epochs: Count = Field(20, description="passes over its images in a round, and in the fine-tuning at the end")
+    min_images: Count = Field(1, description="with fewer training images it takes no part")
+    max_rounds: Count | None = Field(None, description="rounds of a run; default: any number")
+
+    @field_validator("methods", "extras", mode="before")
+    @classmethod
+    def _known_words(cls, words: Any, info: Any) -> Any:
+        known = METHODS if info.field_name == "methods" else EXTRAS
+        if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+            raise ValueError(f"should be a list of words: [{', '.join(sorted(known))}]")
+        for word in words:
+            if word not in known:
+                raise ValueError(f"'{word}': {did_you_mean(nearest(word, known))}allowed: {', '.join(sorted(known))}")
+        return words
+
+
+class SiteConfig(BaseModel):
+    """One site's configuration with absolute paths."""
+
+    model_config = Experiment.model_config
+
+    name: str = Field(pattern=r"^\w[\w.-]{0,63}$", description="how the coordinator and the reports call the site")
+    data: Path = Field(description="a manifest (CSV), a folder of class folders (or train, test with such), or .npz")
+    test_share: Share = Field(0.2, description="of patients, else of images, where the data names no split")
+    class_map: dict[str, str] = Field({}, description="the site's name of a class: the experiment's name of it")
+    state_dir: Path = Field(description="folder of what stays at the site: personal models; default: state")
+    cache: Path = Field(description="folder of decoded images; default: cache in state-dir")
+    policy: Policy = Field(default_factory=lambda: Policy.model_validate({}), description="what the site allows")
+
+    @field_validator("class_map", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError("should be a mapping, local name: name in the experiment")
+        for word in (*value.keys(), *value.values()):
+            if isinstance(word, bool) or not isinstance(word, str | int):  # YAML reads no: and 1: so
+                raise ValueError(f"should map names to names; put quotes around {word!r}")
+        return {str(local): str(name) for local, name in value.items()}
+
+    @model_validator(mode="after")
+    def _known_by_name(self) -> Self:
+        if not self.data.exists():
+            raise ValueError(f"data = '{self.data}': there is no such file or folder")
+        return self
+
+
+def load_site_config(path: str | Path) -> SiteConfig:
+    """Read a site's YAML file.
+
+    Raises:
+        UserError: naming file, key and value: an unknown key, an impossible value, a missing or malformed file.
+    """
+    path = expand(path, "site configuration").absolute()
+    values = read_yaml(path)
+    values = {"state-dir": "state"} | values
+    for key in ("data", "state-dir", "cache"):
+        if isinstance(value := values.get(key), str):
+            values[key] = (path.parent / expand(value, f"{path}: {key}")).resolve()
+    values.setdefault("cache", Path(str(values["state-dir"])) / "cache")
+    policy = values.get("policy") or {}
+    if not isinstance(policy, Mapping):
+        raise UserError(f"{path}: policy = {policy!r}: should be 'key: value' lines")
+    values["policy"] = _validated(Policy, {str(k): v for k, v in policy.items()}, f"{path}: policy")
+    return _validated(SiteConfig, values, str(path))
+
+
+def _validated(model: type[ModelT], values: dict[str, Any], source: str) -> ModelT:
+    keys = [name.replace("_", "-") for name in model.model_fields]
+    for key, value in values.items():
+        if key not in keys:
+            hint = did_you_mean(nearest(key, keys)).rstrip() or f"known keys: {', '.join(keys)}"
+            raise UserError(f"{source}: unknown key {key!r} (value {value!r}): {hint}")
+    for key, field in zip(keys, model.model_fields.values(), strict=True):
+        if field.is_required() and key not in values:
+            raise UserError(f"{source}: no key '{key}': {field.description}")
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{source}: {explain(error)}") from None
