@@ -1,5 +1,6 @@
-"""Whether a site's policy allows what an experiment asks; the site decides, whatever the coordinator says."""
+"""What a site refuses: its own policy against a coordinator's experiment, before any image is touched."""
 
+from client_app.methods import load as load_method
 from client_app.site_config import Policy
 from common.config import Experiment
 from common.errors import UserError
@@ -7,26 +8,34 @@ from common.methods import Method
 
 
 def check_policy(policy: Policy, experiment: Experiment, row: Method) -> None:
-    """Refuse what the site does not allow.
+    """Refuse an experiment that goes beyond the site's policy.
 
     Args:
         policy: the site's.
-        experiment: as it came from the coordinator.
-        row: its method.
+        experiment: the coordinator's.
+        row: its method's.
 
     Raises:
-        UserError: the method, an extra that it sends, or a number of epochs is not allowed here.
+        UserError: naming what is refused and the key of the site's policy that forbids it.
     """
     if row.name not in policy.methods:
-        raise UserError(f"this site's policy does not allow method '{row.name}'; allowed: {', '.join(policy.methods)}")
-    if refused := [name for name in row.returns if name not in policy.extras]:
-        raise UserError(f"this site's policy does not allow {row.title} to send {', '.join(refused)} (policy.extras)")
-    epochs = {
-        "local-epochs": experiment.local_epochs,
-        "finetune-epochs": experiment.finetune_epochs,
-        "fedrep-body-epochs": experiment.fedrep_body_epochs,
-        "fedrep-head-epochs": experiment.fedrep_head_epochs or 1,
-    }
-    for key, value in epochs.items():
-        if value > policy.max_epochs:
-            raise UserError(f"{key} = {value}: this site's policy allows at most max-epochs = {policy.max_epochs}")
+        raise _refused(f"method = '{row.name}'", f"its policy's methods are {', '.join(policy.methods) or 'none'}")
+    if wanted := [name for name in row.returns if name not in policy.extras]:
+        raise _refused(
+            f"method = '{row.name}' sends {', '.join(wanted)} beside the weights",
+            f"its policy's extras are {', '.join(policy.extras) or 'none'}",
+        )
+    method = load_method(row.name)
+    epochs = sum(phase.epochs for phase in method.phases(experiment))
+    if epochs > policy.max_epochs:
+        raise _refused(f"{epochs} epochs a round", f"its policy's max-epochs is {policy.max_epochs}")
+    phases = method.finetuning(experiment) if experiment.finetune_epochs else None
+    epochs = sum(phase.epochs for phase in phases) if phases else experiment.finetune_epochs
+    if epochs > policy.max_epochs:
+        raise _refused(f"{epochs} epochs of fine-tuning", f"its policy's max-epochs is {policy.max_epochs}")
+    if policy.max_rounds is not None and experiment.rounds > policy.max_rounds:
+        raise _refused(f"rounds = {experiment.rounds}", f"its policy's max-rounds is {policy.max_rounds}")
+
+
+def _refused(what: str, why: str) -> UserError:
+    return UserError(f"this site refuses {what}: {why}")

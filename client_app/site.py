@@ -58,7 +58,7 @@ def find_site(experiment: Experiment, context: Context) -> Site:
             raise UserError(
                 "this site has no configuration: start its SuperNode with --node-config 'site-config=\"…\"'"
             )
-        return _real_site(experiment, load_site_config(Path(str(path))))
+        return _real_site(experiment, Path(str(path)))
     federation = build_federation(experiment)
     index = context.node_config.get("partition-id")
     if not isinstance(index, int) or not 0 <= index < len(federation.site_names):
@@ -71,20 +71,17 @@ def find_site(experiment: Experiment, context: Context) -> Site:
     return Site(federation.site_names[index], federation, *rows, visible)
 
 
-def _real_site(experiment: Experiment, config: SiteConfig) -> Site:
+def _real_site(experiment: Experiment, path: Path) -> Site:
+    config = load_site_config(path)
     check_policy(config.policy, experiment, METHODS[experiment.method])
-    federation = _own_federation(experiment, config)
-    train, test = federation.train_rows[0], federation.test_rows[0]
-    if len(train) < config.policy.min_images:
-        raise UserError(
-            f"{config.name} takes part from {config.policy.min_images} training images on and has {len(train)}"
-        )
-    return Site(config.name, federation, train, test, config=config)
+    federation = _own_federation(experiment, path, path.stat().st_mtime)
+    return Site(config.name, federation, federation.train_rows[0], federation.test_rows[0], config=config)
 
 
 @lru_cache(maxsize=2)
-def _own_federation(experiment: Experiment, config: SiteConfig) -> Federation:
-    """Read a real site's images once a process."""
+def _own_federation(experiment: Experiment, path: Path, changed: float) -> Federation:
+    """Read a real site's images once a process, and again where its configuration has changed."""
+    config = load_site_config(path)
     dataset = load_site_data(config, experiment)
-    rows = tuple(np.arange(len(images), dtype=np.int64) for images in (dataset.train, dataset.test))
-    return Federation(dataset, (config.name,), (rows[0],), (rows[1],))
+    train, test = (np.arange(len(images), dtype=np.int64) for images in (dataset.train, dataset.test))
+    return Federation(dataset, (config.name,), (train,), (test,))

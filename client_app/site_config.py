@@ -1,102 +1,115 @@
-"""A real site's own configuration file: where its images are, and what it allows. It never leaves the site.
+"""A site's own file: where its images are, how its classes are called, and what it lets a coordinator do.
 
-name: hospital-a
-data: /data/manifest.csv        # or a folder with train/<class>/… and test/<class>/…, or an .npz
-state-dir: /state               # personal models, cached frame
-class-map: {naevus: nevus}      # local names of the experiment's classes
-policy: {methods: [fedloge], extras: [], max-epochs: 10, min-images: 50}
+    name: hospital-a
+    data: images/manifest.csv
+    class-map: {nevus: NV}
+    policy: {methods: [fedloge, fedavg], max-epochs: 10}
+
+No coordinator sees it. Relative paths start from the file's folder.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from common.config import explain, read_yaml
 from common.errors import UserError, nearest
+from common.experiment import Experiment, did_you_mean, expand
 from common.methods import METHODS
 from common.wire import EXTRAS
 
+# strict: neither yes nor '3' is a number
+Count = Annotated[int, Field(ge=1, strict=True)]
+Share = Annotated[float, Field(ge=0, lt=1, strict=True)]
 
-def _hyphens(name: str) -> str:
-    return name.replace("_", "-")
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class Policy(BaseModel):
-    """What a site allows an experiment to ask of it."""
+    """What a site lets a coordinator's experiment do with its images; see `check_policy`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=_hyphens, populate_by_name=True)
+    model_config = Experiment.model_config
 
-    methods: tuple[str, ...] = Field(tuple(METHODS), description="methods that may run here; default: all")
-    extras: tuple[str, ...] = Field((), description="what may be told beside weights, names of wire.EXTRAS")
-    max_epochs: int = Field(20, ge=1, description="passes over the images a round, and at the end")
-    min_images: int = Field(1, ge=1, description="with fewer training images the site does not take part")
+    methods: tuple[str, ...] = Field(tuple(METHODS), description="methods it takes part in; default: all")
+    extras: tuple[str, ...] = Field((), description="what it may send beside weights: EXTRAS of common/wire.py")
+    max_epochs: Count = Field(20, description="passes over its images in a round, and in the fine-tuning at the end")
+    min_images: Count = Field(1, description="with fewer training images it takes no part")
+    max_rounds: Count | None = Field(None, description="rounds of a run; default: any number")
+
+    @field_validator("methods", "extras", mode="before")
+    @classmethod
+    def _known_words(cls, words: Any, info: Any) -> Any:
+        known = METHODS if info.field_name == "methods" else EXTRAS
+        if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+            raise ValueError(f"should be a list of words: [{', '.join(sorted(known))}]")
+        for word in words:
+            if word not in known:
+                raise ValueError(f"'{word}': {did_you_mean(nearest(word, known))}allowed: {', '.join(sorted(known))}")
+        return words
 
 
 class SiteConfig(BaseModel):
-    """One real site.
+    """One site's configuration with absolute paths."""
 
-    Attributes:
-        name: unique in the federation.
-        data: manifest, folder or archive, absolute.
-        state_dir: the site's own folder for what must outlive a process, absolute.
-        class_map: local label to class of the experiment.
-        policy: what the site allows.
-    """
+    model_config = Experiment.model_config
 
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=_hyphens, populate_by_name=True)
+    name: str = Field(pattern=r"^\w[\w.-]{0,63}$", description="how the coordinator and the reports call the site")
+    data: Path = Field(description="a manifest (CSV), a folder of class folders (or train, test with such), or .npz")
+    test_share: Share = Field(0.2, description="of patients, else of images, where the data names no split")
+    class_map: dict[str, str] = Field({}, description="the site's name of a class: the experiment's name of it")
+    state_dir: Path = Field(description="folder of what stays at the site: personal models; default: state")
+    cache: Path = Field(description="folder of decoded images; default: cache in state-dir")
+    policy: Policy = Field(default_factory=lambda: Policy.model_validate({}), description="what the site allows")
 
-    name: str = Field(pattern=r"^\w[\w.-]{0,63}$")
-    data: Path
-    state_dir: Path
-    class_map: tuple[tuple[str, str], ...] = ()
-    policy: Policy = Field(default_factory=lambda: Policy.model_validate({}))
+    @field_validator("class_map", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError("should be a mapping, local name: name in the experiment")
+        for word in (*value.keys(), *value.values()):
+            if isinstance(word, bool) or not isinstance(word, str | int):  # YAML reads no: and 1: so
+                raise ValueError(f"should map names to names; put quotes around {word!r}")
+        return {str(local): str(name) for local, name in value.items()}
+
+    @model_validator(mode="after")
+    def _known_by_name(self) -> Self:
+        if not self.data.exists():
+            raise ValueError(f"data = '{self.data}': there is no such file or folder")
+        return self
 
 
-def load_site_config(path: Path) -> SiteConfig:
-    """Read a site's YAML; relative paths in it start from its folder.
+def load_site_config(path: str | Path) -> SiteConfig:
+    """Read a site's YAML file.
 
     Raises:
-        UserError: no such file, no YAML, an unknown key or an impossible value, each named.
+        UserError: naming file, key and value: an unknown key, an impossible value, a missing or malformed file.
     """
+    path = expand(path, "site configuration").absolute()
+    values = read_yaml(path)
+    values = {"state-dir": "state"} | values
+    for key in ("data", "state-dir", "cache"):
+        if isinstance(value := values.get(key), str):
+            values[key] = (path.parent / expand(value, f"{path}: {key}")).resolve()
+    values.setdefault("cache", Path(str(values["state-dir"])) / "cache")
+    policy = values.get("policy") or {}
+    if not isinstance(policy, Mapping):
+        raise UserError(f"{path}: policy = {policy!r}: should be 'key: value' lines")
+    values["policy"] = _validated(Policy, {str(k): v for k, v in policy.items()}, f"{path}: policy")
+    return _validated(SiteConfig, values, str(path))
+
+
+def _validated(model: type[ModelT], values: dict[str, Any], source: str) -> ModelT:
+    keys = [name.replace("_", "-") for name in model.model_fields]
+    for key, value in values.items():
+        if key not in keys:
+            hint = did_you_mean(nearest(key, keys)).rstrip() or f"known keys: {', '.join(keys)}"
+            raise UserError(f"{source}: unknown key {key!r} (value {value!r}): {hint}")
+    for key, field in zip(keys, model.model_fields.values(), strict=True):
+        if field.is_required() and key not in values:
+            raise UserError(f"{source}: no key '{key}': {field.description}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"site-config: cannot read {path}: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected 'key: value' lines, found {type(values).__name__}")
-    _check_keys(path, values, SiteConfig)
-    if isinstance(policy := values.get("policy"), dict):
-        _check_keys(path, policy, Policy)
-        _check_words(path, policy, "methods", tuple(METHODS))
-        _check_words(path, policy, "extras", tuple(EXTRAS))
-    if isinstance(mapped := values.get("class-map"), dict):
-        values["class-map"] = [[str(key), str(value)] for key, value in mapped.items()]
-    for key in ("data", "state-dir"):
-        if isinstance(given := values.get(key), str):
-            values[key] = (path.parent / Path(given).expanduser()).resolve()
-    try:
-        return SiteConfig.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(_hyphens(str(part)) for part in first["loc"])
-        raise UserError(f"{path}: {place} = {first['input']!r}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
-
-
-def _check_keys(path: Path, values: dict[str, Any], model: type[BaseModel]) -> None:
-    known = [_hyphens(name) for name in model.model_fields]
-    for key in values:
-        if key not in known:
-            near = nearest(str(key), known)
-            hint = f"did you mean '{near}'?" if near else f"known keys: {', '.join(known)}"
-            raise UserError(f"{path}: unknown key {key!r}: {hint}")
-
-
-def _check_words(path: Path, policy: dict[str, Any], key: str, known: tuple[str, ...]) -> None:
-    for word in policy.get(key) or ():
-        if word not in known:
-            near = nearest(str(word), known)
-            raise UserError(f"{path}: policy.{key}: {word!r}: {f'did you mean {near!r}? ' if near else ''}known: "
-                            f"{', '.join(known)}")  # fmt: skip
+        raise UserError(f"{source}: {explain(error)}") from None

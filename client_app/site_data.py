@@ -1,43 +1,137 @@
-"""A real site's own images, with labels in the order of the experiment's classes."""
+"""A real site's own images as a data set of the experiment.
 
-from dataclasses import replace
+The experiment decides what all sites must agree on: the classes and their order, the moments of the pixels, the size,
+and, by how many values the moments have, whether images are grey (one) or RGB (three). Every image is made so,
+whatever it is: grey becomes three equal channels, colour its luminance.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from client_app.site_config import SiteConfig
-from common.config import Experiment, build
-from common.data import Dataset, load_dataset
-from common.data.deployed import with_classes
+from client_app.site_listing import Image, Listing, check_class_map, find_class, list_images
+from common.config import Experiment
+from common.data import Dataset, npz
+from common.data.archive import Archive
+from common.data.images import ArrayImages, FileImages, ImageSource, Labels
 from common.errors import UserError
+from common.methods import METHODS
 
 
 def load_site_data(config: SiteConfig, experiment: Experiment) -> Dataset:
-    """Read a site's training and test images.
+    """Return the site's training and test images, either of which may lack classes, the test images altogether.
 
-    What is read follows from `data`: a CSV is a manifest, an .npz an archive, a folder with a manifest.csv a
-    manifest, any other folder train/<class>/… and test/<class>/….
-
-    Args:
-        config: the site's; its class-map renames local labels.
-        experiment: `classes`, `image-size`, `pixel-mean` (its number of values says grey or RGB), `pixel-std`.
+    Splits are the data's own where it names them, else `test-share` by patient, else by image; see `draw_splits`.
 
     Raises:
-        UserError: images that cannot be read, a label that is no class, or another number of channels.
+        UserError: naming the row of an image that is missing, unreadable or of an unknown class; an experiment
+            without what sites must agree on; fewer training images than the site's policy asks for.
     """
-    data = config.data
-    kind = "image-folder"
-    if data.suffix.lower() == ".csv" or (data / "manifest.csv").is_file():
-        kind = "manifest"
-    elif data.suffix.lower() == ".npz":
-        kind = "npz"
-    keys = {"dataset": kind, "data-dir": str(data), "image-size": experiment.image_size}
-    dataset = load_dataset(build({key: value for key, value in keys.items() if value is not None}))
-    local = dict(config.class_map)
-    named = tuple(local.get(name, name) for name in dataset.classes)
-    if len(set(named)) < len(named):
-        raise UserError(f"class-map: two local labels become one class ({', '.join(named)}); join them in the data")
-    dataset = with_classes(replace(dataset, classes=named), experiment.classes or ())
-    channels = len(experiment.pixel_mean)
-    if dataset.train.channels != channels:
+    classes = agreed_classes(experiment)
+    if config.data.suffix.lower() == ".npz":
+        dataset = _of_archive(config, experiment, classes)
+    else:
+        dataset = _of_files(config, experiment, list_images(config, classes), classes)
+    if len(dataset.train) < config.policy.min_images:
         raise UserError(
-            f"{data}: images with {dataset.train.channels} channel(s), the experiment has {channels} (pixel-mean)"
+            f"site '{config.name}' has {len(dataset.train)} training images; its policy's min-images is "
+            f"{config.policy.min_images}"
         )
-    return replace(dataset, mean=experiment.pixel_mean, std=experiment.pixel_std)
+    return dataset
+
+
+def agreed_classes(experiment: Experiment) -> tuple[str, ...]:
+    """Return the experiment's classes; raise `UserError` where it does not say what real sites must agree on."""
+    if experiment.partition != "deployed" or experiment.classes is None:
+        raise UserError(f"partition = '{experiment.partition}': a site's own data needs 'deployed' and classes")
+    if experiment.image_size is None:
+        raise UserError("partition = 'deployed' needs image-size, so that the images of all sites are of one size")
+    return experiment.classes
+
+
+def agreed_channels(experiment: Experiment) -> int:
+    """Return 3 (RGB) where pixel-mean or pixel-std has three values, else 1 (grey)."""
+    return max(len(experiment.pixel_mean), len(experiment.pixel_std))
+
+
+def _dataset(config: SiteConfig, experiment: Experiment, train: ImageSource, test: ImageSource, **more: Any) -> Dataset:
+    channels = agreed_channels(experiment)
+    mean, std = (values * (channels // len(values)) for values in (experiment.pixel_mean, experiment.pixel_std))
+    return Dataset(config.name, agreed_classes(experiment), train, test, mean, std, **more)
+
+
+def _of_files(config: SiteConfig, experiment: Experiment, listing: Listing, classes: tuple[str, ...]) -> Dataset:
+    sides = [[image for image in listing.images if image.split == side] for side in ("train", "test")]
+    train, test = (_source(experiment, side, _labels(side, listing.multilabel, experiment, classes)) for side in sides)
+    numbers = {patient: n for n, patient in enumerate(sorted({image.patient for image in listing.images}))}
+    train_groups, test_groups = (np.array([numbers[i.patient] for i in side], np.int64) for side in sides)
+    if numbers.keys() <= {""}:
+        return _dataset(config, experiment, train, test)
+    return _dataset(config, experiment, train, test, train_groups=train_groups, test_groups=test_groups)
+
+
+def _source(experiment: Experiment, images: list[Image], labels: Labels) -> ImageSource:
+    size, channels = experiment.image_size or 0, agreed_channels(experiment)
+    if not images:
+        return ArrayImages(np.empty((0, channels, size, size), np.uint8), labels)
+    paths, places = [image.path for image in images], [image.place for image in images]
+    return FileImages(paths, labels, size, channels, places)
+
+
+def _labels(images: list[Image], multilabel: bool, experiment: Experiment, classes: tuple[str, ...]) -> Labels:
+    """Return [n] class indices, or bool [n, C] where images have several labels or the method asks for them."""
+    flags = np.zeros((len(images), len(classes)), np.bool_)
+    for i, image in enumerate(images):
+        flags[i, [classes.index(label) for label in image.labels]] = True
+    return _for_method(flags if multilabel else flags.argmax(axis=1).astype(np.int64), experiment)
+
+
+def _for_method(labels: Labels, experiment: Experiment) -> Labels:
+    """Return labels as the method takes them: one class an image is a special case of several."""
+    wanted = METHODS[experiment.method].labels
+    if wanted == "one" and labels.dtype == np.bool_:
+        raise UserError(
+            f"method = '{experiment.method}' is for one class an image; this site's images have several labels"
+        )
+    if wanted == "many" and labels.dtype != np.bool_:
+        return np.asarray(labels[:, None] == np.arange(len(experiment.classes or ())))
+    return labels
+
+
+def _of_archive(config: SiteConfig, experiment: Experiment, classes: tuple[str, ...]) -> Dataset:
+    """Read an .npz of `common/data/npz.py`; patients are its array `patient`, if it has one."""
+    check_class_map(config, classes)
+    archive = Archive(config.data)
+    key = "patient" if "patient" in archive or "patient_train" in archive else None
+    stored = npz.load(experiment.model_copy(update={"data_dir": config.data, "site_key": None, "group_key": key}))
+    try:
+        columns = [classes.index(find_class(config, name, classes)) for name in stored.classes]
+    except UserError as mistake:
+        raise UserError(f"{config.data}: {mistake}") from None
+    train, test = (_converted(part, experiment, columns) for part in (stored.train, stored.test))
+    return _dataset(config, experiment, train, test, train_groups=stored.train_groups, test_groups=stored.test_groups)
+
+
+def _converted(images: ImageSource, experiment: Experiment, columns: list[int]) -> ArrayImages:
+    """Return an archive's images with the experiment's channels and classes; `columns`: each class's index there."""
+    pixels: npt.NDArray[np.uint8] = images.batch(np.arange(len(images))).numpy()
+    channels = agreed_channels(experiment)
+    if images.channels < channels:
+        pixels = pixels.repeat(channels, axis=1)
+    elif images.channels > channels:
+        pixels = _luminance(pixels)
+    if images.labels.dtype == np.bool_:
+        labels: Labels = np.zeros((len(images), len(experiment.classes or ())), np.bool_)
+        for old, new in enumerate(columns):
+            labels[:, new] |= images.labels[:, old]
+    else:
+        labels = np.array(columns, np.int64)[images.labels]
+    return ArrayImages(pixels, _for_method(labels, experiment))
+
+
+def _luminance(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return RGB [N, 3, H, W] as grey [N, 1, H, W] by ITU-R 601, as Pillow converts files."""
+    weights = np.array([19595, 38470, 7471], np.uint32)[:, None, None]
+    return np.asarray(((pixels * weights).sum(axis=1, keepdims=True) + 0x8000 >> 16), np.uint8)

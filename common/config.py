@@ -16,7 +16,18 @@ from pydantic import ValidationError
 from common.errors import UserError, nearest
 from common.experiment import KEYS, Experiment, did_you_mean, expand
 
-__all__ = ["APP_ROOT", "DEFAULT_CONFIG", "KEYS", "Experiment", "build", "check_key", "find_config", "load"]
+__all__ = [
+    "APP_ROOT",
+    "DEFAULT_CONFIG",
+    "KEYS",
+    "Experiment",
+    "build",
+    "check_key",
+    "explain",
+    "find_config",
+    "load",
+    "read_yaml",
+]
 
 APP_ROOT = Path(__file__).resolve().parent.parent  # holds configs/ beside the three packages
 DEFAULT_CONFIG = "configs/digits_lt.yaml"
@@ -39,7 +50,7 @@ def load(
     """
     path = find_config(config, base)
     stem = re.sub(r"[^\w.-]", "-", path.stem).lstrip(".-")[:64]
-    values: dict[str, Any] = {"name": stem or "experiment", **_read(path)}
+    values: dict[str, Any] = {"name": stem or "experiment", **read_yaml(path)}
     _make_absolute(values, path.parent)
     given = {k: v for k, v in (overrides or {}).items() if v != ""}
     _make_absolute(given, base)
@@ -54,7 +65,7 @@ def build(values: Mapping[str, Any], source: str = "the experiment") -> Experime
     try:
         return Experiment.model_validate(dict(values))
     except ValidationError as error:
-        raise UserError(f"{source}: {_explain(error)}") from None
+        raise UserError(f"{source}: {explain(error)}") from None
 
 
 def check_key(key: str, value: Any, source: str) -> None:
@@ -78,7 +89,8 @@ def find_config(config: str | Path, base: Path | None) -> Path:
     raise UserError(f"no configuration file {str(config)!r}: {near}shipped: {', '.join(dict.fromkeys(shipped))}")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the file's keys that have a value; raise `UserError` if it is no file of 'key: value' lines."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -106,7 +118,8 @@ def _make_absolute(values: dict[str, Any], base: Path | None) -> None:
         values[key] = path.resolve()
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError) -> str:
+    """Return the first thing that is wrong: key, value and what is allowed."""
     first = error.errors()[0]
     message = str(first["msg"]).removeprefix("Value error, ")
     if not first["loc"]:

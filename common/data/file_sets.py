@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from common.data.images import FileImages, Labels
 from common.errors import UserError
 
 Row = dict[str, str]
+Report = Callable[[int, str], None]  # takes a line's number and what is wrong with it
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,19 +92,31 @@ def read_lines(listed: Path) -> list[tuple[int, str]]:
     return lines
 
 
-def read_table(listed: Path, columns: tuple[str, ...], strict: bool = False) -> tuple[list[str], list[tuple[int, Row]]]:
+def refuse(listed: Path) -> Report:
+    """Return the report that raises a list's first mistake as `UserError`."""
+
+    def report(number: int, reason: str) -> None:
+        raise UserError(f"{listed}:{number}: {reason}")
+
+    return report
+
+
+def read_table(
+    listed: Path, columns: tuple[str, ...], strict: bool = False, report: Report | None = None
+) -> tuple[list[str], list[tuple[int, Row]]]:
     """Return a CSV's header and its rows with their line numbers, without blanks around a field.
 
     Args:
         listed: the CSV.
         columns: that it must have.
         strict: columns must have different names, and rows as many fields; otherwise what a row lacks is ''.
+        report: is told of rows of another length, which are left out then; by default the first one is an error.
 
     Raises:
         UserError: unreadable text, a missing column, no row, or what `strict` forbids.
     """
     # strict: an open quotation would swallow the lines after it.
-    reader = csv.reader(io.StringIO(read_text(listed), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(read_text(listed), newline=""), strict=True, skipinitialspace=True)
     try:
         lines = [(reader.line_num, [field.strip() for field in fields]) for fields in reader if fields]
     except csv.Error as error:
@@ -110,7 +124,7 @@ def read_table(listed: Path, columns: tuple[str, ...], strict: bool = False) -> 
         raise UserError(f"{where}: not readable as CSV ({error}); look for a quotation mark left open") from None
     header = lines[0][1] if lines else []
     if strict:
-        _check_shape(listed, header, lines)
+        lines = _check_shape(listed, header, lines, report or refuse(listed))
     rows = [
         (number, dict.fromkeys(header, "") | dict(zip(header, fields, strict=False))) for number, fields in lines[1:]
     ]
@@ -122,13 +136,17 @@ def read_table(listed: Path, columns: tuple[str, ...], strict: bool = False) -> 
     return header, rows
 
 
-def _check_shape(listed: Path, header: list[str], lines: list[tuple[int, list[str]]]) -> None:
+def _check_shape(
+    listed: Path, header: list[str], lines: list[tuple[int, list[str]]], report: Report
+) -> list[tuple[int, list[str]]]:
+    """Return the lines that have as many fields as the header."""
     for place, name in enumerate(header):
         if not name or name in header[:place]:
             raise UserError(f"{listed}: column {place + 1} is named {name!r}; give each column a name of its own")
-    for number, fields in lines[1:]:
+    for number, fields in lines:
         if len(fields) != len(header):
-            raise UserError(f"{listed}:{number}: has {len(fields)} fields, the first line {len(header)}")
+            report(number, f"has {len(fields)} fields, the first line {len(header)}")
+    return [(number, fields) for number, fields in lines if len(fields) == len(header)]
 
 
 def inside(root: Path, name: str) -> Path | None:

@@ -19,24 +19,34 @@ def load(experiment: Experiment) -> Dataset:
         UserError: a missing part, a part without images, an unreadable first file; others when decoded.
     """
     root = experiment.data_root
-    folders = {part: _class_folders(root, part) for part in ("train", "test")}
+    folders = {part: _part(root, part) for part in ("train", "test")}
     classes = sorted({folder.name for part in folders.values() for folder in part})
     train, test = (_images(folders[part], classes, root / part) for part in ("train", "test"))
     return file_dataset("image-folder", tuple(classes), train, test, experiment.image_size)
 
 
-def _class_folders(root: Path, part: str) -> list[Path]:
+def _part(root: Path, part: str) -> list[Path]:
     folder = root / part
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; image-folder needs <data-dir>/train/<class>/ and …/test/<class>/")
+    return class_folders(folder)
+
+
+def class_folders(folder: Path) -> list[Path]:
+    """Return the visible folders of a folder, each of which is a class."""
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the files at any depth below a class folder that end as images do."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
 
 
 def _images(folders: list[Path], classes: list[str], root: Path) -> Side:
     paths: list[Path] = []
     labels: list[int] = []
     for folder in folders:
-        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+        found = image_files(folder)
         paths += found
         labels += [classes.index(folder.name)] * len(found)
     if not paths:

@@ -14,7 +14,7 @@ Beside it, `classes.txt` may list the classes, one a line, in their order; other
 of other names are ignored where there is a `label` or `labels`, or a `classes.txt`.
 """
 
-import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +22,12 @@ import numpy.typing as npt
 
 from common.config import Experiment
 from common.data.dataset import Dataset
-from common.data.file_sets import Row, Side, file_dataset, inside, read_lines, read_table
+from common.data.file_sets import Row, Side, file_dataset, read_lines, refuse
 from common.data.images import Labels
+from common.data.manifest_rows import ABOUT, ManifestTable, read_rows, report_leaks
 from common.errors import UserError, nearest
 from common.seeds import numpy_generator
 
-Rows = list[tuple[int, Row]]
-
-_ABOUT = ("image", "split", "patient", "site", "label", "labels")
-_SPLITS = ("train", "test")
 _TEST_SHARE = 0.2
 
 
@@ -43,15 +40,18 @@ def load(experiment: Experiment) -> Dataset:
         UserError: naming the manifest's line of what is missing, malformed, unreadable, listed twice or leaking.
     """
     listed = _find(experiment.data_root)
-    header, rows = read_table(listed, ("image",), strict=True)
-    classes, labels = _labels(listed, header, rows)
-    paths = _paths(listed, rows)
-    patients, sites = (_column(listed, rows, key) if key in header else None for key in ("patient", "site"))
-    is_test = _split(listed, rows, patients or [str(path) for path in paths], "split" in header)
+    listed_classes = _listed_classes(listed.parent / "classes.txt")
+    table = read_rows(listed, partial(_label_columns, listed, listed_classes))
+    classes, labels = _labels(listed, table, listed_classes)
+    paths = [row.path for row in table.rows]
+    patients = [row.patient for row in table.rows] if "patient" in table.header else None
+    sites = _sites(listed, table)
+    is_test = _split(listed, table, patients or [str(path) for path in paths])
     if patients:
-        _check_patients(listed, rows, patients, is_test)
+        splits = np.where(is_test, "test", "train").tolist()
+        report_leaks(zip((row.number for row in table.rows), patients, splits, strict=True), refuse(listed))
     parts = [np.flatnonzero(~is_test), np.flatnonzero(is_test)]
-    places = [f"{listed}:{number}" for number, _ in rows]
+    places = [f"{listed}:{row.number}" for row in table.rows]
     train, test = (Side([paths[i] for i in part], labels[part], [places[i] for i in part]) for part in parts)
     train_groups, test_groups = _numbered(patients, parts)
     train_sites, test_sites = _numbered(sites, parts)
@@ -72,67 +72,34 @@ def _find(root: Path) -> Path:
     return listed
 
 
-def _paths(listed: Path, rows: Rows) -> list[Path]:
-    lines: dict[Path, int] = {}
-    for number, row in rows:
-        path = inside(listed.parent, row["image"])
-        if path is None:
-            raise UserError(f"{listed}:{number}: image '{row['image']}': give a path below the manifest's folder")
-        if not path.is_file():
-            raise UserError(f"{listed}:{number}: image '{row['image']}': there is no file {path}")
-        if path in lines:
-            raise UserError(f"{listed}:{number}: image '{row['image']}' is in line {lines[path]}, too; keep one")
-        lines[path] = number
-    return list(lines)
+def _sites(listed: Path, table: ManifestTable) -> list[str] | None:
+    if "site" not in table.header:
+        return None
+    for row in table.rows:
+        if not row.site:
+            raise UserError(f"{listed}:{row.number}: site is empty; give every image one, or remove the column")
+    return [row.site for row in table.rows]
 
 
-def _column(listed: Path, rows: Rows, key: str) -> list[str]:
-    for number, row in rows:
-        if not row[key]:
-            raise UserError(f"{listed}:{number}: {key} is empty; give every image one, or remove the column")
-    return [row[key] for _, row in rows]
-
-
-def _labels(listed: Path, header: list[str], rows: Rows) -> tuple[tuple[str, ...], Labels]:
-    names = _listed_classes(listed.parent / "classes.txt")
-    if "label" in header and "labels" in header:
-        raise UserError(f"{listed}: has columns 'label' and 'labels'; keep one of them")
-    if "label" in header:
-        words = [[word] for word in _column(listed, rows, "label")]
-    elif "labels" in header:
-        words = [[word.strip() for word in re.split("[|;]", row["labels"]) if word.strip()] for _, row in rows]
-    else:
-        return _label_columns(listed, header, rows, names)
-    names = names or tuple(sorted({word for row in words for word in row}))
+def _labels(listed: Path, table: ManifestTable, names: tuple[str, ...]) -> tuple[tuple[str, ...], Labels]:
+    names = names or table.columns or tuple(sorted({word for row in table.rows for word in row.words}))
     columns = {name: c for c, name in enumerate(names)}
-    flags = np.zeros((len(rows), len(names)), np.bool_)
-    for i, (number, _) in enumerate(rows):
-        for word in words[i]:
+    flags = np.zeros((len(table.rows), len(names)), np.bool_)
+    for i, row in enumerate(table.rows):
+        for word in row.words:
             if word not in columns:
                 hint = f"did you mean '{near}'? " if (near := nearest(word, names)) else ""
-                raise UserError(f"{listed}:{number}: label '{word}' is not in classes.txt; {hint}add it there")
+                raise UserError(f"{listed}:{row.number}: label '{word}' is not in classes.txt; {hint}add it there")
             flags[i, columns[word]] = True
     if not names:
         raise UserError(f"{listed}: no image has a label")
-    return names, flags.argmax(axis=1).astype(np.int64) if "label" in header else flags
+    return names, flags if table.multilabel else flags.argmax(axis=1).astype(np.int64)
 
 
-def _label_columns(
-    listed: Path, header: list[str], rows: Rows, names: tuple[str, ...]
-) -> tuple[tuple[str, ...], npt.NDArray[np.bool_]]:
-    names = names or tuple(sorted(set(header) - set(_ABOUT)))
-    if not names:
-        raise UserError(f"{listed}: no labels; add a column 'label', 'labels', or one of 0 and 1 for each class")
+def _label_columns(listed: Path, names: tuple[str, ...], header: list[str], rows: list[Row]) -> tuple[str, ...]:
     if missing := [name for name in names if name not in header]:
         raise UserError(f"{listed}: no column '{missing[0]}', which classes.txt lists")
-    for number, row in rows:
-        for name in names:
-            if row[name] not in ("0", "1"):
-                raise UserError(
-                    f"{listed}:{number}: '{name}' is '{row[name]}', expected 0 or 1; a column that is no label: remove "
-                    "it, or list the classes in classes.txt"
-                )
-    return names, np.array([[row[name] == "1" for name in names] for _, row in rows])
+    return names or tuple(sorted(set(header) - set(ABOUT)))
 
 
 def _listed_classes(path: Path) -> tuple[str, ...]:
@@ -147,32 +114,18 @@ def _listed_classes(path: Path) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _split(listed: Path, rows: Rows, units: list[str], named: bool) -> npt.NDArray[np.bool_]:
+def _split(listed: Path, table: ManifestTable, units: list[str]) -> npt.NDArray[np.bool_]:
     """Return bool [N], whether an image is a test image: as named, or all images of units drawn at random."""
-    if named:
-        for number, row in rows:
-            if row["split"] not in _SPLITS:
-                raise UserError(f"{listed}:{number}: split is '{row['split']}', expected {' or '.join(_SPLITS)}")
-        is_test = np.array([row["split"] == "test" for _, row in rows])
+    if "split" in table.header:
+        is_test = np.array([row.split == "test" for row in table.rows])
         if is_test.all() or not is_test.any():
-            raise UserError(f"{listed}: split is '{rows[0][1]['split']}' in every line; name test images and others")
+            raise UserError(f"{listed}: split is '{table.rows[0].split}' in every line; name test images and others")
         return is_test
     values, unit_of = np.unique(np.array(units), return_inverse=True)
     if len(values) < 2:
         raise UserError(f"{listed}: one image or patient alone cannot be split into training and test images")
     drawn = numpy_generator(0, "manifest-test").permutation(len(values))[: max(1, round(_TEST_SHARE * len(values)))]
     return np.isin(unit_of, drawn)
-
-
-def _check_patients(listed: Path, rows: Rows, patients: list[str], is_test: npt.NDArray[np.bool_]) -> None:
-    first: dict[str, tuple[int, bool]] = {}
-    for (number, _), patient, side in zip(rows, patients, is_test.tolist(), strict=True):
-        line, other = first.setdefault(patient, (number, side))
-        if side != other:
-            raise UserError(
-                f"{listed}:{number}: patient '{patient}' is in {_SPLITS[side]} here and in {_SPLITS[other]} in line "
-                f"{line}: a leak; split by patient"
-            )
 
 
 def _numbered(

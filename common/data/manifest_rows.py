@@ -1,0 +1,132 @@
+"""The lines of a manifest, one image each; `common/data/manifest.py` says what its columns mean."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.data.file_sets import Report, Row, inside, read_table, refuse
+from common.errors import UserError
+
+ABOUT = ("image", "split", "patient", "site", "label", "labels")  # columns that are no class
+SPLITS = ("train", "test")
+
+# takes the header and the rows and returns the columns of 0 and 1 that are labels
+ChooseColumns = Callable[[list[str], list[Row]], tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """One image of a manifest.
+
+    Attributes:
+        number: its line.
+        name: its path as written.
+        path: its file.
+        words: its labels.
+        patient: '' where there is no such column, as of the following.
+        split: train or test.
+        site: may be empty in any row.
+    """
+
+    number: int
+    name: str
+    path: Path
+    words: tuple[str, ...]
+    patient: str
+    split: str
+    site: str
+
+
+@dataclass(frozen=True)
+class ManifestTable:
+    """A manifest's images.
+
+    Attributes:
+        header: names of its columns.
+        rows: those without a mistake.
+        columns: which columns are labels, 0 or 1; () where labels are words in a column.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[ManifestRow, ...]
+    columns: tuple[str, ...]
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return "label" not in self.header
+
+
+def read_rows(listed: Path, choose: ChooseColumns, report: Report | None = None) -> ManifestTable:
+    """Read a manifest.
+
+    Args:
+        listed: the CSV.
+        choose: says which columns are labels where there is neither `label` nor `labels`.
+        report: is told of each row with a mistake, which is left out then; by default the first one is an error.
+
+    Raises:
+        UserError: the file cannot be read as such a table, or what `report` raises.
+    """
+    report = report or refuse(listed)
+    header, table = read_table(listed, ("image",), strict=True, report=report)
+    if "label" in header and "labels" in header:
+        raise UserError(f"{listed}: has columns 'label' and 'labels'; keep one of them")
+    columns: tuple[str, ...] = ()
+    if "label" not in header and "labels" not in header:
+        columns = choose(header, [row for _, row in table])
+        if not columns:
+            raise UserError(f"{listed}: no labels; add a column 'label', 'labels', or one of 0 and 1 for each class")
+    rows: dict[Path, ManifestRow] = {}
+    for number, row in table:
+        try:
+            read = _read_row(listed, number, row, columns)
+            if (first := rows.setdefault(read.path, read)) is not read:
+                raise UserError(f"image '{read.name}' is in line {first.number}, too; keep one")
+        except UserError as mistake:
+            report(number, str(mistake))
+    return ManifestTable(tuple(header), tuple(rows.values()), columns)
+
+
+def _read_row(listed: Path, number: int, row: Row, columns: tuple[str, ...]) -> ManifestRow:
+    name = row["image"]
+    path = inside(listed.parent, name)
+    if path is None:
+        raise UserError(f"image '{name}': give a path below the manifest's folder")
+    if not path.is_file():
+        raise UserError(f"image '{name}': there is no file {path}")
+    for key in ("label", "patient"):
+        if row.get(key) == "":
+            raise UserError(f"{key} is empty; give every image one, or remove the column")
+    if row.get("split", "train") not in SPLITS:
+        raise UserError(f"split is '{row['split']}', expected {' or '.join(SPLITS)}")
+    words = _words(row, columns)
+    return ManifestRow(number, name, path, words, *(row.get(key, "") for key in ("patient", "split", "site")))
+
+
+def _words(row: Row, columns: tuple[str, ...]) -> tuple[str, ...]:
+    if "label" in row:
+        return (row["label"],)
+    if "labels" in row:
+        return tuple(word.strip() for word in re.split("[|;]", row["labels"]) if word.strip())
+    for name in columns:
+        if row[name] not in ("0", "1"):
+            raise UserError(f"'{name}' is '{row[name]}', expected 0 or 1; if it is no label, remove the column")
+    return tuple(name for name in columns if row[name] == "1")
+
+
+def report_leaks(patients: Iterable[tuple[int, str, str]], report: Report) -> None:
+    """Report each row whose patient is on the other side of the split in an earlier row.
+
+    Args:
+        patients: line, patient and split of each image.
+    """
+    first: dict[str, tuple[int, str]] = {}
+    for number, patient, split in patients:
+        line, other = first.setdefault(patient, (number, split))
+        if split != other:
+            report(
+                number,
+                f"patient '{patient}' is in {split} here and in {other} in line {line}: a leak; split by patient",
+            )

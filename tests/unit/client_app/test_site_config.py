@@ -1,0 +1,103 @@
+"""A site's file: paths, defaults, and one line about each mistake."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client_app.policy import check_policy
+from client_app.site_config import Policy, load_site_config
+from common.config import Experiment
+from common.methods import METHODS
+
+ErrorOf = Callable[[Callable[[], object]], str]
+
+
+def test_paths_start_from_the_files_folder(site_file: Callable[..., Path], tmp_path: Path) -> None:
+    config = load_site_config(site_file(cache="c"))
+    assert (config.name, config.data) == ("west", tmp_path / "data")
+    assert (config.state_dir, config.cache) == (tmp_path / "state", tmp_path / "c")
+    assert load_site_config(site_file(state_dir="/elsewhere")).cache == Path("/elsewhere/cache")
+    assert (config.test_share, config.class_map) == (0.2, {})
+
+
+def test_by_default_a_site_allows_every_method_and_no_extras(site_file: Callable[..., Path]) -> None:
+    policy = load_site_config(site_file()).policy
+    assert set(policy.methods) == set(METHODS)
+    assert (policy.extras, policy.max_epochs, policy.min_images, policy.max_rounds) == ((), 20, 1, None)
+
+
+def test_numbers_can_be_names_of_classes(site_file: Callable[..., Path]) -> None:
+    assert load_site_config(site_file(class_map={0: "cat", "1": 7})).class_map == {"0": "cat", "1": "7"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"dta": "x"}, "unknown key 'dta' (value 'x'): did you mean 'data'?"),
+        ({"data": "nothing"}, "there is no such file or folder"),
+        ({"name": "a b"}, "name = 'a b': "),
+        ({"name": None}, "name = None: "),
+        ({"test_share": 1}, "test-share = 1: "),
+        ({"test_share": True}, "test-share = True: "),
+        ({"class_map": ["a"]}, "class-map = ['a']: should be a mapping"),
+        ({"class_map": {False: "dog"}}, "should map names to names; put quotes around False"),
+        ({"policy": 3}, "policy = 3: should be 'key: value' lines"),
+        ({"policy": {"max-epoch": 3}}, "policy: unknown key 'max-epoch' (value 3): did you mean 'max-epochs'?"),
+        ({"policy": {"max-epochs": 0}}, "policy: max-epochs = 0: "),
+        ({"policy": {"min-images": True}}, "policy: min-images = True: "),
+        ({"policy": {"methods": "fedavg"}}, "policy: methods = 'fedavg': should be a list of words"),
+        ({"policy": {"methods": ["fedlog"]}}, "'fedlog': did you mean 'fedloge'?"),
+        ({"policy": {"extras": ["counts"]}}, "allowed: class_counts, class_gradients"),
+    ],
+)
+def test_mistakes_are_one_line_with_file_and_key(
+    site_file: Callable[..., Path], keys: dict[str, Any], message: str, error_of: ErrorOf
+) -> None:
+    path = site_file(**keys)
+    found = error_of(lambda: load_site_config(path))
+    assert found.startswith(str(path)) and message in found
+
+
+def test_a_missing_key_or_file(tmp_path: Path, error_of: ErrorOf) -> None:
+    path = tmp_path / "site.yaml"
+    assert "cannot be read" in error_of(lambda: load_site_config(path))
+    path.write_text("name: x\n")
+    assert "no key 'data': a manifest (CSV)" in error_of(lambda: load_site_config(path))
+    path.write_text("- x\n")
+    assert "expected 'key: value' lines" in error_of(lambda: load_site_config(path))
+
+
+@pytest.mark.parametrize(
+    ("policy", "changes", "message"),
+    [
+        ({"methods": ["fedloge"]}, {}, "method = 'fedavg': its policy's methods are fedloge"),
+        ({"methods": []}, {}, "its policy's methods are none"),
+        ({}, {"method": "creff"}, "method = 'creff' sends class_gradients beside the weights: its policy's extras"),
+        ({"extras": ["class_counts"]}, {"method": "creff"}, "extras are class_counts"),
+        ({"max-epochs": 4}, {}, "5 epochs a round: its policy's max-epochs is 4"),
+        ({}, {"method": "fedrep", "fedrep_head_epochs": 20}, "21 epochs a round"),
+        ({}, {"finetune_epochs": 21}, "21 epochs of fine-tuning: its policy's max-epochs is 20"),
+        ({"max-rounds": 10}, {"rounds": 11}, "rounds = 11: its policy's max-rounds is 10"),
+    ],
+)
+def test_a_site_refuses_what_its_policy_forbids(
+    policy: dict[str, Any],
+    changes: dict[str, Any],
+    message: str,
+    deployed: Callable[..., Experiment],
+    error_of: ErrorOf,
+) -> None:
+    experiment = deployed(**changes)
+    row = METHODS[experiment.method]
+    found = error_of(lambda: check_policy(Policy.model_validate(policy), experiment, row))
+    assert found.startswith("this site refuses ") and message in found
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_a_site_that_allows_all_extras_takes_part_in_every_method(
+    method: str, deployed: Callable[..., Experiment]
+) -> None:
+    policy = Policy.model_validate({"extras": ["class_counts", "class_gradients"], "max-rounds": 500})
+    check_policy(policy, deployed(method=method, finetune_epochs=20), METHODS[method])

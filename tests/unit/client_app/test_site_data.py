@@ -1,0 +1,224 @@
+"""A site's own images: manifests, folders and archives, in the experiment's classes and channels, split for good."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from client_app.site_config import SiteConfig
+from client_app.site_data import load_site_data
+from client_app.site_listing import draw_splits
+from common.config import Experiment
+
+ErrorOf = Callable[[Callable[[], object]], str]
+Write = Callable[..., Path]
+Site = Callable[..., SiteConfig]
+Deployed = Callable[..., Experiment]
+COLOUR = np.tile(np.array([200, 100, 0], np.uint8), (9, 9, 1))
+
+
+def test_labels_are_in_the_experiments_order(images: Write, site: Site, deployed: Deployed) -> None:
+    images("image,split,label", "b.png,train,fox", "a.png,train,Hund", "c.png,test,cat")
+    data = load_site_data(site(class_map={"Hund": "dog"}), deployed())
+    assert data.name == "west" and data.classes == ("cat", "dog", "fox")
+    assert (data.train.labels.tolist(), data.test.labels.tolist()) == ([1, 2], [0])  # by name, not by row
+    assert data.train.batch(np.arange(2))[:, 0, 0, 0].tolist() == [1, 0]
+    assert data.train_groups is None
+
+
+def test_several_labels_as_words_or_columns(images: Write, site: Site, deployed: Deployed) -> None:
+    experiment = deployed(method="fednca_ml")
+    expected = [[True, False, True], [False, False, False]]
+    images("image,split,labels", 'a.png,train,"fox; cat"', "b.png,train,")
+    assert load_site_data(site(), experiment).train.labels.tolist() == expected
+    images("image,split,Fuchs,cat,age,dog", "a.png,train,1,1,70,0", "b.png,train,0,0,,0")
+    assert load_site_data(site(class_map={"Fuchs": "fox"}), experiment).train.labels.tolist() == expected
+    images("image,split,label", "a.png,train,fox")  # one label is a case of several
+    assert load_site_data(site(), experiment).train.labels.tolist() == [[False, False, True]]
+
+
+def test_a_method_for_one_class_refuses_several(
+    images: Write, site: Site, deployed: Deployed, error_of: ErrorOf
+) -> None:
+    images("image,labels", "a.png,cat|dog")
+    message = error_of(lambda: load_site_data(site(), deployed(method="fedloge")))
+    assert message == "method = 'fedloge' is for one class an image; this site's images have several labels"
+
+
+@pytest.mark.parametrize(("mean", "channels"), [([0.5], 1), ([0.4, 0.5, 0.6], 3)])
+def test_the_experiment_decides_between_grey_and_colour(
+    mean: list[float], channels: int, images: Write, site: Site, deployed: Deployed
+) -> None:
+    images("image,split,label", "a.png,train,cat", "b.png,train,dog", b=COLOUR)
+    data = load_site_data(site(), deployed(pixel_mean=mean, pixel_std=[0.25]))
+    pixels = data.train.batch(np.arange(2)).numpy()
+    assert pixels.shape == (2, channels, 8, 8) and data.test.batch(np.arange(0)).shape == (0, channels, 8, 8)
+    assert data.mean == (tuple(mean) if channels == 3 else (0.5,)) and data.std == (0.25,) * channels
+    assert pixels[0, :, 0, 0].tolist() == [0] * channels
+    assert pixels[1, :, 4, 4].tolist() == ([200, 100, 0] if channels == 3 else [118])  # ITU-R 601
+
+
+def test_strange_quoting(images: Write, site: Site, deployed: Deployed) -> None:
+    folder = images("image,label,note", "a.png,cat,x", "sub/b c.png,dog,x")
+    Image.new("L", (9, 9)).save(folder / "c, 'd'.png")
+    text = '\ufeffimage , "label",note\r\n"a.png","cat","two\r\nlines, ""quoted"""\r\n'
+    text += "sub/b c.png,dog,\r\n\r\n\"c, 'd'.png\", fox ,\r\n"
+    (folder / "manifest.csv").write_text(text, encoding="utf-8", newline="")
+    data = load_site_data(site(test_share=0), deployed())
+    assert data.train.labels.tolist() == [0, 2, 1]
+
+
+def test_folders_of_classes(site: Site, deployed: Deployed, tmp_path: Path) -> None:
+    for i in range(30):
+        path = tmp_path / "data" / ("cat", "fox", "other")[i % 3] / "deep" / f"{i:02}.JPG"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8 + i, 9)).save(path)
+    data = load_site_data(site(class_map={"other": "dog"}), deployed())
+    assert len(data.train) + len(data.test) == 30 and 0 < len(data.test) < 15
+    assert set(data.train.labels.tolist()) == {0, 1, 2}
+    for side in ("train", "test"):
+        (tmp_path / "data" / side).mkdir()
+    for i, folder in enumerate(("cat", "fox", "other")):
+        (tmp_path / "data" / folder).rename(tmp_path / "data" / ("train", "test", "test")[i] / folder)
+    data = load_site_data(site(class_map={"other": "dog"}), deployed())
+    assert (data.train.labels.tolist(), data.test.labels.tolist()) == ([0] * 10, [2] * 10 + [1] * 10)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_archives(channels: int, site: Site, deployed: Deployed, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    (tmp_path / "data").mkdir(exist_ok=True)
+    patient, is_test = np.array([1, 1, 1, 2, 2, 2]), np.arange(6) > 2
+    np.savez(tmp_path / "data" / "x.npz", x=x, y=np.array([0, 1, 1, 0, 1, 0]), is_test=is_test, patient=patient)
+    config = site(class_map={"0": "fox", "1": "cat"}, data="data/x.npz")
+    data = load_site_data(config, deployed(pixel_mean=[0.5] * channels))
+    assert (data.train.labels.tolist(), data.test.labels.tolist()) == ([2, 0, 0], [2, 0, 2])
+    assert data.train_groups is not None and data.train_groups.tolist() == [1, 1, 1]
+    images = [Image.fromarray(image).convert("L" if channels == 1 else "RGB") for image in x]
+    expected = np.stack([np.asarray(image).reshape(8, 8, channels).transpose(2, 0, 1) for image in images])
+    assert np.array_equal(data.train.batch(np.arange(3)).numpy(), expected[:3])
+    assert data.classes == ("cat", "dog", "fox") and data.mean == (0.5,) * channels
+
+
+def test_an_archive_of_unknown_classes_is_refused(
+    site: Site, deployed: Deployed, tmp_path: Path, error_of: ErrorOf
+) -> None:
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data" / "x.npz", x=np.zeros((2, 8, 8), np.uint8), y=[0, 1], is_test=[False, True])
+    message = error_of(lambda: load_site_data(site(data="data/x.npz"), deployed()))
+    assert "x.npz: label '0' is no class of the experiment" in message and "class-map: {'0': a class}" in message
+
+
+@pytest.mark.parametrize(
+    ("rows", "keys", "message"),
+    [
+        (
+            ["a.png,cat", "b.png,dgo"],
+            {},
+            "manifest.csv:3: label 'dgo' is no class of the experiment; did you mean 'dog'?",
+        ),
+        (["a.png,cat", "b.png,dgo"], {}, "map it with class-map: {'dgo': a class}; classes: cat, dog, fox"),
+        (
+            ["a.png,cat"],
+            {"class_map": {"x": "ca"}},
+            "class-map: 'x: ca': the experiment has no class 'ca'; did",
+        ),
+        (["a.png,cat", "gone.jpg,dog"], {}, "manifest.csv:3: image 'gone.jpg': there is no file"),
+        (["a.png,cat", "../site.yaml,dog"], {}, "manifest.csv:3: image '../site.yaml': give a path below"),
+        (["a.png,cat"], {"policy": {"min-images": 2}}, "has 1 training images; its policy's min-images is 2"),
+    ],
+)
+def test_mistakes_are_named(
+    rows: list[str],
+    keys: dict[str, Any],
+    message: str,
+    images: Write,
+    site: Site,
+    deployed: Deployed,
+    error_of: ErrorOf,
+) -> None:
+    images("image,label", *rows)
+    assert message in error_of(lambda: load_site_data(site(**keys), deployed()))
+
+
+def test_a_link_out_of_the_folder_is_refused(
+    images: Write, site: Site, deployed: Deployed, tmp_path: Path, error_of: ErrorOf
+) -> None:
+    folder = images("image,label", "a.png,cat", "sub/b.png,dog")
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "sub" / "b.png").rename(tmp_path / "elsewhere" / "b.png")
+    (folder / "sub").rmdir()
+    (folder / "sub").symlink_to(tmp_path / "elsewhere")
+    message = error_of(lambda: load_site_data(site(), deployed()))
+    assert "manifest.csv:3: image 'sub/b.png': a link leads out of" in message
+    (folder / "sub").unlink()
+    (folder / "sub").mkdir()
+    (folder / "sub" / "b.png").symlink_to(folder / "a.png")  # within the folder
+    load_site_data(site(), deployed())
+
+
+def test_an_unreadable_image_is_named_with_its_line(
+    images: Write, site: Site, deployed: Deployed, error_of: ErrorOf
+) -> None:
+    folder = images("image,split,label", "a.png,train,cat", "b.png,train,dog")
+    (folder / "b.png").write_bytes(b"no image")
+    message = error_of(lambda: load_site_data(site(), deployed()).train.batch(np.arange(2)))
+    assert "manifest.csv:3: " in message and "not a readable image" in message
+
+
+def test_a_patient_on_both_sides_is_a_leak(images: Write, site: Site, deployed: Deployed, error_of: ErrorOf) -> None:
+    images("image,split,patient,label", "a.png,train,p1,cat", "b.png,test,p1,cat")
+    message = error_of(lambda: load_site_data(site(), deployed()))
+    assert "manifest.csv:3: patient 'p1' is in test here and in train in line 2: a leak" in message
+
+
+def test_the_experiment_must_say_what_all_sites_agree_on(
+    images: Write, site: Site, deployed: Deployed, error_of: ErrorOf
+) -> None:
+    images("image,label", "a.png,cat")
+    assert "needs 'deployed'" in error_of(lambda: load_site_data(site(), Experiment()))
+    assert "needs image-size" in error_of(lambda: load_site_data(site(), deployed(image_size=None)))
+
+
+def test_splits_do_not_depend_on_the_order_of_rows(images: Write, site: Site, deployed: Deployed) -> None:
+    rows = [f"{i:02}.png,p{i % 15},{('cat', 'dog')[i % 2]}" for i in range(40)]
+    images("image,patient,label", *rows)
+    first = load_site_data(site(), deployed())
+    folder = images("image,patient,label")
+    (folder / "manifest.csv").write_text("\n".join(["image,patient,label", *reversed(rows)]))
+    again = load_site_data(site(), deployed(seed=3))
+    assert np.array_equal(
+        first.train.batch(np.arange(len(first.train))), again.train.batch(np.arange(len(first.train)))
+    )
+    assert first.train_groups is not None and first.test_groups is not None
+    assert not set(first.train_groups.tolist()) & set(first.test_groups.tolist())
+    assert len(first.test) and len(first.train) + len(first.test) == 40
+
+
+@given(
+    st.lists(st.text(min_size=1), min_size=1, max_size=60),
+    st.lists(st.text(min_size=1), max_size=30),
+    st.floats(0, 0.9),
+)
+def test_a_patient_is_on_one_side_wherever_it_is_listed(patients: list[str], more: list[str], share: float) -> None:
+    splits = draw_splits(patients, share)
+    side = dict(zip(patients, splits, strict=True))
+    assert [side[patient] for patient in patients] == splits
+    assert draw_splits(patients[::-1], share) == splits[::-1]
+    if share and len(side) > 1:
+        assert {"train", "test"} == set(splits)
+    if not share:
+        assert set(splits) == {"train"}
+    later = dict(zip(patients + more, draw_splits(patients + more, share), strict=True))
+    if {"train", "test"} == set(splits) and len(side) > 20 and 0.2 < share < 0.8:
+        assert all(later[patient] == side[patient] for patient in patients)  # new patients move nobody
+
+
+def test_the_share_of_test_patients_is_about_what_was_asked_for() -> None:
+    splits = draw_splits([f"patient {i}" for i in range(2000)], 0.2)
+    assert 0.17 < splits.count("test") / 2000 < 0.23
