@@ -77,7 +77,7 @@ def _source(experiment: Experiment, images: list[Image], labels: Labels) -> Imag
     if not images:
         return ArrayImages(np.empty((0, channels, size, size), np.uint8), labels)
     paths, places = [image.path for image in images], [image.place for image in images]
-    return FileImages(paths, labels, size, channels, places)
+    return FileImages(paths, labels, size, channels, places, deep=True)
 
 
 def _labels(images: list[Image], multilabel: bool, experiment: Experiment, classes: tuple[str, ...]) -> Labels:
