@@ -5,17 +5,21 @@ and, by how many values the moments have, whether images are grey (one) or RGB (
 whatever it is: grey becomes three equal channels, colour its luminance.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from client_app.image_cache import cached
 from client_app.site_config import SiteConfig
 from client_app.site_listing import Image, Listing, check_class_map, find_class, list_images
 from common.config import Experiment
 from common.data import Dataset, npz
 from common.data.archive import Archive
 from common.data.images import ArrayImages, FileImages, ImageSource, Labels
+from common.data.manifest_rows import SPLITS
+from common.data.validation import SubsetImages
 from common.errors import UserError
 from common.methods import METHODS
 
@@ -63,24 +67,21 @@ def _dataset(config: SiteConfig, experiment: Experiment, train: ImageSource, tes
 
 
 def _of_files(config: SiteConfig, experiment: Experiment, listing: Listing, classes: tuple[str, ...]) -> Dataset:
-    sides = [[image for image in listing.images if image.split == side] for side in ("train", "test")]
-    train, test = (_source(experiment, side, _labels(side, listing.multilabel, experiment, classes)) for side in sides)
-    numbers = {patient: n for n, patient in enumerate(sorted({image.patient for image in listing.images}))}
-    train_groups, test_groups = (np.array([numbers[i.patient] for i in side], np.int64) for side in sides)
-    if numbers.keys() <= {""}:
+    images = listing.images
+    labels = _labels(images, listing.multilabel, experiment, classes)
+    paths, places = [image.path for image in images], [image.place for image in images]
+    files = FileImages(paths, labels, experiment.image_size, agreed_channels(experiment), places, deep=True)
+    source = cached(files, [image.name for image in images], paths, config.cache)
+    parts = [np.flatnonzero([image.split == side for image in images]) for side in SPLITS]
+    train, test = (SubsetImages(source, rows) for rows in parts)
+    patients, numbers = np.unique([image.patient for image in images], return_inverse=True)
+    if patients.tolist() == [""]:
         return _dataset(config, experiment, train, test)
+    train_groups, test_groups = (numbers[rows].astype(np.int64) for rows in parts)
     return _dataset(config, experiment, train, test, train_groups=train_groups, test_groups=test_groups)
 
 
-def _source(experiment: Experiment, images: list[Image], labels: Labels) -> ImageSource:
-    size, channels = experiment.image_size or 0, agreed_channels(experiment)
-    if not images:
-        return ArrayImages(np.empty((0, channels, size, size), np.uint8), labels)
-    paths, places = [image.path for image in images], [image.place for image in images]
-    return FileImages(paths, labels, size, channels, places)
-
-
-def _labels(images: list[Image], multilabel: bool, experiment: Experiment, classes: tuple[str, ...]) -> Labels:
+def _labels(images: Sequence[Image], multilabel: bool, experiment: Experiment, classes: tuple[str, ...]) -> Labels:
     """Return [n] class indices, or bool [n, C] where images have several labels or the method asks for them."""
     flags = np.zeros((len(images), len(classes)), np.bool_)
     for i, image in enumerate(images):

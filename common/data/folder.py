@@ -9,7 +9,7 @@ from common.data.dataset import Dataset
 from common.data.file_sets import Side, file_dataset
 from common.errors import UserError
 
-_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+_SUFFIXES = frozenset({".bmp", ".dcm", ".dicom", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
 def load(experiment: Experiment) -> Dataset:

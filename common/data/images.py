@@ -1,7 +1,6 @@
 """Where pixels come from: a resident array, or image files that are decoded when a batch asks for them."""
 
-import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,13 +10,13 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from common.data.decoding import is_grey, open_image
 from common.errors import UserError
 
 Labels = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint8]
 
-_GREY_MODES = ("1", "L", "LA")
 _CACHE_BYTES = (
     1 << 30
 )  # decoded files are kept up to this size: small images would cost more to decode than to train on
@@ -81,6 +80,7 @@ class FileImages:
         channels: 1 or 3: every image is made grey, or RGB; None: the first file decides, and a colour image after
             a grey one is an error.
         places: where each file was listed, for errors; None: the file itself is named.
+        deep: whether files of more than 8 bits are taken, see `open_image`.
 
     Raises:
         UserError: on construction or in `batch`, naming the file that cannot be read or does not fit.
@@ -93,14 +93,16 @@ class FileImages:
         image_size: int | None = None,
         channels: int | None = None,
         places: Sequence[str] | None = None,
+        deep: bool = False,
     ) -> None:
         self.labels = labels
+        self._deep = deep
         self._paths = list(paths)
         self._places = places
         self._image_size = image_size
         self._convert = channels is not None
         first = self._open(0)
-        self.channels = channels or (1 if first.mode in _GREY_MODES else 3)
+        self.channels = channels or (1 if is_grey(first) else 3)
         self.size = (image_size, image_size) if image_size else (first.height, first.width)
         shape = (len(self._paths), self.channels, *self.size)
         # Pages of an empty array take no memory until a row is written.
@@ -128,7 +130,7 @@ class FileImages:
         return _to_pixels(image, what, self.channels, self._image_size, self.size, self._convert)
 
     def _open(self, row: int) -> Image.Image:
-        return _open(self._paths[row].read_bytes, self._name(row))
+        return _read(self._paths[row], self._name(row), self._deep)
 
     def _name(self, row: int) -> str:
         return f"{self._places[row]}: {self._paths[row]}" if self._places else str(self._paths[row])
@@ -168,10 +170,10 @@ def byte_images(
     """
 
     def image(row: int) -> Image.Image:
-        return _open(lambda: data[offsets[row] : offsets[row + 1]].tobytes(), f"{what}[{row}]")
+        return open_image(data[offsets[row] : offsets[row + 1]].tobytes(), f"{what}[{row}]")
 
     first = image(int(rows[0]))
-    channels = 1 if first.mode in _GREY_MODES else 3
+    channels = 1 if is_grey(first) else 3
     size = (image_size, image_size) if image_size else (first.height, first.width)
     pixels = np.empty((len(rows), channels, *size), np.uint8)
     for position, row in enumerate(rows.tolist()):
@@ -211,14 +213,12 @@ def _chunks(rows: Rows, size: int) -> Iterable[Rows]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-def _open(read: Callable[[], bytes], what: str) -> Image.Image:
+def _read(path: Path, what: str, deep: bool) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(read()))
-        image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # Pillow raises SyntaxError for some broken PNG files.
+        data = path.read_bytes()
+    except OSError as error:
         raise UserError(f"{what}: not a readable image ({error}); replace or remove it") from None
-    return image
+    return open_image(data, what, deep)
 
 
 def _to_pixels(
@@ -233,7 +233,7 @@ def _to_pixels(
     if image.mode.startswith(("I", "F")):
         # Pillow would clip these to 255 instead of scaling them.
         raise UserError(f"{what}: has more than 8 bits a channel; save it with 8")
-    if channels == 1 and image.mode not in _GREY_MODES and not convert:
+    if channels == 1 and not is_grey(image) and not convert:
         raise UserError(f"{what}: is a colour image ({image.mode}), but the first one is grey; store all of them alike")
     image = image.convert("L" if channels == 1 else "RGB")
     if image_size:
@@ -255,7 +255,7 @@ def read_image(path: Path, channels: int, size: tuple[int, int]) -> Pixels:
     Raises:
         UserError: it cannot be read, or has another size where the model's is no square.
     """
-    image, side = _open(path.read_bytes, str(path)), size[0] if size[0] == size[1] else None
+    image, side = _read(path, str(path), deep=True), size[0] if size[0] == size[1] else None
     if side is None and (image.height, image.width) != size:
         raise UserError(f"{path}: is {image.height}×{image.width} pixels, the model takes {size[0]}×{size[1]}")
     return _to_pixels(image, str(path), channels, side, size, convert=True)
