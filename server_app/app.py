@@ -30,6 +30,7 @@ from server_app.evaluation import GenericEvaluation
 from server_app.frames import build_frame
 from server_app.journal import Journal, log, percent, quiet_logging, run_folder
 from server_app.methods import load as load_method
+from server_app.multilabel_analysis import Subject, write_analysis
 from server_app.report import write_report
 from server_app.sites import SiteFacts, greet
 from server_app.strategy import FedStrategy
@@ -98,7 +99,7 @@ def run(grid: Grid, experiment: Experiment) -> Path:
     last = strategy.train(grid, wire.pack(start))
     arrays = {name: array.numpy() for name, array in last.items()}
     strategy.personalise(grid, last)
-    finish(journal, evaluation, arrays, experiment)
+    finish(journal, evaluation, arrays, experiment, federation)
     return journal.folder
 
 
@@ -193,8 +194,9 @@ def finish(
     evaluation: GenericEvaluation,
     arrays: dict[str, npt.NDArray[Any]],
     experiment: Experiment,
+    federation: Federation,
 ) -> None:
-    """Write the generic model with every head, head norms, summary and report; print the result."""
+    """Write the generic model with every head, head norms, summary, analysis and report; print the result."""
     heads = evaluation.heads()
     final = dict(arrays)
     vectors = {name: class_vectors(head) for name, head in heads.items()}
@@ -212,5 +214,9 @@ def finish(
     summary = summarise(journal.folder)
     journal.write_json("summary", summary.as_json())
     journal.event("summary", **summary.as_json())
+    if federation.dataset.multilabel:
+        judged_by = METHODS[experiment.method].reported_head
+        head = heads[judged_by] if judged_by else None
+        write_analysis(journal, Subject(experiment, federation, evaluation.model, head))
     report = write_report(journal.folder)
     log.info("\n%s\nreport: %s", summary.as_text(), report)

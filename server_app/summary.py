@@ -37,7 +37,8 @@ class Summary:
     def as_text(self) -> str:
         """Return the table that a run prints last."""
         columns = f"{'all':>8}{'many':>9}{'medium':>9}{'few':>9}" if self.generic else ""
-        several = any("macro_auc" in figures for figures in self.generic.values())
+        measured = [*self.generic.values(), *(figures.get("means", {}) for figures in self.personal.values())]
+        several = any("macro_auc" in figures for figures in measured)
         title = "macro AUC of the last round" if several else "accuracy of the last round"
         rows = [f"{title:32}{columns}"]
         for head, figures in self.generic.items():

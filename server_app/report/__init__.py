@@ -1,18 +1,27 @@
 """The report of a run: one HTML file that holds everything it shows and asks for nothing outside itself."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from common.errors import UserError
+from server_app.report.attention import attention
+from server_app.report.class_auc import auc_against_counts
 from server_app.report.classes import per_class
 from server_app.report.geometry import frame_geometry, head_norms
 from server_app.report.headline import headline
+from server_app.report.label_pairs import label_pairs
+from server_app.report.multilabel_headline import multilabel_headline
 from server_app.report.page import DASH, page, plain
+from server_app.report.prototypes import class_features
 from server_app.report.record import RunRecord, read_run
 from server_app.report.rounds import accuracy_by_round, losses_by_round
 from server_app.report.setup import setup
 from server_app.report.sites import sites
 
-_SECTIONS = (
+_Sections: TypeAlias = Sequence[tuple[str, Callable[[RunRecord], str]]]
+
+_SECTIONS: _Sections = (
     ("Results", headline),
     ("Accuracy by round", accuracy_by_round),
     ("Losses by round", losses_by_round),
@@ -20,6 +29,20 @@ _SECTIONS = (
     ("Frame geometry", frame_geometry),
     ("Head norms", head_norms),
     ("Sites", sites),
+    ("Configuration and cost", setup),
+)
+_SEVERAL: _Sections = (  # labels an image
+    ("Results", multilabel_headline),
+    ("AUC by round", accuracy_by_round),
+    ("Losses by round", losses_by_round),
+    ("AUC by class", per_class),
+    ("AUC against class counts", auc_against_counts),
+    ("Class features", class_features),
+    ("Where the classes look", attention),
+    ("Frame geometry", frame_geometry),
+    ("Head norms", head_norms),
+    ("Sites", sites),
+    ("Labels that occur together", label_pairs),
     ("Configuration and cost", setup),
 )
 
@@ -38,12 +61,18 @@ def write_report(run_dir: Path) -> Path:
     if not run_dir.is_dir():
         raise UserError(f"no run's folder '{run_dir}': give the folder that holds the run's metrics.jsonl")
     run = read_run(run_dir)
-    html = page(_title(run), _lead(run), [(name, section(run)) for name, section in _SECTIONS])
+    html = page(_title(run), _lead(run), [(name, section(run)) for name, section in _sections(run)])
     path = run_dir / "report.html"
     draft = path.with_suffix(".html.tmp")
     draft.write_text(html, encoding="utf-8")
     draft.replace(path)  # a reader never sees half a report
     return path
+
+
+def _sections(run: RunRecord) -> _Sections:
+    if not run.multilabel:
+        return _SECTIONS
+    return [(name, section) for name, section in _SEVERAL if section is not attention or run.attends]
 
 
 def _title(run: RunRecord) -> str:
@@ -53,7 +82,8 @@ def _title(run: RunRecord) -> str:
 def _dataset(run: RunRecord) -> str:
     """The data set's name; an archive is told by its file."""
     name, place = str(run.config.get("dataset", DASH)), run.config.get("data-dir")
-    return Path(place).name if name == "npz" and isinstance(place, str) and place else name
+    name = Path(place).name if name == "npz" and isinstance(place, str) and place else name
+    return f"{name} composites" if run.config.get("composites") else name
 
 
 def _lead(run: RunRecord) -> str:

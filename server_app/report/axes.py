@@ -112,16 +112,17 @@ def value_axis(
     return Axis(low, min(top, 1.0) if percent and high <= 1 else top, start, end, percent=percent)
 
 
-def count_axis(counts: Sequence[float], start: float, end: float) -> Axis:
-    """Return a logarithmic axis over image counts; 0 is drawn where 0.5 is."""
+def count_axis(counts: Sequence[float], start: float, end: float, span: float = 10.0) -> Axis:
+    """Return a logarithmic axis over image counts, the last `span` times the first or more; 0 is drawn where 0.5 is."""
     low = 0.5 if min(counts, default=0) < 1 else max(1.0, min(counts) / 1.3)
-    return Axis(low, max(max(counts, default=1) * 1.3, low * 10), start, end, log=True)
+    return Axis(low, max(max(counts, default=1) * 1.3, low * span), start, end, log=True)
 
 
 def count_ticks(axis: Axis) -> list[tuple[float, str]]:
     """Return a count axis's ticks with labels; the tick for 0 only where the axis reaches it."""
     zero = [(0.5, "0")] if axis.low == 0.5 else []
-    return zero + [(tick, axis.text(tick)) for tick in axis.ticks() if tick >= 1]
+    ticks = axis.ticks() if axis.high / axis.low > 9 else nice_ticks(axis.low, axis.high)
+    return zero + [(tick, axis.text(tick)) for tick in ticks if tick >= 1 and tick == int(tick)]
 
 
 def mark(style: int, x: float, y: float, title: str = "", css: str = "dot", scale: float = 1.0) -> str:

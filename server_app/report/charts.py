@@ -1,6 +1,5 @@
-"""Line, scatter, bar and heat-map charts as inline SVG."""
+"""Line, scatter and bar charts as inline SVG."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -138,21 +137,32 @@ def spread_labels(wanted: Sequence[float], gap: float, low: float, high: float) 
     return [min(max(first, low), top) + i * gap for i, first in enumerate(firsts)]
 
 
-def scatter_chart(series: Sequence[Series], names: Sequence[str], y_label: str, label: str) -> str:
-    """Return points over class counts (log axis); `names` are those of the points, in every series."""
+def scatter_chart(
+    series: Sequence[Series],
+    names: Sequence[str],
+    y_label: str,
+    label: str,
+    *,
+    percent: bool = False,
+    close: bool = False,
+) -> str:
+    """Return points over class counts (log axis); `names` are those of the points, in every series.
+
+    `close` is for points that lie close together: the y axis need not begin at zero, the x axis not span a decade.
+    """
     shown = [s for s in series if s.known]
     if not shown:
         return ""
     height, top, bottom, right = 360.0, 34.0, 312.0, WIDTH - 20
-    x_axis = count_axis([x for s in shown for x, _ in s.known], LEFT, right)
-    y_axis = value_axis([y for s in shown for _, y in s.known], bottom, top)
+    x_axis = count_axis([x for s in shown for x, _ in s.known], LEFT, right, 2.0 if close else 10.0)
+    y_axis = value_axis([y for s in shown for _, y in s.known], bottom, top, percent=percent, from_zero=not close)
     parts = y_grid(y_axis, LEFT, right, y_label)
     parts += x_ticks(x_axis, bottom, "training images of the class (log scale)", count_ticks(x_axis))
     for i, one in enumerate(shown):
         scale = max(1.5 - 0.45 * i, 0.6)  # marks at the same place stay apart
         for name, (x, y) in zip(names, one.points, strict=False):
             if y is not None:
-                title = f"{name} ({x:,.0f} images), {one.name}: {y:.3g}"
+                title = f"{name} ({x:,.0f} images), {one.name}: {value_text(y, percent)}"
                 parts.append(mark(one.style, x_axis.at(x), y_axis.at(y), title, "open", scale))
     return legend(shown) + svg(parts, WIDTH, height, label)
 
@@ -191,65 +201,6 @@ def bar_chart(bars: Sequence[Bar], label: str, notch_name: str = "") -> str:
         sample = f'<svg viewBox="-7 -7 14 14" aria-hidden="true">{line(0, -7, 0, 7, "notch")}</svg>'
         key = f'<ul class="legend"><li>{sample}{escape(notch_name)}</li></ul>'
     return key + svg(parts, WIDTH, bottom + 6, label)
-
-
-def heatmap(rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[float]], label: str) -> str:
-    """Return counts [rows, columns] as shades (log scale) with sums; few columns also show numbers."""
-    most = max((n for row in cells for n in row), default=0.0)
-    if most <= 0:
-        return ""
-    numbered, named = len(columns) <= 14, len(columns) <= 25
-    left, right = 150.0, WIDTH - 84
-    turn = named and max(map(text_width, columns)) > (right - left) / len(columns)
-    top = 26.0 + (0.64 * max(text_width(shorten(c, 16)) for c in columns) if turn else 0.0)
-    wide, high = (right - left) / len(columns), (18.0 if len(rows) > 12 else 24.0)
-    parts = [text(WIDTH - 8, top - 8, "images", "end", "name")]
-    parts += _column_names(columns, left, wide, top, named, turn)
-    for i, (name, row) in enumerate(zip(rows, cells, strict=True)):
-        y = top + i * high
-        parts.append(text(left - 8, y + high / 2 + 4, shorten(name, 20), "end"))
-        parts.append(text(WIDTH - 8, y + high / 2 + 4, f"{sum(row):,.0f}", "end"))
-        for j, n in enumerate(row):
-            if n <= 0:
-                continue
-            shade = shade_of(n, most)
-            title = f"<title>{escape(f'{name}, {columns[j]}: {n:,.0f}')}</title>"
-            box = f'x="{left + j * wide:.1f}" y="{y:g}" width="{wide:.2f}" height="{high - 1:g}"'
-            parts.append(f'<rect {box} class="cell" fill-opacity="{shade:.2f}">{title}</rect>')
-            if numbered:
-                css = "strong" if shade > 0.85 else "middling" if shade > 0.6 else ""
-                parts.append(text(left + (j + 0.5) * wide, y + high / 2 + 4, f"{n:.0f}", css=css))
-    bottom = top + high * len(rows)
-    parts.append(f'<rect x="{left:g}" y="{top:g}" width="{right - left:g}" height="{bottom - top:g}" class="box"/>')
-    return _shade_key(most) + svg(parts, WIDTH, bottom + 6, label)
-
-
-def _column_names(columns: Sequence[str], left: float, wide: float, top: float, named: bool, turn: bool) -> list[str]:
-    if named:
-        anchor = "start" if turn else "middle"
-        return [
-            text(left + (j + (0.35 if turn else 0.5)) * wide, top - 6, shorten(c, 16), anchor, turn=-40 * turn)
-            for j, c in enumerate(columns)
-        ]
-    ranks = rank_ticks(len(columns))
-    return [text(left + (rank - 0.5) * wide, top - 6, f"{rank}") for rank in ranks]
-
-
-def _shade_key(most: float) -> str:
-    tens = [10.0**k for k in range(math.floor(math.log10(most)) + 1)]
-    if len(tens) > 1 and most < 1.5 * tens[-1]:
-        tens.pop()
-    items = "".join(
-        f'<li><svg viewBox="0 0 14 14" aria-hidden="true"><rect width="14" height="14" class="cell" '
-        f'fill-opacity="{shade_of(n, most):.2f}"/></svg>{n:,.0f}</li>'
-        for n in [*tens, most]
-    )
-    return f'<ul class="legend"><li>images:</li><li>none: empty</li>{items}</ul>'
-
-
-def shade_of(count: float, most: float) -> float:
-    """Return a shade in (0, 1] that grows with the logarithm of a positive count."""
-    return min(1.0, 0.08 + 0.92 * math.log1p(count) / math.log1p(most))
 
 
 def rank_ticks(count: int) -> list[int]:

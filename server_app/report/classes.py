@@ -1,14 +1,15 @@
-"""Section 4: per-class accuracy against class counts, before and after realignment."""
+"""Section 4: each class's accuracy or AUC beside its count, before and after realignment."""
 
 from html import escape
 from itertools import groupby
 
 from server_app.report.axes import Axis, count_axis, count_ticks, line, mark, svg, text, y_grid
 from server_app.report.charts import LEFT, WIDTH, Series, legend, rank_ticks, shorten, text_width
-from server_app.report.headline import head_name
+from server_app.report.headline import head_name, reported_generic
 from server_app.report.page import DASH, details, figure, paragraph, percent, plain, table
 from server_app.report.record import RunRecord, at, numbers
 from server_app.report.rounds import STYLE
+from server_app.report.words import words_of
 
 _NAMED = 40  # up to so many classes are named below the chart; more are ranked
 
@@ -18,26 +19,31 @@ def per_class(run: RunRecord) -> str:
     series = _series(run)
     if not run.classes or not series:
         return paragraph("No accuracy by class was recorded.")
+    below = (
+        "AUC of the class" if run.multilabel else "share of the class's test images that the generic model gets right"
+    )
     words = (
         "Classes from most to fewest training images. Above: images of the class over all sites (log scale). "
-        "Below: share of the class's test images that the generic model gets right; horizontal lines are the "
-        "means of the classes with many, medium and few images."
+        f"Below: {below}; horizontal lines are the means of the classes with many, medium and few images."
     )
     if not run.class_counts:
         words = "Classes in their own order, since the sites do not disclose how many images each has."
+    words += " The dashed line is guessing; a class without a mark has no AUC." if run.multilabel else ""
     before_after = " and ".join(s.name for s in series)
-    chart = _chart(run, series, f"Training images and accuracy of each class: {before_after}")
+    chart = _chart(run, series, f"Training images and {words_of(run).short} of each class: {before_after}")
     return figure(legend(series) + chart, words) + _table(run, series)
 
 
 def _series(run: RunRecord) -> list[Series]:
     """Before and after realignment or re-training where both exist, else whichever heads were evaluated."""
-    heads = [h for h in ("aux_head", "aux_head_realigned", "retrained_head") if h in run.heads] or run.heads[:2]
+    # realignment changes no class's AUC
+    wanted = ["aux_head", "frame"] if run.multilabel else ["aux_head", "aux_head_realigned", "retrained_head"]
+    heads = [h for h in wanted if h in run.heads] or run.heads[:2]
     series = []
     for head in heads:
         values = numbers((run.generic(head) or {}).get("per_class"))
         points = [(float(rank), at(values, c, None)) for rank, c in enumerate(run.class_order)]
-        one = Series(head_name(head), points, STYLE.get(head, 5))
+        one = Series(head_name(head, run), points, STYLE.get(head, 5))
         series += [one] if one.known else []
     return series
 
@@ -51,8 +57,11 @@ def _chart(run: RunRecord, series: list[Series], label: str) -> str:
     if run.class_counts:
         parts += _count_bars(run, x_axis, top, middle)
         start = middle + 44
-    y_axis = Axis(0.0, 1.0, start + 220, start, percent=True)
-    parts += y_grid(y_axis, LEFT, right, "accuracy")
+    least = min(y for one in series for _, y in one.known)
+    low = 0.5 if run.multilabel and least >= 0.5 else 0.0
+    y_axis = Axis(low, 1.0, start + 220, start, percent=True)
+    parts += y_grid(y_axis, LEFT, right, words_of(run).short)
+    parts += [line(LEFT, y_axis.at(0.5), right, y_axis.at(0.5), "cut")] if run.multilabel else []
     parts += _group_marks(run, series, x_axis, y_axis, top)
     parts += _points(names, series, x_axis, y_axis)
     bottom = y_axis.start
@@ -125,12 +134,28 @@ def _class_names(names: list[str], x_axis: Axis, bottom: float) -> tuple[list[st
 
 
 def _table(run: RunRecord, series: list[Series]) -> str:
+    others = _other_figures(run)
     rows = []
     for rank, c in enumerate(run.class_order):
         count = plain(at(run.class_counts, c, 0.0), ",.0f") if run.class_counts else DASH
         values = [percent(one.points[rank][1]) for one in series]
+        values += [percent(at(figures, c, None)) for figures in others.values()]
         rows.append([run.classes[c], run.group_of.get(c, DASH), count, *values])
-    header = ["Class", "Group", "Training images", *(s.name for s in series)]
+    auc = "AUC, " if run.multilabel else ""
+    header = ["Class", "Group", "Training images", *(auc + s.name for s in series), *others]
     css = ["", *["num"] * (len(header) - 2)]
-    body = table("Accuracy of the generic model by class", header, rows, css)
+    body = table(f"{_capital(words_of(run).short)} of the generic model by class", header, rows, css)
     return details("The same as a table", body)
+
+
+def _other_figures(run: RunRecord) -> dict[str, list[float | None]]:
+    """Figures by class beside AUC, of the head that the method is judged by; none for one label an image."""
+    if not run.multilabel or not (reported := reported_generic(run)):
+        return {}
+    head, event = reported
+    named = {"average_precision": "Average precision", "f1": "F1 at 0.5", "f1_tuned": "F1 tuned"}
+    return {f"{name}, {head_name(head, run)}": numbers(event.get(key)) for key, name in named.items()}
+
+
+def _capital(words: str) -> str:
+    return words[0].upper() + words[1:]

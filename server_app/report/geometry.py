@@ -31,6 +31,10 @@ def frame_geometry(run: RunRecord) -> str:
         words += f" For C = {count} classes that angle is arccos(−1/(C−1)) = {ideal_angle(count):.4f}°."
     if run.frame.get("solver") == "spread":
         words += " Here the features have fewer than C − 1 dimensions, so no frame can reach it."
+    if run.attends:
+        words += " It also asks the attention: every class vector for its own class."
+    if run.frame_trains:
+        words += " The class vectors that classify start as this frame and learn; the measures are of the start."
     rows = [[_words(key), _value(value), _ideal(key, run)] for key, value in run.frame.items()]
     return paragraph(words) + table("Geometry of the fixed frame", ["Measure", "This run", "Ideal"], rows)
 
@@ -44,20 +48,26 @@ def head_norms(run: RunRecord) -> str:
     heads = heads if isinstance(heads, dict) else {}
     if not run.class_counts:
         return note("The sites do not disclose how many images each class has, so norms cannot be set against counts.")
+    if "frame" not in run.heads:  # it asks the attention and is no head
+        heads = {head: norms for head, norms in heads.items() if head != "frame"}
     known = [head for head in HEADS if head in heads] + [head for head in heads if head not in HEADS]
     series = []
     for head in known:
         norms = numbers(heads[head])
         points = [(n, at(norms, c, None)) for c, n in enumerate(run.class_counts)]
-        series.append(Series(head_name(head), points, STYLE.get(head, 5)))
+        series.append(Series(head_name(head, run), points, STYLE.get(head, 5)))
     names = [at(run.classes, c, f"class {c}") for c in range(len(run.class_counts))]
     chart = scatter_chart(
         series, names, "norm of the class vector", "Norm of each head's class vectors against class counts"
     )
-    words = "One mark a class and head. A trained head usually grows longer vectors for frequent classes, "
+    words = "One mark a class and head. "
+    fixed = "frame" in known and not run.frame_trains
+    if run.multilabel and known == ["frame"] and fixed:
+        return figure(chart, words + "The fixed frame gives every class a vector of the same length.")
+    words += "A trained head usually grows longer vectors for frequent classes, "
     words += "which favours them"
     words += "; realignment evens this out" if "aux_head_realigned" in known else ""
-    words += ", and the fixed frame is even from the start" if "frame" in known else ""
+    words += ", and the fixed frame is even from the start" if fixed else ""
     return figure(chart, words + ".") or paragraph("No norms of the heads' class vectors were recorded.")
 
 
@@ -81,6 +91,7 @@ def _ideal(key: str, run: RunRecord) -> str:
     chosen = run.method is None or run.method.frame == "choice"  # FedLoGe's; others have norm 1
     if "norm" in key:
         return plain(run.config.get("frame-norm")) if chosen else "1"
-    if "sparsity" in key and chosen and run.config.get("frame") != "etf":
+    kind = run.config.get("frame" if chosen else "query-frame")
+    if "sparsity" in key and kind != "etf" and (chosen or (run.attends and kind == "sparse_etf")):
         return f"{plain(number(run.config.get('sparsity')))} (as configured)"
     return DASH

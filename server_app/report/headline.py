@@ -2,6 +2,7 @@
 
 from server_app.report.page import DASH, note, percent, plain, table, terms, tile_list
 from server_app.report.record import GROUPS, Event, RunRecord, number, round_of
+from server_app.report.words import words_of
 
 HEADS = {
     "aux_head": "head ψ",
@@ -17,6 +18,11 @@ _PERSONAL = (
     "It is not comparable with balanced accuracy: where one class dominates a site, always answering with "
     "that class scores high too."
 )
+BEST = (
+    "Best (test-selected)",
+    "The highest figure of any evaluation, picked by looking at the test images themselves and so too "
+    "favourable; the figures to report are those of the last round.",
+)
 _TERMS = (
     (
         "Balanced accuracy",
@@ -28,11 +34,7 @@ _TERMS = (
         "Classes with many training images (together the first 75 % of all images), a medium number (the "
         "next 20 %) and few (the last 5 %).",
     ),
-    (
-        "Best (test-selected)",
-        "The highest figure of any evaluation, picked by looking at the test images themselves and so too "
-        "favourable; the figures to report are those of the last round.",
-    ),
+    BEST,
 )
 _HEAD = "The last layer, which turns an image's features into classes; all sites together learn it."
 _RETRAINED = (
@@ -40,17 +42,18 @@ _RETRAINED = (
     "A last layer that the coordinator trains on made-up features, which imitate the sites' without being any of them.",
 )
 _FRAME = ("Fixed frame W", "A last layer that is constructed before training and never changes.")
+LOCAL_REALIGN = (
+    "After realignment (LA-FR)",
+    "Local realignment: after training, each site rescales its head by how well it knows each class, so "
+    "that its answers fit the images seen there.",
+)
 _REALIGN = (
     (
         "Head ψ realigned (GA-FR)",
         "Global realignment: the coordinator rescales a copy of ψ so that frequent classes no longer drown "
         "out rare ones; training itself goes on with ψ as it is.",
     ),
-    (
-        "After realignment (LA-FR)",
-        "Local realignment: after training, each site rescales its head by how well it knows each class, so "
-        "that its answers fit the images seen there.",
-    ),
+    LOCAL_REALIGN,
 )
 _FINETUNE = (
     "After fine-tuning",
@@ -61,8 +64,8 @@ _FINETUNE = (
 
 def headline(run: RunRecord) -> str:
     """Return the headline figures: generic by head, personal by stage."""
-    notes = [note(words) for words in _remarks(run)]
-    parts = [*notes, _tiles(run), _generic_table(run), _personal_table(run)]
+    notes = [note(words) for words in remarks(run)]
+    parts = [*notes, _tiles(run), _generic_table(run), personal_table(run)]
     return "".join(parts) + "<h3>Words used here</h3>" + terms(_terms(run))
 
 
@@ -72,7 +75,7 @@ def _terms(run: RunRecord) -> list[tuple[str, str]]:
     tested = "the coordinator's test images"
     tested += ", which here are those of all sites together" if run.sites_own_tests else ""
     personal = _PERSONAL
-    if _unpersonal(run):
+    if unpersonal(run):
         personal += " This method trains nothing personal: before fine-tuning, it is the generic model itself."
     words = [("Generic model", f"One model for everybody, measured on {tested}."), ("Personal model", personal)]
     words += _TERMS
@@ -86,7 +89,8 @@ def _terms(run: RunRecord) -> list[tuple[str, str]]:
     return words + ([_FINETUNE] if run.personal("finetuned") else [])
 
 
-def _unpersonal(run: RunRecord) -> bool:
+def unpersonal(run: RunRecord) -> bool:
+    """Whether the method trains nothing personal."""
     return run.method is not None and not run.method.personalises
 
 
@@ -108,12 +112,15 @@ def reported_personal(run: RunRecord) -> tuple[str, Event] | None:
     return (f"on arrival in round {round_of(event)}", event) if event else None
 
 
-def head_name(head: str) -> str:
+def head_name(head: str, run: RunRecord) -> str:
     """Return a head's name in words."""
+    if head == "frame" and run.frame_trains:
+        return "trained class vectors W"
     return HEADS.get(head, head.replace("_", " "))
 
 
-def _remarks(run: RunRecord) -> list[str]:
+def remarks(run: RunRecord) -> list[str]:
+    """Return what a reader must know before the figures."""
     words = []
     if run.on_validation:
         words.append(
@@ -138,8 +145,10 @@ def _tiles(run: RunRecord) -> str:
     tiles = []
     if generic := reported_generic(run):
         head, event = generic
-        tiles.append((percent(event.get("balanced_accuracy")), "generic, balanced accuracy", head_name(head)))
-        tiles.append((percent(event.get("few")), "generic, mean over the classes with few images", head_name(head)))
+        tiles.append((percent(event.get("balanced_accuracy")), "generic, balanced accuracy", head_name(head, run)))
+        tiles.append(
+            (percent(event.get("few")), "generic, mean over the classes with few images", head_name(head, run))
+        )
     if personal := reported_personal(run):
         stage, event = personal
         tiles.append((percent(event.get("mean")), "personal, plain accuracy, mean over sites", stage))
@@ -157,8 +166,8 @@ def _generic_table(run: RunRecord) -> str:
             continue
         stage = "final" if event.get("stage") == "final" else "last evaluation"
         figures = [percent(event.get(key)) for key in ("balanced_accuracy", *GROUPS, "accuracy")]
-        best = _best(run.of("generic", head=head), "balanced_accuracy")
-        rows.append([head_name(head), f"{round_of(event)}, {stage}", *figures, best])
+        chosen = best(run.of("generic", head=head), "balanced_accuracy")
+        rows.append([head_name(head, run), f"{round_of(event)}, {stage}", *figures, chosen])
     header = [
         "Head",
         "Round",
@@ -172,7 +181,8 @@ def _generic_table(run: RunRecord) -> str:
     return table("Generic model on the coordinator's test images", header, rows) if rows else ""
 
 
-def _personal_table(run: RunRecord) -> str:
+def personal_table(run: RunRecord) -> str:
+    """Return the primary figure of the personal models by stage."""
     rows = []
     before = "final" if run.personal("final") else "arrival"
     for stage in (before, "realigned", "finetuned"):
@@ -180,12 +190,12 @@ def _personal_table(run: RunRecord) -> str:
         if event is None:
             continue
         name = STAGES.get(stage, "on arrival, the last time")
-        name += " (the generic model)" if stage == before and _unpersonal(run) else ""
-        spread = f"{percent(event.get('mean'))} ± {plain(_hundred(event.get('std')), '.1f')}"
+        name += " (the generic model)" if stage == before and unpersonal(run) else ""
+        spread = f"{percent(event.get('mean'))} ± {plain(hundred(event.get('std')), '.1f')}"
         history = run.of("personal", stage="arrival") + run.of("personal", stage="final")
-        best = _best(history, "mean") if stage == before else DASH
+        chosen = best(history, "mean") if stage == before else DASH
         worst = f"{percent(event.get('worst'))} ({event.get('worst_site') or DASH})"
-        rows.append([name, str(round_of(event)), spread, worst, best])
+        rows.append([name, str(round_of(event)), spread, worst, chosen])
     header = [
         "Personal models",
         "Round",
@@ -193,15 +203,18 @@ def _personal_table(run: RunRecord) -> str:
         "Worst site",
         "Best mean (test-selected)",
     ]
-    return table("Personal models, plain accuracy on each site's own test images", header, rows) if rows else ""
+    caption = f"Personal models, {words_of(run).personal} on each site's own test images"
+    return table(caption, header, rows) if rows else ""
 
 
-def _hundred(value: object) -> float | None:
+def hundred(value: object) -> float | None:
+    """Return a share in per cent, None if unknown."""
     share = number(value)
     return None if share is None else share * 100
 
 
-def _best(events: list[Event], key: str) -> str:
+def best(events: list[Event], key: str) -> str:
+    """Return the highest figure of several events with the round of its model, else a dash."""
     known = [(value, event) for event in events if (value := number(event.get(key))) is not None]
     if len(known) < 2:  # one measurement is no selection
         return DASH

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -40,6 +40,7 @@ class RunRecord:
         federation: classes, site names, counts and class groups.
         events: the lines of metrics.jsonl; of two with the same key (a resumed run repeats rounds) the later.
         problems: what could not be read, in words.
+        analysis: what the coordinator found out at the end of a run of several labels, see `multilabel_analysis`.
     """
 
     folder: str
@@ -49,6 +50,7 @@ class RunRecord:
     federation: dict[str, Any]
     events: tuple[Event, ...]
     problems: tuple[str, ...] = ()
+    analysis: dict[str, Any] = field(default_factory=dict)
 
     def of(self, kind: str, **keys: str) -> list[Event]:
         """Return the events of one kind whose fields equal `keys`, by round."""
@@ -87,6 +89,22 @@ class RunRecord:
         return self.config.get("evaluate-on") == "validation"
 
     @property
+    def multilabel(self) -> bool:
+        """Whether an image may carry several labels."""
+        return self.federation.get("multilabel") is True or any(e.get("figure") == "macro_auc" for e in self.events)
+
+    @property
+    def attends(self) -> bool:
+        """Whether label-aware attention gives one feature a class."""
+        asked = self.config.get("attention")
+        return asked if isinstance(asked, bool) else self.method is not None and self.method.attends
+
+    @property
+    def frame_trains(self) -> bool:
+        """Whether the class vectors start as the frame and learn."""
+        return self.config.get("frame-trains") is True
+
+    @property
     def simulated(self) -> bool:
         """Whether the sites' label distributions are known because the sites are simulated."""
         return self.federation.get("simulated") is True
@@ -95,6 +113,8 @@ class RunRecord:
     def heads(self) -> list[str]:
         """Generic heads that were evaluated: the known ones first, in the order of the tables."""
         seen = dict.fromkeys(str(e.get("head")) for e in self.of("generic"))
+        if self.attends and self.method is not None and not self.method.frame:
+            seen.pop("frame", None)  # it asks the attention and classifies nothing
         known = [head for head in ("aux_head", "aux_head_realigned", "retrained_head", "frame") if head in seen]
         return known + [head for head in seen if head not in known]
 
@@ -160,7 +180,8 @@ def read_run(run_dir: Path) -> RunRecord:
         name: _read_json(run_dir / f"{name}.json", problems) for name in ("config", "versions", "frame", "federation")
     }
     events = _read_lines(run_dir / "metrics.jsonl", problems)
-    return RunRecord(run_dir.resolve().name, **files, events=events, problems=tuple(problems))
+    analysis = _read_json(run_dir / "analysis.json", problems)
+    return RunRecord(run_dir.resolve().name, **files, events=events, problems=tuple(problems), analysis=analysis)
 
 
 def round_of(event: Event) -> int:
@@ -181,7 +202,7 @@ def at(values: Sequence[T], index: int, default: D) -> T | D:
 
 def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:
     if not path.is_file():
-        if path.name != "frame.json":  # a method without a frame writes none
+        if path.name not in ("frame.json", "analysis.json"):  # not every run writes one
             problems.append(f"{path.name} is missing")
         return {}
     try:

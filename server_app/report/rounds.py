@@ -5,6 +5,7 @@ from server_app.report.charts import Series, line_chart
 from server_app.report.headline import head_name
 from server_app.report.page import figure, paragraph
 from server_app.report.record import RunRecord, number, round_of
+from server_app.report.words import words_of
 
 STYLE = {"aux_head": 0, "aux_head_realigned": 1, "retrained_head": 1, "frame": 2}
 _LOSSES = {
@@ -12,7 +13,14 @@ _LOSSES = {
     "aux_head": ("head ψ", 0),
     "personal_head": ("personal heads φ", 3),
     "proximal": ("proximal term", 4),
+    "suppression": ("negative suppression", 4),
+    "clustering": ("compact clustering", 5),
 }
+_LABEL = "Balanced accuracy of each generic head and mean plain accuracy of the personal models, by round"
+_ARRIVAL = (
+    "Sites measure the model that arrives, so a figure that came back in round r stands at round r − 1. Large "
+    "hollow marks are final figures, over all sites; a head or stage made only at the end is a single mark."
+)
 _STAGE_STYLE = {"realigned": ("personal, realigned", 4), "finetuned": ("personal, fine-tuned", 5)}
 
 
@@ -20,20 +28,22 @@ def accuracy_by_round(run: RunRecord) -> str:
     """Return curves of the generic heads and of the personal mean, with the final points marked."""
     series = [_generic_curve(run, head) for head in run.heads]
     series += _personal_curves(run)
-    chart = line_chart(
-        series,
-        "round",
-        "accuracy (generic: balanced; personal: plain)",
-        "Balanced accuracy of each generic head and mean plain accuracy of the personal models, by round",
-        percent=True,
-    )
-    return figure(
-        chart,
+    axis, label = "accuracy (generic: balanced; personal: plain)", _LABEL
+    caption = (
         "Generic: balanced accuracy on the coordinator's test images. Personal: plain accuracy on the site's "
-        "own test images, mean over the sites that took part in the round; the two are not comparable. Sites "
-        "measure the model that arrives, so a figure that came back in round r stands at round r − 1. Large "
-        "hollow marks are final figures, over all sites; a head or stage made only at the end is a single mark.",
-    ) or paragraph("No evaluation was recorded.")
+        "own test images, mean over the sites that took part in the round; the two are not comparable."
+    )
+    if run.multilabel:
+        axis, label = (
+            "macro AUC (50 %: guessing)",
+            "Macro AUC of each generic head and of the personal models, by round",
+        )
+        caption = (
+            "Generic: macro AUC on the coordinator's test images. Personal: macro AUC on the site's own test images, "
+            "over the labels known there, mean over the sites that took part in the round; the two are not comparable."
+        )
+    chart = line_chart(series, "round", axis, label, percent=True, close=run.multilabel)
+    return figure(chart, f"{caption} {_ARRIVAL}") or paragraph("No evaluation was recorded.")
 
 
 def losses_by_round(run: RunRecord) -> str:
@@ -41,7 +51,7 @@ def losses_by_round(run: RunRecord) -> str:
     rounds = run.of("round")
     names = dict.fromkeys(key for event in rounds for key in _loss(event.get("loss")))
     series = []
-    framed = run.method is None or run.method.realigns
+    framed = run.method is None or (run.method.realigns and not run.frame_trains)
     for i, key in enumerate(names):
         label, style = _LOSSES.get(key, (key.replace("_", " "), 4 + i))
         if run.method is not None:
@@ -70,10 +80,11 @@ def _trained_by(loss: str, method: Method, label: str) -> str:
 
 def _generic_curve(run: RunRecord, head: str) -> Series:
     by_round: dict[float, float | None] = {}
+    figure_of = words_of(run).generic_key
     for event in run.of("generic", head=head, stage="training") + run.of("generic", head=head, stage="final"):
-        by_round[float(round_of(event))] = number(event.get("balanced_accuracy"))
+        by_round[float(round_of(event))] = number(event.get(figure_of))
     final = bool(run.of("generic", head=head, stage="final"))
-    return Series(f"generic, {head_name(head)}", sorted(by_round.items()), STYLE.get(head, 5), final)
+    return Series(f"generic, {head_name(head, run)}", sorted(by_round.items()), STYLE.get(head, 5), final)
 
 
 def _personal_curves(run: RunRecord) -> list[Series]:

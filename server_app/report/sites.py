@@ -1,13 +1,16 @@
-"""Section 7: each site's accuracy, test images and label distribution."""
+"""Section 7: each site's accuracy or AUC, test images and label distribution."""
 
 from collections.abc import Sequence
 from statistics import mean
 from typing import TypeVar
 
-from server_app.report.charts import Bar, bar_chart, heatmap
+from server_app.report.charts import Bar, bar_chart
 from server_app.report.headline import STAGES
+from server_app.report.heatmaps import heatmap
 from server_app.report.page import DASH, details, figure, note, paragraph, percent, plain, table
+from server_app.report.partition import local_test, partition
 from server_app.report.record import Event, RunRecord, number, sites_of
+from server_app.report.words import FIGURES, words_of
 
 _MOST_SITES = 60  # a chart of more sites shows so many of them, evenly spaced
 _MOST_CLASSES = 120  # a heat map of more classes adds up neighbours in rank
@@ -32,7 +35,8 @@ def sites(run: RunRecord) -> str:
     if any(figures.values()):
         parts += [_bars(run, stages, figures), _table(run, stages, figures)]
     else:
-        parts.append(paragraph("No accuracy of the sites was recorded."))
+        parts.append(paragraph(f"No {words_of(run).short} of the sites was recorded."))
+    parts += [partition(run)] if run.multilabel else []
     return "".join(parts) + "<h3>Labels at each site</h3>" + _labels(run)
 
 
@@ -40,6 +44,8 @@ def _test_form(run: RunRecord) -> str:
     masked = ""
     if run.config.get("mask-classes") == "train":
         masked = " A personal model never answers with a class that its site has no training image of."
+    if run.multilabel:
+        return paragraph(local_test(run) + masked)
     form = run.config.get("local-test")
     meaning = _LOCAL_TEST.get(str(form))
     if not run.simulated or meaning is None:
@@ -52,48 +58,61 @@ def _test_form(run: RunRecord) -> str:
 
 
 def _bars(run: RunRecord, stages: list[str], figures: dict[str, dict[str, Event]]) -> str:
-    last, first = stages[-1], stages[0]
-    known = {site: number(event.get("accuracy")) for site, event in figures[last].items()}
+    last, first, key = stages[-1], stages[0], words_of(run).site_key
+    known = {site: number(event.get(key)) for site, event in figures[last].items()}
     ranked = sorted(known, key=lambda site: 2.0 if (share := known[site]) is None else share)  # unknown: last
     bars = []
     for site in evenly(ranked, _MOST_SITES):
         event = figures[last][site]
-        words = f"{percent(event.get('accuracy'))} of {plain(event.get('num_test'), ',.0f')} images"
-        notch = number(figures[first].get(site, {}).get("accuracy")) if first != last else None
+        images = f"{plain(event.get('num_test'), ',.0f')} images"
+        words = f"{percent(event.get(key))}{', ' if run.multilabel else ' of '}{images}"
+        notch = number(figures[first].get(site, {}).get(key)) if first != last else None
         bars.append(Bar(site, known[site], words, notch))
     name = STAGES.get(last, "on arrival, the last time")
     chart = bar_chart(
         bars,
-        f"Accuracy of each site's personal model, {name}",
+        f"{_figure(run)} of each site's personal model, {name}",
         f"{STAGES.get(first, first)}, before {' and '.join(_STEPS[s] for s in stages[1:] if s in _STEPS)}",
     )
-    caption = f"Plain accuracy of each site's personal model, {name}, worst first, with the number of its test images."
+    plainly = "Macro AUC" if run.multilabel else "Plain accuracy"
+    caption = f"{plainly} of each site's personal model, {name}, worst first, with the number of its test images."
     return figure(chart, caption + _left_out(len(ranked)))
+
+
+def _figure(run: RunRecord) -> str:
+    return "Macro AUC" if run.multilabel else "Accuracy"
 
 
 def _table(run: RunRecord, stages: list[str], figures: dict[str, dict[str, Event]]) -> str:
     names = list(dict.fromkeys([*run.site_names, *(site for stage in stages for site in figures[stage])]))
     train = dict(zip(run.site_names, run.train_counts, strict=False))
     test = dict(zip(run.site_names, run.test_counts, strict=False))
+    key, others = words_of(run).site_key, FIGURES if run.multilabel else {}
     rows = []
     for site in names:
         tested = next((figures[s][site].get("num_test") for s in stages if site in figures[s]), None)
         counts = train.get(site)
         known = [f"{sum(counts):,.0f}", str(sum(n > 0 for n in counts))] if counts else [DASH, DASH]
-        accuracies = [percent(figures[s].get(site, {}).get("accuracy")) for s in stages]
-        rows.append([site, *known, plain(tested, ",.0f"), *_baseline(run, test.get(site)), *accuracies])
+        accuracies = [percent(figures[s].get(site, {}).get(key)) for s in stages]
+        last = figures[stages[-1]].get(site, {})
+        more = [plain(last.get(f), ".0f") if f == "undefined_auc" else percent(last.get(f)) for f in others]
+        rows.append([site, *known, plain(tested, ",.0f"), *_baseline(run, test.get(site)), *accuracies, *more])
     stage_names = [STAGES.get(stage, "on arrival") for stage in stages]
     header = [
         "Site",
-        "Training images",
+        f"Training {words_of(run).unit}",
         "Classes present",
         "Test images",
-        *(["Most frequent class"] if run.test_counts else []),
+        *(["Most frequent class"] if _has_baseline(run) else []),
         *(s.capitalize() for s in stage_names),
+        *others.values(),
     ]
-    body = table("Personal accuracy of each site (plain)", header, rows)
+    caption = "Personal accuracy of each site (plain)"
+    if run.multilabel:
+        caption = f"Personal macro AUC of each site; the other figures are {stage_names[-1]}"
+    body = table(caption, header, rows, dense=run.multilabel)
     shown = body if len(rows) <= 12 else details(f"All {len(rows)} sites as a table", body)
-    shares = [max(row) / sum(row) for row in run.test_counts if sum(row)]
+    shares = [max(row) / sum(row) for row in run.test_counts if sum(row)] if _has_baseline(run) else []
     if not shares:
         return shown
     words = (
@@ -103,9 +122,13 @@ def _table(run: RunRecord, stages: list[str], figures: dict[str, dict[str, Event
     return paragraph(words) + shown
 
 
+def _has_baseline(run: RunRecord) -> bool:
+    return bool(run.test_counts) and not run.multilabel
+
+
 def _baseline(run: RunRecord, counts: list[float] | None) -> list[str]:
     """The share of a site's most frequent test class, as a column; no column where sites do not disclose it."""
-    if not run.test_counts:
+    if not _has_baseline(run):
         return []
     return [percent(max(counts) / sum(counts)) if counts and sum(counts) else DASH]
 
@@ -123,14 +146,16 @@ def _labels(run: RunRecord) -> str:
         columns = [run.class_order[i : i + size] for i in range(0, len(columns), size)]
     titles = [", ".join(run.classes[c] for c in group) for group in columns]
     cells = [[sum(row[c] for c in group if c < len(row)) for group in columns] for _, row in rows]
-    chart = heatmap([name for name, _ in rows], titles, cells, "Training images of each class at each site")
+    title = "Training images of each class at each site"
+    chart = heatmap([name for name, _ in rows], titles, cells, title, words_of(run).unit)
     merged = f" A column adds up {len(columns[0])} classes." if len(columns[0]) > 1 else ""
+    several = " An image counts once for each of its labels that is not hidden there." if run.multilabel else ""
     return note(
         "This distribution is known only because this is a simulation: real sites do not disclose it."
     ) + figure(
         chart,
         "Training images of each class at each site; classes from most to fewest images over all sites, a "
-        "stronger colour is more (log scale), blank is none." + merged + _left_out(len(names)),
+        "stronger colour is more (log scale), blank is none." + several + merged + _left_out(len(names)),
     )
 
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server_app.report.axes import Axis, colour, count_axis, count_ticks, form, log_ticks, nice_ticks, value_axis
-from server_app.report.charts import Series, line_chart, rank_ticks, shade_of, spread_labels
+from server_app.report.charts import Series, line_chart, rank_ticks, spread_labels
 from server_app.report.geometry import ideal_angle
+from server_app.report.heatmaps import shade_of
 from server_app.report.points import Point, place_names, plane_chart
 from server_app.report.setup import duration, size
 from server_app.report.sites import evenly

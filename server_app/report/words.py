@@ -1,0 +1,44 @@
+"""Which figures a run of one label an image, or of several, is told by, and what they are called."""
+
+from dataclasses import dataclass
+
+from server_app.report.record import RunRecord
+
+# figures of several labels beside macro AUC, all shares but the last
+FIGURES = {
+    "micro_auc": "Micro AUC",
+    "mean_ap": "mAP",
+    "macro_f1": "Macro F1 at 0.5",
+    "macro_f1_tuned": "Macro F1, tuned",
+    "of1": "OF1 at 0.5",
+    "calibration_error": "Calibration error",
+    "undefined_auc": "Classes without AUC",
+}
+
+
+@dataclass(frozen=True)
+class Words:
+    """The primary figure, generic and personal.
+
+    Attributes:
+        generic_key: its field in a generic event.
+        site_key: its field in a site's figures.
+        personal: its name in the middle of a sentence, for personal models.
+        short: what a class's figure is called.
+        unit: what class counts count, summed over classes.
+    """
+
+    generic_key: str
+    site_key: str
+    personal: str
+    short: str
+    unit: str
+
+
+_ONE = Words("balanced_accuracy", "accuracy", "plain accuracy", "accuracy", "images")
+_SEVERAL = Words("macro_auc", "macro_auc", "macro AUC", "AUC", "labels")
+
+
+def words_of(run: RunRecord) -> Words:
+    """Return the words for a run's kind of labels."""
+    return _SEVERAL if run.multilabel else _ONE
