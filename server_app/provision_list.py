@@ -58,7 +58,9 @@ def tables(folder: Path, registry: Registry) -> Iterable[Table]:
     for expiry, hosts in zip(expiries(folder), ("", ", ".join(hosts_of(server))), strict=True):
         certificates.add_row(expiry.what, f"{expiry.until:%Y-%m-%d}", hosts)
     yield certificates
-    keys = Table("site", Column("fingerprint", overflow="fold"), "created", "revoked", "registered", title="keys of sites")
+    keys = Table(
+        "site", Column("fingerprint", overflow="fold"), "created", "revoked", "registered", title="keys of sites"
+    )
     for key in registry.keys:
         registered = "removed" if key.unregistered else key.registered[:10] or ("" if key.revoked else "no")
         keys.add_row(key.site, key.fingerprint, key.created[:10], key.revoked[:10], registered)
