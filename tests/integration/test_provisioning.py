@@ -1,0 +1,132 @@
+"""A provisioned coordinator and site as real processes on this machine: TLS, keys, revocation."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+import httpx
+import pytest
+
+from server_app import provision_federation as federation
+from server_app import provision_flower
+from server_app.flower_run import QUIET, free_port, tool
+from server_app.provision_certificates import now
+from server_app.provision_registry import load
+
+FLOWER = tuple(int(part) for part in metadata.version("flwr").split(".")[:2])
+pytestmark = pytest.mark.skipif(FLOWER >= (1, 40), reason="sites reach this Flower over HTTP, not gRPC")
+
+
+class Coordinator:
+    """A SuperLink with a provisioned folder."""
+
+    def __init__(self, folder: Path, fleet: int, control: int) -> None:
+        self.folder, self.fleet, self.control = folder, fleet, control
+        self.superlink = f"127.0.0.1:{control}"
+
+    def nodes(self) -> dict[str, str]:
+        """Return the status of every node id."""
+        with provision_flower.connect(self.superlink, self.folder / "ca" / "ca.crt") as connection:
+            words = [*tool("flwr"), "supernode", "list", connection.name, "--format", "json", "-v"]
+            done = subprocess.run(words, env=connection.environment, capture_output=True, text=True, check=True)
+        return {str(node["node-id"]): node["status"] for node in json.loads(done.stdout)["nodes"]}
+
+    def supernode(self, kit: Path, ca: Path | None = None) -> list[str]:
+        secrets = kit / "secrets"
+        return [
+            *tool("flower-supernode"), "--superlink", f"127.0.0.1:{self.fleet}",
+            "--root-certificates", str(ca or secrets / "ca.crt"),
+            "--auth-supernode-private-key", str(secrets / "site.key"), "--isolation", "process",
+            "--superexec-auth-secret-file", str(secrets / "superexec.secret"), "--port", str(free_port()),
+        ]  # fmt: skip
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[list[str], str], "subprocess.Popen[bytes]"]]:
+    """Return a function that starts a process with its log in a file; all are ended afterwards."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def run(command: list[str], log: str) -> "subprocess.Popen[bytes]":
+        environment = {**os.environ, **QUIET, "FLWR_HOME": str(tmp_path / "home")}
+        with (tmp_path / log).open("wb") as file:
+            running.append(subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT))
+        return running[-1]
+
+    yield run
+    for process in running:
+        process.terminate()
+    for process in running:
+        process.wait(timeout=30)
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path, start: Callable[[list[str], str], "subprocess.Popen[bytes]"]) -> Coordinator:
+    """Return a running SuperLink with one site's kit."""
+    fleet, control = free_port(), free_port()
+    folder = tmp_path / "federation"
+    federation.make(folder, ["127.0.0.1"], fleet, 90, now())
+    federation.add_site(folder, "hospital-1", now())
+    secrets = folder / "coordinator" / "secrets"
+    command = [
+        *tool("flower-superlink"), "--enable-supernode-auth", "--isolation", "process",
+        "--disable-runtime-dependency-installation", "--database", str(tmp_path / "superlink.db"),
+        "--superexec-auth-secret-file", str(secrets / "superexec.secret"), "--fleet-api-type", "grpc-rere",
+        "--fleet-api-address", f"127.0.0.1:{fleet}", "--host", "127.0.0.1", "--port", str(control),
+    ]  # fmt: skip
+    for option, name in (("certfile", "server.crt"), ("keyfile", "server.key"), ("ca-certfile", "ca.crt")):
+        command += [f"--ssl-{option}", str(secrets / name)]
+    start(command, "superlink.log")
+    health = [sys.executable, "docker/health.py", f"https://localhost:{control}/health", str(secrets / "ca.crt")]
+    wait(lambda: subprocess.run(health, capture_output=True, check=False).returncode == 0, 60)
+    return Coordinator(folder, fleet, control)
+
+
+def wait(condition: Callable[[], bool], seconds: float) -> None:
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.5)
+
+
+def test_a_registered_site_joins_and_a_revoked_one_is_refused(
+    coordinator: Coordinator, start: Callable[[list[str], str], "subprocess.Popen[bytes]"], tmp_path: Path
+) -> None:
+    kit = coordinator.folder / "sites" / "hospital-1"
+    stranger = start(coordinator.supernode(kit), "stranger.log")
+    assert stranger.wait(timeout=60) != 0  # not registered yet
+    assert "Failed to activate SuperNode" in (tmp_path / "stranger.log").read_text()
+
+    federation.synchronise(coordinator.folder, coordinator.superlink, now(), lambda _: None)
+    node = load(coordinator.folder).keys[0].node_id
+    assert coordinator.nodes() == {node: "registered"}
+    start(coordinator.supernode(kit), "site.log")
+    wait(lambda: coordinator.nodes() == {node: "online"}, 60)
+
+    keep = kit.with_name("kept")
+    kit.rename(keep)  # the site has its copy of the kit
+    federation.revoke(coordinator.folder, "hospital-1", now())
+    federation.synchronise(coordinator.folder, coordinator.superlink, now(), lambda _: None)
+    assert coordinator.nodes() == {node: "unregistered"}
+    assert start(coordinator.supernode(keep), "revoked.log").wait(timeout=60) != 0
+    assert "Failed to activate SuperNode" in (tmp_path / "revoked.log").read_text()
+
+
+def test_a_site_with_another_authority_and_a_client_without_tls_get_nowhere(
+    coordinator: Coordinator, start: Callable[[list[str], str], "subprocess.Popen[bytes]"], tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    federation.make(other, ["127.0.0.1"], 9092, 90, now())
+    federation.synchronise(coordinator.folder, coordinator.superlink, now(), lambda _: None)
+    kit = coordinator.folder / "sites" / "hospital-1"
+    site = start(coordinator.supernode(kit, ca=other / "ca" / "ca.crt"), "wrong.log")
+    assert site.wait(timeout=60) != 0
+    assert "CERTIFICATE_VERIFY_FAILED" in (tmp_path / "wrong.log").read_text()
+    assert list(coordinator.nodes().values()) == ["registered"]
+    with pytest.raises(httpx.HTTPError):
+        httpx.get(f"http://{coordinator.superlink}/health", timeout=5)
