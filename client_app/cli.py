@@ -1,10 +1,19 @@
-"""`fednc-site`: the command of a site."""
+"""`fednc-site`: the command of a site's engineer."""
 
+import json
 import sys
+from pathlib import Path
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import track
 
 from client_app.predict_cli import predict
+from client_app.preflight import check_site
+from client_app.preflight_table import show
+from client_app.site_config import load_site_config
+from common.config import load
 from common.errors import UserError
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -13,7 +22,39 @@ cli.command()(predict)
 
 @cli.callback()
 def about() -> None:
-    """A site's own command: nothing that it reads or writes leaves the site."""
+    """One site of a federation: its images stay here."""
+
+
+@cli.command()
+def check(
+    site: Annotated[Path, typer.Argument(help="the site's YAML file")],
+    experiment: Annotated[str, typer.Option(help="the coordinator's YAML file: classes, model, policy")] = "",
+    superlink: Annotated[str, typer.Option(help="HOST:PORT of the coordinator")] = "",
+    root_certificates: Annotated[Path | None, typer.Option(help="the coordinator's ca.crt")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="also write everything there")] = None,
+) -> None:
+    """Look at a site's images, machine and connection before it joins; exit code 1 where something must be mended."""
+    if bool(superlink) != bool(root_certificates):
+        raise UserError("--superlink and --root-certificates go together: an address and the CA it is checked by")
+    config = load_site_config(site)
+    chosen = load(experiment, base=Path.cwd()) if experiment else None
+    console, notes = Console(), Console(stderr=True)
+    findings = check_site(
+        *(config, chosen, superlink, root_certificates),
+        lambda images: track(images, "reading images", console=notes, transient=True),
+    )
+    show(findings, console)
+    if json_file:
+        _write(json_file, json.dumps(findings.as_json(), indent=2, ensure_ascii=False))
+    if findings.problems:
+        raise typer.Exit(1)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def main() -> None:

@@ -47,7 +47,7 @@ class Image:
         path: its file.
         name: its path below the data's folder, with slashes.
         place: where it is listed, for errors.
-        labels: its classes; in the site's own words where there is no experiment.
+        labels: its classes.
         patient: '' where unknown.
         split: train or test.
         row: line of the manifest, or None.
@@ -115,10 +115,13 @@ def check_class_map(config: SiteConfig, classes: Sequence[str]) -> None:
             )
 
 
-def find_class(config: SiteConfig, word: str, classes: Sequence[str]) -> str:
-    """Return the experiment's class that a site's word means; raise `UserError` if there is none."""
+def find_class(config: SiteConfig, word: str, classes: Sequence[str] | None) -> str:
+    """Return the experiment's class that a site's word means; raise `UserError` if there is none.
+
+    Without an experiment any class will do.
+    """
     name = config.class_map.get(word, word)
-    if name in classes:
+    if classes is None or name in classes:
         return name
     raise UserError(
         f"label '{word}' is no class of the experiment; {_did_you_mean(word, classes)}mend it, or map it with "
@@ -172,12 +175,11 @@ def _of_folders(config: SiteConfig, listed: Path, classes: Sequence[str] | None,
     images = []
     for side in SPLITS if split else ("",):
         for folder in class_folders(root / side):
-            if classes is not None:
-                try:
-                    find_class(config, folder.name, classes)
-                except UserError as mistake:
-                    tell(Problem("label", str(folder), str(mistake)))
-                    continue
+            try:
+                find_class(config, folder.name, classes)
+            except UserError as mistake:
+                tell(Problem("label", str(folder), str(mistake)))
+                continue
             for path in image_files(folder):
                 name = path.relative_to(root).as_posix()
                 images.append(Image(path, name, str(path), (folder.name,), "", side))
@@ -201,8 +203,6 @@ def _within(images: Sequence[Image], root: Path, tell: Tell) -> list[Image]:
 
 
 def _labelled(config: SiteConfig, images: list[Image], classes: Sequence[str] | None, tell: Tell) -> list[Image]:
-    if classes is None:
-        return images
     known = []
     for image in images:
         try:

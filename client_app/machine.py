@@ -1,0 +1,102 @@
+"""What a site's machine can do: its device, its memory and disk, and the time of one batch."""
+
+import os
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+
+from client_app.methods import load as load_method
+from client_app.site_config import SiteConfig
+from client_app.training import train_site
+from common.config import Experiment
+from common.data import Dataset
+from common.data.images import ArrayImages, Labels
+from common.errors import UserError
+from common.methods import METHODS
+from common.model import build_model, feature_dim, frame_kind, pick_device
+
+_BYTES = 2**30
+
+
+def describe_device(experiment: Experiment, config: SiteConfig) -> dict[str, Any]:
+    """Return the device's name and what is free, in GiB: of its memory, the machine's, and the disk of the cache.
+
+    Raises:
+        UserError: the experiment's device is not there, or does not answer.
+    """
+    try:
+        device = pick_device(experiment.device)
+        facts: dict[str, Any] = {"name": device.type, "cpus": os.cpu_count(), "torch": torch.__version__}
+        if device.type == "cuda":
+            free, total = torch.cuda.mem_get_info()
+            facts |= {"name": torch.cuda.get_device_name(), "gpu_gib": _gib(total), "gpu_free_gib": _gib(free)}
+    except RuntimeError as error:  # a driver that is too old, a card that fell off the bus
+        raise UserError(f"device = '{experiment.device}': does not answer ({_first_line(error)})") from None
+    folder = next(path for path in (config.cache, *config.cache.parents) if path.exists())
+    disk = shutil.disk_usage(folder)
+    return facts | {"memory_gib": _gib(_memory()), "disk_free_gib": _gib(disk.free), "disk": str(folder)}
+
+
+def time_batch(experiment: Experiment, channels: int) -> dict[str, Any]:
+    """Train the experiment's model on one batch of noise and return the seconds, after a first one to warm up.
+
+    Raises:
+        UserError: the device cannot do it, for example for lack of memory.
+    """
+    row, method = METHODS[experiment.method], load_method(experiment.method)
+    num_classes, images = len(experiment.classes or ()), experiment.batch_size
+    torch.set_num_threads(experiment.threads or torch.get_num_threads())
+    frame = None
+    if frame_kind(experiment):
+        dim = feature_dim(build_model(experiment, channels, num_classes).backbone)
+        frame = normalize(torch.randn(num_classes, dim, generator=torch.Generator().manual_seed(0)))
+    dataset = _noise(images, channels, experiment.image_size or 32, num_classes, row.labels == "many")
+    phases = (replace(method.phases(experiment)[0], epochs=1),)
+    try:
+        device = pick_device(experiment.device)
+        model = build_model(experiment, channels, num_classes, frame, site="check")
+        method.start(model)
+        model.to(device)
+        seconds = 0.0
+        for _ in range(2):
+            start = time.perf_counter()
+            train_site(model, method, dataset, np.arange(images), experiment, "check", 0, phases=phases)
+            seconds = time.perf_counter() - start
+        peak = _gib(torch.cuda.max_memory_allocated()) if device.type == "cuda" else None
+    except RuntimeError as error:
+        raise UserError(f"one batch of {images} images cannot be trained ({_first_line(error)})") from None
+    return {"images": images, "seconds": round(seconds, 4), "gpu_peak_gib": peak}
+
+
+def _noise(images: int, channels: int, size: int, num_classes: int, several: bool) -> Dataset:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (images, channels, size, size), dtype=np.uint8)
+    labels: Labels = rng.integers(0, num_classes, images)
+    if several:
+        labels = rng.random((images, num_classes)) < 0.5
+    source = ArrayImages(pixels, labels)
+    classes = tuple(map(str, range(num_classes)))
+    return Dataset("noise", classes, source, source, (0.5,) * channels, (0.25,) * channels)
+
+
+def _memory() -> int:
+    """Return the bytes of memory that this process may use: the machine's, or its container's."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no container, or one without a limit: 'max'
+        return total
+
+
+def _gib(size: int) -> float:
+    return round(size / _BYTES, 2)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

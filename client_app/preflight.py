@@ -1,0 +1,216 @@
+"""What `fednc-site check` finds out before a site joins: about its images, its machine, and the way to the coordinator.
+
+Nothing is sent to anyone. Every image is decoded, so that each one with a fault is named, not only the first.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from client_app.machine import describe_device, time_batch
+from client_app.policy import check_policy
+from client_app.reach import reach_coordinator
+from client_app.site_config import SiteConfig
+from client_app.site_data import agreed_channels, agreed_classes, load_site_data
+from client_app.site_listing import Image, Listing, Problem, list_images
+from common.config import Experiment
+from common.data import Dataset, label_counts
+from common.data.decoding import is_grey, open_image
+from common.errors import UserError
+from common.methods import METHODS
+
+Track = Callable[[Sequence[Image]], Iterable[Image]]
+
+
+@dataclass
+class Findings:
+    """What was found at a site.
+
+    Attributes:
+        site: its name.
+        problems: what must be mended before it joins.
+        warnings: what may be as it should.
+        facts: JSON values: images, classes, device, batch, coordinator; those that were looked at.
+    """
+
+    site: str
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def warn(self, kind: str, reason: str) -> None:
+        """Note something that may be as it should."""
+        self.warnings.append(Problem(kind, "", reason))
+
+    def attempt(self, kind: str, work: Callable[[], object]) -> bool:
+        """Do some work; note its `UserError` as a problem. Returns whether there was none."""
+        try:
+            work()
+        except UserError as mistake:
+            self.problems.append(Problem(kind, "", str(mistake)))
+            return False
+        return True
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it as JSON values."""
+        return {"site": self.site, "ok": not self.problems} | {
+            "problems": [asdict(problem) for problem in self.problems],
+            "warnings": [asdict(problem) for problem in self.warnings],
+            **self.facts,
+        }
+
+
+def check_site(
+    config: SiteConfig,
+    experiment: Experiment | None = None,
+    superlink: str = "",
+    root_certificates: Path | None = None,
+    track: Track = iter,
+) -> Findings:
+    """Look at everything that can go wrong at a site before it joins.
+
+    Args:
+        config: the site's.
+        experiment: the coordinator's; without one, classes, policy and model are not looked at.
+        superlink: HOST:PORT of the coordinator; '' to leave it alone.
+        root_certificates: the coordinator's CA, for `superlink`.
+        track: wraps the images that are decoded, to show progress.
+    """
+    findings = Findings(config.name)
+    if experiment is not None:
+        _check_experiment(findings, config, experiment)
+    # with an experiment that sites cannot follow, the images are looked at as without one
+    agreed = experiment if "experiment" not in {problem.kind for problem in findings.problems} else None
+    if config.data.suffix.lower() == ".npz":
+        if agreed is None:
+            findings.warn("data", f"{config.data}: an archive is looked at with --experiment only")
+    else:
+        findings.attempt("data", lambda: _check_files(findings, config, agreed, track))
+    if agreed is not None:
+        if not findings.problems:  # as training reads them; the first round finds the images decoded
+            findings.attempt("data", lambda: _check_dataset(findings, load_site_data(config, agreed)))
+        _check_machine(findings, config, agreed)
+    if superlink and root_certificates is not None:
+        findings.attempt("coordinator", lambda: _check_coordinator(findings, superlink, root_certificates))
+    return findings
+
+
+def _check_experiment(findings: Findings, config: SiteConfig, experiment: Experiment) -> None:
+    if findings.attempt("experiment", lambda: agreed_classes(experiment)):
+        findings.attempt("policy", lambda: check_policy(config.policy, experiment, METHODS[experiment.method]))
+
+
+def _check_machine(findings: Findings, config: SiteConfig, experiment: Experiment) -> None:
+    def look() -> None:
+        findings.facts["device"] = describe_device(experiment, config)
+        findings.facts["batch"] = time_batch(experiment, agreed_channels(experiment))
+
+    findings.attempt("device", look)
+
+
+def _check_files(findings: Findings, config: SiteConfig, experiment: Experiment | None, track: Track) -> None:
+    classes = experiment.classes if experiment else None
+    listing = list_images(config, classes, findings.problems.append)
+    sizes: Counter[tuple[int, int]] = Counter()
+    colours: Counter[str] = Counter()
+    copies: dict[str, list[Image]] = {}
+    readable = []
+    for image in track(listing.images):
+        try:
+            data = image.path.read_bytes()
+            decoded = open_image(data, image.name, deep=True)
+        except (UserError, OSError) as mistake:
+            findings.problems.append(Problem("image", image.place, str(mistake), image.row))
+            continue
+        sizes[decoded.size] += 1
+        colours["grey" if is_grey(decoded) else "colour"] += 1
+        copies.setdefault(hashlib.sha256(data).hexdigest(), []).append(image)
+        readable.append(image)
+    findings.problems.sort(key=lambda problem: (problem.row or 0, problem.place))
+    _note_copies(findings, copies)
+    _note_images(findings, readable, listing, sizes, colours, classes)
+    if experiment and experiment.image_size:
+        small = sum(number for size, number in sizes.items() if min(size) < experiment.image_size)
+        if small:
+            findings.warn("size", f"{small} images are smaller than image-size {experiment.image_size}: enlarged")
+
+
+def _note_copies(findings: Findings, copies: dict[str, list[Image]]) -> None:
+    """Note equal files: a problem where one is trained on and the other tests, or where their labels differ."""
+    for images in copies.values():
+        first = images[0]
+        for image in images[1:]:
+            if image.split != first.split:
+                note, why = findings.problems, f"is in {image.split} and {first.split}: a leak; keep one"
+            elif set(image.labels) != set(first.labels):
+                note, why = findings.problems, "has other labels; keep the one that is right"
+            else:
+                note, why = findings.warnings, "counts twice; keep one"
+            note.append(Problem("duplicate", image.place, f"the same file as {first.place} {why}", image.row))
+
+
+def _note_images(
+    findings: Findings,
+    images: list[Image],
+    listing: Listing,
+    sizes: Counter[tuple[int, int]],
+    colours: Counter[str],
+    classes: tuple[str, ...] | None,
+) -> None:
+    splits = Counter(image.split for image in images)
+    patients = {image.patient for image in images} - {""}
+    labels = Counter((label, image.split) for image in images for label in image.labels)
+    names = classes or listing.labelled or tuple(sorted({label for label, _ in labels}))
+    counts = {name: {split: labels[name, split] for split in ("train", "test")} for name in names}
+    findings.facts["images"] = {
+        "train": splits["train"],
+        "test": splits["test"],
+        "patients": len(patients) or None,
+        "colours": dict(colours),
+        "sizes": [{"width": w, "height": h, "images": n} for (w, h), n in sizes.most_common()],
+        "several_labels": listing.multilabel,
+    }
+    findings.facts["classes"] = counts
+    if listing.labelled is not None and classes and (without := [c for c in classes if c not in listing.labelled]):
+        findings.warn("class", f"no column of {', '.join(without)}: taken as absent from every image")
+    _note_gaps(findings, counts, splits["test"])
+
+
+def _note_gaps(findings: Findings, counts: dict[str, dict[str, int]], num_test: int) -> None:
+    for split, what in (("train", "training"), ("test", "test")):
+        if empty := [name for name, of in counts.items() if not of[split]]:
+            findings.warn("class", f"no {what} images of {', '.join(empty)}")
+    if not num_test:
+        findings.warn("split", "no test images: this site's personal model cannot be judged here")
+
+
+def _check_dataset(findings: Findings, dataset: Dataset) -> None:
+    """Count what training will read; of an archive these are the only figures."""
+    if "images" in findings.facts:
+        return
+    parts = {"train": dataset.train, "test": dataset.test}
+    counts = {split: label_counts(part.labels, len(dataset.classes)) for split, part in parts.items()}
+    groups = [rows for rows in (dataset.train_groups, dataset.test_groups) if rows is not None]
+    findings.facts["images"] = {
+        **{split: len(part) for split, part in parts.items()},
+        "patients": len(np.unique(np.concatenate(groups))) if groups else None,
+        "colours": {},
+        "sizes": [],
+        "several_labels": dataset.multilabel,
+    }
+    findings.facts["classes"] = {
+        name: {split: int(counts[split][c]) for split in parts} for c, name in enumerate(dataset.classes)
+    }
+    _note_gaps(findings, findings.facts["classes"], len(dataset.test))
+
+
+def _check_coordinator(findings: Findings, superlink: str, root_certificates: Path) -> None:
+    answer = reach_coordinator(superlink, root_certificates)
+    findings.facts["coordinator"] = asdict(answer)
+    for reason in answer.doubts:
+        findings.warn("coordinator", reason)

@@ -1,0 +1,88 @@
+"""The findings of `fednc-site check` as tables for a person."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from client_app.preflight import Findings
+from client_app.site_listing import Problem
+
+_SHOWN = 20  # problems of one kind; JSON has all
+
+
+def show(findings: Findings, console: Console) -> None:
+    """Print facts, then warnings and problems, then the verdict."""
+    facts = findings.facts
+    if "images" in facts:
+        console.print(_images(findings.site, facts))
+        console.print(_classes(facts["classes"]))
+    if rows := _machine(facts):
+        table = Table("", "", title="Machine and coordinator", title_justify="left", show_header=False)
+        for name, value in rows:
+            table.add_row(name, escape(value))
+        console.print(table)
+    for title, colour, problems in (
+        ("Warnings", "yellow", findings.warnings),
+        ("Problems", "red", findings.problems),
+    ):
+        if problems:
+            console.print(_problems(title, colour, problems))
+    if findings.problems:
+        console.print(f"[red]not ready[/]: {_count(len(findings.problems), 'problem')} to mend")
+    else:
+        console.print(f"[green]ready[/]: no problems, {_count(len(findings.warnings), 'warning')}")
+
+
+def _images(site: str, facts: dict[str, Any]) -> Table:
+    images = facts["images"]
+    table = Table("", "", title=f"Images of {escape(site)}", title_justify="left", show_header=False)
+    table.add_row("training, test", f"{images['train']}, {images['test']}")
+    table.add_row("patients", str(images["patients"] or "not named"))
+    table.add_row("labels", "several an image" if images["several_labels"] else "one an image")
+    if sizes := images["sizes"]:
+        table.add_row("colours", ", ".join(f"{number} {colour}" for colour, number in images["colours"].items()))
+        shown = [f"{size['images']} of {size['width']}×{size['height']}" for size in sizes[:5]]
+        more = [f"{len(sizes) - 5} other sizes"] if len(sizes) > 5 else []
+        table.add_row("width × height", ", ".join(shown + more))
+    return table
+
+
+def _classes(counts: dict[str, dict[str, int]]) -> Table:
+    table = Table("class", title="Labels", title_justify="left")
+    table.add_column("training", justify="right")
+    table.add_column("test", justify="right")
+    for name, of in counts.items():
+        table.add_row(escape(name), str(of["train"]), str(of["test"]))
+    return table
+
+
+def _machine(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = []
+    if device := facts.get("device"):
+        gpu = f", {device['gpu_free_gib']} of {device['gpu_gib']} GiB free" if "gpu_gib" in device else ""
+        rows += [("device", device["name"] + gpu), ("memory", f"{device['memory_gib']} GiB, {device['cpus']} CPUs")]
+        rows.append(("disk", f"{device['disk_free_gib']} GiB free at {device['disk']}"))
+    if batch := facts.get("batch"):
+        peak = f", {batch['gpu_peak_gib']} GiB" if batch["gpu_peak_gib"] is not None else ""
+        rows.append((f"batch of {batch['images']}", f"{batch['seconds'] * 1000:.0f} ms{peak}"))
+    if answer := facts.get("coordinator"):
+        rows.append(("coordinator", f"{answer['address']}: {answer['protocol']}, {answer['milliseconds']:.0f} ms"))
+        rows.append(("its certificate", f"until {answer['certificate_ends']}, {answer['days_left']} days"))
+    return rows
+
+
+def _problems(title: str, colour: str, problems: list[Problem]) -> Table:
+    table = Table("", "where", "what", title=f"[{colour}]{title}[/]", title_justify="left")
+    for kind in dict.fromkeys(problem.kind for problem in problems):
+        alike = [problem for problem in problems if problem.kind == kind]
+        for problem in alike[:_SHOWN]:
+            table.add_row(kind, escape(problem.place), escape(problem.reason))
+        if len(alike) > _SHOWN:
+            table.add_row(kind, "", f"and {len(alike) - _SHOWN} more; --json writes all")
+    return table
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

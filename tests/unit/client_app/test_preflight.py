@@ -1,0 +1,231 @@
+"""`fednc-site check`: every fault of a site's images is named, and the exit code tells."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from client_app import cli, machine
+from client_app.preflight import Findings, check_site
+from client_app.site_config import SiteConfig
+from common.config import Experiment
+from common.methods import METHODS
+
+Write = Callable[..., Path]
+Site = Callable[..., SiteConfig]
+Deployed = Callable[..., Experiment]
+GOOD = [f"{i:02}.png,p{i // 2},{'train' if i < 8 else 'test'},{('cat', 'dog', 'fox')[i % 3]}" for i in range(12)]
+HEADER = "image,patient,split,label"
+
+
+def kinds(findings: Findings) -> list[tuple[str, int | None]]:
+    return [(problem.kind, problem.row) for problem in findings.problems]
+
+
+def test_a_site_without_faults(images: Write, site: Site, deployed: Deployed) -> None:
+    images(HEADER, *GOOD)
+    findings = check_site(site(), deployed())
+    assert (findings.problems, findings.warnings) == ([], [])
+    facts = findings.facts
+    assert facts["classes"] == {
+        "cat": {"train": 3, "test": 1},
+        "dog": {"train": 3, "test": 1},
+        "fox": {"train": 2, "test": 2},
+    }
+    assert facts["images"] == {
+        "train": 8,
+        "test": 4,
+        "patients": 6,
+        "colours": {"grey": 12},
+        "sizes": [{"width": 12, "height": 10, "images": 12}],
+        "several_labels": False,
+    }
+    assert facts["batch"]["images"] == 4 and facts["batch"]["seconds"] > 0
+    assert facts["device"]["name"] == "cpu" and facts["device"]["memory_gib"] > 0
+    assert "coordinator" not in facts
+    assert list(site().cache.glob("*.npy"))  # the first round finds the images decoded
+
+
+def test_every_fault_is_named_with_its_row(images: Write, site: Site, deployed: Deployed) -> None:
+    broken = [
+        "gone.jpg,p20,train,cat",
+        "bad.png,p21,train,dog",
+        "x.png,p22,train,wolf",
+        "y.png,p0,test,cat",
+        "z.png,p23,val,cat",
+        "too,short",
+        "00.png,p24,train,cat",
+        "w.png,p25,test,cat",
+        "v.png,,train,cat",
+    ]
+    zero = np.zeros((10, 12), np.uint8)  # as 00.png
+    folder = images(HEADER, *GOOD, *broken, w=zero)
+    images(HEADER, *GOOD[:1])
+    (folder / "manifest.csv").write_text("\n".join([HEADER, *GOOD, *broken]))
+    (folder / "bad.png").write_bytes(b"no image")
+    findings = check_site(site(), deployed())
+    assert sorted(kinds(findings), key=str) == sorted(
+        [
+            ("row", 14),
+            ("image", 15),
+            ("label", 16),
+            ("patient", 17),
+            ("row", 18),
+            ("row", 19),
+            ("row", 20),
+            ("duplicate", 21),
+            ("row", 22),
+        ],
+        key=str,
+    )
+    reasons = {problem.row: problem.reason for problem in findings.problems}
+    assert "there is no file" in reasons[14] and "not a readable image" in reasons[15]
+    assert "label 'wolf' is no class" in reasons[16] and "a leak; split by patient" in reasons[17]
+    assert "expected train or test" in reasons[18] and "has 2 fields" in reasons[19]
+    assert "is in line 2, too" in reasons[20] and "is in test and train: a leak" in reasons[21]
+    assert "patient is empty" in reasons[22]
+    assert findings.facts["images"]["train"] == 8 and "batch" in findings.facts
+
+
+def test_warnings_alone_are_no_problem(images: Write, site: Site, deployed: Deployed) -> None:
+    zero = np.zeros((4, 4), np.uint8)
+    images("image,split,Hund,cat", "a.png,train,1,0", "b.png,train,1,0", a=zero, b=zero)
+    findings = check_site(site(class_map={"Hund": "dog"}), deployed(method="fednca_ml"))
+    assert findings.problems == []
+    assert [(warning.kind, warning.row) for warning in findings.warnings][:1] == [("duplicate", 3)]
+    reasons = [warning.reason for warning in findings.warnings[1:]]
+    assert reasons == [
+        "no column of fox: taken as absent from every image",
+        "no training images of cat, fox",
+        "no test images of cat, dog, fox",
+        "no test images: this site's personal model cannot be judged here",
+        "2 images are smaller than image-size 8: enlarged",
+    ]
+
+
+def test_equal_files_with_other_labels_are_a_problem(images: Write, site: Site) -> None:
+    zero = np.zeros((4, 4), np.uint8)
+    images("image,split,label", "a.png,train,cat", "b.png,train,dog", a=zero, b=zero)
+    findings = check_site(site())
+    assert kinds(findings) == [("duplicate", 3)] and "has other labels" in findings.problems[0].reason
+
+
+def test_without_an_experiment_any_label_goes(images: Write, site: Site) -> None:
+    images("image,age,wolf,bear", "a.png,50,1,0", "b.png,51,0,0")
+    findings = check_site(site(test_share=0))
+    assert findings.problems == []
+    assert findings.facts["classes"] == {"wolf": {"train": 1, "test": 0}, "bear": {"train": 0, "test": 0}}
+    assert "batch" not in findings.facts
+
+
+@pytest.mark.parametrize(
+    ("keys", "changes", "kind", "message"),
+    [
+        ({"policy": {"methods": ["fedloge"]}}, {}, "policy", "this site refuses method = 'fedavg'"),
+        ({"policy": {"min-images": 50}}, {}, "data", "its policy's min-images is 50"),
+        ({"class_map": {"a": "b"}}, {}, "data", "the experiment has no class 'b'"),
+        ({}, {"image_size": None}, "experiment", "needs image-size"),
+        ({}, {"partition": "iid"}, "experiment", "needs 'deployed'"),
+        ({}, {"device": "cuda"}, "device", "device = 'cuda': PyTorch finds none here"),
+    ],
+)
+def test_what_stands_between_site_and_experiment(
+    keys: dict[str, Any],
+    changes: dict[str, Any],
+    kind: str,
+    message: str,
+    images: Write,
+    site: Site,
+    deployed: Deployed,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    images(HEADER, *GOOD)
+    findings = check_site(site(**keys), deployed(**changes))
+    assert [problem.kind for problem in findings.problems] == [kind]
+    assert message in findings.problems[0].reason
+
+
+def test_a_device_that_does_not_answer_is_one_line(
+    images: Write, site: Site, deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: no device\nand ten more lines")
+
+    images(HEADER, *GOOD)
+    monkeypatch.setattr(machine, "train_site", broken)
+    (problem,) = check_site(site(), deployed()).problems
+    assert problem.reason == "one batch of 4 images cannot be trained (CUDA error: no device)"
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_a_batch_of_every_method_is_timed(method: str, deployed: Deployed) -> None:
+    assert machine.time_batch(deployed(method=method), 3)["seconds"] > 0
+
+
+def test_an_archive(site: Site, deployed: Deployed, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    names, x = np.array(["cat", "dog"]), np.zeros((4, 8, 8), np.uint8)
+    np.savez(tmp_path / "data" / "x.npz", x=x, y=[0, 1, 1, 0], is_test=np.arange(4) > 2, class_names=names)
+    findings = check_site(site(data="data/x.npz"), deployed())
+    assert findings.problems == [] and findings.facts["classes"]["dog"] == {"train": 2, "test": 0}
+    assert check_site(site(data="data/x.npz")).warnings[0].reason.endswith("looked at with --experiment only")
+
+
+def run(*words: str | Path) -> Any:
+    return CliRunner().invoke(cli.cli, ["check", *map(str, words)])
+
+
+def test_the_exit_code_tells(images: Write, site_file: Write, deployed: Deployed, tmp_path: Path) -> None:
+    images(HEADER, *GOOD)
+    config, experiment, found = site_file(), tmp_path / "exp.yaml", tmp_path / "found.json"
+    experiment.write_text(yaml.safe_dump(deployed().dump()))
+    good = run(config, "--experiment", experiment, "--json", found)
+    assert good.exit_code == 0, good.output
+    assert "ready: no problems, 0 warnings" in good.output and "8, 4" in good.output
+    assert json.loads(found.read_text())["ok"] is True
+    images(HEADER, *GOOD, *(f"gone{i}.jpg,p1,train,cat" for i in range(25)))
+    bad = run(config, "--experiment", experiment, "--json", found)
+    assert bad.exit_code == 1 and "not ready: 25 problems to mend" in bad.output and "and 5 more" in bad.output
+    written = json.loads(found.read_text())
+    assert written["ok"] is False and [problem["row"] for problem in written["problems"]] == list(range(14, 39))
+
+
+def test_an_unreachable_coordinator_is_a_problem(images: Write, site_file: Write, tmp_path: Path) -> None:
+    images(HEADER, *GOOD)
+    answer = run(site_file(), "--superlink", "127.0.0.1:1", "--root-certificates", tmp_path / "ca.crt")
+    assert answer.exit_code == 1 and "cannot be read" in " ".join(answer.output.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["site.yaml", "--superlink", "a:1"], "--superlink and --root-certificates go together"),
+        (["gone.yaml"], "gone.yaml: cannot be read"),
+        (["site.yaml", "--experiment", "gone.yaml"], "no configuration file"),
+        (["site.yaml", "--json", "/proc/no/such"], "/proc/no/such: cannot be written"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_one_line(
+    words: list[str],
+    message: str,
+    images: Write,
+    site_file: Write,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    images(HEADER, *GOOD)
+    site_file()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["fednc-site", "check", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    error = capsys.readouterr().err.strip().splitlines()
+    assert ended.value.code == 1 and error[-1].startswith("error: ") and message in error[-1]

@@ -1,0 +1,171 @@
+"""The way to the coordinator, against small servers on this machine with certificates of several kinds."""
+
+import datetime
+import ipaddress
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from client_app.reach import reach_coordinator
+
+ErrorOf = Callable[[Callable[[], object]], str]
+DAY = datetime.timedelta(days=1)
+
+
+@dataclass
+class Authority:
+    """A CA and where its certificate is."""
+
+    name: str
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.name)])
+        self.path = self.folder / f"{self.name}.crt"
+        certificate = self._build(self.subject, self.key, 100, 100)
+        signed = certificate.add_extension(x509.BasicConstraints(True, None), True).sign(self.key, hashes.SHA256())
+        self.path.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+
+    def _build(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, age: int, days: int
+    ) -> x509.CertificateBuilder:
+        now = datetime.datetime.now(datetime.UTC)
+        builder = x509.CertificateBuilder(self.subject, subject, key.public_key(), x509.random_serial_number())
+        return builder.not_valid_before(now - age * DAY).not_valid_after(now + days * DAY)
+
+    def server(
+        self, name: str = "server", host: str = "localhost", age: int = 1, days: float = 90
+    ) -> tuple[Path, Path]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        hosts = x509.SubjectAlternativeName([x509.DNSName(host), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+        certificate = self._build(subject, key, age, days).add_extension(hosts, False)
+        signed = certificate.sign(self.key, hashes.SHA256())
+        paths = self.folder / "server.crt", self.folder / "server.key"
+        paths[0].write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+        plain = serialization.NoEncryption()
+        paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
+        return paths
+
+
+@contextmanager
+def serving(files: tuple[Path, Path] | None, alpn: str = "h2") -> Iterator[int]:
+    """Answer connections on a port of this machine with TLS; without files, with plain text."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if files:
+        context.load_cert_chain(*files)
+        context.set_alpn_protocols([alpn])
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:  # closed
+                return
+            try:
+                if files:
+                    connection = context.wrap_socket(connection, server_side=True)
+                    connection.recv(1)
+                else:
+                    connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+            except OSError:
+                pass
+            finally:
+                connection.close()
+
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(5)
+
+
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
+    for name in ("grpc_proxy", "https_proxy", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    return Authority("ca", tmp_path)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_a_coordinator_of_this_ca_is_reached(host: str, authority: Authority) -> None:
+    with serving(authority.server()) as port:
+        answer = reach_coordinator(f"{host}:{port}", authority.path)
+    assert answer.address == f"{host}:{port}" and answer.protocol.startswith("TLSv1.")
+    assert answer.days_left in (89, 90) and answer.milliseconds > 0 and answer.doubts == ()
+
+
+def test_doubts_about_a_coordinator(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    with serving(authority.server(days=10), alpn="http/1.1") as port:
+        ends, http2, proxy = reach_coordinator(f"localhost:{port}", authority.path).doubts
+    assert ends.startswith("its certificate ends in 9 days") or ends.startswith("its certificate ends in 10 days")
+    assert "does not offer HTTP/2" in http2 and "https_proxy = http://proxy:3128" in proxy
+
+
+def test_another_ca_is_not_trusted(authority: Authority, error_of: ErrorOf) -> None:
+    other = Authority("other", authority.folder)
+    with serving(authority.server()) as port:
+        message = error_of(lambda: reach_coordinator(f"localhost:{port}", other.path))
+    assert f"its certificate is not of the CA in {other.path}" in message
+
+
+@pytest.mark.parametrize(
+    ("host", "age", "days", "message"),
+    [
+        ("elsewhere", 1, 90, "its certificate is not for 'localhost'"),
+        ("localhost", 20, -10, "its certificate has expired"),
+        ("localhost", -5, 90, "its certificate is not valid yet; look at this machine's clock"),
+    ],
+)
+def test_certificates_that_cannot_be_used(
+    host: str, age: int, days: int, message: str, authority: Authority, error_of: ErrorOf
+) -> None:
+    with serving(authority.server(host=host, age=age, days=days)) as port:
+        assert message in error_of(lambda: reach_coordinator(f"localhost:{port}", authority.path))
+
+
+def test_a_server_without_tls(authority: Authority, error_of: ErrorOf) -> None:
+    with serving(None) as port:
+        assert "answers, but not with TLS" in error_of(lambda: reach_coordinator(f"localhost:{port}", authority.path))
+
+
+def test_nobody_answers(authority: Authority, error_of: ErrorOf) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # accepts, and stays silent
+        port = listener.getsockname()[1]
+        message = error_of(lambda: reach_coordinator(f"127.0.0.1:{port}", authority.path, timeout=0.2))
+        assert "no answer within 0.2 seconds; a firewall may stop connections" in message
+    assert "refused; is the coordinator running" in error_of(
+        lambda: reach_coordinator(f"127.0.0.1:{port}", authority.path)
+    )
+    message = error_of(lambda: reach_coordinator("no-such-host.invalid:9092", authority.path))
+    assert "there is no host 'no-such-host.invalid'" in message
+
+
+@pytest.mark.parametrize("address", ["localhost", ":9092", "localhost:x", "localhost:0", "localhost:65536", ""])
+def test_an_address_needs_host_and_port(address: str, authority: Authority, error_of: ErrorOf) -> None:
+    assert "give HOST:PORT" in error_of(lambda: reach_coordinator(address, authority.path))
+
+
+def test_a_file_that_is_no_certificate(tmp_path: Path, error_of: ErrorOf) -> None:
+    path = tmp_path / "ca.crt"
+    assert "cannot be read" in error_of(lambda: reach_coordinator("localhost:1", path))
+    path.write_text("nothing")
+    assert "no certificate in PEM form; take ca.crt of this site's kit" in error_of(
+        lambda: reach_coordinator("localhost:1", path)
+    )
