@@ -82,6 +82,7 @@ def check_site(
         track: wraps the images that are decoded, to show progress.
     """
     findings = Findings(config.name)
+    findings.facts["data"] = str(config.data)
     if experiment is not None:
         _check_experiment(findings, config, experiment)
     # with an experiment that sites cannot follow, the images are looked at as without one

@@ -193,8 +193,18 @@ def test_the_exit_code_tells(images: Write, site_file: Write, deployed: Deployed
     images(HEADER, *GOOD, *(f"gone{i}.jpg,p1,train,cat" for i in range(25)))
     bad = run(config, "--experiment", experiment, "--json", found)
     assert bad.exit_code == 1 and "not ready: 25 problems to mend" in bad.output and "and 5 more" in bad.output
+    assert bad.output.count("there is no file") == 20  # of 25 reasons
     written = json.loads(found.read_text())
     assert written["ok"] is False and [problem["row"] for problem in written["problems"]] == list(range(14, 39))
+
+
+def test_a_reason_is_shown_once_with_its_lines(
+    images: Write, site_file: Write, deployed: Deployed, tmp_path: Path
+) -> None:
+    images("image,label", *(f"{i}.png,{('cat', '[wolf]')[i % 2]}" for i in range(40)))
+    (tmp_path / "exp.yaml").write_text(yaml.safe_dump(deployed().dump()))
+    output = " ".join(run(site_file(), "--experiment", tmp_path / "exp.yaml").output.split())
+    assert output.count("'[wolf]' is no class") == 1 and "lines 3, 5, 7, 9" in output and "and 12 more" in output
 
 
 def test_an_unreachable_coordinator_is_a_problem(images: Write, site_file: Write, tmp_path: Path) -> None:
