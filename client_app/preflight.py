@@ -178,7 +178,7 @@ def _note_images(
     }
     findings.facts["classes"] = counts
     if listing.labelled is not None and classes and (without := [c for c in classes if c not in listing.labelled]):
-        findings.warn("class", f"no column of {', '.join(without)}: taken as absent from every image")
+        findings.warn("class", f"no column of {', '.join(without)}: not labelled at this site")
     _note_gaps(findings, counts, splits["test"])
 
 

@@ -101,7 +101,7 @@ def test_warnings_alone_are_no_problem(images: Write, site: Site, deployed: Depl
     assert [(warning.kind, warning.row) for warning in findings.warnings][:1] == [("duplicate", 3)]
     reasons = [warning.reason for warning in findings.warnings[1:]]
     assert reasons == [
-        "no column of fox: taken as absent from every image",
+        "no column of fox: not labelled at this site",
         "no training images of cat, fox",
         "no test images of cat, dog, fox",
         "no test images: this site's personal model cannot be judged here",

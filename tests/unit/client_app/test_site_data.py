@@ -1,5 +1,6 @@
 """A site's own images: manifests, folders and archives, in the experiment's classes and channels, split for good."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from client_app.site_config import SiteConfig
-from client_app.site_data import load_site_data
+from client_app.site_data import load_labelled_data, load_site_data
 from client_app.site_listing import draw_splits
 from common.config import Experiment
 
@@ -40,6 +41,30 @@ def test_several_labels_as_words_or_columns(images: Write, site: Site, deployed:
     assert load_site_data(site(class_map={"Fuchs": "fox"}), experiment).train.labels.tolist() == expected
     images("image,split,label", "a.png,train,fox")  # one label is a case of several
     assert load_site_data(site(), experiment).train.labels.tolist() == [[False, False, True]]
+
+
+def test_a_class_without_a_column_is_not_labelled(images: Write, site: Site, deployed: Deployed) -> None:
+    experiment = deployed(method="fednca_ml")
+    images("image,Fuchs,cat", "a.png,1,0", "b.png,0,1")
+    visible = load_labelled_data(site(class_map={"Fuchs": "fox"}), experiment)[1]
+    assert visible is not None and visible.tolist() == [True, False, True]
+    for header, row in (
+        ("image,fox,cat,dog", "a.png,1,0,0"),
+        ("image,labels", "a.png,cat"),
+        ("image,label", "a.png,cat"),
+    ):
+        images(header, row)
+        assert load_labelled_data(site(), experiment)[1] is None
+
+
+def test_names_that_cannot_be_shown_are_refused(
+    site: Site, deployed: Deployed, tmp_path: Path, error_of: ErrorOf
+) -> None:
+    (tmp_path / "data" / "cat").mkdir(parents=True)
+    Image.new("L", (8, 8)).save(tmp_path / "data" / "cat" / "x.png")
+    (tmp_path / "data" / "cat" / "x.png").rename(tmp_path / "data" / "cat" / os.fsdecode(b"\xff.png"))
+    message = error_of(lambda: load_site_data(site(), deployed()))
+    assert message.startswith(r"'cat/\udcff.png': its name has characters that are not UTF-8")
 
 
 def test_a_method_for_one_class_refuses_several(
