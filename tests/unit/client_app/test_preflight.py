@@ -15,6 +15,7 @@ from client_app import cli, machine
 from client_app.preflight import Findings, check_site
 from client_app.site_config import SiteConfig
 from common.config import Experiment
+from common.errors import UserError
 from common.methods import METHODS
 
 Write = Callable[..., Path]
@@ -162,6 +163,20 @@ def test_a_device_that_does_not_answer_is_one_line(
     monkeypatch.setattr(machine, "train_site", broken)
     (problem,) = check_site(site(), deployed()).problems
     assert problem.reason == "one batch of 4 images cannot be trained (CUDA error: no device)"
+
+
+def test_a_graphics_card_is_described(site: Site, deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost() -> None:
+        raise RuntimeError("CUDA driver version is insufficient\nmore")
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (2**30, 3 * 2**30))
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "A card")
+    facts = machine.describe_device(deployed(device="auto"), site())
+    assert (facts["name"], facts["gpu_gib"], facts["gpu_free_gib"]) == ("A card", 3.0, 1.0)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lost)
+    with pytest.raises(UserError, match=r"^device = 'cuda': does not answer \(CUDA driver version is insufficient\)$"):
+        machine.describe_device(deployed(device="cuda"), site())
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))

@@ -88,6 +88,20 @@ def test_the_experiment_decides_between_grey_and_colour(
     assert pixels[1, :, 4, 4].tolist() == ([200, 100, 0] if channels == 3 else [118])  # ITU-R 601
 
 
+def test_files_of_any_kind_and_size(images: Write, site: Site, deployed: Deployed) -> None:
+    folder = images("image,split,label", "a.jpg,train,cat", "b.tif,train,dog", "c.webp,test,fox", "d.bmp,train,cat")
+    Image.fromarray(np.full((30, 9, 3), 77, np.uint8)).save(folder / "a.jpg")
+    deep = np.linspace(0, 50000, 8, dtype=np.uint16)[None].repeat(8, 0)
+    Image.fromarray(deep).save(folder / "b.tif")
+    Image.new("RGBA", (40, 41), (9, 9, 9, 255)).save(folder / "c.webp", lossless=True)
+    Image.new("1", (3, 4), 1).save(folder / "d.bmp")
+    data = load_site_data(site(), deployed())
+    pixels = data.train.batch(np.arange(3)).numpy()
+    assert np.abs(pixels[0].astype(int) - 77).max() <= 2  # JPEG is not exact
+    assert pixels[1, 0, 0].tolist() == [round(255 * int(x) / 50000) for x in deep[0]]
+    assert (pixels[2] == 255).all() and (data.test.batch(np.arange(1)) == 9).all()
+
+
 def test_strange_quoting(images: Write, site: Site, deployed: Deployed) -> None:
     folder = images("image,label,note", "a.png,cat,x", "sub/b c.png,dog,x")
     Image.new("L", (9, 9)).save(folder / "c, 'd'.png")
