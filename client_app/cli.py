@@ -45,7 +45,7 @@ def check(
     )
     show(findings, console)
     if json_file:
-        _write(json_file, json.dumps(findings.as_json(), indent=2, ensure_ascii=False))
+        _write(json_file, json.dumps(findings.as_json(), indent=2))
     if findings.problems:
         raise typer.Exit(1)
 

@@ -82,6 +82,7 @@ def check_site(
         track: wraps the images that are decoded, to show progress.
     """
     findings = Findings(config.name)
+    findings.facts["data"] = str(config.data)
     if experiment is not None:
         _check_experiment(findings, config, experiment)
     # with an experiment that sites cannot follow, the images are looked at as without one
@@ -177,7 +178,7 @@ def _note_images(
     }
     findings.facts["classes"] = counts
     if listing.labelled is not None and classes and (without := [c for c in classes if c not in listing.labelled]):
-        findings.warn("class", f"no column of {', '.join(without)}: taken as absent from every image")
+        findings.warn("class", f"no column of {', '.join(without)}: not labelled at this site")
     _note_gaps(findings, counts, splits["test"])
 
 

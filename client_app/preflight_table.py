@@ -9,7 +9,8 @@ from rich.table import Table
 from client_app.preflight import Findings
 from client_app.site_listing import Problem
 
-_SHOWN = 20  # problems of one kind; JSON has all
+_SHOWN = 20  # reasons of one kind; JSON has all
+_LINES = 8  # of one reason
 
 
 def show(findings: Findings, console: Console) -> None:
@@ -38,6 +39,7 @@ def show(findings: Findings, console: Console) -> None:
 def _images(site: str, facts: dict[str, Any]) -> Table:
     images = facts["images"]
     table = Table("", "", title=f"Images of {escape(site)}", title_justify="left", show_header=False)
+    table.add_row("data", escape(facts["data"]))
     table.add_row("training, test", f"{images['train']}, {images['test']}")
     table.add_row("patients", str(images["patients"] or "not named"))
     table.add_row("labels", "several an image" if images["several_labels"] else "one an image")
@@ -74,14 +76,28 @@ def _machine(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _problems(title: str, colour: str, problems: list[Problem]) -> Table:
-    table = Table("", "where", "what", title=f"[{colour}]{title}[/]", title_justify="left")
+    """Return a line for each reason, with the lines of the manifest that have it."""
+    table = Table("", title=f"[{colour}]{title}[/]", title_justify="left")
+    table.add_column("where", overflow="fold", ratio=1)
+    table.add_column("what", overflow="fold", ratio=2)
     for kind in dict.fromkeys(problem.kind for problem in problems):
-        alike = [problem for problem in problems if problem.kind == kind]
-        for problem in alike[:_SHOWN]:
-            table.add_row(kind, escape(problem.place), escape(problem.reason))
+        alike: dict[str, list[Problem]] = {}
+        for problem in problems:
+            if problem.kind == kind:
+                alike.setdefault(problem.reason, []).append(problem)
+        for reason, found in list(alike.items())[:_SHOWN]:
+            table.add_row(kind, escape(_where(found)), escape(reason))
         if len(alike) > _SHOWN:
             table.add_row(kind, "", f"and {len(alike) - _SHOWN} more; --json writes all")
     return table
+
+
+def _where(problems: list[Problem]) -> str:
+    rows = [str(problem.row) for problem in problems if problem.row is not None]
+    if not rows:
+        return ", ".join(problem.place for problem in problems[:_LINES])
+    more = f" and {len(rows) - _LINES} more" if len(rows) > _LINES else ""
+    return f"line{'' if len(rows) == 1 else 's'} {', '.join(rows[:_LINES])}{more}"
 
 
 def _count(number: int, what: str) -> str:

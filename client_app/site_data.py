@@ -23,6 +23,8 @@ from common.data.validation import SubsetImages
 from common.errors import UserError
 from common.methods import METHODS
 
+Flags = npt.NDArray[np.bool_]
+
 
 def load_site_data(config: SiteConfig, experiment: Experiment) -> Dataset:
     """Return the site's training and test images, either of which may lack classes, the test images altogether.
@@ -33,17 +35,30 @@ def load_site_data(config: SiteConfig, experiment: Experiment) -> Dataset:
         UserError: naming the row of an image that is missing, unreadable or of an unknown class; an experiment
             without what sites must agree on; fewer training images than the site's policy asks for.
     """
+    return load_labelled_data(config, experiment)[0]
+
+
+def load_labelled_data(config: SiteConfig, experiment: Experiment) -> tuple[Dataset, Flags | None]:
+    """Return the site's images, and bool [C] which classes it labels at all; None: all, or it does not say.
+
+    Only of a manifest with a column for each class is it known: without a column, absence and not having looked are
+    the same. Arguments and errors as of `load_site_data`.
+    """
     classes = agreed_classes(experiment)
+    labelled: Sequence[str] | None = None
     if config.data.suffix.lower() == ".npz":
         dataset = _of_archive(config, experiment, classes)
     else:
-        dataset = _of_files(config, experiment, list_images(config, classes), classes)
+        listing = list_images(config, classes)
+        dataset, labelled = _of_files(config, experiment, listing, classes), listing.labelled
     if len(dataset.train) < config.policy.min_images:
         raise UserError(
             f"site '{config.name}' has {len(dataset.train)} training images; its policy's min-images is "
             f"{config.policy.min_images}"
         )
-    return dataset
+    if labelled is None or set(labelled) == set(classes):
+        return dataset, None
+    return dataset, np.array([name in labelled for name in classes])
 
 
 def agreed_classes(experiment: Experiment) -> tuple[str, ...]:

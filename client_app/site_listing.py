@@ -191,11 +191,13 @@ def _of_folders(config: SiteConfig, listed: Path, classes: Sequence[str] | None,
 
 
 def _within(images: Sequence[Image], root: Path, tell: Tell) -> list[Image]:
-    """Return the images whose files are below the data's folder once links are followed."""
+    """Return the images whose files are below the data's folder once links are followed, and have proper names."""
     inner = []
     resolved = root.resolve()
     for image in images:
-        if image.path.resolve().is_relative_to(resolved):
+        if any("\ud800" <= letter <= "\udfff" for letter in image.name):  # Python's stand-ins for bytes of no letter
+            tell(Problem("row", ascii(image.name), "its name has characters that are not UTF-8; rename it"))
+        elif image.path.resolve().is_relative_to(resolved):
             inner.append(image)
         else:
             tell(Problem("row", image.place, f"image '{image.name}': a link leads out of {root}; copy it", image.row))

@@ -2,7 +2,7 @@
 
 data-dir is the CSV, or a folder with `manifest.csv`. Its columns:
 
-    image     path of the file, from the CSV's folder and below it
+    image     path of the file, from the CSV's folder and below it: PNG, JPEG, TIFF, …, DICOM (`fednc[medical]`)
     split     optional: train or test; without it a fifth of the patients (or images) is the test set
     patient   optional: an id, the same for one person at all sites; no patient may be on both sides of the split
     site      optional: a name, for `partition: natural`

@@ -15,6 +15,7 @@ from client_app import cli, machine
 from client_app.preflight import Findings, check_site
 from client_app.site_config import SiteConfig
 from common.config import Experiment
+from common.errors import UserError
 from common.methods import METHODS
 
 Write = Callable[..., Path]
@@ -101,7 +102,7 @@ def test_warnings_alone_are_no_problem(images: Write, site: Site, deployed: Depl
     assert [(warning.kind, warning.row) for warning in findings.warnings][:1] == [("duplicate", 3)]
     reasons = [warning.reason for warning in findings.warnings[1:]]
     assert reasons == [
-        "no column of fox: taken as absent from every image",
+        "no column of fox: not labelled at this site",
         "no training images of cat, fox",
         "no test images of cat, dog, fox",
         "no test images: this site's personal model cannot be judged here",
@@ -164,6 +165,20 @@ def test_a_device_that_does_not_answer_is_one_line(
     assert problem.reason == "one batch of 4 images cannot be trained (CUDA error: no device)"
 
 
+def test_a_graphics_card_is_described(site: Site, deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost() -> None:
+        raise RuntimeError("CUDA driver version is insufficient\nmore")
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (2**30, 3 * 2**30))
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "A card")
+    facts = machine.describe_device(deployed(device="auto"), site())
+    assert (facts["name"], facts["gpu_gib"], facts["gpu_free_gib"]) == ("A card", 3.0, 1.0)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lost)
+    with pytest.raises(UserError, match=r"^device = 'cuda': does not answer \(CUDA driver version is insufficient\)$"):
+        machine.describe_device(deployed(device="cuda"), site())
+
+
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_a_batch_of_every_method_is_timed(method: str, deployed: Deployed) -> None:
     assert machine.time_batch(deployed(method=method), 3)["seconds"] > 0
@@ -193,8 +208,18 @@ def test_the_exit_code_tells(images: Write, site_file: Write, deployed: Deployed
     images(HEADER, *GOOD, *(f"gone{i}.jpg,p1,train,cat" for i in range(25)))
     bad = run(config, "--experiment", experiment, "--json", found)
     assert bad.exit_code == 1 and "not ready: 25 problems to mend" in bad.output and "and 5 more" in bad.output
+    assert bad.output.count("there is no file") == 20  # of 25 reasons
     written = json.loads(found.read_text())
     assert written["ok"] is False and [problem["row"] for problem in written["problems"]] == list(range(14, 39))
+
+
+def test_a_reason_is_shown_once_with_its_lines(
+    images: Write, site_file: Write, deployed: Deployed, tmp_path: Path
+) -> None:
+    images("image,label", *(f"{i}.png,{('cat', '[wolf]')[i % 2]}" for i in range(40)))
+    (tmp_path / "exp.yaml").write_text(yaml.safe_dump(deployed().dump()))
+    output = " ".join(run(site_file(), "--experiment", tmp_path / "exp.yaml").output.split())
+    assert output.count("'[wolf]' is no class") == 1 and "lines 3, 5, 7, 9" in output and "and 12 more" in output
 
 
 def test_an_unreachable_coordinator_is_a_problem(images: Write, site_file: Write, tmp_path: Path) -> None:

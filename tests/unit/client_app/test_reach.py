@@ -6,10 +6,12 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -108,6 +110,18 @@ def test_a_coordinator_of_this_ca_is_reached(host: str, authority: Authority) ->
         answer = reach_coordinator(f"{host}:{port}", authority.path)
     assert answer.address == f"{host}:{port}" and answer.protocol.startswith("TLSv1.")
     assert answer.days_left in (89, 90) and answer.milliseconds > 0 and answer.doubts == ()
+
+
+def test_a_grpc_server_is_one_without_doubts(authority: Authority) -> None:
+    certificate, key = authority.server()
+    server = grpc.server(ThreadPoolExecutor(1))
+    pair = (key.read_bytes(), certificate.read_bytes())
+    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
+    server.start()
+    try:
+        assert reach_coordinator(f"127.0.0.1:{port}", authority.path).doubts == ()
+    finally:
+        server.stop(None).wait()
 
 
 def test_doubts_about_a_coordinator(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """A site's own images: manifests, folders and archives, in the experiment's classes and channels, split for good."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from client_app.site_config import SiteConfig
-from client_app.site_data import load_site_data
+from client_app.site_data import load_labelled_data, load_site_data
 from client_app.site_listing import draw_splits
 from common.config import Experiment
 
@@ -42,6 +43,30 @@ def test_several_labels_as_words_or_columns(images: Write, site: Site, deployed:
     assert load_site_data(site(), experiment).train.labels.tolist() == [[False, False, True]]
 
 
+def test_a_class_without_a_column_is_not_labelled(images: Write, site: Site, deployed: Deployed) -> None:
+    experiment = deployed(method="fednca_ml")
+    images("image,Fuchs,cat", "a.png,1,0", "b.png,0,1")
+    visible = load_labelled_data(site(class_map={"Fuchs": "fox"}), experiment)[1]
+    assert visible is not None and visible.tolist() == [True, False, True]
+    for header, row in (
+        ("image,fox,cat,dog", "a.png,1,0,0"),
+        ("image,labels", "a.png,cat"),
+        ("image,label", "a.png,cat"),
+    ):
+        images(header, row)
+        assert load_labelled_data(site(), experiment)[1] is None
+
+
+def test_names_that_cannot_be_shown_are_refused(
+    site: Site, deployed: Deployed, tmp_path: Path, error_of: ErrorOf
+) -> None:
+    (tmp_path / "data" / "cat").mkdir(parents=True)
+    Image.new("L", (8, 8)).save(tmp_path / "data" / "cat" / "x.png")
+    (tmp_path / "data" / "cat" / "x.png").rename(tmp_path / "data" / "cat" / os.fsdecode(b"\xff.png"))
+    message = error_of(lambda: load_site_data(site(), deployed()))
+    assert message.startswith(r"'cat/\udcff.png': its name has characters that are not UTF-8")
+
+
 def test_a_method_for_one_class_refuses_several(
     images: Write, site: Site, deployed: Deployed, error_of: ErrorOf
 ) -> None:
@@ -61,6 +86,20 @@ def test_the_experiment_decides_between_grey_and_colour(
     assert data.mean == (tuple(mean) if channels == 3 else (0.5,)) and data.std == (0.25,) * channels
     assert pixels[0, :, 0, 0].tolist() == [0] * channels
     assert pixels[1, :, 4, 4].tolist() == ([200, 100, 0] if channels == 3 else [118])  # ITU-R 601
+
+
+def test_files_of_any_kind_and_size(images: Write, site: Site, deployed: Deployed) -> None:
+    folder = images("image,split,label", "a.jpg,train,cat", "b.tif,train,dog", "c.webp,test,fox", "d.bmp,train,cat")
+    Image.fromarray(np.full((30, 9, 3), 77, np.uint8)).save(folder / "a.jpg")
+    deep = np.linspace(0, 50000, 8, dtype=np.uint16)[None].repeat(8, 0)
+    Image.fromarray(deep).save(folder / "b.tif")
+    Image.new("RGBA", (40, 41), (9, 9, 9, 255)).save(folder / "c.webp", lossless=True)
+    Image.new("1", (3, 4), 1).save(folder / "d.bmp")
+    data = load_site_data(site(), deployed())
+    pixels = data.train.batch(np.arange(3)).numpy()
+    assert np.abs(pixels[0].astype(int) - 77).max() <= 2  # JPEG is not exact
+    assert pixels[1, 0, 0].tolist() == [round(255 * int(x) / 50000) for x in deep[0]]
+    assert (pixels[2] == 255).all() and (data.test.batch(np.arange(1)) == 9).all()
 
 
 def test_strange_quoting(images: Write, site: Site, deployed: Deployed) -> None:
