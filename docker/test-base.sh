@@ -44,7 +44,7 @@ chmod 755 "$root"/usr/local/bin/*
 "$PYTHON" -c 'import pip' 2>/dev/null || "$PYTHON" -m ensurepip -q --root "$root"
 
 # a shell and a few tools, and every shared library that is linked to
-for tool in sh bash cat chmod chown cp env id ln ls mkdir rm sleep true; do
+for tool in sh bash cat chmod chown cp env id ln ls mkdir rm sleep tar true; do
   cp -L "$(type -P "$tool")" "$root/usr/bin/"
 done
 libraries=$root/usr/lib/x86_64-linux-gnu
