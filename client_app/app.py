@@ -15,8 +15,9 @@ from torch import nn
 from client_app.evaluation import Judge
 from client_app.methods import LocalMethod
 from client_app.methods import load as load_method
+from client_app.policy import allowed
 from client_app.site import Site, find_site
-from client_app.site_log import tell
+from client_app.site_log import tell, told
 from client_app.store import SiteStore
 from client_app.training import finetune_head, local_facts, train_site
 from common import wire
@@ -33,12 +34,17 @@ Handler = Callable[[Message, Context], Message]
 
 
 def _from_this_app(handler: Handler) -> Handler:
-    """Refuse to answer with code that Python found in another project's folder."""
+    """Refuse to answer with code of another project's folder; keep a real site's mistakes in its own log."""
 
     @wraps(handler)
     def answer(message: Message, context: Context) -> Message:
         wire.check_installed(__file__)
-        return handler(message, context)
+        try:
+            return handler(message, context)
+        except Exception as error:
+            if "site-config" not in context.node_config:
+                raise
+            raise told(error) from None
 
     return answer
 
@@ -65,7 +71,7 @@ def train(message: Message, context: Context) -> Message:
         judge = Judge(method.personal_backbone(model), site, experiment)
         metrics |= {"num-test": judge.num_test} | judge.figures(method.personal_head(model), "arrival")
     if not len(site.train_rows):
-        return wire.metrics_reply(message, metrics, frame_hash=request.frame_hash)
+        return wire.metrics_reply(message, _told(site, metrics), frame_hash=request.frame_hash)
     found = method.extras(model, site.federation.dataset, site.train_rows) if row.returns else {}
     extras = {name: found[name] for name in row.returns}
     dataset, rows = site.federation.dataset, site.train_rows
@@ -73,6 +79,7 @@ def train(message: Message, context: Context) -> Message:
     metrics |= {f"loss-{name}": loss for name, loss in losses.items()}
     if kept := personal_state(model, row):
         store.save_version(kept, request.round, request.secured, experiment.checkpoint_every)
+    metrics = _told(site, metrics)
     reply = wire.metrics_reply(message, metrics, shared_state(model, row), request.frame_hash, extras)
     tell(site, message, reply, f"round {request.round}", metrics, time.monotonic() - began)
     return reply
@@ -91,7 +98,8 @@ def personalise(message: Message, context: Context) -> Message:
     head = method.personal_head(model)
     metrics: dict[str, float | int] = {"num-examples": len(site.train_rows), "num-test": judge.num_test}
     metrics |= judge.figures(head, "final")
-    if (realigned := method.realigned_head(model, experiment)) is not None:
+    local = local_facts(model, method, site.federation.dataset, site.train_rows, experiment, site.visible)
+    if (realigned := method.realigned_head(model, local)) is not None:
         head = realigned
         metrics |= judge.figures(head, "realigned")
     if experiment.finetune_epochs:
@@ -101,11 +109,17 @@ def personalise(message: Message, context: Context) -> Message:
         metrics |= judge.figures(head, "finetuned")
     backbone = method.personal_backbone(model)
     final = personal_model(backbone, head, request.model)
-    facts = header(experiment.dump(), describe_personal(experiment, site, judge, head, backbone), final)
+    facts = header(experiment.dump(), describe_personal(experiment, site, judge, head, backbone))
     store.save("personal_model", final, round=request.round, method=experiment.method, **facts)
+    metrics = _told(site, metrics)
     reply = wire.metrics_reply(message, metrics, frame_hash=request.frame_hash)
     tell(site, message, reply, f"personal model kept in {store.folder}", metrics, time.monotonic() - began)
     return reply
+
+
+def _told(site: Site, metrics: dict[str, float | int]) -> dict[str, float | int]:
+    """Return the metrics that the site's policy lets out: all of a simulated site's."""
+    return allowed(site.config.policy, metrics) if site.config else metrics
 
 
 def finetune(model: Model, head: nn.Module, method: LocalMethod, site: Site, experiment: Experiment) -> nn.Module:

@@ -27,7 +27,7 @@ def about() -> None:
 
 @cli.command()
 def check(
-    site: Annotated[Path, typer.Argument(help="the site's YAML file")],
+    site: Annotated[Path | None, typer.Argument(help="the site's YAML file; without it, only --superlink")] = None,
     experiment: Annotated[str, typer.Option(help="the coordinator's YAML file: classes, model, policy")] = "",
     superlink: Annotated[str, typer.Option(help="HOST:PORT of the coordinator")] = "",
     root_certificates: Annotated[Path | None, typer.Option(help="the coordinator's ca.crt")] = None,
@@ -36,7 +36,9 @@ def check(
     """Look at a site's images, machine and connection before it joins; exit code 1 where something must be mended."""
     if bool(superlink) != bool(root_certificates):
         raise UserError("--superlink and --root-certificates go together: an address and the CA it is checked by")
-    config = load_site_config(site)
+    if not site and not superlink:
+        raise UserError("nothing to look at: give the site's YAML file, or --superlink and --root-certificates")
+    config = load_site_config(site) if site else None
     chosen = load(experiment, base=Path.cwd()) if experiment else None
     console, notes = Console(), Console(stderr=True)
     findings = check_site(

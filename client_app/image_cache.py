@@ -69,7 +69,9 @@ def _read(path: Path, shape: tuple[int, ...]) -> Pixels | None:
         return None
     try:
         pixels: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError):
+    except OSError:
+        raise
+    except Exception:  # a damaged header may say anything
         pixels = np.empty(0, np.uint8)
     if pixels.shape != shape or pixels.dtype != np.uint8:
         log.warning("%s is damaged: the images are decoded again", path)

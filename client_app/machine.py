@@ -1,7 +1,9 @@
 """What a site's machine can do: its device, its memory and disk, and the time of one batch."""
 
+import ctypes
 import os
 import shutil
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +20,11 @@ from common.config import Experiment
 from common.data import Dataset
 from common.data.images import ArrayImages, Labels
 from common.errors import UserError
-from common.methods import METHODS
 from common.model import build_model, feature_dim, frame_kind, pick_device
 
 _BYTES = 2**30
+_MODEL_BYTES = 2**27
+_CLOCK_NOT_KEPT = 5  # TIME_ERROR of adjtimex
 
 
 def describe_device(experiment: Experiment, config: SiteConfig) -> dict[str, Any]:
@@ -43,20 +46,49 @@ def describe_device(experiment: Experiment, config: SiteConfig) -> dict[str, Any
     return facts | {"memory_gib": _gib(_memory()), "disk_free_gib": _gib(disk.free), "disk": str(folder)}
 
 
+def check_disk(config: SiteConfig, num_bytes: int) -> None:
+    """Raise `UserError` unless the site's folders can be written, with room for decoded images of so many bytes.
+
+    Where there are decoded images already, room for a model is enough.
+    """
+    decoded = 0 if list(config.cache.glob("*.npy")) else num_bytes
+    for key, folder, needed in (("state-dir", config.state_dir, 0), ("cache", config.cache, decoded)):
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder) as probe:
+                os.posix_fallocate(probe.fileno(), 0, needed + _MODEL_BYTES)
+        except OSError as error:
+            raise UserError(
+                f"{key} = '{folder}': {_gib(needed + _MODEL_BYTES)} GiB cannot be written there ({error.strerror}); "
+                "free space, choose another folder, or look at its owner"
+            ) from None
+
+
+def clock_doubt() -> str:
+    """Return what is odd about this machine's clock, or nothing: Linux knows whether something keeps it right."""
+    try:  # with a structure of zeros it is only read
+        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))
+    except (OSError, AttributeError):
+        return ""
+    if state != _CLOCK_NOT_KEPT:
+        return ""
+    return "nothing keeps this machine's clock right: 5 s ahead or 305 s behind, the coordinator refuses it; use NTP"
+
+
 def time_batch(experiment: Experiment, channels: int) -> dict[str, Any]:
     """Train the experiment's model on one batch of noise and return the seconds, after a first one to warm up.
 
     Raises:
         UserError: the device cannot do it, for example for lack of memory.
     """
-    row, method = METHODS[experiment.method], load_method(experiment.method)
+    method = load_method(experiment.method)
     num_classes, images = len(experiment.classes or ()), experiment.batch_size
     torch.set_num_threads(experiment.threads or torch.get_num_threads())
     frame = None
     if frame_kind(experiment):
         dim = feature_dim(build_model(experiment, channels, num_classes).backbone)
         frame = normalize(torch.randn(num_classes, dim, generator=torch.Generator().manual_seed(0)))
-    dataset = _noise(images, channels, experiment.image_size or 32, num_classes, row.labels == "many")
+    dataset = _noise(images, channels, experiment.image_size or 32, num_classes, experiment.agreed_labels == "many")
     phases = (replace(method.phases(experiment)[0], epochs=1),)
     try:
         device = pick_device(experiment.device)

@@ -1,10 +1,13 @@
 """What a site refuses: its own policy against a coordinator's experiment, before any image is touched."""
 
+from collections.abc import Iterable, Mapping
+
 from client_app.methods import load as load_method
 from client_app.site_config import Policy
 from common.config import Experiment
-from common.errors import UserError
+from common.errors import RefusalError
 from common.methods import Method
+from common.wire import FIGURES, STAGES
 
 
 def check_policy(policy: Policy, experiment: Experiment, row: Method) -> None:
@@ -16,7 +19,7 @@ def check_policy(policy: Policy, experiment: Experiment, row: Method) -> None:
         row: its method's.
 
     Raises:
-        UserError: naming what is refused and the key of the site's policy that forbids it.
+        RefusalError: naming what is refused and the key of the site's policy that forbids it.
     """
     if row.name not in policy.methods:
         raise _refused(f"method = '{row.name}'", f"its policy's methods are {', '.join(policy.methods) or 'none'}")
@@ -37,5 +40,28 @@ def check_policy(policy: Policy, experiment: Experiment, row: Method) -> None:
         raise _refused(f"rounds = {experiment.rounds}", f"its policy's max-rounds is {policy.max_rounds}")
 
 
-def _refused(what: str, why: str) -> UserError:
-    return UserError(f"this site refuses {what}: {why}")
+def check_class_sizes(policy: Policy, row: Method, counts: Iterable[int]) -> None:
+    """Refuse to tell extras of classes of a few images, of which each could be one person's.
+
+    Args:
+        policy: the site's.
+        row: the method's.
+        counts: training images of each class.
+
+    Raises:
+        RefusalError: a class that the site has is smaller than its policy's min-class-size.
+    """
+    if row.returns and any(0 < count < policy.min_class_size for count in counts):
+        told = ", ".join(row.returns)
+        raise _refused(f"to send {told}", f"a class has fewer than its policy's min-class-size {policy.min_class_size}")
+
+
+def allowed(policy: Policy, metrics: Mapping[str, float | int]) -> dict[str, float | int]:
+    """Return a reply's metrics without the figures, of any stage, that the policy does not let out."""
+    kept = {"-".join((name, stage)) for name in policy.metrics for stage in ("arrival", *STAGES)}
+    hidden = {"-".join((name, stage)) for name in FIGURES for stage in ("arrival", *STAGES)} - kept
+    return {name: value for name, value in metrics.items() if name not in hidden}
+
+
+def _refused(what: str, why: str) -> RefusalError:
+    return RefusalError(f"this site refuses {what}: {why}")

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from client_app.machine import describe_device, time_batch
-from client_app.policy import check_policy
+from client_app.machine import check_disk, clock_doubt, describe_device, time_batch
+from client_app.policy import check_class_sizes, check_policy
 from client_app.reach import reach_coordinator
 from client_app.site_config import SiteConfig
 from client_app.site_data import agreed_channels, agreed_classes, load_site_data
@@ -66,7 +66,7 @@ class Findings:
 
 
 def check_site(
-    config: SiteConfig,
+    config: SiteConfig | None = None,
     experiment: Experiment | None = None,
     superlink: str = "",
     root_certificates: Path | None = None,
@@ -75,13 +75,23 @@ def check_site(
     """Look at everything that can go wrong at a site before it joins.
 
     Args:
-        config: the site's.
+        config: the site's; without one, only the way to the coordinator is looked at.
         experiment: the coordinator's; without one, classes, policy and model are not looked at.
         superlink: HOST:PORT of the coordinator; '' to leave it alone.
         root_certificates: the coordinator's CA, for `superlink`.
         track: wraps the images that are decoded, to show progress.
     """
-    findings = Findings(config.name)
+    findings = Findings(config.name if config else "")
+    if config:
+        _check_own(findings, config, experiment, track)
+    if superlink and root_certificates is not None:
+        findings.attempt("coordinator", lambda: _check_coordinator(findings, superlink, root_certificates))
+        if doubt := clock_doubt():
+            findings.warn("clock", doubt)
+    return findings
+
+
+def _check_own(findings: Findings, config: SiteConfig, experiment: Experiment | None, track: Track) -> None:
     findings.facts["data"] = str(config.data)
     if experiment is not None:
         _check_experiment(findings, config, experiment)
@@ -92,13 +102,20 @@ def check_site(
             findings.warn("data", f"{config.data}: an archive is looked at with --experiment only")
     else:
         findings.attempt("data", lambda: _check_files(findings, config, agreed, track))
+    findings.attempt("disk", lambda: check_disk(config, _decoded_bytes(findings, agreed)))
     if agreed is not None:
         if not findings.problems:  # as training reads them; the first round finds the images decoded
             findings.attempt("data", lambda: _check_dataset(findings, load_site_data(config, agreed)))
+        row, counts = METHODS[agreed.method], findings.facts.get("classes", {})
+        sizes = [of["train"] for of in counts.values()]
+        findings.attempt("policy", lambda: check_class_sizes(config.policy, row, sizes))
         _check_machine(findings, config, agreed)
-    if superlink and root_certificates is not None:
-        findings.attempt("coordinator", lambda: _check_coordinator(findings, superlink, root_certificates))
-    return findings
+
+
+def _decoded_bytes(findings: Findings, experiment: Experiment | None) -> int:
+    if experiment is None or experiment.image_size is None or (images := findings.facts.get("images")) is None:
+        return 0
+    return int((images["train"] + images["test"]) * agreed_channels(experiment) * experiment.image_size**2)
 
 
 def _check_experiment(findings: Findings, config: SiteConfig, experiment: Experiment) -> None:
@@ -108,7 +125,9 @@ def _check_experiment(findings: Findings, config: SiteConfig, experiment: Experi
 
 def _check_machine(findings: Findings, config: SiteConfig, experiment: Experiment) -> None:
     def look() -> None:
-        findings.facts["device"] = describe_device(experiment, config)
+        findings.facts["device"] = device = describe_device(experiment, config)
+        if experiment.device == "auto" and device["name"] == "cpu":
+            findings.warn("device", "no GPU that PyTorch can use: this site trains on its CPU; see `nvidia-smi`")
         findings.facts["batch"] = time_batch(experiment, agreed_channels(experiment))
 
     findings.attempt("device", look)

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import Context
 
-from client_app.policy import check_policy
+from client_app.policy import check_class_sizes, check_policy
 from client_app.site_config import SiteConfig, load_site_config
-from client_app.site_data import load_site_data
+from client_app.site_data import load_labelled_data
 from common.config import Experiment
 from common.data import Federation, build_federation, label_counts
-from common.errors import UserError
+from common.errors import RefusalError, UserError
 from common.methods import METHODS
 
 
@@ -66,22 +66,33 @@ def find_site(experiment: Experiment, context: Context) -> Site:
             f"partition-id = {index!r}: this federation has sites 0 to {len(federation.site_names) - 1}; "
             f"give Flower as many nodes: --federation-config 'num-supernodes={len(federation.site_names)}'"
         )
-    visible = None if federation.visible is None else federation.visible[index]
-    rows = federation.train_rows[index], federation.test_rows[index]
-    return Site(federation.site_names[index], federation, *rows, visible)
+    return _site_of(federation, index)
 
 
 def _real_site(experiment: Experiment, path: Path) -> Site:
     config = load_site_config(path)
-    check_policy(config.policy, experiment, METHODS[experiment.method])
-    federation = _own_federation(experiment, path, path.stat().st_mtime)
-    return Site(config.name, federation, federation.train_rows[0], federation.test_rows[0], config=config)
+    row = METHODS[experiment.method]
+    try:
+        check_policy(config.policy, experiment, row)
+        federation = _own_federation(experiment, path, path.stat().st_mtime)
+        check_class_sizes(config.policy, row, federation.class_counts.tolist())
+    except RefusalError as refusal:
+        named = str(refusal).startswith(f"site '{config.name}'")
+        raise RefusalError(str(refusal) if named else f"site '{config.name}': {refusal}") from None
+    return _site_of(federation, 0, config)
+
+
+def _site_of(federation: Federation, index: int, config: SiteConfig | None = None) -> Site:
+    visible = None if federation.visible is None else federation.visible[index]
+    rows = federation.train_rows[index], federation.test_rows[index]
+    return Site(federation.site_names[index], federation, *rows, visible, config)
 
 
 @lru_cache(maxsize=2)
 def _own_federation(experiment: Experiment, path: Path, changed: float) -> Federation:
     """Read a real site's images once a process, and again where its configuration has changed."""
     config = load_site_config(path)
-    dataset = load_site_data(config, experiment)
+    dataset, labelled = load_labelled_data(config, experiment)
     train, test = (np.arange(len(images), dtype=np.int64) for images in (dataset.train, dataset.test))
-    return Federation(dataset, (config.name,), (train,), (test,))
+    visible = None if labelled is None else labelled[None]
+    return Federation(dataset, (config.name,), (train,), (test,), visible)

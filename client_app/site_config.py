@@ -8,17 +8,18 @@
 No coordinator sees it. Relative paths start from the file's folder.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from common.config import explain, read_yaml
-from common.errors import UserError, nearest
-from common.experiment import Experiment, did_you_mean, expand
+from common.errors import UserError, nearest, shown
+from common.experiment import Experiment, did_you_mean
 from common.methods import METHODS
-from common.wire import EXTRAS
+from common.paths import expand
+from common.wire import EXTRAS, FIGURES
 
 # strict: neither yes nor '3' is a number
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -34,14 +35,16 @@ class Policy(BaseModel):
 
     methods: tuple[str, ...] = Field(tuple(METHODS), description="methods it takes part in; default: all")
     extras: tuple[str, ...] = Field((), description="what it may send beside weights: EXTRAS of common/wire.py")
+    metrics: tuple[str, ...] = Field(FIGURES, description="figures of its test images that it tells; default: all")
+    min_class_size: Count = Field(1, description="extras are refused where a class that it has has fewer images")
     max_epochs: Count = Field(20, description="passes over its images in a round, and in the fine-tuning at the end")
     min_images: Count = Field(1, description="with fewer training images it takes no part")
     max_rounds: Count | None = Field(None, description="rounds of a run; default: any number")
 
-    @field_validator("methods", "extras", mode="before")
+    @field_validator("methods", "extras", "metrics", mode="before")
     @classmethod
     def _known_words(cls, words: Any, info: Any) -> Any:
-        known = METHODS if info.field_name == "methods" else EXTRAS
+        known: Iterable[str] = {"methods": tuple(METHODS), "extras": tuple(EXTRAS), "metrics": FIGURES}[info.field_name]
         if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
             raise ValueError(f"should be a list of words: [{', '.join(sorted(known))}]")
         for word in words:
@@ -70,7 +73,7 @@ class SiteConfig(BaseModel):
             raise ValueError("should be a mapping, local name: name in the experiment")
         for word in (*value.keys(), *value.values()):
             if isinstance(word, bool) or not isinstance(word, str | int):  # YAML reads no: and 1: so
-                raise ValueError(f"should map names to names; put quotes around {word!r}")
+                raise ValueError(f"should map names to names; put quotes around {shown(word)}")
         return {str(local): str(name) for local, name in value.items()}
 
     @model_validator(mode="after")
@@ -95,7 +98,7 @@ def load_site_config(path: str | Path) -> SiteConfig:
     values.setdefault("cache", Path(str(values["state-dir"])) / "cache")
     policy = values.get("policy") or {}
     if not isinstance(policy, Mapping):
-        raise UserError(f"{path}: policy = {policy!r}: should be 'key: value' lines")
+        raise UserError(f"{path}: policy = {shown(policy)}: should be 'key: value' lines")
     values["policy"] = _validated(Policy, {str(k): v for k, v in policy.items()}, f"{path}: policy")
     return _validated(SiteConfig, values, str(path))
 
@@ -105,7 +108,7 @@ def _validated(model: type[ModelT], values: dict[str, Any], source: str) -> Mode
     for key, value in values.items():
         if key not in keys:
             hint = did_you_mean(nearest(key, keys)).rstrip() or f"known keys: {', '.join(keys)}"
-            raise UserError(f"{source}: unknown key {key!r} (value {value!r}): {hint}")
+            raise UserError(f"{source}: unknown key {shown(key)} (value {shown(value)}): {hint}")
     for key, field in zip(keys, model.model_fields.values(), strict=True):
         if field.is_required() and key not in values:
             raise UserError(f"{source}: no key '{key}': {field.description}")

@@ -1,8 +1,8 @@
 """A real site's own images as a data set of the experiment.
 
-The experiment decides what all sites must agree on: the classes and their order, the moments of the pixels, the size,
-and, by how many values the moments have, whether images are grey (one) or RGB (three). Every image is made so,
-whatever it is: grey becomes three equal channels, colour its luminance.
+The experiment decides what all sites must agree on: the classes and their order, whether an image has one label or
+several, the moments of the pixels, the size, and, by how many values the moments have, whether images are grey (one)
+or RGB (three). Every image is made so, whatever it is: grey becomes three equal channels, colour its luminance.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ import numpy.typing as npt
 
 from client_app.image_cache import cached
 from client_app.site_config import SiteConfig
-from client_app.site_listing import Image, Listing, check_class_map, find_class, list_images
+from client_app.site_listing import Listing, check_class_map, find_class, list_images
 from common.config import Experiment
 from common.data import Dataset, npz
 from common.data.archive import Archive
-from common.data.images import ArrayImages, FileImages, ImageSource, Labels
+from common.data.deployed import as_agreed
+from common.data.images import ArrayImages, FileImages, ImageSource, Labels, relabelled
 from common.data.manifest_rows import SPLITS
 from common.data.validation import SubsetImages
 from common.errors import UserError
-from common.methods import METHODS
 
 Flags = npt.NDArray[np.bool_]
 
@@ -83,7 +83,7 @@ def _dataset(config: SiteConfig, experiment: Experiment, train: ImageSource, tes
 
 def _of_files(config: SiteConfig, experiment: Experiment, listing: Listing, classes: tuple[str, ...]) -> Dataset:
     images = listing.images
-    labels = _labels(images, listing.multilabel, experiment, classes)
+    labels = _labels(config, listing, experiment, classes)
     paths, places = [image.path for image in images], [image.place for image in images]
     files = FileImages(paths, labels, experiment.image_size, agreed_channels(experiment), places, deep=True)
     source = cached(files, [image.name for image in images], paths, config.cache)
@@ -96,24 +96,13 @@ def _of_files(config: SiteConfig, experiment: Experiment, listing: Listing, clas
     return _dataset(config, experiment, train, test, train_groups=train_groups, test_groups=test_groups)
 
 
-def _labels(images: Sequence[Image], multilabel: bool, experiment: Experiment, classes: tuple[str, ...]) -> Labels:
-    """Return [n] class indices, or bool [n, C] where images have several labels or the method asks for them."""
-    flags = np.zeros((len(images), len(classes)), np.bool_)
-    for i, image in enumerate(images):
+def _labels(config: SiteConfig, listing: Listing, experiment: Experiment, classes: tuple[str, ...]) -> Labels:
+    """Return [n] class indices, or bool [n, C] where the experiment's images have several labels."""
+    flags = np.zeros((len(listing.images), len(classes)), np.bool_)
+    for i, image in enumerate(listing.images):
         flags[i, [classes.index(label) for label in image.labels]] = True
-    return _for_method(flags if multilabel else flags.argmax(axis=1).astype(np.int64), experiment)
-
-
-def _for_method(labels: Labels, experiment: Experiment) -> Labels:
-    """Return labels as the method takes them: one class an image is a special case of several."""
-    wanted = METHODS[experiment.method].labels
-    if wanted == "one" and labels.dtype == np.bool_:
-        raise UserError(
-            f"method = '{experiment.method}' is for one class an image; this site's images have several labels"
-        )
-    if wanted == "many" and labels.dtype != np.bool_:
-        return np.asarray(labels[:, None] == np.arange(len(experiment.classes or ())))
-    return labels
+    labels = flags if listing.multilabel else flags.argmax(axis=1).astype(np.int64)
+    return as_agreed(labels, experiment, f"site '{config.name}'")
 
 
 def _of_archive(config: SiteConfig, experiment: Experiment, classes: tuple[str, ...]) -> Dataset:
@@ -126,11 +115,11 @@ def _of_archive(config: SiteConfig, experiment: Experiment, classes: tuple[str, 
         columns = [classes.index(find_class(config, name, classes)) for name in stored.classes]
     except UserError as mistake:
         raise UserError(f"{config.data}: {mistake}") from None
-    train, test = (_converted(part, experiment, columns) for part in (stored.train, stored.test))
+    train, test = (_converted(part, config, experiment, columns) for part in (stored.train, stored.test))
     return _dataset(config, experiment, train, test, train_groups=stored.train_groups, test_groups=stored.test_groups)
 
 
-def _converted(images: ImageSource, experiment: Experiment, columns: list[int]) -> ArrayImages:
+def _converted(images: ImageSource, config: SiteConfig, experiment: Experiment, columns: list[int]) -> ArrayImages:
     """Return an archive's images with the experiment's channels and classes; `columns`: each class's index there."""
     pixels: npt.NDArray[np.uint8] = images.batch(np.arange(len(images))).numpy()
     channels = agreed_channels(experiment)
@@ -138,13 +127,8 @@ def _converted(images: ImageSource, experiment: Experiment, columns: list[int]) 
         pixels = pixels.repeat(channels, axis=1)
     elif images.channels > channels:
         pixels = _luminance(pixels)
-    if images.labels.dtype == np.bool_:
-        labels: Labels = np.zeros((len(images), len(experiment.classes or ())), np.bool_)
-        for old, new in enumerate(columns):
-            labels[:, new] |= images.labels[:, old]
-    else:
-        labels = np.array(columns, np.int64)[images.labels]
-    return ArrayImages(pixels, _for_method(labels, experiment))
+    labels = relabelled(images.labels, columns, len(experiment.classes or ()))
+    return ArrayImages(pixels, as_agreed(labels, experiment, f"site '{config.name}'"))
 
 
 def _luminance(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -14,6 +14,7 @@ from common.data.file_sets import Row
 from common.data.folder import class_folders, image_files
 from common.data.manifest_rows import ABOUT, SPLITS, ManifestRow, read_rows, report_leaks
 from common.errors import UserError, nearest
+from common.experiment import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def check_class_map(config: SiteConfig, classes: Sequence[str]) -> None:
         if name not in classes:
             raise UserError(
                 f"site '{config.name}': class-map: '{local}: {name}': the experiment has no class '{name}'; "
-                f"{_did_you_mean(name, classes)}it has {', '.join(classes)}"
+                f"{did_you_mean(nearest(name, classes))}it has {', '.join(classes)}"
             )
 
 
@@ -124,7 +125,7 @@ def find_class(config: SiteConfig, word: str, classes: Sequence[str] | None) -> 
     if classes is None or name in classes:
         return name
     raise UserError(
-        f"label '{word}' is no class of the experiment; {_did_you_mean(word, classes)}mend it, or map it with "
+        f"label '{word}' is no class of the experiment; {did_you_mean(nearest(word, classes))}mend it, or map it with "
         f"class-map: {{'{word}': a class}}; classes: {', '.join(classes)}"
     )
 
@@ -223,7 +224,3 @@ def _tell_leaks(images: list[Image], tell: Tell) -> None:
         tell(Problem("patient", places[number], reason, number))
 
     report_leaks(((image.row or 0, image.patient, image.split) for image in images), report)
-
-
-def _did_you_mean(word: str, classes: Sequence[str]) -> str:
-    return f"did you mean '{near}'? " if (near := nearest(word, classes)) else ""

@@ -1,13 +1,14 @@
 """What a real site's engineer reads: each round, what came, what was done and what goes out, in bytes."""
 
 import logging
-import sys
 from collections.abc import Mapping
 
 from flwr.app import Message
 
 from client_app.site import Site
 from common import wire
+from common.errors import RefusalError, UserError
+from common.logs import speak
 
 log = logging.getLogger("fednc.site")
 
@@ -27,15 +28,22 @@ def tell(
     """
     if site.config is None:
         return
-    if not log.handlers:
-        handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
-        log.propagate = False
+    speak(log, "%(asctime)s %(message)s")
     figures = ", ".join(f"{name} {value:.4g}" for name, value in done.items())
     log.info(
         "%s: got %d bytes of arrays; %d training and %d test images, %.1f s; sends %d bytes of arrays and %s",
         title, wire.num_bytes(message), len(site.train_rows), len(site.test_rows), seconds, wire.num_bytes(reply),
         figures,
     )  # fmt: skip
+
+
+def told(error: Exception) -> RefusalError:
+    """Log what failed at a real site, and return what its coordinator is told: of a mistake here only its kind.
+
+    The text of an error may name files, and so patients.
+    """
+    speak(log, "%(asctime)s %(message)s")
+    log.error("error: %s", error, exc_info=None if isinstance(error, UserError) else error)
+    if isinstance(error, RefusalError):
+        return error
+    return RefusalError(f"the site failed ({type(error).__name__}); its own log says why")

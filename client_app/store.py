@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from common.errors import UserError
-from common.files import save_arrays
+from common.files import read_own, save_arrays
 
 
 class SiteStore:
@@ -21,11 +19,17 @@ class SiteStore:
 
     Args:
         folder: the site's folder for this run; made if absent.
+
+    Raises:
+        UserError: it cannot be made.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be made ({error.strerror}); look at state-dir") from None
 
     def save(self, name: str, arrays: Mapping[str, npt.NDArray[Any]], **about: str | int) -> Path:
         """Write `<name>.safetensors` atomically and return its path.
@@ -34,6 +38,9 @@ class SiteStore:
             name: file stem, e.g. 'personal'.
             arrays: what to keep.
             about: short facts kept in the file's header, such as the round.
+
+        Raises:
+            UserError: it cannot be written; what was there is still there.
         """
         path = self.folder / f"{name}.safetensors"
         save_arrays(path, arrays, {key: str(value) for key, value in about.items()})
@@ -48,12 +55,7 @@ class SiteStore:
         path = self.folder / f"{name}.safetensors"
         if not path.exists():
             return None
-        try:
-            return dict(load_file(path))
-        except (SafetensorError, OSError) as error:
-            raise UserError(
-                f"{path}: cannot be read ({error}); remove it, and the site starts from what it has beside"
-            ) from None
+        return read_own(path, "remove it, and the site starts from what it has beside")
 
     def save_version(
         self, arrays: Mapping[str, npt.NDArray[Any]], server_round: int, secured: int = 0, every: int = 1

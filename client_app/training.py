@@ -1,5 +1,6 @@
 """The local loop of Algorithm 1: E epochs of SGD, one forward and one backward pass a batch."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from client_app.methods.base import Local, LocalMethod, Phase
 from common.config import Experiment
 from common.data import Dataset, label_counts
 from common.data.transforms import augment, prepare
+from common.errors import UserError
 from common.model import Model
 from common.seeds import numpy_generator, torch_generator
 
@@ -44,6 +46,9 @@ def train_site(
         phases: by default the method's own.
         learning_rate: by default the experiment's.
         stream: names random streams of their own for training outside the rounds.
+
+    Raises:
+        UserError: a loss is no longer finite.
     """
     order_rng = numpy_generator(experiment.seed, f"{stream}batches", site, server_round)
     augmentation_rng = torch_generator(experiment.seed, f"{stream}augment", site, server_round)
@@ -63,8 +68,18 @@ def train_site(
                     optimizer.step()
                     seen += len(batch)
                     for name, loss in losses.items():
-                        totals[name] += loss.item() * len(batch)
+                        totals[name] += _finite(name, loss, experiment) * len(batch)
     return {name: total / max(1, seen) for name, total in totals.items()}
+
+
+def _finite(name: str, loss: Tensor, experiment: Experiment) -> float:
+    value = float(loss.item())
+    if not math.isfinite(value):
+        raise UserError(
+            f"training diverged, its loss '{name}' is {value}: a smaller learning-rate than "
+            f"{experiment.learning_rate:g} may help"
+        )
+    return value
 
 
 def local_facts(

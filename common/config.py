@@ -13,8 +13,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from common.errors import UserError, nearest
-from common.experiment import KEYS, Experiment, did_you_mean, expand
+from common.errors import UserError, nearest, shown
+from common.experiment import KEYS, Experiment, did_you_mean
+from common.paths import expand
 
 __all__ = [
     "APP_ROOT",
@@ -26,11 +27,13 @@ __all__ = [
     "explain",
     "find_config",
     "load",
+    "parse_yaml",
     "read_yaml",
 ]
 
 APP_ROOT = Path(__file__).resolve().parent.parent  # holds configs/ beside the three packages
 DEFAULT_CONFIG = "configs/digits_lt.yaml"
+_LARGEST_FILE = 1 << 16  # bytes
 _PATH_KEYS = ("data-dir", "output-dir")
 
 
@@ -73,7 +76,7 @@ def check_key(key: str, value: Any, source: str) -> None:
     if key not in KEYS:
         near = nearest(str(key), KEYS)
         hint = did_you_mean(near).rstrip() or f"known keys: {', '.join(KEYS)}"
-        raise UserError(f"{source}: unknown key {str(key)!r} (value {value!r}): {hint}")
+        raise UserError(f"{source}: unknown key {shown(str(key))} (value {shown(value)}): {hint}")
 
 
 def find_config(config: str | Path, base: Path | None) -> Path:
@@ -92,16 +95,41 @@ def find_config(config: str | Path, base: Path | None) -> Path:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the file's keys that have a value; raise `UserError` if it is no file of 'key: value' lines."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+        if len(content) > _LARGEST_FILE:
+            raise UserError(f"{path}: has more than {_LARGEST_FILE} bytes; give a file of 'key: value' lines")
+        values = parse_yaml(content.decode("utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no text, or no such date
-        raise UserError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a YAML file: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not a YAML file: {error}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected 'key: value' lines, found {type(values).__name__}")
     return {str(key): value for key, value in values.items() if value != ""}
+
+
+def parse_yaml(text: str) -> Any:
+    """Return what a YAML text says; raise `ValueError` where it is none."""
+    try:
+        return yaml.load(text, Loader=_PlainLoader)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Safe, and without aliases, a few of which can stand for more than any memory holds."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"an alias (*) before line {self.line + 1}; write the value itself there")
+        return super().compose_node(parent, index)
 
 
 def _make_absolute(values: dict[str, Any], base: Path | None) -> None:
@@ -128,4 +156,4 @@ def explain(error: ValidationError) -> str:
     allowed = message[:1].lower() + message[1:]
     allowed = allowed.replace("input should", "should")
     allowed = allowed.replace("input is not a valid path for <class 'pathlib.Path'>", "should be a path")
-    return f"{key} = {first['input']!r}: {allowed}"
+    return f"{key} = {shown(first['input'])}: {allowed}"

@@ -3,34 +3,18 @@
 `common/config.py` reads it from a YAML file and overrides. Keys are written with hyphens.
 """
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from common.errors import UserError, nearest
+from common.errors import nearest, shown
 from common.methods import METHODS
+from common.paths import default_dir
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=10**9)]
+NotNegative = Annotated[int, Field(ge=0, le=10**9)]
 Rate = Annotated[float, Field(gt=0, le=1)]
-
-
-def _default_dir(variable: str, below_home: str) -> Path:
-    path = expand(os.environ.get(variable) or Path.home() / below_home, variable)
-    if not path.is_absolute():
-        raise UserError(f"{variable} = {str(path)!r}: a Flower run does not know your folder; give an absolute path")
-    return path
-
-
-def expand(value: str | Path, what: str) -> Path:
-    """Replace a leading ~; raise `UserError` where there is no such home, or the text cannot be a path."""
-    try:
-        if "\0" in str(value):
-            raise RuntimeError("it contains a zero byte")
-        return Path(value).expanduser()
-    except RuntimeError as error:
-        raise UserError(f"{what} = {str(value)!r}: not a path: {error}") from None
 
 
 class Experiment(BaseModel):
@@ -63,27 +47,32 @@ class Experiment(BaseModel):
     ] = Field("digits", description="which images; see common/data")
     data_dir: Path | None = Field(None, description="folder (or .npz, .csv file) of the images; default FEDNC_DATA")
     image_size: Positive | None = Field(
-        None, description="resize to this many pixels a side (composites: their own); default: as stored"
+        None, le=4096, description="resize to this many pixels a side (composites: their own); default: as stored"
     )
     site_key: str | None = Field(None, description="npz: the array naming each image's site, e.g. 'center'")
     group_key: str | None = Field(None, description="npz: the array naming each image's patient or lesion")
     composites: Positive | None = Field(
-        None, description="this many multi-label training images composed of single-label ones; default: none"
+        None, le=10**7, description="this many multi-label training images composed of single-label ones; default: none"
     )
-    composites_test: Positive = Field(1000, description="composites made of the test images")
+    composites_test: Positive = Field(1000, le=10**7, description="composites made of the test images")
     composite_single_share: float = Field(0.0, ge=0, le=1, description="share of composites that show one image alone")
-    composite_canvas: float = Field(1.5, ge=1, description="side of a composite over that of an image; 2: no overlap")
+    composite_canvas: float = Field(
+        1.5, ge=1, le=16, description="side of a composite over that of an image; 2: no overlap"
+    )
     head_class_size: Positive | None = Field(None, description="images of the largest class; default: all")
     imbalance_factor: float = Field(1.0, ge=1, description="largest over smallest class; 1 = as the data is")
     partition: Literal["dirichlet", "iid", "natural", "deployed"] = Field(
         "dirichlet", description="natural: the sites that the data set itself names; deployed: real sites, own data"
     )
     classes: tuple[str, ...] | None = Field(None, description="deployed: the classes that all sites agree on, in order")
+    labels: Literal["one", "many"] | None = Field(
+        None, description="deployed: how many labels an image has at every site; default: as the method takes, or one"
+    )
     pixel_mean: tuple[float, ...] = Field(
         (0.5,), description="deployed: subtracted from pixels in 0..1; one or 3 values"
     )
     pixel_std: tuple[float, ...] = Field((0.25,), description="deployed: pixels are divided by it; one or 3 values")
-    sites: Positive = Field(40, description="number of sites K (paper: 40)")
+    sites: Positive = Field(40, le=10**5, description="number of sites K (paper: 40)")
     dirichlet: float = Field(0.5, gt=0, description="concentration α of the partition; small = skewed (paper: .5, 1)")
     missing_classes: float = Field(
         0.0, ge=0, lt=1, description="multi-label: share of the classes that each site misses (FedNCA-ML's γ)"
@@ -91,7 +80,7 @@ class Experiment(BaseModel):
     label_rule: Literal["strict", "mask"] = Field(
         "mask", description="an image with labels that a site misses: goes elsewhere (strict); those are hidden (mask)"
     )
-    min_site_size: int = Field(1, ge=0, description="redraw the partition until every site has this many images")
+    min_site_size: NotNegative = Field(1, description="redraw the partition until every site has this many images")
     local_test: Literal["keep-classes", "paper"] = Field(
         "keep-classes",
         description="paper: int(n_kc/N·n_test), which drops rare classes; keep-classes: never to 0",
@@ -106,7 +95,9 @@ class Experiment(BaseModel):
         "cnn",
         description="cnn: three layers for tiny images; CIFAR ResNets have a 3×3 stem; resnet50: torchvision's",
     )
-    width: Positive | None = Field(None, description="channels of the first stage; default: the backbone's own")
+    width: Positive | None = Field(
+        None, le=4096, description="of the first stage, in channels; default: the backbone's"
+    )
     head_bias: bool = Field(False, description="Eqs. 6–7 realign weight vectors; a bias would keep the tail's prior")
 
     # --- method -------------------------------------------------------------------------------------
@@ -154,7 +145,8 @@ class Experiment(BaseModel):
     ratio_alpha: float = Field(1.0, ge=0, description="Ratio Loss: α of the class weight α + βR (paper: 1)")
     ratio_beta: float = Field(0.1, ge=0, description="Ratio Loss: β of the class weight α + βR (paper: .1)")
     ratio_images: Positive = Field(64, description="Ratio Loss: auxiliary images a class (its code: 64)")
-    creff_features: Positive = Field(100, description="CReFF: federated features a class (paper: 100)")
+    ratio_cap: float = Field(100.0, gt=0, description="Ratio Loss: largest R; ours (its code: 5000, a weight of 501)")
+    creff_features: Positive = Field(100, le=10**5, description="CReFF: federated features a class (paper: 100)")
     creff_match_steps: Positive = Field(100, description="CReFF: steps of gradient matching a round (its code: 100)")
     creff_match_rate: float = Field(0.1, gt=0, description="CReFF: learning rate of the features (paper: .1)")
     creff_retrain_epochs: Positive = Field(300, description="CReFF: epochs of the re-trained head (its code: 300)")
@@ -164,7 +156,7 @@ class Experiment(BaseModel):
     rounds: Positive = Field(500, description="communication rounds (paper: 500)")
     participation: Rate = Field(1.0, description="share of sites asked each round (paper: 1, or .3)")
     local_epochs: Positive = Field(5, description="epochs E at a site each round (paper: 5)")
-    batch_size: int = Field(32, ge=2, description="images a step (paper's code: 8, slow on every device)")
+    batch_size: int = Field(32, ge=2, le=10**9, description="images a step (paper's code: 8, slow on every device)")
     learning_rate: float = Field(0.03, gt=0, description="SGD, all parameter groups (paper's code: .03)")
     momentum: float = Field(0.5, ge=0, lt=1, description="SGD (paper's code: .5)")
     weight_decay: float = Field(0.0, ge=0, description="SGD (paper's code: 0)")
@@ -175,11 +167,12 @@ class Experiment(BaseModel):
     augment: Literal["none", "flip", "crop-flip"] = Field("none", description="crop: 4 pixels of padding (CIFAR)")
 
     # --- realignment and personal models ----------------------------------------------------------------
-    realign: Literal["paper", "sum", "product", "none"] = Field(
-        "paper", description="LA-FR: Eq. 7; plus φ_k (the public code's prediction); ψ_c·‖φ_kc‖; not at all"
+    realign: Literal["paper", "sum", "product", "distribution", "none"] = Field(
+        "paper",
+        description="LA-FR: Eq. 7; plus φ_k (public code's prediction); ψ_c·‖φ_kc‖; n_kc/N_k for ‖φ_kc‖; not at all",
     )
     realign_bias: Literal["keep", "scale", "drop"] = Field("keep", description="bias of realigned heads, if any")
-    finetune_epochs: int = Field(0, ge=0, description="epochs at the end: the personal head; FedBABU, FedETF: more")
+    finetune_epochs: NotNegative = Field(0, description="epochs at the end: the personal head; FedBABU, FedETF: more")
     finetune_learning_rate: float | None = Field(None, gt=0, description="default: learning-rate")
     mask_classes: Literal["none", "train"] = Field(
         "none",
@@ -187,51 +180,58 @@ class Experiment(BaseModel):
     )
 
     # --- the run ------------------------------------------------------------------------------------
-    seed: int = Field(0, ge=0, description="every random stream derives from it")
+    seed: int = Field(0, ge=0, lt=2**128, description="every random stream derives from it")
     evaluate_every: Positive = Field(5, description="rounds between evaluations; the last round always is")
     quorum: Rate = Field(0.5, description="share of the asked sites whose replies a round needs")
-    round_retries: int = Field(2, ge=0, description="rounds in a row without a quorum that are repeated")
+    round_retries: NotNegative = Field(2, description="rounds in a row without a quorum that are repeated")
+    rest_after: NotNegative = Field(3, description="failures in a row after which a site rests; 0: it never does")
+    rest_rounds: Positive = Field(5, description="rounds in which a site that rests is not asked")
     aggregation: Literal["mean", "median", "trimmed-mean", "multi-krum"] = Field(
         "mean",
         description="mean: by training images (the papers'); the others bear some wrong sites",
     )
     trimmed_share: float = Field(0.2, ge=0, lt=0.5, description="trimmed-mean: cut off at both ends of each coordinate")
-    wrong_sites: int = Field(1, ge=0, description="multi-krum: sites that may be wrong")
+    wrong_sites: NotNegative = Field(1, description="multi-krum: sites that may be wrong")
     clip_norm: float | None = Field(None, gt=0, description="how far a reply may move from what was sent (2-norm)")
     checkpoint_every: Positive = Field(1, description="rounds between checkpoints: what a crash can lose")
-    checkpoints_kept: int = Field(3, ge=2, description="the last ones that stay; an older one replaces a damaged one")
+    checkpoints_kept: int = Field(3, ge=2, le=10**6, description="the last ones; an older one replaces a damaged one")
     resume: bool = Field(False, description="continue the run of this run-name from its last checkpoint, if it has one")
     round_timeout: float = Field(3600, gt=0, description="seconds the coordinator waits for a round's replies")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: cuda, else mps, else cpu")
-    threads: int = Field(
+    threads: NotNegative = Field(
         1,
-        ge=0,
+        le=1024,
         description="CPU threads a site; 0 = torch's choice. Equal threads give equal sums in every engine",
     )
     output_dir: Path = Field(
-        default_factory=lambda: _default_dir("FEDNC_RUNS", "fednc-runs"),
+        default_factory=lambda: default_dir("FEDNC_RUNS", "fednc-runs"),
         description="parent of the run's folder",
     )
     run_name: str | None = Field(None, pattern=r"^\w[\w.-]{0,119}$", description="default: name, method, seed, time")
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_number_from_yes_or_no(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse YAML's yes/no/on/off/true/false as 1 or 0."""
+    def _plain_values(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse YAML's yes/no/on/off/true/false as 1 or 0, and text that no file could hold."""
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation not in (bool, bool | None):
             raise ValueError("should be a number or a word, not yes or no")
+        words = value if isinstance(value, list | tuple) else [value]
+        if any(word.encode(errors="replace").decode() != word for word in words if isinstance(word, str)):
+            raise ValueError("should be text that can be written to a file")  # \ud800 and the like
         return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.method not in METHODS:
             near = nearest(self.method, METHODS)
-            raise ValueError(f"method = {self.method!r}: {did_you_mean(near)}allowed: {', '.join(sorted(METHODS))}")
+            raise ValueError(
+                f"method = {shown(self.method)}: {did_you_mean(near)}allowed: {', '.join(sorted(METHODS))}"
+            )
         if self.partition == "natural" and not (self.site_key or self.dataset in ("inaturalist", "manifest")):
             raise ValueError("partition = 'natural' needs site-key, the array that names each image's site")
         for key, value in (("site-key", self.site_key), ("group-key", self.group_key)):
             if value and self.dataset != "npz":
-                raise ValueError(f"{key} = {value!r}: only dataset 'npz' has such an array, not '{self.dataset}'")
+                raise ValueError(f"{key} = {shown(value)}: only dataset 'npz' has such an array, not '{self.dataset}'")
         if self.partition == "deployed" and len(set(self.classes or ())) < 2:
             raise ValueError("partition = 'deployed' needs classes, the names of two or more that all sites agree on")
         if self.classes and len(set(self.classes)) < len(self.classes):
@@ -253,6 +253,12 @@ class Experiment(BaseModel):
                 raise ValueError(f"{name.replace('_', '-')} = {value}: there are no composites; set composites, too")
         if self.composites and self.partition == "natural":
             raise ValueError("partition = 'natural': composites belong to no site; use dirichlet or iid")
+        if self.labels and self.partition != "deployed":
+            raise ValueError(f"labels = '{self.labels}': with partition '{self.partition}' the data say; leave it out")
+        if self.labels and (taken := METHODS[self.method].labels) not in ("any", self.labels):
+            raise ValueError(f"labels = '{self.labels}': method '{self.method}' takes {taken} an image")
+        if self.partition == "deployed" and self.label_rule != "mask":
+            raise ValueError(f"label-rule = '{self.label_rule}': real sites pass no images on; leave it out")
         if self.missing_classes and self.partition != "dirichlet":
             raise ValueError(
                 f"missing-classes = {self.missing_classes:g}: with partition '{self.partition}' no class is missing "
@@ -263,7 +269,13 @@ class Experiment(BaseModel):
     @property
     def data_root(self) -> Path:
         """Where the images are: `data-dir`, else FEDNC_DATA, else a cache below the home folder."""
-        return self.data_dir or _default_dir("FEDNC_DATA", ".cache/fednc/data")
+        return self.data_dir or default_dir("FEDNC_DATA", ".cache/fednc/data")
+
+    @property
+    def agreed_labels(self) -> Literal["one", "many"]:
+        """How many labels an image has at every real site: `labels`, else what the method takes, else one."""
+        taken = METHODS[self.method].labels
+        return self.labels or ("one" if taken == "any" else taken)
 
     def dump(self) -> dict[str, Any]:
         """Return the resolved configuration as plain JSON values under its hyphenated keys."""

@@ -26,6 +26,7 @@ class Method:
         labels: how many labels an image may have: one, many (some, one or none), or any of the two.
         attends: whether label-aware attention gives one feature a class, where `attention` does not say.
         realigns: whether the coordinator realigns ψ (GA-FR) and the sites φ_k (LA-FR) at the end.
+        finetunes: whether the paper's personal model is what `finetune-epochs` makes of it.
         local_norm: whether BatchNorm's parameters and statistics stay at the site.
     """
 
@@ -42,12 +43,18 @@ class Method:
     labels: Literal["one", "many", "any"] = "one"
     attends: bool = False
     realigns: bool = False
+    finetunes: bool = False
     local_norm: bool = False
 
     @property
     def personalises(self) -> bool:
         """Whether a site trains a model of its own."""
         return self.local_norm or any(part.startswith("personal") for part in self.personal)
+
+    @property
+    def personal_stage(self) -> str:
+        """The stage of `wire.STAGES` that is the paper's personal model."""
+        return "finetuned" if self.finetunes else "realigned" if self.realigns else "final"
 
     @property
     def reported_head(self) -> str | None:
@@ -143,6 +150,7 @@ _ROWS = (
         parts=("aux_head",),
         shared=("backbone",),
         labels="any",
+        finetunes=True,
     ),
     Method(
         name="fedetf",
@@ -152,6 +160,7 @@ _ROWS = (
         shared=("backbone", "projection"),
         generic_head="frame",
         frame="etf",
+        finetunes=True,
     ),
     Method(
         name="ratio_loss",
@@ -199,6 +208,7 @@ _ROWS = (
         frame="query",
         labels="many",
         attends=True,
+        finetunes=True,
     ),
     Method(
         name="fedloge_ml",

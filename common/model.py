@@ -96,8 +96,8 @@ def build_model(
 ) -> Model:
     """Build the model of the experiment's method with weights that depend on the seed alone.
 
-    θ and ψ start equal for every method, site and engine, and a whole personal model as they do; a personal
-    head beside a shared backbone starts from (seed, site).
+    θ and ψ start equal for every method, site and engine; a whole personal model, and a personal head without a ψ
+    beside it, start as they do; a personal head beside ψ starts from (seed, site).
 
     Args:
         channels: colour channels of the images.
@@ -132,7 +132,9 @@ def build_model(
 
     whole = "personal_backbone" in parts
     psi_seed = derive(experiment.seed, "aux_head")
-    phi_seed = psi_seed if whole else derive(experiment.seed, "personal_head", site or "")
+    # FedPer's and FedRep's only head drives the shared backbone, so it starts as every other method's does
+    only_head = "aux_head" not in parts
+    phi_seed = psi_seed if whole or only_head else derive(experiment.seed, "personal_head", site or "")
     return Model(
         backbone,
         frame=None if frame is None else frame.clone(),

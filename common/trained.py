@@ -133,7 +133,7 @@ class TrainedModel(nn.Module):
         arrays = {name: value.detach().cpu().numpy() for name, value in state.items()}
         tuned = {name: values for name, values in self.about.thresholds.items() if name == self.head_name}
         about = self.about.model_copy(update={"head": self.head_name, "thresholds": tuned})
-        save_arrays(path, arrays, header(experiment, about, arrays))
+        save_arrays(path, arrays, header(experiment, about))
 
 
 def describe(
@@ -164,13 +164,9 @@ def describe(
     )
 
 
-def header(experiment: Mapping[str, Any], about: Description, arrays: Arrays) -> dict[str, str]:
+def header(experiment: Mapping[str, Any], about: Description) -> dict[str, str]:
     """Return the header of a model's file."""
-    return {
-        "experiment": json.dumps(experiment),
-        "model": about.model_dump_json(),
-        "sha256": arrays_digest(arrays),
-    }
+    return {"experiment": json.dumps(experiment), "model": about.model_dump_json()}
 
 
 def backbone_digest(backbone: nn.Module) -> str:
@@ -219,12 +215,12 @@ def load_trained(model: Path, personal: Path | None = None, head: str = "", devi
 def _read(path: Path) -> tuple[Arrays, Experiment, Description, list[str]]:
     """Return arrays, experiment, description and names of heads of a model's file."""
     arrays, facts = read_arrays(path)
-    if not {"experiment", "model"} <= facts.keys():
-        raise UserError(f"{path}: not a model of this version of FedNC: its header has no 'experiment' and 'model'")
+    if missing := {"experiment", "model", "sha256"} - facts.keys():
+        raise UserError(f"{path}: not a model of this version of FedNC: its header has no '{min(missing)}'")
     try:
         about = Description.model_validate_json(facts["model"])
         values = dict(json.loads(facts["experiment"]))
-    except (ValidationError, ValueError, TypeError) as error:
+    except (ValidationError, ValueError, TypeError, RecursionError) as error:
         first = str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else str(error)
         raise UserError(f"{path}: its header cannot be read ({first}); copy it again") from None
     named = [name for name in facts.get("heads", "").split(",") if name]

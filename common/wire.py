@@ -6,14 +6,17 @@
 | train: `train`                   | experiment, run, round, the last    | shared parts (θ, ψ, …), training       |
 |                                  | checkpoint's round, shared parts    | images, mean losses, test images and   |
 |                                  | and those the coordinator changes,  | figures of what arrived, the hash of   |
-|                                  | the frame where the site lacks it   | its frame, and the method's extras     |
+|                                  | the frame where the site lacks it   | its frame, the round, and the method's |
+|                                  |                                     | extras                                 |
 | personalise: `train.personalise` | the same, of the end                | test images and figures of each stage  |
+| an error, to any of these        |                                     | its kind; where the site refuses what  |
+|                                  |                                     | is asked, why: the rest is in its log  |
 
 Which parts are shared, changed by the coordinator, or extra is each method's row in `common/methods.py`. The fixed
-frame travels once and is kept by content hash. No image, label or personal part is ever sent. Model weights and,
-more directly, extras tell something about a site's data all the same: from the class gradients of CReFF the
-coordinator can work out the feature of an image that is a site's only one of its class. Arrays are NumPy's own
-format without pickled objects.
+frame travels once and is kept by content hash. A site's policy may withhold figures. No image, label or personal part
+is ever sent. Model weights and, more directly, extras tell something about a site's data all the same: from the class
+gradients of CReFF the coordinator can work out the feature of an image that is a site's only one of its class. Arrays
+are NumPy's own format without pickled objects.
 """
 
 import hashlib
@@ -29,7 +32,7 @@ import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from common.config import Experiment, build
-from common.errors import UserError, last_line
+from common.errors import UserError, last_line, plain, shown
 
 HELLO = "query.hello"
 TRAIN = "train"
@@ -42,6 +45,8 @@ MULTILABEL_FIGURES = (
     *("calibration_error", "undefined_auc"),
 )
 
+FIGURES = ("hits", *MULTILABEL_FIGURES)  # of a site's test images, all of them
+
 STAGES = ("final", "realigned", "finetuned")  # of a personal model, in this order
 
 # What some methods make a site tell beside the shared parts; each row of `common/methods.py` names its own.
@@ -53,6 +58,7 @@ EXTRAS = {
 
 Arrays = dict[str, npt.NDArray[Any]]
 
+_LONGEST_NAME, _LONGEST_REASON = 128, 300  # letters of a site's name, and of what it says went wrong
 _MODEL, _FRAME, _EXTRAS, _CONFIG, _METRICS = "model", "frame", "extras", "config", "metrics"
 
 
@@ -155,7 +161,9 @@ def metrics_reply(
     extras: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> Message:
     """Answer train or personalise; `model` is left out by a site that had nothing to train on."""
-    content = RecordDict({_METRICS: MetricRecord(dict(metrics)), _CONFIG: ConfigRecord({"frame-hash": frame_hash})})
+    asked = message.content.config_records.get(_CONFIG, ConfigRecord())
+    about = ConfigRecord({"frame-hash": frame_hash, "round": asked.get("round", 0)})
+    content = RecordDict({_METRICS: MetricRecord(dict(metrics)), _CONFIG: about})
     if model is not None:
         content[_MODEL] = pack(model)
     if extras:
@@ -173,15 +181,23 @@ class Reply:
     def __init__(self, message: Message) -> None:
         _refuse_error(message)
         try:
-            self.metrics: dict[str, float] = {
-                key: float(cast(float, value)) for key, value in message.content[_METRICS].items()
-            }
-            self.frame_hash = str(message.content[_CONFIG]["frame-hash"])
-            self.model = unpack(message, _MODEL)
-            self.extras = unpack(message, _EXTRAS)
-        except (KeyError, TypeError, ValueError) as error:
-            raise WireError(f"not a reply of FedNC's client: {error!r}") from None
-        self.num_bytes = num_bytes(message)
+            if odd := set(message.content) - {_METRICS, _CONFIG, _MODEL, _EXTRAS}:
+                raise ValueError(f"it has {shown(min(odd))}, too")
+            self.metrics = {key: _number(value) for key, value in message.content[_METRICS].items()}
+            about = message.content[_CONFIG]
+            if about.keys() != {"round", "frame-hash"} or not isinstance(about["frame-hash"], str):
+                raise ValueError(f"it says {shown(dict(about))}")
+            self.round, self.frame_hash = _number(about["round"]), about["frame-hash"]
+            self.model, self.extras = unpack(message, _MODEL), unpack(message, _EXTRAS)
+            self.num_bytes = num_bytes(message)
+        except Exception as error:  # Flower and NumPy raise nearly anything for damaged bytes
+            raise WireError(f"not a reply of FedNC's client: {plain(repr(error), _LONGEST_REASON)}") from None
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float):  # yes and no are no numbers either
+        raise TypeError(f"{shown(value)} where a number is needed")
+    return float(value)
 
 
 @dataclass(frozen=True)
@@ -202,10 +218,14 @@ def read_hello(message: Message) -> Hello:
     _refuse_error(message)
     try:
         config = message.content[_CONFIG]
-        hello = Hello(str(config["site"]), int(cast(int, config["num-train"])), int(cast(int, config["num-test"])))
-        code = config["code"]
-    except (KeyError, TypeError, ValueError):
+        site, *counts, code = (config[key] for key in ("site", "num-train", "num-test", "code"))
+        if not isinstance(site, str) or [type(count) for count in counts] != [int, int]:
+            raise TypeError
+        hello = Hello(site, *cast(list[int], counts))
+    except Exception:  # as of a reply
         raise WireError("it is not FedNC's client: another app's code was loaded there") from None
+    if not site.isprintable() or len(site) > _LONGEST_NAME:
+        raise WireError(f"a site of no usable name: {shown(site)}")
     if code != code_fingerprint():
         raise WireError(f"{hello.site} runs other code than the coordinator: install the same version on both")
     if not hello.site or min(hello.num_train, hello.num_test) < 0:
@@ -216,7 +236,9 @@ def read_hello(message: Message) -> Hello:
 def _refuse_error(message: Message) -> None:
     """Raise the last line of a failed site's reason: the frames above it are for the site's own log."""
     if message.has_error():
-        raise WireError(last_line(message.error.reason or "") or f"error code {message.error.code}")
+        raise WireError(
+            plain(last_line(message.error.reason or ""), _LONGEST_REASON) or f"error code {message.error.code}"
+        )
 
 
 # --- arrays ---------------------------------------------------------------------------------------
@@ -228,9 +250,13 @@ def pack(arrays: Mapping[str, npt.NDArray[Any]]) -> ArrayRecord:
 
 
 def unpack(message: Message, record: str) -> Arrays:
-    """Return the named arrays of one record of a message, empty if it is absent."""
+    """Return the named arrays of one record of a message, empty if it is absent; anything else raises."""
     found = message.content.array_records.get(record)
-    return {} if found is None else {name: array.numpy() for name, array in found.items()}
+    if found is None:
+        return {}
+    if odd := [name for name, array in found.items() if not array.data.startswith(b"\x93NUMPY")]:
+        raise ValueError(f"{odd[0]} is not in NumPy's own format")  # nor an archive, which NumPy would open
+    return {name: array.numpy() for name, array in found.items()}
 
 
 def num_bytes(message: Message) -> int:

@@ -6,9 +6,7 @@ health.py https://localhost:8000/health /run/fednc/ca.crt
 """
 
 import socket
-import ssl
 import sys
-import urllib.request
 from urllib.parse import urlsplit
 
 SECONDS = 8.0
@@ -20,6 +18,9 @@ def check(address: str, ca: str | None) -> None:
     if url.scheme == "tcp":
         socket.create_connection((url.hostname, url.port), timeout=SECONDS).close()
         return
+    import ssl  # here, as they take longer than all the rest
+    import urllib.request
+
     context = ssl.create_default_context(cafile=ca) if ca else None
     handlers = [urllib.request.ProxyHandler({})]  # never through the proxy
     handlers += [urllib.request.HTTPSHandler(context=context)] if context else []

@@ -2,12 +2,14 @@
 # A base image for tests, made of this machine's own Python and packages, for a Docker engine without a registry:
 #   docker/test-base.sh [PYTHON] [TAG]
 #   docker build -f docker/Dockerfile --build-arg BASE=TAG --build-arg TORCH=base \
-#     --build-arg PIP_ARGS="--no-index --no-build-isolation" --target site -t fednc-site:test .
-# The large packages of WITHOUT stay out: their folders are empty, for `docker run -v` to mount the machine's own over.
+#     --build-arg PIP_ARGS="--no-index --no-build-isolation --no-deps" --target site -t fednc-site:test .
+# The packages of WITHOUT, large or of many files, stay out: their folders are empty, for the machine's own to be mounted
+# there; the image's label `without` names them.
 set -euo pipefail
 PYTHON=${1:-.venv/bin/python}
 TAG=${2:-fednc-base:test}
-WITHOUT=${WITHOUT-torch torchvision nvidia triton torchvision.libs ray mypy onnx onnxruntime}
+WITHOUT=${WITHOUT-torch torchvision torchvision.libs torchgen nvidia triton ray sympy scipy sklearn networkx onnx onnxruntime \
+  onnxscript mypy mypyc hypothesis scipy.libs cuda}
 
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
@@ -25,14 +27,15 @@ for link in bin sbin lib lib64; do ln -s "usr/$link" "$root/$link"; done
 cp "$executable" "$root/usr/local/bin/python$version"
 ln -s "python$version" "$root/usr/local/bin/python3"
 ln -s "python$version" "$root/usr/local/bin/python"
-tar -C "$stdlib" --exclude=./site-packages --exclude=./dist-packages --exclude=./test --exclude=__pycache__ -c . | tar -C "$lib" -x
+tar -C "$stdlib" --exclude=./site-packages --exclude=./dist-packages --exclude=./test --exclude=./idlelib --exclude=./lib2to3 \
+  --exclude='./config-*' -c . | tar -C "$lib" -x
 exclude=()
 for name in $WITHOUT; do
   exclude+=("--exclude=./$name")
   [ -d "$packages/$name" ] && mkdir -p "$lib/site-packages/$name"
 done
 tar -C "$packages" "${exclude[@]}" --exclude='./fednc*' --exclude='./_fednc*' --exclude='./__editable__*' \
-  --exclude=__pycache__ -c . | tar -C "$lib/site-packages" -x
+  -c . | tar -C "$lib/site-packages" -x
 ln -s site-packages "$lib/dist-packages"  # where Debian's own Python looks
 # Flower's commands, with this interpreter
 for script in "$(dirname "$PYTHON")"/{flower-*,flwr*}; do
@@ -62,6 +65,6 @@ echo 'root:x:0:0:root:/root:/bin/sh' > "$root/etc/passwd"
 echo 'root:x:0:' > "$root/etc/group"
 echo 'hosts: files dns' > "$root/etc/nsswitch.conf"
 
-tar -C "$root" --owner=0 --group=0 --numeric-owner -c . | docker import \
+tar -C "$root" --owner=0 --group=0 --numeric-owner -c . | docker import --change "LABEL without=\"$(echo $WITHOUT)\"" \
   --change 'ENV PATH=/usr/local/bin:/usr/bin:/bin LD_LIBRARY_PATH=/usr/lib/x86_64-linux-gnu' - "$TAG" > /dev/null
 echo "$TAG"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from server_app.sites import BadReplyError
+from server_app.sites import LARGEST, BadReplyError
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -36,7 +36,7 @@ class RunningMean:
             weight: its number of training images n_k.
 
         Raises:
-            BadReplyError: wrong names, shapes, dtypes, a value that is not finite, or a weight below 1.
+            BadReplyError: wrong names, shapes, dtypes, a value that is not finite or huge, or a weight below 1.
         """
         self._check(arrays, weight)
         self._include(self._clipped(arrays), weight)
@@ -80,5 +80,12 @@ class RunningMean:
             like = self._reference[name]
             if array.shape != like.shape or array.dtype != like.dtype:
                 raise BadReplyError(f"{name}: {array.dtype}{array.shape} where {like.dtype}{like.shape} is needed")
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise BadReplyError(f"{name}: a value is not finite")
+            check_values(name, array)
+
+
+def check_values(name: str, array: npt.NDArray[Any]) -> None:
+    """Raise `BadReplyError` where a number is not finite or beyond `LARGEST`."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise BadReplyError(f"{name}: a value is not finite")
+    if array.size and (array.min() < -LARGEST or array.max() > LARGEST):
+        raise BadReplyError(f"{name}: a value is beyond {LARGEST:g}; training diverged there, or worse")

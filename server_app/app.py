@@ -11,14 +11,13 @@ import numpy.typing as npt
 import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
-from safetensors.numpy import load_file
 
 from common import wire
 from common.backbones import check_image_size
 from common.config import Experiment, load
 from common.data import Dataset, Federation, build_federation
 from common.errors import UserError
-from common.files import save_arrays
+from common.files import read_own, save_arrays
 from common.heads import class_vectors
 from common.methods import METHODS
 from common.metrics import groups
@@ -79,7 +78,7 @@ def run(grid: Grid, experiment: Experiment) -> Path:
     journal.rewind(done)
     sites = greet(grid, experiment, experiment.round_timeout)
     sizes = {name: {"num_train": facts.num_train, "num_test": facts.num_test} for name, facts in sorted(sites.items())}
-    journal.write_json("sites", sizes)
+    journal.keep_json("sites", sizes, grows=experiment.partition == "deployed")
     describe(journal, experiment, federation, sites)
 
     model = build_model(experiment, federation.dataset.train.channels, len(federation.dataset.classes))
@@ -96,6 +95,8 @@ def run(grid: Grid, experiment: Experiment) -> Path:
         start = checkpoint.arrays
     frame_array = None if frame is None else frame.numpy()
     strategy = FedStrategy(experiment, sites, journal, frame_array, evaluation, method, done)
+    if checkpoint:
+        strategy.resting.restore(checkpoint.sites)
     last = strategy.train(grid, wire.pack(start))
     arrays = {name: array.numpy() for name, array in last.items()}
     strategy.personalise(grid, last)
@@ -128,10 +129,10 @@ def fixed_frame(journal: Journal, experiment: Experiment, num_classes: int, dim:
         return None
     path = journal.folder / "frame.safetensors"
     if experiment.resume and path.exists():
-        return torch.from_numpy(load_file(path)["frame"])
+        return torch.from_numpy(read_own(path, "remove it, and it is built anew")["frame"])
     frame, quality = build_frame(experiment, num_classes, dim)
-    save_arrays(path, {"frame": frame.numpy()}, {})
     journal.write_json("frame", asdict(quality))
+    save_arrays(path, {"frame": frame.numpy()}, {})
     return frame
 
 
@@ -146,6 +147,8 @@ def check_task(experiment: Experiment, dataset: Dataset) -> None:
         )
     if dataset.multilabel and not experiment.head_bias and "aux_head" in row.parts:
         raise UserError("head-bias = False: with several labels an image every class needs a bias; set head-bias: true")
+    if experiment.realign_prior and not dataset.multilabel:
+        raise UserError("realign-prior = True: a prior of every label is for images with several labels; leave it out")
     if attends(experiment) and not dataset.multilabel:
         raise UserError("attention = True: one feature a class is for images with several labels; leave it out")
 
@@ -172,7 +175,6 @@ def describe(journal: Journal, experiment: Experiment, federation: Federation, s
     facts: dict[str, Any] = {
         "classes": list(dataset.classes),
         "site_names": sorted(sites),
-        "site_sizes": {name: [site.num_train, site.num_test] for name, site in sorted(sites.items())},
         "simulated": bool(federation.site_names),
         "num_test": len(dataset.test),
         "evaluate_on": experiment.evaluate_on,
@@ -186,7 +188,7 @@ def describe(journal: Journal, experiment: Experiment, federation: Federation, s
             "test_counts": federation.test_counts.tolist(),
             "groups": groups(counts),
         }
-    journal.keep_json("federation", facts)
+    journal.keep_json("federation", facts, free=() if federation.site_names else ("site_names",))
 
 
 def finish(
@@ -207,7 +209,7 @@ def finish(
     if attends(experiment) and (frame := evaluation.model.frame) is not None:
         final[QUERY] = frame.cpu().numpy()
     about = describe_model(experiment, evaluation.dataset, evaluation.thresholds())
-    facts = header(experiment.dump(), about, final) | {"heads": ",".join(heads)}
+    facts = header(experiment.dump(), about) | {"heads": ",".join(heads)}
     save_arrays(journal.folder / GENERIC, final, facts)
     norms = {name: np.linalg.norm(w.cpu().numpy().astype(np.float64), axis=1) for name, (w, _) in vectors.items()}
     journal.event("norms", round=experiment.rounds, heads={name: n.tolist() for name, n in norms.items()})

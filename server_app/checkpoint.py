@@ -3,17 +3,15 @@
 Every random stream derives from (seed, purpose, site, round), so no generator has a state of its own to keep.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from common.errors import UserError
-from common.files import arrays_digest, save_arrays
+from common.files import read_arrays, save_arrays
 from common.wire import Arrays
 from server_app.journal import log
 
-_MODEL, _METHOD = "model/", "method/"
+_MODEL, _METHOD, _SITES = "model/", "method/", "sites/"
 
 
 @dataclass(frozen=True)
@@ -24,11 +22,13 @@ class Checkpoint:
         server_round: the last finished round.
         arrays: what the sites are sent next.
         method: state of the coordinator's half of the method.
+        sites: of `Resting`.
     """
 
     server_round: int
     arrays: Arrays
     method: Arrays
+    sites: Arrays = field(default_factory=dict)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
@@ -41,12 +41,13 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
     checkpoints.mkdir(exist_ok=True)
     arrays = {_MODEL + name: array for name, array in checkpoint.arrays.items()}
     arrays |= {_METHOD + name: array for name, array in checkpoint.method.items()}
-    about = {"round": str(checkpoint.server_round), "sha256": arrays_digest(arrays)}
+    arrays |= {_SITES + name: array for name, array in checkpoint.sites.items()}
+    about = {"round": str(checkpoint.server_round)}
     path = checkpoints / f"round-{checkpoint.server_round:05}.safetensors"
     try:
         save_arrays(path, arrays, about)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: cannot be written ({error}); make room and run again with resume=true") from None
+    except UserError as error:
+        raise UserError(f"{error}; then run again with resume=true") from None
     for old in sorted(checkpoints.glob("round-*.safetensors"))[:-keep]:
         old.unlink()
 
@@ -59,8 +60,8 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     for path in sorted((folder / "checkpoints").glob("round-*.safetensors"), reverse=True):
         try:
             return _read(path)
-        except (SafetensorError, OSError, ValueError, KeyError) as error:
-            log.warning("%s is damaged (%s): trying the one before it", path, error)
+        except (UserError, ValueError, KeyError) as error:
+            log.warning("%s is damaged (%s): trying the one before it", path.name, error)
             path.replace(path.with_suffix(".damaged"))
     return None
 
@@ -72,13 +73,11 @@ def oldest_checkpoint(folder: Path) -> int:
 
 
 def _read(path: Path) -> Checkpoint:
-    with safe_open(path, framework="numpy") as file:
-        about = file.metadata() or {}
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    if arrays_digest(arrays) != about["sha256"]:
-        raise ValueError("its content is not what was written")
+    arrays, about = read_arrays(path)
+    if "sha256" not in about:
+        raise ValueError("it has no content hash")
 
     def part(prefix: str) -> Arrays:
         return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
-    return Checkpoint(int(about["round"]), part(_MODEL), part(_METHOD))
+    return Checkpoint(int(about["round"]), part(_MODEL), part(_METHOD), part(_SITES))

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from common import wire
-from common.config import DEFAULT_CONFIG, Experiment, check_key, load
+from common.config import DEFAULT_CONFIG, Experiment, check_key, load, parse_yaml
 from common.data import build_federation
 from common.errors import UserError, unknown
 from common.methods import METHODS
@@ -16,6 +15,7 @@ from server_app import provision
 from server_app.compare import Cell
 from server_app.compare import compare as run_comparison
 from server_app.compare_results import write_results
+from server_app.deployed_run import follow_run, run_deployed
 from server_app.engines import check_engine, run_experiment
 from server_app.export import export as export_model
 from server_app.journal import quiet_logging
@@ -40,12 +40,26 @@ def run(
     config: Config = DEFAULT_CONFIG,
     overrides: Overrides = None,
     engine: Annotated[str, typer.Option(help="flower (Ray simulation) or local (in this process)")] = "flower",
+    superlink: Annotated[str, typer.Option(help="run at real sites: a connection of Flower's configuration")] = "",
 ) -> None:
     """Run one experiment: generic and personal models, and a report."""
     check_engine(engine)
-    experiment = load(config, parse_overrides(overrides or []), base=Path.cwd())
+    given = parse_overrides(overrides or [])
+    if superlink:
+        run_deployed(config, given, superlink, Path.cwd())
+        return
+    experiment = load(config, given, base=Path.cwd())
     build_federation(experiment)  # fetches and checks the data once, before any worker needs it
     run_experiment(experiment, engine)
+
+
+@cli.command()
+def follow(
+    run_id: Annotated[int, typer.Argument(help="Flower's number of the run; `flwr ls` shows it")],
+    superlink: Annotated[str, typer.Option(help="a connection of Flower's configuration")] = "fednc",
+) -> None:
+    """Show the lines of a run at real sites until it ends; exit code 1 if it failed or was stopped."""
+    follow_run(run_id, superlink)
 
 
 @cli.command()
@@ -174,8 +188,8 @@ def parse_overrides(words: list[str]) -> dict[str, Any]:
             raise UserError(f"'{word}' is not of the form key=value")
         check_key(key, text, source="command line")
         try:
-            values[key] = yaml.safe_load(text) if text else ""
-        except (yaml.YAMLError, ValueError):  # ValueError: looks like a date, and is none
+            values[key] = parse_yaml(text) if text else ""
+        except ValueError:  # also what looks like a date, and is none
             values[key] = text
     return values
 

@@ -33,18 +33,26 @@ from server_app.journal import log, read_events
 
 # where, not what: the data itself is fingerprinted
 _MACHINE_KEYS = ("data-dir", "output-dir", "run-name", "device", "resume", "checkpoint-every", "checkpoints-kept")
-# keys that one method alone reads: another's result does not depend on them
+# keys that some methods alone read: another's result does not depend on them
 _METHOD_KEYS = {
-    "fedprox": ("fedprox-mu",),
-    "ditto": ("ditto-lambda",),
-    "fedrep": ("fedrep-head-epochs", "fedrep-body-epochs"),
-    "fedetf": ("etf-temperature",),
-    "ratio_loss": ("ratio-alpha", "ratio-beta", "ratio-images"),
-    "creff": tuple(
-        f"creff-{key}" for key in ("features", "match-steps", "match-rate", "retrain-epochs", "retrain-rate")
-    ),
-    "fednca_ml": ("frame-trains", "suppression-weight", "clustering-weight"),
-    "fedloge_ml": ("realign-prior",),
+    "fedprox-mu": ("fedprox",),
+    "ditto-lambda": ("ditto",),
+    "fedrep-head-epochs": ("fedrep",),
+    "fedrep-body-epochs": ("fedrep",),
+    "etf-temperature": ("fedetf",),
+    "ratio-alpha": ("ratio_loss",),
+    "ratio-beta": ("ratio_loss",),
+    "ratio-images": ("ratio_loss",),
+    "ratio-cap": ("ratio_loss",),
+    "creff-features": ("creff",),
+    "creff-match-steps": ("creff",),
+    "creff-match-rate": ("creff",),
+    "creff-retrain-epochs": ("creff",),
+    "creff-retrain-rate": ("creff",),
+    "suppression-weight": ("fednca_ml",),
+    "clustering-weight": ("fednca_ml",),
+    "frame-trains": ("fednca_ml", "fedloge_ml"),
+    "realign-prior": ("fedloge_ml",),
 }
 _POLL_SECONDS = 0.25
 _STOP_SECONDS = 20.0  # longer than a child waits for its SuperLink
@@ -74,7 +82,7 @@ class Cell:
 
     def deciding(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return, of a configuration, the keys that decide this cell's result."""
-        others = {key for method, keys in _METHOD_KEYS.items() if method != self.experiment.method for key in keys}
+        others = {key for key, methods in _METHOD_KEYS.items() if self.experiment.method not in methods}
         return {key: value for key, value in values.items() if key not in _MACHINE_KEYS and key not in others}
 
 
@@ -100,9 +108,9 @@ def compare(cells: Sequence[Cell], folder: Path, jobs: int, engine: str = "local
         UserError: the folder cannot be made, the data cannot be read, or the person interrupts.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "runs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"output: cannot make {folder} ({error.strerror}); choose another") from None
+        raise UserError(f"output: cannot write to {folder} ({error.strerror}); choose another") from None
     for cell in cells:
         load_dataset(cell.experiment)  # fetched and checked once, before any worker needs it
     open_cells = [cell for cell in cells if read_result(folder, cell) is None]

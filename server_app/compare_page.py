@@ -8,14 +8,14 @@ from typing import Any
 
 from common.config import build
 from server_app.compare import Cell
-from server_app.compare_tables import BEST, STAGES, Entry, score
+from server_app.compare_tables import BEST, GENERIC, PERSONAL, Entry, score, trained_curve
 from server_app.report.charts import Series, line_chart, shorten
 from server_app.report.page import details, figure, note, page, paragraph, table
 from server_app.report.points import Point, dot_chart, plane_chart
 from server_app.report.record import GROUPS
 from server_app.report.setup import duration, size
 
-_TABLE = ("method", "head", "generic", *GROUPS, *STAGES.values(), "seeds")
+_TABLE = ("method", "head", *GENERIC.values(), *PERSONAL.values(), "seeds")
 _AUC = "Images have several labels: wherever this page says accuracy, the figure is macro AUC, the mean over classes."
 _OWN = ("method", "seed")  # keys that every comparison varies
 
@@ -75,11 +75,11 @@ def _results(entries: Sequence[Entry], rows: Sequence[dict[str, str]]) -> str:
             note(words) if missing else "",
             note(_AUC) if any("mAP" in row for row in rows) else "",
             paragraph(
-                "Accuracy in per cent after the last round, mean ± sample standard deviation over seeds. Generic, "
-                "many, medium, few: balanced accuracy on the coordinator's test images, of each generic head; * marks "
-                "the head by which the method is judged. Personal: plain accuracy of each site's model on the "
-                "site's own test images, mean over sites: after training, realigned, fine-tuned. A method that trains "
-                "nothing personal is measured there with its generic model."
+                "Accuracy in per cent after the last round, mean ± sample standard deviation over seeds. GM, many, "
+                "medium, few: the generic model's balanced accuracy on the coordinator's test images, by each head; "
+                "* marks the head by which the method is judged. PM: plain accuracy of each site's personal model, as "
+                "its paper makes it, on the site's own test images, mean over sites; beside it the stages: as trained, "
+                "realigned, fine-tuned. A method that trains nothing personal is measured there with its generic model."
             ),
             table("Accuracy of the last round", header, [[row[key] for key in _TABLE] for row in rows], dense=True),
             details(
@@ -115,7 +115,7 @@ def _curves(entries: Sequence[Entry], names: Sequence[str]) -> str:
         if entry.method.reported_head
     ]
     personal = [
-        Series(name, mean_curve([_with_last(r, entry) for r in entry.found]), style)
+        Series(name, mean_curve([trained_curve(r, entry) for r in entry.found]), style)
         for style, (name, entry) in enumerate(zip(names, entries, strict=True))
     ]
     pairs = zip(entries, names, strict=True)
@@ -219,13 +219,6 @@ def mean_curve(curves: Sequence[list[list[float]] | None]) -> list[tuple[float, 
         for server_round, accuracy in curve or ():
             found[float(server_round)].append(accuracy)
     return [(r, fmean(v)) for r, v in sorted(found.items()) if r > 0 and len(v) == len(curves)]
-
-
-def _with_last(result: dict[str, Any], entry: Entry) -> list[list[float]]:
-    """The curve of the arriving personal models, and after it all sites' after the last round."""
-    curve: list[list[float]] = list(result["curves"].get("personal", []))
-    last = _personal(result, ("final",))
-    return curve if last is None else [*curve, [entry.cells[0].experiment.rounds, last]]
 
 
 def _generic(result: dict[str, Any], entry: Entry, key: str = "") -> float | None:

@@ -9,12 +9,16 @@ from statistics import fmean, stdev
 from typing import Any
 
 from common.methods import HEAD_TITLES, METHODS, Method
+from common.wire import STAGES
 from server_app.compare import Cell, read_result
 
 # figures of several labels an image beside macro AUC
 SEVERAL = {"mean_ap": "mAP", "macro_f1": "F1", "macro_f1_tuned": "F1 tuned"}
-STAGES = {"final": "personal", "realigned": "realigned", "finetuned": "fine-tuned"}
-BEST = "best generic, personal"
+GENERIC = {"generic": "GM", "many": "many", "medium": "medium", "few": "few"}
+PERSONAL = {"personal": "PM", "final": "trained", "realigned": "realigned", "finetuned": "fine-tuned"}
+BEST = "best GM, personal as trained"
+
+Figures = dict[str, list[float | None]]
 
 
 @dataclass(frozen=True)
@@ -71,53 +75,103 @@ def read_entries(cells: Sequence[Cell], folder: Path) -> list[Entry]:
 
 def rows_of(entries: Sequence[Entry]) -> Iterator[dict[str, str]]:
     """Yield the table: one row a method and generic head."""
+    for entry, head in _heads(entries):
+        yield _row(entry, head)
+
+
+def as_csv(entries: Sequence[Entry]) -> str:
+    """Return a line a method and generic head as comma-separated values: shares, seconds and megabytes as numbers."""
+    lines: list[dict[str, object]] = []
+    for entry, head in _heads(entries):
+        judged = head == entry.method.reported_head
+        line = {"method": entry.method.name, "variant": entry.variant, "head": head or "", "judged": int(judged)}
+        line |= {"measured_on": entry.measured_on, "seeds": len(entry.found)}
+        for key, values in figures_of(entry, head).items():
+            known = [value for value in values if value is not None]
+            line[f"{key}_mean"] = f"{fmean(known):.6g}" if known else ""
+            line[f"{key}_sd"] = f"{stdev(known):.6g}" if len(known) > 1 else ""
+        lines.append(line)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for line in lines for key in line)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def figures_of(entry: Entry, head: str | None) -> Figures:
+    """Return every figure of one generic head by seed; personal ones and cost beside the head judged by only."""
+    results, method = entry.found, entry.method
+    summaries = [r["summary"] for r in results]
+    generic = [s["generic"][head] for s in summaries] if head else [{}] * len(results)
+    stages = [s["personal"] for s in summaries]
+    found: Figures = {"generic": [score(g) for g in generic]}
+    found |= {group: [g.get(group) for g in generic] for group in ("many", "medium", "few")}
+    several = any("macro_auc" in figures for figures in (*generic, *map(_means, stages)))
+    if several:  # labels an image
+        found |= {key: [g.get(key) for g in generic] for key in SEVERAL}
+    if head != method.reported_head:
+        return found
+    found["personal"] = [personal_score(s, method) for s in stages]
+    found |= {stage: [s.get(stage, {}).get("mean") for s in stages] for stage in STAGES}
+    if several:
+        found |= {f"personal_{key}": [_means(s).get(key) for s in stages] for key in SEVERAL}
+    found["best_generic"] = [_best(r["curves"].get(head)) for r in results]
+    found["best_personal"] = [_best(trained_curve(r, entry)) for r in results]
+    cost = [s["cost"] for s in summaries]
+    found["seconds"] = [c["seconds"] for c in cost]
+    found["megabytes"] = [(c["bytes_down"] + c["bytes_up"]) / 1e6 for c in cost]
+    return found
+
+
+def personal_score(stages: Mapping[str, Any], method: Method) -> float | None:
+    """Return the mean over sites of the paper's personal model; without that step, of the model as trained."""
+    stage = stages.get(method.personal_stage) or stages.get("final") or {}
+    value: float | None = stage.get("mean")
+    return value
+
+
+def trained_curve(result: Mapping[str, Any], entry: Entry) -> list[list[float]]:
+    """Return (round, score) of the arriving personal models, and after them all sites' after the last round."""
+    curve: list[list[float]] = list(result["curves"].get("personal", []))
+    last = result["summary"]["personal"].get("final", {}).get("mean")
+    return curve if last is None else [*curve, [entry.cells[0].experiment.rounds, last]]
+
+
+def _heads(entries: Sequence[Entry]) -> Iterator[tuple[Entry, str | None]]:
     for entry in entries:
         heads = list(entry.found[0]["summary"]["generic"]) if entry.found else []
         for head in heads or [None] * bool(entry.found):  # a method without a generic model has one row too
-            yield _row(entry, head)
+            yield entry, head
 
 
 def _row(entry: Entry, head: str | None) -> dict[str, str]:
-    """One generic head of one method; personal figures and cost beside the head that it is judged by only."""
-    results = entry.found
-    summaries = [r["summary"] for r in results]
-    generic = [s["generic"][head] for s in summaries] if head else []
+    figures = figures_of(entry, head)
     own = head == entry.method.reported_head
     row = {"method": entry.title, "head": HEAD_TITLES[head] + (" *" if own else "") if head else "–"}
-    row["generic"] = spread([score(g) for g in generic])
-    row |= {group: spread([g[group] for g in generic]) for group in ("many", "medium", "few")}
-    several = any("macro_auc" in g for g in generic) or any(map(_many, _last_stages(summaries)))
-    if several:  # labels an image
-        row |= {title: spread([g[name] for g in generic]) for name, title in SEVERAL.items()}
-    for stage, title in STAGES.items():
-        row[title] = spread([s["personal"].get(stage, {}).get("mean") for s in summaries]) if own else ""
-    if several:
-        last = [stage["means"] for stage in _last_stages(summaries)]
-        row |= {
-            f"personal {title}": spread([m.get(name) for m in last]) if own else "" for name, title in SEVERAL.items()
-        }
-    best = [[_best(r["curves"].get(name)) for r in results] for name in (head, "personal")]
-    row[f"{BEST} ({entry.measured_on}-selected)"] = ", ".join(map(spread, best)) if own else ""
-    cost = [s["cost"] for s in summaries]
-    row["s a round"] = f"{fmean(c['seconds'] for c in cost):.2f}" if own else ""
-    row["MB a round"] = f"{fmean(c['bytes_down'] + c['bytes_up'] for c in cost) / 1e6:.1f}" if own else ""
-    row["seeds"] = str(len(results))
+    several = "mean_ap" in figures
+
+    def add(keys: Mapping[str, str]) -> None:
+        row.update({title: spread(figures[key]) if key in figures else "" for key, title in keys.items()})
+
+    add(GENERIC | (SEVERAL if several else {}))
+    add(PERSONAL | ({f"personal_{key}": f"PM {title}" for key, title in SEVERAL.items()} if several else {}))
+    best = ", ".join(spread(figures[key]) for key in ("best_generic", "best_personal")) if own else ""
+    row[f"{BEST} ({entry.measured_on}-selected)"] = best
+    row["s a round"] = _average(figures, "seconds", 2)
+    row["MB a round"] = _average(figures, "megabytes", 1)
+    row["seeds"] = str(len(entry.found))
     return row
 
 
 def score(generic: Mapping[str, Any]) -> float | None:
     """Return a generic head's primary figure; results from before several labels name it by itself."""
-    value = generic["score"] if "score" in generic else generic["balanced_accuracy"]
+    value = generic["score"] if "score" in generic else generic.get("balanced_accuracy")
     return None if value is None else float(value)
 
 
-def _last_stages(summaries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the last personal stage of each run that has one."""
-    return [list(s["personal"].values())[-1] for s in summaries if s["personal"]]
-
-
-def _many(stage: Mapping[str, Any]) -> bool:
-    return "macro_auc" in stage.get("means", {})
+def _means(stages: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of several labels of the last personal stage."""
+    return dict(list(stages.values())[-1].get("means", {})) if stages else {}
 
 
 def as_markdown(rows: Sequence[dict[str, str]]) -> str:
@@ -127,17 +181,13 @@ def as_markdown(rows: Sequence[dict[str, str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_csv(rows: Sequence[dict[str, str]]) -> str:
-    """Return the rows as comma-separated values."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def _best(curve: list[list[float]] | None) -> float | None:
     return max(value for _, value in curve) if curve else None
+
+
+def _average(figures: Figures, key: str, digits: int) -> str:
+    known = [value for value in figures.get(key, ()) if value is not None]
+    return f"{fmean(known):.{digits}f}" if known else ""
 
 
 def spread(values: Sequence[float | None]) -> str:

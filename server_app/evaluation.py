@@ -86,7 +86,7 @@ class GenericEvaluation:
                 heads["aux_head_realigned"] = linear_from(weight, bias)
         if model.retrained_head is not None:
             heads["retrained_head"] = model.retrained_head
-        if model.frame is not None:
+        if model.frame is not None and self._row.frame:  # under `attention` any method has one, as queries alone
             heads["frame"] = model.frame_head()
         return heads
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ QUIET = {
     "PYTHONUNBUFFERED": "1",
 }
 STARTUP_SECONDS = 60.0
-_FLOWER_LINE = re.compile(r"^(\x1b\[[0-9;]*m)*(INFO|WARNING|DEBUG)\b")  # Flower's own, not FedNC's
+_FLOWER_LINE = re.compile(r"^(\x1b\[[0-9;]*m)*(INFO|WARNING|DEBUG|Successfully installed)\b")  # not FedNC's
 
 
 def flower_run(sites: int, overrides: Mapping[str, Any], cpus_per_site: int = 1, gpus_per_site: float = 0.0) -> None:
@@ -58,8 +58,8 @@ def flower_run(sites: int, overrides: Mapping[str, Any], cpus_per_site: int = 1,
             *tool("flwr"), "run", str(APP_ROOT), "fednc", "--stream",
             "--federation-config", federation, "--run-config", run_config(overrides),
         ]  # fmt: skip
-        run_id = _stream(command, environment, neutral)
-        _check_status(run_id, environment, neutral)
+        run_id = stream(command, environment, neutral)
+        check_status(run_id, "fednc", environment, neutral)
 
 
 def run_config(overrides: Mapping[str, Any]) -> str:
@@ -137,9 +137,22 @@ def _await_health(process: subprocess.Popen[bytes], port: int, log_path: Path) -
     raise UserError(f"Flower's SuperLink did not start: {' / '.join(tail) or 'no output'}")
 
 
-def _stream(command: list[str], environment: dict[str, str], folder: str) -> str:
-    """Show the app's lines; return Flower's run id."""
-    run_id, shown = "", []
+def stream(
+    command: list[str], environment: dict[str, str], folder: str, run_id: str = "", begun: Callable[[str], object] = str
+) -> str:
+    """Show the app's lines of a `flwr` command, and return Flower's run id.
+
+    Args:
+        command: what is run.
+        environment: its environment.
+        folder: where.
+        run_id: of a run that has begun already.
+        begun: is told the id of a run that begins.
+
+    Raises:
+        UserError: no run began.
+    """
+    shown = []
     with subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -147,6 +160,7 @@ def _stream(command: list[str], environment: dict[str, str], folder: str) -> str
         for line in process.stdout:
             if found := re.search(r"started run (\d+)", line):
                 run_id = found.group(1)
+                begun(run_id)
             elif run_id and not _FLOWER_LINE.match(line):
                 sys.stdout.write(line)
                 sys.stdout.flush()
@@ -156,10 +170,10 @@ def _stream(command: list[str], environment: dict[str, str], folder: str) -> str
     return run_id
 
 
-def _check_status(run_id: str, environment: dict[str, str], folder: str) -> None:
-    """`flwr run --stream` exits 0 for a failed run too: ask for the status."""
+def check_status(run_id: str, superlink: str, environment: dict[str, str], folder: str) -> None:
+    """Raise `UserError` unless a run is completed: `flwr run --stream` exits 0 for a failed one too."""
     answer = subprocess.run(
-        [*tool("flwr"), "ls", "fednc", "--run-id", run_id, "--format", "json"],
+        [*tool("flwr"), "ls", superlink, "--run-id", run_id, "--format", "json"],
         cwd=folder, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     try:

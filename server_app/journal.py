@@ -4,9 +4,9 @@ import itertools
 import json
 import logging
 import platform
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from common import __version__
 from common.config import Experiment
 from common.errors import UserError
+from common.logs import speak
 from common.wire import code_fingerprint
 
 log = logging.getLogger("fednc")
@@ -28,12 +29,7 @@ _PACKAGES = ("flwr", "torch", "torchvision", "numpy", "scikit-learn", "safetenso
 
 def quiet_logging() -> None:
     """Send FedNC's own lines to standard output, plain, and keep Flower's and Ray's to warnings."""
-    if not log.handlers:
-        handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    log.propagate = False
+    speak(log)
     for noisy in ("flwr", "ray"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
@@ -65,24 +61,41 @@ class Journal:
         """Write `<name>.json` into the run's folder."""
         path = self.folder / f"{name}.json"
         part = path.with_suffix(".part")
-        part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        part.replace(path)
+        with _told(path):
+            part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            part.replace(path)
 
-    def keep_json(self, name: str, content: dict[str, Any]) -> None:
+    def keep_json(self, name: str, content: dict[str, Any], free: tuple[str, ...] = (), grows: bool = False) -> None:
         """Write `<name>.json`; where a run is taken up again, it must be what it was.
+
+        Args:
+            name: of the file.
+            content: what it says.
+            free: keys that may change.
+            grows: whether keys may be absent now; they stay in the file.
 
         Raises:
             UserError: it is not.
         """
         before, now = _read_json(self.folder / f"{name}.json"), json.loads(json.dumps(content))
-        if differ := sorted(key for key in before if before[key] != now.get(key)):
+        if absent := sorted(before.keys() - now.keys()) if grows else []:
+            log.warning("not there any more: %s; the run goes on without, until it is back", ", ".join(absent))
+            now |= {key: before[key] for key in absent}
+        if differ := sorted(key for key in before.keys() - set(free) if before[key] != now.get(key)):
             raise UserError(f"resume: {', '.join(differ)} of the run in {self.folder} differ: are the data the same?")
-        self.write_json(name, content)
+        self.write_json(name, now)
+
+    def add_site(self, site: str, num_train: int, num_test: int) -> None:
+        """Add a site that has joined to what is known of the sites."""
+        sizes, federation = (_read_json(self.folder / f"{name}.json") for name in ("sites", "federation"))
+        self.write_json("sites", sizes | {site: {"num_train": num_train, "num_test": num_test}})
+        federation["site_names"] = sorted({*federation.get("site_names", ()), site})
+        self.write_json("federation", federation)
 
     def event(self, kind: str, **facts: Any) -> None:
         """Append one line to `metrics.jsonl`; a value that is not finite is written as null."""
         line = {"event": kind, "time": round(time.time(), 3), **facts}
-        with self._lines.open("a", encoding="utf-8") as file:
+        with _told(self._lines), self._lines.open("a", encoding="utf-8") as file:
             file.write(json.dumps(_finite(line), allow_nan=False) + "\n")
 
     def rewind(self, server_round: int) -> None:
@@ -97,14 +110,26 @@ class Journal:
         for line in self._lines.read_text(encoding="utf-8", errors="replace").splitlines():
             (kept if _is_before(line, server_round) else undone).append(line + "\n")
         if undone:
-            with (self.folder / "metrics.undone.jsonl").open("a", encoding="utf-8") as file:
-                file.writelines(undone)
-            part = self._lines.with_suffix(".part")
-            part.write_text("".join(kept), encoding="utf-8")
-            part.replace(self._lines)
+            with _told(self._lines):
+                with (self.folder / "metrics.undone.jsonl").open("a", encoding="utf-8") as file:
+                    file.writelines(undone)
+                part = self._lines.with_suffix(".part")
+                part.write_text("".join(kept), encoding="utf-8")
+                part.replace(self._lines)
         if self._changed:
             log.warning("taken up with other versions than it began with: %s", ", ".join(self._changed))
             self.event("versions", round=server_round, changed=self._changed)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say in one line that a file of the run cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); make room, and run again with run-name and resume=true"
+        ) from None
 
 
 def _is_before(line: str, server_round: int) -> bool:
@@ -114,7 +139,7 @@ def _is_before(line: str, server_round: int) -> bool:
         # what is told of a round after its checkpoint: the generic model, and what the end brings
         after = event["event"] in ("generic", "norms") or event.get("stage", "arrival") != "arrival"
         return bool(event["round"] < server_round + (not after))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
@@ -131,9 +156,13 @@ def versions() -> dict[str, str]:
 
 
 def read_events(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of a run's `metrics.jsonl`, oldest first."""
-    with (folder / "metrics.jsonl").open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file if line.strip()]
+    """Return the lines of a run's `metrics.jsonl`, oldest first; half a line, which a crash leaves, is left out."""
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+    events = []
+    for line in lines:
+        with suppress(ValueError):
+            events.append(json.loads(line))
+    return events
 
 
 def run_folder(experiment: Experiment) -> Path:
@@ -157,7 +186,8 @@ def run_folder(experiment: Experiment) -> Path:
 
 def _check_same(folder: Path, experiment: Experiment) -> None:
     before, now = _read_json(folder / "config.json"), experiment.dump()
-    differ = [key for key in sorted(now.keys() - set(_FREE)) if before.get(key, now[key]) != now[key]]
+    free = {*_FREE, *(("sites",) if experiment.partition == "deployed" else ())}  # how many real ones to begin with
+    differ = [key for key in sorted(now.keys() - free) if before.get(key, now[key]) != now[key]]
     if differ:
         told = "; ".join(f"{key} = {now[key]!r}, but the run in {folder} has {before[key]!r}" for key in differ)
         raise UserError(f"resume: {told}: use the same")
@@ -173,7 +203,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise UserError(f"{path}: cannot be read; the run in its folder cannot be resumed") from None
 
 

@@ -1,7 +1,7 @@
 """The rounds, as a Flower `Strategy`: sample sites, send θ and ψ, add up what returns (Algorithm 1, server)."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,12 @@ from server_app.evaluation import GenericEvaluation
 from server_app.figures import generic_facts, primary, site_figures
 from server_app.journal import Journal, log
 from server_app.methods import ServerMethod
+from server_app.newcomers import Newcomers
+from server_app.replies import Gate
+from server_app.resting import Resting
 from server_app.robust import Collected
 from server_app.rounds import Round, Teller
-from server_app.sites import SiteFacts, check_reply
+from server_app.sites import SiteFacts
 
 
 class FedStrategy(Strategy):
@@ -50,10 +53,11 @@ class FedStrategy(Strategy):
     ) -> None:
         self.experiment, self.sites, self.journal, self.evaluation = experiment, sites, journal, evaluation
         self._row, self._method = METHODS[experiment.method], method
-        self._names = {facts.node_id: name for name, facts in sites.items()}
+        self._gate, self._newcomers = Gate(sites, journal), Newcomers(experiment, sites, journal)
+        self.resting = Resting(experiment, journal)
         self._frame, self._frame_hash = frame, "" if frame is None else wire.frame_digest(frame)
         self._sent: wire.Arrays = {}
-        self._round = Round(0, [])
+        self._begin(Round(0, []))
         self._done, self.finished, self._evaluated, self._failed_rounds = done, done, -1, 0
         self._teller = Teller(experiment.rounds, sites, journal, done)
 
@@ -86,7 +90,7 @@ class FedStrategy(Strategy):
 
     def sample(self, server_round: int) -> list[str]:
         """Return the sites of a round: round(rate · K) of the sorted names, from the run's own generator."""
-        names = sorted(self.sites)
+        names = self.resting.awake(sorted(self.sites), server_round)
         count = max(1, round(self.experiment.participation * len(names)))
         if count == len(names):
             return names
@@ -99,7 +103,10 @@ class FedStrategy(Strategy):
         """Send θ and ψ to the round's sites, with the frame where it is not yet known."""
         server_round += self._done
         self._sent = {name: array.numpy() for name, array in arrays.items()}
-        self._round = Round(server_round, self.sample(server_round))
+        if self.experiment.partition == "deployed":  # simulated sites are all there
+            self._newcomers.welcome(grid, server_round)
+        self._method.begin()
+        self._begin(Round(server_round, self.sample(server_round)))
         evaluate = self._is_evaluated(server_round - 1)  # what arrives is what the round before produced
         return (self._message(wire.TRAIN, name, arrays, evaluate) for name in self._round.asked)
 
@@ -112,12 +119,13 @@ class FedStrategy(Strategy):
         averaged = {n: a for n, a in self._sent.items() if not f"{n}.".startswith(sent_only)}
         plain = self.experiment.aggregation == "mean"
         mean = RunningMean(averaged, self.experiment.clip_norm) if plain else Collected(averaged, self.experiment)
-        for site, reply in self._usable(replies, trains=True):
+        for site, reply in self._gate.usable(replies, self._round, trains=True):
             try:
                 self._take(site, reply, mean)
             except wire.WireError as error:
-                self._reject(site, error)
-        self._name_the_silent()
+                self._gate.reject(self._round, site, error)
+        self._gate.name_the_silent(self._round, self.experiment.round_timeout)
+        self.resting.note(self._round)
         if len(self._round.answered) < self._quorum():
             return self._without_quorum(server_round)
         arrays = mean.mean()
@@ -128,9 +136,13 @@ class FedStrategy(Strategy):
         self._record_round()
         self.finished, self._failed_rounds = server_round, 0
         if server_round % self.experiment.checkpoint_every == 0 or server_round == self.experiment.rounds:
-            checkpoint = Checkpoint(server_round, arrays, self._method.state())
+            checkpoint = Checkpoint(server_round, arrays, self._method.state(), self.resting.state())
             save_checkpoint(self.journal.folder, checkpoint, self.experiment.checkpoints_kept)
         return wire.pack(arrays), None
+
+    def _begin(self, now: Round) -> None:
+        self._round = now
+        self._secured = oldest_checkpoint(self.journal.folder)  # sites may forget what is older
 
     def _quorum(self) -> int:
         return max(1, math.ceil(self.experiment.quorum * len(self._round.asked)))
@@ -166,28 +178,6 @@ class FedStrategy(Strategy):
         if figures := site_figures(reply.metrics, "arrival", self.sites[site].num_test):
             now.arrival[site] = figures
 
-    def _usable(self, messages: Iterable[Message], *, trains: bool) -> Iterator[tuple[str, wire.Reply]]:
-        """Yield the replies that can be used, one at a time; journal the others with their reason."""
-        for message in messages:
-            site = self._names[message.metadata.src_node_id]
-            self._round.heard.add(site)
-            try:
-                reply = wire.Reply(message)
-                check_reply(reply, self.sites[site], trains=trains)
-            except wire.WireError as error:
-                self._reject(site, error)
-            else:
-                yield site, reply
-
-    def _name_the_silent(self) -> None:
-        for site in sorted(set(self._round.asked) - self._round.heard):
-            self._reject(site, f"no answer within {self.experiment.round_timeout:g} s")
-
-    def _reject(self, site: str, reason: Exception | str) -> None:
-        self.sites[site].has_frame = False  # it may have lost its cache: the next message brings the frame again
-        log.warning("round %d: %s left out: %s", self._round.number, site, reason)
-        self.journal.event("rejected", round=self._round.number, site=site, reason=str(reason))
-
     def _message(self, kind: str, site: str, model: ArrayRecord, evaluate: bool) -> Message:
         facts = self.sites[site]
         # the last step of FedLoGe works on ψ and φ_k alone
@@ -196,7 +186,7 @@ class FedStrategy(Strategy):
             self.experiment,
             run=self.journal.folder.name,
             server_round=self._round.number,
-            secured=oldest_checkpoint(self.journal.folder),
+            secured=self._secured,
             evaluate=evaluate,
             sites_dir=None if self.experiment.partition == "deployed" else self.journal.folder / "sites",
             model=model,
@@ -236,15 +226,15 @@ class FedStrategy(Strategy):
 
     def personalise(self, grid: Grid, arrays: ArrayRecord) -> None:
         """Have every site make its personal model of the final θ and ψ, and journal the figures."""
-        self._round = Round(self.experiment.rounds + 1, sorted(self.sites))
+        self._begin(Round(self.experiment.rounds + 1, sorted(self.sites)))
         messages = (self._message(wire.PERSONALISE, name, arrays, evaluate=True) for name in self._round.asked)
         replies = grid.send_and_receive(messages, timeout=self.experiment.round_timeout)
         stages: dict[str, dict[str, dict[str, float]]] = {stage: {} for stage in wire.STAGES}
-        for site, reply in self._usable(replies, trains=False):
+        for site, reply in self._gate.usable(replies, self._round, trains=False):
             for stage, found in stages.items():
                 if figures := site_figures(reply.metrics, stage, self.sites[site].num_test):
                     found[site] = figures
-        self._name_the_silent()
+        self._gate.name_the_silent(self._round, self.experiment.round_timeout)
         for stage, found in stages.items():
             if found:
                 self._teller.personal(stage, found, self.experiment.rounds)

@@ -8,6 +8,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 _POLL_SECONDS = 0.5
+_AT_ONCE = 2  # replies that wait in memory
 
 
 class StreamingGrid(Grid):
@@ -49,15 +50,26 @@ class StreamingGrid(Grid):
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
         """Send the messages and yield replies as they come, until all are there or the time is up; none for none."""
-        waiting = {message_id for message in messages for message_id in self._grid.push_messages([message])}
+        waiting: dict[str, int] = {}  # the message that is not answered yet: its node
+        for message in messages:
+            node_id = message.metadata.dst_node_id
+            waiting |= {sent: node_id for sent in self._grid.push_messages([message]) if sent}
         end = None if timeout is None else time.monotonic() + timeout
         while waiting:
             arrived = False
-            for reply in self._grid.pull_messages(waiting):
+            for reply in self._pull(list(waiting)):
                 arrived = True
-                waiting.discard(reply.metadata.reply_to_message_id)
-                yield reply
+                answered = reply.metadata.reply_to_message_id
+                if answered in waiting:
+                    # Flower's own replies, of a node that died or a message that expired, name nobody
+                    reply.metadata.__dict__["_src_node_id"] = waiting.pop(answered)
+                    yield reply
             if end is not None and time.monotonic() > end:
                 return
             if waiting and not arrived:
                 time.sleep(_POLL_SECONDS)
+
+    def _pull(self, message_ids: list[str]) -> Iterator[Message]:
+        """Yield what has arrived; Flower fetches all that it is asked for at once, so it is asked for little."""
+        for start in range(0, len(message_ids), _AT_ONCE):
+            yield from self._grid.pull_messages(message_ids[start : start + _AT_ONCE])

@@ -51,13 +51,16 @@ STUDIES: dict[str, tuple[Variant, ...]] = {
         )
     ),
     "table9": sweep("frame", "sparse_etf", "xavier", "gaussian", "uniform", "orthogonal", "kaiming"),
-    "table7": sweep("realign", "paper", "sum", "product", "none"),
+    "table7": sweep("realign", "paper", "distribution", "sum", "product", "none"),
     "table11": (
         *sweep("participation", 0.3, 1.0),
         Variant("sites=100", MappingProxyType({"sites": 100, "min-site-size": 1})),
     ),
-    # sparsity .6 is also the norm sweep's 1.0: both are the defaults
-    "fig4": (*sweep("sparsity", 0.0, 0.2, 0.4, 0.6, 0.8), *sweep("frame-norm", 0.05, 0.1, 0.5, 2.0)),
+    # each sweep at the paper's own value of the other key, whatever the configuration has
+    "fig4": (
+        *product({"sparsity": (0.0, 0.2, 0.4, 0.6, 0.8), "frame-norm": (1.0,)}),
+        *product({"sparsity": (0.6,), "frame-norm": (0.05, 0.1, 0.5, 2.0)}),
+    ),
     "fig5": sweep("finetune-epochs", 1, 5, 10, 20),
     # several labels an image
     "attention": sweep("attention", False, True),

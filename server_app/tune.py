@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from common.config import Experiment, build, check_key, load
+from common.config import Experiment, build, check_key, load, parse_yaml
 from common.data import build_federation
 from common.data.federation import FEDERATION_FIELDS
 from common.errors import UserError, unknown
@@ -161,8 +161,8 @@ def _own_grids(method: str) -> dict[str, Sequence[Any]]:
 def _read_grid(word: str, experiment: Experiment) -> tuple[str, list[Any]]:
     key, _, text = word.partition("=")
     texts = [value.strip() for value in text.split(",")]
-    if not all(texts):
-        raise UserError(f"--grid '{word}' is not of the form key=value,value")
+    if not all(texts) or "=" in text:
+        raise UserError(f"--grid '{word}' is not of the form key=value,value; for several keys, repeat --grid")
     check_key(key, text, source="--grid")
     if key in _OPTIONS:
         raise UserError(f"--grid '{word}': tuning takes {_OPTIONS[key]} instead")
@@ -174,8 +174,8 @@ def _read_grid(word: str, experiment: Experiment) -> tuple[str, list[Any]]:
 
 def _value(key: str, text: str, experiment: Experiment) -> Any:
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):  # ValueError: looks like a date, and is none
+        value = parse_yaml(text)
+    except ValueError:  # also what looks like a date, and is none
         value = text
     return build({**experiment.dump(), key: value}, source="--grid").dump()[key]
 

@@ -22,7 +22,7 @@ class Local:
 
     Attributes:
         experiment: the run.
-        class_counts: the site's training images of each class, float [C].
+        class_counts: the site's training images of each class, float [C]; 0 where the class is not visible.
         arrived: parameters as the coordinator sent them, by name; empty unless the method needs them.
         num_images: the site's training images.
         visible: classes whose labels the site knows, bool [C]; None: all.
@@ -33,6 +33,11 @@ class Local:
     arrived: Mapping[str, Tensor]
     num_images: int = 0
     visible: Tensor | None = None
+
+    @property
+    def shares(self) -> Tensor:
+        """Which share of the site's training images has each class, [C]; all 0 without images."""
+        return self.class_counts / max(1, self.num_images)
 
     def mask(self, labels: Tensor) -> Tensor | None:
         """Return which of labels [B, C] count, None if all do."""
@@ -125,7 +130,7 @@ class LocalMethod:
         """Return what `finetune-epochs` trains at the end; by default None: the personal head alone."""
         return None
 
-    def realigned_head(self, model: Model, experiment: Experiment) -> nn.Linear | None:
+    def realigned_head(self, model: Model, local: Local) -> nn.Linear | None:
         """Return the personal head after the last round's realignment, or None if the method has none."""
         return None
 

@@ -1,10 +1,12 @@
 """CReFF (Shang et al., IJCAI 2022, https://arxiv.org/abs/2204.13399), Algorithm 1.
 
-Shared: backbone and head ψ, trained as FedAvg's. Personal: nothing. The coordinator learns federated features
-whose gradients match those of real ones and re-trains a head on them (`server_app/methods/creff.py`); that head
-on the averaged backbone is the generic model. What leaves a site beside weights: the mean gradient of the
-re-trained head for each of its classes. The paper's code averages ten augmented batches of 32 images a class;
+Shared: backbone and head ψ, trained as FedAvg's, CE(ψ(θ(x)), y). Personal: nothing. The coordinator learns federated
+features whose gradients match those of real ones and re-trains a head on them (`server_app/methods/creff.py`, Eqs.
+3-6); that head on the averaged backbone is the generic model. What leaves a site beside weights: the mean gradient of
+the re-trained head for each of its classes. The paper's code averages ten augmented batches of 32 images a class;
 here it is the exact mean over the site's images.
+Defaults: `creff-features` 100 and the rates `creff-match-rate` .1 and `creff-retrain-rate` .01 are the paper's;
+`creff-match-steps` 100 and `creff-retrain-epochs` 300 its code's.
 """
 
 import numpy as np

@@ -1,8 +1,9 @@
 """Ditto (Li et al., ICML 2021, https://arxiv.org/abs/2012.04221), Algorithm 1.
 
 Shared: backbone and head, trained as FedAvg's. Personal: a whole model v_k, kept at the site, that
-minimises F_k(v) + (λ/2)‖v − w_g‖² with w_g the global model as it arrived. λ is `ditto-lambda`; the paper
-tunes it in {.1, 1, 2}.
+minimises F_k(v) + (λ/2)‖v − w_g‖² with w_g the global model as it arrived.
+Defaults: λ is `ditto-lambda`, 1 as in the paper where a site has too few images to choose one and no strong attack is
+feared; other sites choose from {.1, 1, 2}. The personal model passes over the images as often as the global, ours.
 """
 
 from torch import Tensor, nn

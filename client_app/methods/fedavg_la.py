@@ -2,7 +2,8 @@
 
 Shared: backbone and head. Personal: nothing. The training loss is CE(z + τ log n_k, y) with the site's own
 class counts n_k as prior (with τ = 1 the balanced softmax of Ren et al., NeurIPS 2020); predictions use z
-alone. A class that a site does not have gets a logit of −∞, hence no gradient there. τ is `logit-adjustment`.
+alone. A class that a site does not have gets a logit of −∞, hence no gradient there.
+Defaults: τ is `logit-adjustment`, 1, the value that the paper derives; it also tunes it.
 """
 
 from torch import Tensor

@@ -2,7 +2,8 @@
 
 Shared: backbone and head. Personal: nothing. The training loss is CE(z + τ log n_c, y) with the class counts n_c
 of all sites that have answered so far, which the coordinator adds up and sends; predictions use z alone. Until
-it knows any, the prior is even. What leaves a site beside weights: its class counts. τ is `logit-adjustment`.
+it knows any, the prior is even. What leaves a site beside weights: its class counts.
+Defaults: τ is `logit-adjustment`, 1, the value that the paper derives; it also tunes it.
 """
 
 import numpy as np

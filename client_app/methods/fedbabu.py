@@ -1,8 +1,9 @@
 """FedBABU (Oh et al., ICLR 2022, https://arxiv.org/abs/2106.06042), Algorithm 1.
 
 Shared: backbone. Fixed: a random head, the same everywhere because it derives from the seed; it neither
-trains nor travels. Personal: the whole model, fine-tuned at the end for `finetune-epochs` (the paper's
-default is all of it, for 5 epochs); without any, the personal model is the generic one.
+trains nor travels. Loss: CE(ψ(θ(x)), y) for θ alone. Personal: the whole model, fine-tuned at the end for
+`finetune-epochs`; without any, the personal model is the generic one.
+Defaults: `finetune-epochs` 0, ours, as for every method; the paper fine-tunes for 5.
 """
 
 from client_app.methods.base import Phase

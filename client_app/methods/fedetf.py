@@ -1,13 +1,17 @@
 """FedETF (Li et al., ICCV 2023, https://arxiv.org/abs/2303.10058), Sections 4.2 and 4.3.
 
-Shared: backbone and projection, a linear layer whose output is normalised and multiplied by a learnable
-temperature. Fixed: a dense ETF of unit norm. Training: balanced softmax with the site's class counts n_k. A
-class that a site does not have gets a logit of −∞, hence no gradient there.
+Shared: backbone and projection, a linear layer with output g that is normalised and multiplied by a learnable
+temperature s. Fixed: a dense ETF W of unit norm. Loss: CE(s·W g/‖g‖ + log n_k, y), the balanced softmax with the
+site's class counts n_k. A class that a site does not have gets a logit of −∞, hence no gradient there.
 
-Personal, at the end: epochs of backbone and projection under the ETF, then alternately one epoch of the site's own
-copy of the ETF and one of its projection, by plain cross-entropy, the rest still. The authors' public code follows one
-round of training with 20 alternations of three epochs each, at learning rates of .1 and .05; here all phases share
-`finetune-epochs`, a third each, and the rate of the other methods.
+Personal: the site's own copy of the ETF, made at the end, where `finetune-epochs` E trains in two steps: backbone and
+projection under the fixed ETF as before, then turns of one epoch of the own ETF and one of the projection, the
+rest still, by plain cross-entropy. There are ⌊E/3⌋ turns, at least one, and the first step has what remains of E: of 5
+epochs 3 and one turn, of 6 two and two turns, of 2 none and one turn; of 1, the own ETF's epoch alone.
+
+Defaults: `etf-temperature`, s at the start, is 10 for the small CNN and 1 for ResNets, as in the authors' public code.
+That code follows one round of training with 20 turns of 3 + 3 epochs, at learning rates of .1 and .05; here all
+share `finetune-epochs` and the rate of the other methods, ours, so that every method fine-tunes equally long.
 """
 
 import torch
@@ -43,11 +47,12 @@ class FedETF(LocalMethod):
         return projected(model.projection, model.personal_head)
 
     def finetuning(self, experiment: Experiment) -> tuple[Phase, ...]:
-        """Return epochs under the fixed ETF, then the alternation."""
+        """Return the epochs under the fixed ETF, then the turns; `finetune-epochs` in all."""
         own_etf = Phase(1, frozen=("backbone", "projection"), losses=self.personal_losses)
         projection = Phase(1, ("backbone", "projection.scale", "personal_head"), losses=self.personal_losses)
-        turns = max(1, experiment.finetune_epochs // 3)
-        return (Phase(max(0, experiment.finetune_epochs - 2 * turns)), *(own_etf, projection) * turns)
+        epochs = experiment.finetune_epochs
+        turns = (own_etf, projection) * max(1, epochs // 3)
+        return (Phase(max(0, epochs - len(turns))), *turns[:epochs])
 
 
 METHOD = FedETF()

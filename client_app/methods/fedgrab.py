@@ -1,14 +1,16 @@
 """Fed-GraB (Xiao et al., NeurIPS 2023, https://arxiv.org/abs/2310.07587): SGB and DPA.
 
-Shared: backbone and head. Kept at the site: the balancer's state. The loss is a binary cross-entropy a class,
-its gradients balanced (SGB): with D_c the sum so far of class c's positive less negative balanced gradients, a
+Shared: backbone and head. Personal: the balancer's state. Loss: Σ_c w_c BCE(z_c, y_c), whose weights w balance the
+gradients (SGB): with D_c the sum so far of class c's positive less negative balanced gradients, a
 PID controller drives D_c to zero, u = Kp e + Ki Σe + Kd Δe with e = −D_c, and positive gradients are multiplied
-by f(u), negative ones by f(−u), f(x) = 10 / (1 + 9 exp(−x/2)). Gains and f are those of the authors' public code.
+by f(u), negative ones by f(−u), f(x) = 10 / (1 + 9 exp(−x/2)).
 
 Frequent classes are balanced less. The prior analyser (DPA) ranks the classes by the norms of the arriving
 head, the largest first; a class of rank r keeps its own gradient with probability .1^(r/(C−1)) and is balanced
 otherwise. The public code draws that for each batch, ranks given, with a counter that moves on only when a class
-kept its own; here the weight is the expectation of the plain rule.
+kept its own; here the weight is the expectation of the plain rule, w = p + (1 − p) f(±u) with that probability p.
+
+Defaults: no keys of its own; f and the gains, Kp = 10, Ki = .01, Kd = .1, are those of the authors' public code.
 """
 
 import math

@@ -1,7 +1,12 @@
 """FedLoGe (Xiao et al., ICLR 2024, https://arxiv.org/abs/2401.08977), Algorithm 1, ClientUpdate.
 
-Shared: backbone θ and auxiliary head ψ, averaged by the number of training images. Fixed: the frame
+Shared: backbone θ and auxiliary head ψ, averaged by the number of training images. Fixed: the frame W
 (SSE-C). Personal: head φ_k, kept at the site and realigned by Eq. 7 at the end.
+Losses: CE(W h, y) for θ with h = θ(x); CE(ψ(h), y) and CE(φ_k(h), y) on h detached.
+
+Defaults: `sparsity` .6, the paper's β and its code's; `frame-norm` 1, ours, where its code has .1; `frame-solver`
+projection, ours, exact and fast, where the paper descends a gradient (mma); `realign` paper, Eq. 7; no
+`frame-projection` and `frame-loss` cross-entropy, as the paper's method (Table 8 has the others).
 """
 
 from torch import Tensor, nn
@@ -53,8 +58,9 @@ class FedLoGe(LocalMethod):
         assert model.personal_head is not None
         return model.personal_head
 
-    def realigned_head(self, model: Model, experiment: Experiment) -> nn.Linear | None:
+    def realigned_head(self, model: Model, local: Local) -> nn.Linear | None:
         """Return φ_k after LA-FR (Eq. 7), or None for `realign: none`."""
+        experiment = local.experiment
         if experiment.realign == "none":
             return None
         assert model.aux_head is not None and model.personal_head is not None
@@ -66,6 +72,7 @@ class FedLoGe(LocalMethod):
             None if phi.bias is None else phi.bias.detach(),
             mode=experiment.realign,
             bias_mode=experiment.realign_bias,
+            shares=local.shares,
         )
         return linear_from(weight, bias)
 

@@ -1,13 +1,17 @@
 """FedLoGe-ML: FedLoGe (Xiao et al., ICLR 2024, https://arxiv.org/abs/2401.08977) for several labels an image; ours.
 
 As FedLoGe, on the class features of FedNCA-ML (https://arxiv.org/abs/2509.12544): the sparse frame asks the
-attention and is the backbone's fixed head; ψ with biases is global, φ_k with biases personal, both on detached
-class features. θ and ψ learn with prior-compensated logits z + t·logit π̃_k, π̃_kc = (n_kc + 1)/(N_k + 2), so that
-what is averaged carries no site's prior; φ_k learns by the plain loss and so keeps its own site's.
+attention and is the backbone's fixed head. Shared: backbone with its attention, scale and biases of the frame, and ψ
+with biases. Personal: φ_k with biases; both heads learn on detached class features. θ and ψ learn with
+prior-compensated logits z + t·logit π̃_k, π̃_kc = (n_kc + 1)/(N_k + 2), so that what is averaged carries no site's
+prior; φ_k learns by the plain loss and so keeps its own site's.
 
 Realignment: ψ̂_c = ψ_c / ‖ψ_c‖ (`realign-bias` says what becomes of b; with `realign-prior` the coordinator's
 label prior is added), and φ̂_kc = (ψ_c / ‖ψ_c‖) ‖φ_kc‖ with φ_k's bias. Within a class both are monotone for ψ:
 its AUC cannot change by realignment, its F1 can.
+
+Defaults, ours: `prior-temperature` 1 compensates the whole prior; `realign-prior` false, `realign-bias` keep;
+`attention-heads` 4. The frame's are FedLoGe's.
 """
 
 from torch import Tensor

@@ -6,6 +6,9 @@ that asks the attention and classifies. Personal: nothing; `finetune-epochs` tra
 Loss: the multi-label loss of the logits Z_cc, plus `suppression-weight` times negative suppression and
 `clustering-weight` times compact clustering. Ablations: `attention=false` (one pooled feature for all classes),
 `frame-trains=true` (the class vectors learn, as the "fixed" ones of the public code do), either weight at 0.
+
+Defaults: `suppression-weight` .01, `clustering-weight` 1 and `query-frame` etf are the paper's; `attention-heads` 4,
+ours.
 """
 
 from torch import Tensor, nn

@@ -1,7 +1,8 @@
 """FedPer (Arivazhagan et al., 2019, https://arxiv.org/abs/1912.00818), Algorithm 1.
 
-Shared: backbone (the base layers). Personal: head (the personalisation layer). Both train together. The
-method has no generic model: the global weights have no head.
+Shared: backbone (the base layers). Personal: head (the personalisation layer). Loss: CE(φ_k(θ(x)), y); both train
+together. The method has no generic model: the global weights have no head.
+Defaults: no keys of its own; one personal layer, the least of those that the paper compares.
 """
 
 from torch import Tensor, nn

@@ -1,8 +1,9 @@
 """FedProx (Li et al., MLSys 2020, https://arxiv.org/abs/1812.06127), Eq. 2.
 
 Shared: backbone and head. Personal: nothing. Each site minimises F_k(w) + (μ/2)‖w − w_g‖², the norm
-squared, over all parameters; BatchNorm's statistics are no parameters. μ is `fedprox-mu`; the paper tunes
-it in {.001, .01, .1, 1}.
+squared, over all parameters; BatchNorm's statistics are no parameters.
+Defaults: μ is `fedprox-mu`, .01 as the public codes of FedLoGe and CReFF set it for their comparisons; the paper
+itself tunes it in {.001, .01, .1, 1}.
 """
 
 import torch

@@ -1,11 +1,13 @@
 """FedRep (Collins et al., ICML 2021, https://arxiv.org/abs/2102.07078), Algorithm 1.
 
-Shared: backbone (the representation). Personal: head. In each round the head trains first with the backbone
-still, then the backbone for `fedrep-body-epochs` (default: 1) with the head still. The head's epochs are
-`fedrep-head-epochs`, by default what remains of `local-epochs` but at least one: with more `local-epochs` than
-`fedrep-body-epochs`, every method passes over the images equally often. A part that stands still does so in
-full: its BatchNorm uses running statistics, where implementations that only stop gradients let them move. The
-method has no generic model.
+Shared: backbone (the representation). Personal: head. Loss: CE(φ_k(θ(x)), y). In each round the head trains first
+with the backbone still, then the backbone with the head still. A part that stands still does so in full: its
+BatchNorm uses running statistics, where implementations that only stop gradients let them move. The method has no
+generic model.
+
+Defaults: `fedrep-body-epochs` 1, as in the paper's experiments on CIFAR. `fedrep-head-epochs`, ours: what remains of
+`local-epochs` but at least one, so that with more `local-epochs` than `fedrep-body-epochs` every method passes over
+the images equally often; the paper's experiments train the head for 10 epochs a round.
 """
 
 from client_app.methods.base import Phase

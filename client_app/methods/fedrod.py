@@ -1,9 +1,12 @@
 """FedROD (Chen and Chao, ICLR 2022, https://arxiv.org/abs/2107.00778), Section 4.
 
-Shared: backbone and generic head, trained by balanced softmax with the site's class counts. Personal: a
-head on detached features that learns what the generic logits lack by plain cross-entropy; the personal
-prediction is the sum of both heads. A class that a site does not have gets a logit of −∞ in training, hence
-no gradient there.
+Shared: backbone θ and generic head ψ, trained by balanced softmax with the site's class counts, CE(z + log n_k, y) with
+z = ψ(θ(x)). Personal: a head φ_k on detached features that learns what the generic logits lack by plain
+cross-entropy, CE(z + φ_k(θ(x)), y) with z detached; the personal prediction is z + φ_k(θ(x)). A class that a site
+does not have gets a logit of −∞ in the first, hence no gradient there. Several labels: binary cross-entropies, the
+first of z + t·logit π̃_k.
+Defaults: no keys of its own. φ_k is linear, one of the paper's two forms (the other is made by a hypernetwork), and
+starts at zero, ours.
 """
 
 from torch import Tensor, nn

@@ -1,8 +1,10 @@
 """Ratio Loss (Wang et al., AAAI 2021, https://arxiv.org/abs/2008.06217).
 
-Shared: backbone and head. Personal: nothing. Every class's cross-entropy is weighted by α + β R_c; the ratios R
-are the coordinator's, which probes the global model with a few auxiliary images of each class
-(`server_app/methods/ratio_loss.py`). α and β are `ratio-alpha` and `ratio-beta`, 1 and .1 in the paper.
+Shared: backbone and head. Personal: nothing. Loss: the batch mean of (α + β R_y) · CE(ψ(θ(x)), y); the ratios R are
+the coordinator's, which probes the global model with a few auxiliary images of each class and sends the weights
+(`server_app/methods/ratio_loss.py` has their equation).
+Defaults: α and β are `ratio-alpha` and `ratio-beta`, 1 and .1 in the paper; `ratio-images` 64 a class, as its code;
+`ratio-cap` 100, ours.
 """
 
 from torch import Tensor

@@ -1,8 +1,5 @@
 """An .npz archive whose arrays are checked as they are read. Nothing in it is unpickled."""
 
-import lzma
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +13,6 @@ Integers = npt.NDArray[np.int64]
 
 _LARGEST = int(np.iinfo(np.int64).max)
 
-# ValueError: an object array, which only pickle could read. RuntimeError: encrypted or packed in an unknown way.
-_UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
-
 
 class Archive:
     """An open .npz whose arrays are checked as they are read, each only once.
@@ -31,7 +25,7 @@ class Archive:
         self.path = path
         try:
             opened = np.load(path, allow_pickle=False)
-        except _UNREADABLE as error:
+        except Exception as error:  # a damaged archive raises nearly anything
             # NumPy's own words for a foreign file advise to unpickle it; only the system's words are passed on.
             why = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
             raise UserError(f"{path}: not a readable .npz archive{why}; save the arrays with np.savez") from None
@@ -52,7 +46,7 @@ class Archive:
         if key not in self._read:
             try:
                 self._read[key] = self._opened[key]
-            except _UNREADABLE:
+            except Exception:  # an object array too, which only pickle could read
                 raise self.error(
                     key, "is damaged or holds Python objects; store plain integers, bytes or strings"
                 ) from None

@@ -3,11 +3,13 @@
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from common.data import dicom
 from common.errors import UserError
 
+# not all that Pillow knows: some formats, such as PostScript, would run other programs
+_FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 GREY_MODES = ("1", "L", "LA")
 
 
@@ -26,11 +28,12 @@ def open_image(data: bytes, what: str, deep: bool = False) -> Image.Image:
     if dicom.is_dicom(data):
         return dicom.read(data, what)
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
         pages = getattr(image, "n_frames", 1) if deep and image.format == "TIFF" else 1
         image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # Pillow raises SyntaxError for some broken PNG files.
+    except UnidentifiedImageError:  # its text shows a buffer
+        raise UserError(f"{what}: not a readable image (of no known kind); replace or remove it") from None
+    except Exception as error:  # Pillow's decoders raise nearly anything for a damaged file
         raise UserError(f"{what}: not a readable image ({error}); replace or remove it") from None
     if pages > 1:
         raise UserError(f"{what}: has {pages} pages; save one image a file")

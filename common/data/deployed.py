@@ -1,15 +1,14 @@
 """What the coordinator of real sites sees: its own test images, if it has any, and nobody's training images."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from common.config import Experiment
 from common.data.dataset import Dataset
-from common.data.images import ArrayImages, ImageSource, Labels
+from common.data.images import ArrayImages, Labels, relabelled
 from common.data.loading import load_dataset
 from common.data.validation import SubsetImages
-from common.errors import UserError, nearest
+from common.errors import RefusalError, UserError, nearest
+from common.experiment import did_you_mean
 from common.methods import METHODS
 
 
@@ -19,46 +18,55 @@ def coordinator_dataset(experiment: Experiment) -> Dataset:
     Where `data-dir` names none, there are no test images either, and no generic figures.
 
     Raises:
-        UserError: the test images have a class that the experiment does not know, or another number of channels.
+        UserError: the test images have a class that the experiment does not know, another number of channels, or
+            several labels where the experiment has one an image.
     """
     classes, channels = experiment.classes or (), len(experiment.pixel_mean)
     if experiment.data_dir is None:
         size = experiment.image_size or 32
         pixels = np.zeros((0, channels, size, size), np.uint8)
-        several = METHODS[experiment.method].labels == "many"
-        labels: Labels = np.zeros((0, len(classes)), np.bool_) if several else np.zeros(0, np.int64)
-        nothing = ArrayImages(pixels, labels)
+        nothing = ArrayImages(pixels, as_agreed(np.zeros(0, np.int64), experiment, "deployed"))
         return Dataset("deployed", classes, nothing, nothing, experiment.pixel_mean, experiment.pixel_std)
-    dataset = with_classes(load_dataset(experiment), classes)
+    dataset = load_dataset(experiment)
     if dataset.test.channels != channels:
         raise UserError(
             f"pixel-mean has {channels} value(s), but the coordinator's test images {dataset.test.channels} channel(s)"
         )
-    none = SubsetImages(dataset.test, np.empty(0, np.int64))
-    return Dataset(dataset.name, classes, none, dataset.test, experiment.pixel_mean, experiment.pixel_std)
+    test = _with_classes(dataset, classes)
+    test.labels = as_agreed(test.labels, experiment, f"the coordinator's test images ({dataset.name})")
+    none = SubsetImages(test, np.empty(0, np.int64))
+    return Dataset(dataset.name, classes, none, test, experiment.pixel_mean, experiment.pixel_std)
 
 
-def with_classes(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
-    """Return the data set with its labels in the order of these classes.
+def as_agreed(labels: Labels, experiment: Experiment, whose: str) -> Labels:
+    """Return labels as the coordinator and all sites have them: one an image, or several.
+
+    Args:
+        labels: class indices [N] or bool [N, C]; one an image is a special case of several, and not the reverse.
+        experiment: says which.
+        whose: for the error.
 
     Raises:
-        UserError: it has a class that is not among them.
+        RefusalError: images have several labels, and the experiment has one an image.
     """
+    if experiment.agreed_labels == "one" and labels.dtype == np.bool_:
+        takes_many = METHODS[experiment.method].labels == "any"
+        mend = "set labels: many" if takes_many else "choose a method for several labels"
+        raise RefusalError(
+            f"{whose}: images have several labels each, but one each in this experiment (method = "
+            f"'{experiment.method}'): all sites must have one label an image, or the coordinator must {mend}"
+        )
+    if experiment.agreed_labels == "many" and labels.dtype != np.bool_:
+        return np.asarray(labels[:, None] == np.arange(len(experiment.classes or ())))
+    return labels
+
+
+def _with_classes(dataset: Dataset, classes: tuple[str, ...]) -> SubsetImages:
+    """Return the test images with their labels in the order of these classes, all of which need not be there."""
     for name in dataset.classes:
         if name not in classes:
-            near = nearest(name, classes)
-            hint = f"did you mean '{near}'?" if near else f"known: {', '.join(classes)}"
+            hint = did_you_mean(nearest(name, classes)).rstrip() or f"known: {', '.join(classes)}"
             raise UserError(f"{dataset.name}: class '{name}' is not one of the experiment's classes: {hint}")
-    index = np.array([classes.index(name) for name in dataset.classes], np.int64)
-
-    def relabelled(images: ImageSource) -> ImageSource:
-        if images.labels.dtype == np.bool_:
-            labels: Labels = np.zeros((len(images), len(classes)), np.bool_)
-            labels[:, index] = images.labels
-        else:
-            labels = index[images.labels]
-        same = SubsetImages(images, np.arange(len(images), dtype=np.int64))
-        same.labels = labels
-        return same
-
-    return replace(dataset, classes=classes, train=relabelled(dataset.train), test=relabelled(dataset.test))
+    test = SubsetImages(dataset.test, np.arange(len(dataset.test), dtype=np.int64))
+    test.labels = relabelled(dataset.test.labels, [classes.index(name) for name in dataset.classes], len(classes))
+    return test

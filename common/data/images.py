@@ -209,6 +209,22 @@ def moments(source: ImageSource, at_most: int) -> tuple[tuple[float, ...], tuple
     return tuple(round(float(m), 4) for m in mean), tuple(round(float(s), 4) or 1.0 for s in std)
 
 
+def relabelled(labels: Labels, columns: Sequence[int], num_classes: int) -> Labels:
+    """Return labels in the words of other classes, of which some may be absent, and several may become one.
+
+    Args:
+        labels: [N] indices or bool [N, len(columns)].
+        columns: the index that each class has among the others.
+        num_classes: how many others there are.
+    """
+    if labels.dtype != np.bool_:
+        return np.array(columns, np.int64)[labels]
+    found = np.zeros((len(labels), num_classes), np.bool_)
+    for old, new in enumerate(columns):
+        found[:, new] |= labels[:, old] > 0
+    return found
+
+
 def _chunks(rows: Rows, size: int) -> Iterable[Rows]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 

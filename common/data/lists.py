@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from common.config import Experiment
 from common.data.dataset import Dataset, padded_names
-from common.data.file_sets import Row, Side, file_dataset, find_list, read_lines, read_table
+from common.data.file_sets import Row, Side, file_dataset, find_list, inside, read_lines, read_table
 from common.errors import UserError
 
 Integers = npt.NDArray[np.int64]
@@ -72,7 +72,9 @@ def _path_list(listed: Path, root: Path) -> tuple[list[Path], list[int]]:
                 f"{listed}:{number}: expected 'relative/path label', a label being a number of at most "
                 f"{_LABEL_DIGITS} digits, found '{line}'"
             )
-        paths.append(root / fields[0].strip())
+        if (path := inside(root, fields[0].strip())) is None:
+            raise UserError(f"{listed}:{number}: '{fields[0]}' leads out of {root}; give a path below it")
+        paths.append(path)
         labels.append(int(fields[1]))
     return paths, labels
 

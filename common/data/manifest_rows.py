@@ -1,6 +1,8 @@
 """The lines of a manifest, one image each; `common/data/manifest.py` says what its columns mean."""
 
+import os
 import re
+import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,10 +80,11 @@ def read_rows(listed: Path, choose: ChooseColumns, report: Report | None = None)
         columns = choose(header, [row for _, row in table])
         if not columns:
             raise UserError(f"{listed}: no labels; add a column 'label', 'labels', or one of 0 and 1 for each class")
+    folder = _Folder(listed.parent)
     rows: dict[Path, ManifestRow] = {}
     for number, row in table:
         try:
-            read = _read_row(listed, number, row, columns)
+            read = _read_row(folder, number, row, columns)
             if (first := rows.setdefault(read.path, read)) is not read:
                 raise UserError(f"image '{read.name}' is in line {first.number}, too; keep one")
         except UserError as mistake:
@@ -89,13 +92,30 @@ def read_rows(listed: Path, choose: ChooseColumns, report: Report | None = None)
     return ManifestTable(tuple(header), tuple(rows.values()), columns)
 
 
-def _read_row(listed: Path, number: int, row: Row, columns: tuple[str, ...]) -> ManifestRow:
+class _Folder:
+    """The manifest's folder, which no row may lead out of, not even by a link."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._real = path, os.path.realpath(path)
+
+    def find(self, name: str) -> Path:
+        path = inside(self.path, name)
+        if path is None:
+            raise UserError(f"image '{name}': give a path below the manifest's folder")
+        try:
+            there = stat.S_ISREG(path.stat().st_mode)
+        except OSError:
+            there = False
+        if not there:
+            raise UserError(f"image '{name}': there is no file {path}")
+        if os.path.commonpath([self._real, os.path.realpath(path)]) != self._real:
+            raise UserError(f"image '{name}': a link leads out of the manifest's folder; put the file itself there")
+        return path
+
+
+def _read_row(folder: _Folder, number: int, row: Row, columns: tuple[str, ...]) -> ManifestRow:
     name = row["image"]
-    path = inside(listed.parent, name)
-    if path is None:
-        raise UserError(f"image '{name}': give a path below the manifest's folder")
-    if not path.is_file():
-        raise UserError(f"image '{name}': there is no file {path}")
+    path = folder.find(name)
     for key in ("label", "patient"):
         if row.get(key) == "":
             raise UserError(f"{key} is empty; give every image one, or remove the column")

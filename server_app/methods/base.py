@@ -10,6 +10,7 @@ from common.config import Experiment
 from common.data import Federation
 from common.methods import METHODS
 from common.wire import Arrays
+from server_app.aggregation import check_values
 from server_app.sites import BadReplyError
 
 
@@ -39,7 +40,7 @@ class ServerMethod:
             images: training images that the site declared.
 
         Raises:
-            BadReplyError: other names, shapes or types than the method asks for, or a value that is not finite.
+            BadReplyError: other names, shapes or types than the method asks for, or a value that is not finite or huge.
         """
         shapes = self.shapes(sent)
         if extras.keys() != shapes.keys():
@@ -48,8 +49,10 @@ class ServerMethod:
         for name, array in extras.items():
             if array.shape != shapes[name] or array.dtype != np.float32:
                 raise BadReplyError(f"{name}: {array.dtype}{array.shape} where float32{shapes[name]} is needed")
-            if not np.isfinite(array).all():
-                raise BadReplyError(f"{name}: a value is not finite")
+            check_values(name, array)
+
+    def begin(self) -> None:
+        """Begin a round, perhaps one again of which too little came: what it brought is not used."""
 
     def take(self, site: str, extras: Mapping[str, npt.NDArray[Any]]) -> None:
         """Take in one reply's extras, checked before."""

@@ -35,6 +35,10 @@ class FederatedFeatures(ServerMethod):
         classes, dim = sent["retrained_head.weight"].shape
         return {"class_gradients": (classes, classes, dim + ("retrained_head.bias" in sent))}
 
+    def begin(self) -> None:
+        """Forget the gradients of a round that is repeated."""
+        self._sum, self._sites = 0.0, np.zeros(self.num_classes)
+
     def take(self, site: str, extras: Mapping[str, npt.NDArray[Any]]) -> None:
         """Add one site's gradients; a class it does not have is all zero and does not count (Eq. 4)."""
         gradients = extras["class_gradients"].astype(np.float64)
@@ -58,7 +62,6 @@ class FederatedFeatures(ServerMethod):
         bias = torch.from_numpy(sent["retrained_head.bias"]) if "retrained_head.bias" in sent else None
         real = torch.from_numpy(np.asarray(self._sum) / np.maximum(self._sites, 1)[:, None, None]).float()
         known = torch.from_numpy(self._sites > 0)
-        self._sum, self._sites = 0.0, np.zeros(self.num_classes)
         if self._features is None:
             generator = torch_generator(self.experiment.seed, "creff-features")
             size = (self.num_classes, self.experiment.creff_features, weight.shape[1])

@@ -8,8 +8,9 @@ The next round's losses are weighted by α + β R_p; the ratios go into the jour
 The auxiliary images are `ratio-images` of each class, drawn from the simulated sites' training images as in the
 authors' public code. As there, a weight reacts to p alone if p moves it up the most and every other class by at
 most .8 of that, and R is 10 where no other class moves such weights at all. Two differences: the code measures
-how some epochs of SGD on the images move the head, here it is the gradient itself; and it cuts R at 5,000, here
-it is 100, since a class that is never predicted would have any ratio whatever.
+how some epochs of SGD on the images move the head, here it is the gradient itself; and it cuts R at 5,000, a weight
+of 501, where `ratio-cap` is 100, a weight of 11: a class that is never predicted can have any ratio, and should not
+outweigh all others.
 """
 
 from typing import Any
@@ -28,7 +29,7 @@ from common.wire import Arrays
 from server_app.methods.base import ServerMethod
 
 _ALONE = 0.8  # of the largest update; above it, a second class moves the weight too
-_UNMOVED, _LARGEST = 10.0, 100.0
+_UNMOVED = 10.0
 
 
 class Monitor(ServerMethod):
@@ -58,7 +59,7 @@ class Monitor(ServerMethod):
         features, labels = extract_features(self._model.backbone, dataset.train, self._rows, dataset)
         assert self._model.aux_head is not None
         updates = auxiliary_updates(self._model.aux_head(features).detach().cpu(), features.cpu(), labels.cpu())
-        ratio = ratios(updates)
+        ratio = ratios(updates, self.experiment.ratio_cap)
         weights = self.experiment.ratio_alpha + self.experiment.ratio_beta * ratio
         return {"class_weights": weights.float().numpy()}, {"ratio": ratio.tolist()}
 
@@ -76,15 +77,15 @@ def auxiliary_updates(logits: Tensor, features: Tensor, labels: Tensor) -> Tenso
     return sums / classes.sum(dim=0).clamp(min=1).view(-1, 1, 1)
 
 
-def ratios(updates: Tensor) -> Tensor:
-    """Return R [C], between 0 and 100, of auxiliary updates [C, C, d]."""
+def ratios(updates: Tensor, cap: float) -> Tensor:
+    """Return R [C], between 0 and `cap`, of auxiliary updates [C, C, d]."""
     size, winner = updates.max(dim=0)  # [C, d]: which class moves a weight up the most
     rivals = (updates.abs() > _ALONE * size.abs()).sum(dim=0) - 1
     alone = one_hot(winner, len(updates)).permute(2, 0, 1).bool() & (rivals < 1)
     mean_other = (updates.sum(dim=0) - updates) / max(1, len(updates) - 1)
     own, others = ((part * alone).sum(dim=(1, 2)) for part in (updates, mean_other))
     known = torch.where(others != 0, own.abs() / others.abs(), torch.full_like(own, _UNMOVED))
-    return known.clamp(max=_LARGEST)
+    return known.clamp(max=cap)
 
 
 METHOD = Monitor

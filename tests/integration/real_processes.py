@@ -9,22 +9,18 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from common.config import APP_ROOT
+from server_app import provision_federation as federation
 from server_app.flower_run import QUIET, free_port
+from server_app.provision_certificates import now
 
 CLASSES = tuple(f"digit-{n}" for n in range(10))
 
@@ -59,54 +55,11 @@ def write_site_config(folder: Path, name: str, data: Path, **more: Any) -> Path:
     return path
 
 
-def _sign(subject: str, key: Any, issuer: str, signer: Any, hosts: tuple[str, ...] = (), ca: bool = False) -> bytes:
-    now = datetime.now(UTC)
-    names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, word)]) for word in (subject, issuer)]
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(names[0]).issuer_name(names[1]).public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5)).not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-    )  # fmt: skip
-    if hosts:
-        sans = [x509.DNSName("localhost"), *(x509.IPAddress(ip_address(host)) for host in hosts)]
-        builder = builder.add_extension(x509.SubjectAlternativeName(sans), critical=False)
-    return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-
-def write_certificates(folder: Path) -> None:
-    """Write ca.crt, server.crt and server.key."""
-    authority, server = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "ca.crt").write_bytes(_sign("ca", authority, "ca", authority, ca=True))
-    (folder / "server.crt").write_bytes(_sign("server", server, "ca", authority, hosts=("127.0.0.1",)))
-    (folder / "server.key").write_bytes(_private(server))
-
-
-def write_key_pair(folder: Path, name: str) -> Path:
-    """Write a site's key pair; return the private key's path."""
-    key = ec.generate_private_key(ec.SECP384R1())
-    path = folder / f"{name}.key"
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
-    )
-    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    path.with_suffix(".pub").write_bytes(public)
-    return path
-
-
-def _private(key: Any) -> bytes:
-    return bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-
-
 class Deployment:
     """A SuperLink with TLS and authentication, and SuperNodes that register with it.
 
     Args:
-        home: certificates, Flower's configuration and logs.
+        home: the federation's folder, Flower's configuration and logs.
     """
 
     def __init__(self, home: Path) -> None:
@@ -116,11 +69,12 @@ class Deployment:
         self.environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         self.environment["PYTHONPATH"] = str(APP_ROOT)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        write_certificates(home / "certificates")
+        self.federation = home / "federation"
+        federation.make(self.federation, ["127.0.0.1"], self.fleet, 90, now())
         (home / "flower").mkdir()
         (home / "flower" / "config.toml").write_text(
             f'[superlink]\ndefault = "prod"\n\n[superlink.prod]\naddress = "127.0.0.1:{self.port}"\n'
-            f'root-certificates = "{home}/certificates/ca.crt"\n'
+            f'root-certificates = "{self.federation}/ca/ca.crt"\n'
         )
 
     def start(self, name: str, *command: str) -> None:
@@ -133,13 +87,13 @@ class Deployment:
 
     def start_coordinator(self) -> None:
         """Start the SuperLink and wait until its fleet port answers."""
-        certificates = self.home / "certificates"
+        secrets = self.federation / "coordinator" / "secrets"
         self.start(
             "superlink", "flower-superlink", "--host", "127.0.0.1", "--port", str(self.port),
             "--fleet-api-type", "grpc-rere", "--fleet-api-address", f"127.0.0.1:{self.fleet}",
             "--control-api-address", f"127.0.0.1:{self.control}",
-            "--ssl-certfile", str(certificates / "server.crt"), "--ssl-keyfile", str(certificates / "server.key"),
-            "--ssl-ca-certfile", str(certificates / "ca.crt"), "--database", str(self.home / "superlink.db"),
+            "--ssl-certfile", str(secrets / "server.crt"), "--ssl-keyfile", str(secrets / "server.key"),
+            "--ssl-ca-certfile", str(secrets / "ca.crt"), "--database", str(self.home / "superlink.db"),
             "--enable-supernode-auth", "--isolation", "subprocess", "--disable-runtime-dependency-installation",
         )  # fmt: skip
         self.wait_for("superlink", r"Fleet API|gRPC")
@@ -165,17 +119,16 @@ class Deployment:
         )  # fmt: skip
 
     def register(self, name: str) -> Path:
-        """Make a key pair for a site and register it; return the private key's path."""
-        key = write_key_pair(self.home, name)
-        done = self.flwr("supernode", "register", str(key.with_suffix(".pub")), "prod", "--name", name)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return key
+        """Make a site's kit and register its key; return the private key's path."""
+        federation.add_site(self.federation, name, now())
+        federation.synchronise(self.federation, f"127.0.0.1:{self.port}", now(), print)
+        return self.federation / "sites" / name / "secrets" / "site.key"
 
     def start_site(self, name: str, key: Path, config: Path) -> None:
         """Start a site's SuperNode."""
         self.start(
             name, "flower-supernode", "--superlink", f"127.0.0.1:{self.fleet}", "--grpc-rere",
-            "--root-certificates", str(self.home / "certificates" / "ca.crt"),
+            "--root-certificates", str(key.with_name("ca.crt")),
             "--auth-supernode-private-key", str(key), "--host", "127.0.0.1", "--port", str(free_port()),
             "--node-config", f'site-config="{config}"', "--isolation", "subprocess",
         )  # fmt: skip

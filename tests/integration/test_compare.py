@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from common.config import APP_ROOT, Experiment
+from common.errors import UserError
 from server_app.cli import main
 from server_app.compare import Cell, compare, curves, data_fingerprint, read_result
 from server_app.compare_results import write_results
@@ -30,17 +31,20 @@ def test_a_comparison_keeps_finished_runs_and_writes_tables(tiny: Tiny, tmp_path
 
     more = [*cells, Cell(tiny(method="fedavg", seed=1, rounds=1, run_name=None))]
     assert compare(more, folder, jobs=1) == 0
-    write_results(more, folder)
+    write_results([more[2]], folder)  # a smaller command leaves the others' rows in the table
     assert {name: (folder / name).stat().st_mtime_ns for name in kept} == kept  # not run again
     rows = list(csv.DictReader((folder / "results.csv").open(encoding="utf-8")))
-    assert [(r["method"], r["head"], r["seeds"]) for r in rows] == [
-        ("FedAvg", "ψ *", "2"), ("FedLoGe", "ψ", "1"), ("FedLoGe", "ψ realigned *", "1"), ("FedLoGe", "frame", "1"),
-    ]  # fmt: skip
+    assert [(r["method"], r["head"], r["judged"], r["seeds"]) for r in rows] == [
+        ("fedavg", "aux_head", "1", "2"),
+        ("fedloge", "aux_head", "0", "1"),
+        ("fedloge", "aux_head_realigned", "1", "1"),
+        ("fedloge", "frame", "0", "1"),
+    ]
     summary = json.loads((folder / "fedloge-seed0.json").read_text())["summary"]
     figure = summary["personal"]["realigned"]["mean"]
-    assert rows[2]["realigned"] == f"{100 * figure:.1f}"
+    assert float(rows[2]["realigned_mean"]) == float(rows[2]["personal_mean"]) == pytest.approx(figure, abs=1e-6)
     page = (folder / "results.html").read_text(encoding="utf-8")
-    assert "runs: 3 of 3" in page and all(row["generic"] in page for row in rows)
+    assert "runs: 3 of 3" in page and f"{100 * float(rows[2]['generic_mean']):.1f}" in page
 
 
 def test_a_result_of_another_configuration_or_other_data_is_not_taken(tiny: Tiny, tmp_path: Path) -> None:
@@ -56,6 +60,21 @@ def test_a_result_of_another_configuration_or_other_data_is_not_taken(tiny: Tiny
     path.write_text("{")
     assert read_result(tmp_path, cell) is None
     assert write_results([], tmp_path) == "no finished runs\n"
+
+
+def test_a_result_depends_on_the_keys_that_its_method_reads(tiny: Tiny) -> None:
+    def same(method: str, **changes: object) -> bool:
+        return Cell(tiny(method=method)).identity() == Cell(tiny(method=method, **changes)).identity()
+
+    assert same("fedavg", fedprox_mu=0.5) and not same("fedprox", fedprox_mu=0.5)
+    assert not same("fednca_ml", frame_trains=True) and not same("fedloge_ml", frame_trains=True)
+    assert same("fedavg", frame_trains=True)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file in the way")
+    with pytest.raises(UserError, match=r"cannot write to .*choose another"):
+        compare([Cell(tiny())], tmp_path, jobs=1)
 
 
 def test_an_interrupted_run_leaves_nothing_to_the_next(tiny: Tiny, tmp_path: Path) -> None:

@@ -54,11 +54,45 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return replies
 
 
+@pytest.fixture
+def stood_still(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, set[str]]]:
+    """Check, whenever a site trains, that what is frozen is bit-identical after; collect rounds and parts checked."""
+    import client_app.app as site_code
+
+    checked: list[tuple[int, set[str]]] = []
+    real = site_code.train_site
+
+    def watching(model: Any, *args: Any, **more: Any) -> dict[str, float]:
+        given = inspect.signature(real).bind(model, *args, **more).arguments
+        row, server_round = METHODS[given["experiment"].method], given["server_round"]
+        # the coordinator's parts, and in the rounds a head that has no home: it stands still, the same everywhere
+        still = {*row.sent} | ({*row.parts} - {*row.shared} - {*row.personal} if server_round else set())
+        kept = {key: value.clone() for key, value in model.state_dict().items() if key.split(".")[0] in still}
+        frames = {key: value.clone() for key, value in model.named_buffers() if key.split(".")[-1] == "frame"}
+        losses = real(model, *args, **more)
+        now = dict(model.state_dict()) | dict(model.named_buffers())
+        assert [key for key, value in (kept | frames).items() if not torch.equal(now[key], value)] == []
+        checked.append((server_round, {key.split(".")[0] for key in kept} | ({"frame"} if frames else set())))
+        return losses
+
+    monkeypatch.setattr(site_code, "train_site", watching)
+    return checked
+
+
 @EVERY
-def test_a_run_keeps_the_methods_promises(tiny_for: Tiny, name: str, several: bool, sent: list[dict[str, Any]]) -> None:
+def test_a_run_keeps_the_methods_promises(
+    tiny_for: Tiny,
+    name: str,
+    several: bool,
+    sent: list[dict[str, Any]],
+    stood_still: list[tuple[int, set[str]]],
+) -> None:
     experiment = tiny_for(name, several, finetune_epochs=1, local_epochs=2, rounds=2)
     row = METHODS[name]
     folder = run_local(experiment)
+    frozen = {*row.sent} | ({"frame"} if row.frame else set())
+    assert sorted(number for number, _ in stood_still if number) == [1] * 3 + [2] * 3
+    assert all(frozen <= parts for _, parts in stood_still)
     events = read_events(folder)
     assert [e["answered"] for e in events if e["event"] == "round"] == [3, 3]
     assert not [e for e in events if e["event"] == "rejected"]
@@ -78,7 +112,7 @@ def test_a_run_keeps_the_methods_promises(tiny_for: Tiny, name: str, several: bo
     for name_sent, value in sent_state(start, row).items():  # what the coordinator alone changes
         assert not np.array_equal(final_of(folder)[name_sent], value), name_sent
 
-    # what should move moved, in parameters; what should be still is
+    # what should move moved, in parameters
     final = load_file(folder / "generic.safetensors")
     parameters = {key for key, _ in start.named_parameters()}
     assert all(not np.array_equal(final[key], shared[key]) for key in shared.keys() & parameters)
@@ -204,9 +238,12 @@ def test_every_row_has_its_file_and_every_file_its_row() -> None:
     assert all(isinstance(load(name), LocalMethod) for name in METHODS)
 
 
-def test_a_frozen_random_head_neither_trains_nor_travels(tiny: Tiny, sent: list[dict[str, Any]]) -> None:
+def test_a_frozen_random_head_neither_trains_nor_travels(
+    tiny: Tiny, sent: list[dict[str, Any]], stood_still: list[tuple[int, set[str]]]
+) -> None:
     experiment = tiny(method="fedbabu", finetune_epochs=0)
     folder = run_local(experiment)
+    assert [parts for _, parts in stood_still] == [{"aux_head"}] * 6
     start = build_model(experiment, 1, 10)
     assert not [key for arrays in sent for key in arrays if "head" in key]
     final = load_file(folder / "generic.safetensors")

@@ -6,9 +6,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
 
+import grpc
 import httpx
 import pytest
 
@@ -130,3 +133,47 @@ def test_a_site_with_another_authority_and_a_client_without_tls_get_nowhere(
     assert list(coordinator.nodes().values()) == ["registered"]
     with pytest.raises(httpx.HTTPError):
         httpx.get(f"http://{coordinator.superlink}/health", timeout=5)
+
+
+SKEWED = """
+from datetime import timedelta
+from flwr.supercore import date
+
+right = date.now
+date.now = lambda: right() + timedelta(seconds={seconds})
+"""
+
+
+@pytest.mark.parametrize("seconds", [60, -600])
+def test_a_site_whose_clock_is_wrong_is_refused(
+    seconds: int, coordinator: Coordinator, start: Callable[[list[str], str], "subprocess.Popen[bytes]"], tmp_path: Path
+) -> None:
+    kit = coordinator.folder / "sites" / "hospital-1"
+    federation.synchronise(coordinator.folder, coordinator.superlink, now(), lambda _: None)
+    (tmp_path / "sitecustomize.py").write_text(SKEWED.format(seconds=seconds))
+    site = start(["env", f"PYTHONPATH={tmp_path}", *coordinator.supernode(kit)], "skewed.log")
+    site.wait(timeout=120)
+    said = (tmp_path / "skewed.log").read_text()
+    assert "SuperNode ID" not in said and "SuperNode terminated gracefully" in said  # as the guide's table has it
+    assert list(coordinator.nodes().values()) == ["registered"]
+
+
+def test_an_expired_certificate_of_the_coordinator_is_named(
+    start: Callable[[list[str], str], "subprocess.Popen[bytes]"], tmp_path: Path
+) -> None:
+    folder, port = tmp_path / "old", free_port()
+    federation.make(folder, ["127.0.0.1"], port, 1, now() - timedelta(days=10))
+    federation.add_site(folder, "hospital-1", now())
+    secrets = folder / "coordinator" / "secrets"
+    pair = ((secrets / "server.key").read_bytes(), (secrets / "server.crt").read_bytes())
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_secure_port(f"127.0.0.1:{port}", grpc.ssl_server_credentials([pair]))
+    server.start()
+    site = start(Coordinator(folder, port, port).supernode(folder / "sites" / "hospital-1"), "expired.log")
+    try:
+        wait(
+            lambda: "certificate has expired" in (tmp_path / "expired.log").read_text() or site.poll() is not None, 120
+        )
+    finally:
+        server.stop(None).wait()
+    assert "CERTIFICATE_VERIFY_FAILED: certificate has expired" in (tmp_path / "expired.log").read_text()

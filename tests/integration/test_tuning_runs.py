@@ -35,9 +35,10 @@ def test_tuning_chooses_the_better_of_two_values_and_keeps_its_runs(
     assert sorted(written[0]) == ["fedavg-learning-rate-0.0001-seed0.json", "fedavg-learning-rate-0.05-seed0.json"]
 
     rows = list(csv.DictReader((folder / "results.csv").open(encoding="utf-8")))
-    poor, good = (float(row["generic"]) for row in rows)
-    assert good > poor + 20
-    assert "best generic, personal (validation-selected)" in rows[0]
+    poor, good = (float(row["generic_mean"]) for row in rows)
+    assert good > poor + 0.2
+    assert {row["measured_on"] for row in rows} == {"validation"}
+    assert "(validation-selected)" in (folder / "results.md").read_text(encoding="utf-8")
     run = folder / "runs" / "fedavg-learning-rate-0.05-seed0"
     federation = json.loads((run / "federation.json").read_text())
     assert federation["evaluate_on"] == "validation"

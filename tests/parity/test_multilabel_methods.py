@@ -142,13 +142,32 @@ def test_realignment_changes_no_class_auc(bias_mode: Any) -> None:
 
 @pytest.mark.parametrize("method", ["fednca_ml", "fedloge_ml"])
 @pytest.mark.parametrize("kind", ["etf", "padded_etf", "sparse_etf"])
-def test_the_frame_is_bit_identical_after_a_run(tiny_for: TinyFor, method: str, kind: str) -> None:
+def test_the_frame_is_bit_identical_after_a_run(
+    tiny_for: TinyFor, method: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the models that trained, in their rounds and fine-tuning, where it classifies and where it asks."""
+    import client_app.app as site_code
+
+    trained: list[Model] = []
+    real = site_code.train_site
+
+    def watching(model: Model, *args: Any, **more: Any) -> dict[str, float]:
+        trained.append(model)
+        return real(model, *args, **more)
+
+    monkeypatch.setattr(site_code, "train_site", watching)
     experiment = tiny_for(method, query_frame=kind, finetune_epochs=1)
     folder = run_local(experiment)
     built, _ = build_frame(experiment, 10, 16)
+    assert len(trained) == (9 if method == "fednca_ml" else 6)  # 3 sites, 2 rounds; then the whole model or a head
+    for model in trained:
+        frames = {name: buffer for name, buffer in model.named_buffers() if name.split(".")[-1] == "frame"}
+        assert frames.keys() == {"frame", "backbone.frame"}
+        assert all(torch.equal(frame, built) for frame in frames.values())
     assert np.array_equal(load_file(folder / "generic.safetensors")["frame.weight"], built.numpy())
-    for path in folder.glob("sites/*/frame.safetensors"):
-        assert np.array_equal(load_file(path)["frame"], built.numpy())
+    if method == "fednca_ml":
+        for path in folder.glob("sites/*/personal_model.safetensors"):
+            assert np.array_equal(load_file(path)["head.weight"], built.numpy())
 
 
 def test_realignment_leaves_the_reported_auc_of_a_run_and_moves_its_f1(tiny_for: TinyFor) -> None:

@@ -1,19 +1,28 @@
 """GA-FR and LA-FR against FedLoGe's Eqs. 6 and 7, written out as loops."""
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from client_app.methods import load
 from client_app.realign import realign_personal
+from client_app.training import local_facts
+from common.config import Experiment
+from common.data import build_federation
+from common.model import build_model
 from server_app.realign import realign_generic
 
 CLASSES, DIM = 5, 4
 BiasMode = Literal["keep", "scale", "drop"]
-Mode = Literal["paper", "sum", "product", "none"]
+Mode = Literal["paper", "sum", "product", "distribution", "none"]
+MODES = ("paper", "sum", "product", "distribution", "none")
+SHARES = [0.5, 0.0, 0.3, 0.15, 0.05]
 
 
 def heads(seed: int, zero_rows: tuple[int, ...] = ()) -> tuple[torch.Tensor, torch.Tensor]:
@@ -42,18 +51,19 @@ def test_generic_realignment_is_equation_6(bias_mode: BiasMode, zero_rows: tuple
     assert torch.equal(psi, before[0]) and torch.equal(psi_bias, before[1])
 
 
-@pytest.mark.parametrize("mode", ["paper", "sum", "product", "none"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("bias_mode", ["keep", "scale", "drop"])
 @pytest.mark.parametrize("zero_rows", [(), (1, 3)])
 def test_personal_realignment_is_equation_7(mode: Mode, bias_mode: BiasMode, zero_rows: tuple[int, ...]) -> None:
     psi, psi_bias = heads(1, zero_rows)
     phi, phi_bias = heads(2, zero_rows[:1])
-    weight, bias = realign_personal(psi, psi_bias, phi, phi_bias, mode, bias_mode)
+    weight, bias = realign_personal(psi, psi_bias, phi, phi_bias, mode, bias_mode, torch.tensor(SHARES))
     assert bias is not None
     for c in range(CLASSES):
         psi_row, phi_row = psi[c].tolist(), phi[c].tolist()
         psi_norm = norm(psi_row)
-        gain = norm(phi_row) if mode == "product" else norm(phi_row) / psi_norm if psi_norm else 1.0
+        wanted = SHARES[c] if mode == "distribution" else norm(phi_row)
+        gain = wanted if mode == "product" else wanted / psi_norm if psi_norm else 1.0
         realigned = [gain * value for value in psi_row]
         b = {"keep": phi_bias[c].item(), "scale": gain * psi_bias[c].item(), "drop": 0.0}[bias_mode]
         if mode == "sum":
@@ -88,10 +98,10 @@ def test_realigned_heads_keep_directions_and_take_norms(seed: int) -> None:
     assert torch.allclose(realign_generic(generic, None)[0], generic)
 
 
-@pytest.mark.parametrize("mode", ["paper", "sum", "product", "none"])
+@pytest.mark.parametrize("mode", MODES)
 def test_result_is_new_memory(mode: Mode) -> None:
     (psi, psi_bias), (phi, phi_bias) = heads(6), heads(7)
-    weight, bias = realign_personal(psi, psi_bias, phi, phi_bias, mode)
+    weight, bias = realign_personal(psi, psi_bias, phi, phi_bias, mode, shares=torch.tensor(SHARES))
     assert bias is not None
     weight.zero_(), bias.zero_()
     assert torch.equal(phi, heads(7)[0]) and torch.equal(phi_bias, heads(7)[1])
@@ -104,3 +114,29 @@ def test_heads_that_disagree_are_refused() -> None:
         realign_personal(psi, psi_bias, phi, None)
     with pytest.raises(ValueError, match="agree"):
         realign_personal(psi[:2], None, phi, None)
+    for shares in (None, torch.ones(CLASSES - 1)):
+        with pytest.raises(ValueError, match="share of each class"):
+            realign_personal(psi, None, phi, None, "distribution", shares=shares)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_sites_own_shares_scale_its_head(tiny_for: Callable[..., Experiment], several: bool) -> None:
+    """Of one label an image the shares add up to 1; of several, each label has its own; a hidden one has none."""
+    name = "fedloge_ml" if several else "fedloge"
+    experiment = tiny_for(name, realign="distribution", **({"missing_classes": 0.3} if several else {}))
+    federation = build_federation(experiment)
+    dataset, rows = federation.dataset, federation.train_rows[0]
+    hidden = [] if federation.visible is None else np.flatnonzero(~federation.visible[0]).tolist()
+    assert bool(hidden) == several
+    counts = [0] * 10
+    for label in dataset.train.labels[rows]:
+        for c in np.flatnonzero(label) if several else [label]:
+            counts[c] += c not in hidden
+    model, method = build_model(experiment, 1, 10, torch.zeros(10, 16), site="site-00"), load(name)
+    visible = None if federation.visible is None else federation.visible[0]
+    head = method.realigned_head(model, local_facts(model, method, dataset, rows, experiment, visible))
+    assert head is not None and model.aux_head is not None
+    for c, psi in enumerate(model.aux_head.weight.tolist()):
+        expected = [value / norm(psi) * counts[c] / len(rows) for value in psi]
+        assert head.weight[c].tolist() == pytest.approx(expected, rel=1e-5)
+    assert (sum(counts) == len(rows)) != several

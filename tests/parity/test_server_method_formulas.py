@@ -14,9 +14,9 @@ from client_app.methods.base import Local
 from common.config import Experiment
 from common.data import build_federation
 from common.features import extract_features
-from common.model import build_model
+from common.methods import METHODS
+from common.model import build_model, shared_state
 from server_app.methods import load as load_server
-from server_app.methods.creff import descend, head_gradients, match, matching_distance
 from server_app.methods.ratio_loss import auxiliary_updates, ratios
 from server_app.sites import BadReplyError
 
@@ -47,7 +47,7 @@ def test_auxiliary_updates_are_the_negative_gradients_of_each_class_alone() -> N
         torch.testing.assert_close(updates[c], -gradient)
 
 
-def ratio_by_hand(updates: torch.Tensor) -> list[float]:
+def ratio_by_hand(updates: torch.Tensor, cap: float = 100.0) -> list[float]:
     found = []
     for p in range(len(updates)):
         own = others = 0.0
@@ -59,7 +59,7 @@ def ratio_by_hand(updates: torch.Tensor) -> list[float]:
                 if values.index(largest) == p and moved in ([p], []):
                     own += values[p]
                     others += sum(v for i, v in enumerate(values) if i != p) / (len(values) - 1)
-        found.append(min(100.0, abs(own) / abs(others)) if others else 10.0)
+        found.append(min(cap, abs(own) / abs(others) if others else 10.0))
     return found
 
 
@@ -67,13 +67,14 @@ def ratio_by_hand(updates: torch.Tensor) -> list[float]:
 def test_ratios_equal_the_loop_over_single_weights(sharp: float) -> None:
     head, features, labels = probes(sharp)
     updates = auxiliary_updates(head(features).detach(), features, labels)
-    assert ratios(updates).tolist() == pytest.approx(ratio_by_hand(updates), rel=1e-4)
+    for cap in (100.0, 2.0):
+        assert ratios(updates, cap).tolist() == pytest.approx(ratio_by_hand(updates, cap), rel=1e-4)
 
 
 def test_an_untrained_head_gives_every_class_nearly_the_same_ratio() -> None:
     head, features, labels = probes(sharp=0.0)
     features = torch.ones_like(features)
-    found = ratios(auxiliary_updates(head(features).detach(), features, labels))
+    found = ratios(auxiliary_updates(head(features).detach(), features, labels), cap=100)
     assert found.tolist() == pytest.approx([C - 1] * C)  # (1 − 1/C) / (1/C)
 
 
@@ -90,82 +91,27 @@ def test_the_ratio_loss_weights_each_images_cross_entropy(tiny: Tiny) -> None:
     assert loss.item() == pytest.approx(by_hand, rel=1e-5)
 
 
-# --- CReFF ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("head_bias", [False, True])
-def test_a_sites_class_gradients_are_autograds_of_each_class(tiny: Tiny, head_bias: bool) -> None:
-    experiment = tiny(method="creff", head_bias=head_bias)
+@pytest.mark.parametrize("ratio_cap", [100.0, 1.5])
+def test_a_round_ends_with_the_class_weights_of_the_new_model(tiny: Tiny, ratio_cap: float) -> None:
+    """α + β R_c of each class, by autograd on the sites' images; all of a class where there are 64 at most."""
+    experiment = tiny(method="ratio_loss", ratio_alpha=0.7, ratio_beta=0.3, ratio_cap=ratio_cap)
     federation = build_federation(experiment)
-    model = build_model(experiment, 1, 10, site="site-00")
-    head, dataset, rows = model.retrained_head, federation.dataset, federation.train_rows[0]
-    assert head is not None
-    found = torch.from_numpy(load("creff").extras(model, dataset, rows)["class_gradients"])
-    features, labels = extract_features(model.backbone, dataset.train, rows, dataset)
+    monitor = load_server("ratio_loss")(experiment, federation)
+    model = build_model(experiment, 1, 10)
+    with torch.no_grad():
+        model.aux_head.weight.normal_(generator=generator(9))  # a head that has moved since the monitor was made
+    arrays, facts = monitor.finish({}, shared_state(model, METHODS["ratio_loss"]), 1)
+    rows = np.concatenate(federation.train_rows)
+    updates = torch.zeros(10, *model.aux_head.weight.shape)
     for c in range(10):
-        if not (labels == c).any():
-            assert not found[c].any()
-            continue
-        loss = cross_entropy(head(features[labels == c]), labels[labels == c])
-        gradients = torch.autograd.grad(loss, [p for p in (head.weight, head.bias) if p is not None])
-        expected = torch.cat([g.view(10, -1) for g in gradients], dim=1)
-        torch.testing.assert_close(found[c], expected, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("with_bias", [False, True])
-def test_gradients_of_federated_features_and_the_distance_equal_the_loops(with_bias: bool) -> None:
-    features = torch.randn(C, 3, D, generator=generator(3))
-    head = nn.Linear(D, C, bias=with_bias)
-    ours = head_gradients(features, head.weight.detach(), head.bias.detach() if with_bias else None)
-    for c in range(C):
-        loss = cross_entropy(head(features[c]), torch.full((3,), c))
-        gradients = torch.autograd.grad(loss, list(head.parameters()))
-        torch.testing.assert_close(ours[c], torch.cat([g.view(C, -1) for g in gradients], dim=1))
-    real = torch.randn(ours.shape, generator=generator(4))
-    for c, distance in enumerate(matching_distance(ours, real, with_bias).tolist()):
-        by_hand = 0.0
-        for row in range(C):
-            a, b = ours[c, row, :D].double(), real[c, row, :D].double()
-            by_hand += 1 - float(a @ b / (a.norm() * b.norm() + 1e-6))
-        if with_bias:
-            a, b = ours[c, :, D].double(), real[c, :, D].double()
-            by_hand += 1 - float(a @ b / (a.norm() * b.norm() + 1e-6))
-        assert distance == pytest.approx(by_hand, rel=1e-4)
-
-
-def test_matching_brings_the_gradients_nearer_and_leaves_unknown_classes() -> None:
-    features = torch.randn(C, 5, D, generator=generator(5))
-    weight = torch.randn(C, D, generator=generator(6))
-    target = head_gradients(torch.rand(C, 5, D, generator=generator(7)), weight, None)
-    known = torch.tensor([True, True, True, False])
-    before = matching_distance(head_gradients(features, weight, None), target, False)
-    moved, loss = match(features, weight, None, target, known, steps=50, rate=0.1)
-    after = matching_distance(head_gradients(moved, weight, None), target, False)
-    assert (after[:3] < before[:3]).all() and loss < before[:3].sum()
-    assert torch.equal(moved[3], features[3])
-
-
-def test_a_descent_step_is_sgds() -> None:
-    features, labels = torch.randn(7, D, generator=generator(8)), torch.tensor([0, 1, 2, 3, 3, 3, 0])
-    head, other = nn.Linear(D, C), nn.Linear(D, C)
-    other.load_state_dict(head.state_dict())
-    descend(head, features, labels, 0.3)
-    optimizer = torch.optim.SGD(other.parameters(), lr=0.3)
-    cross_entropy(other(features), labels).backward()
-    optimizer.step()
-    torch.testing.assert_close(head.weight, other.weight)
-    torch.testing.assert_close(head.bias, other.bias)
-
-
-def test_the_real_gradients_are_the_mean_over_the_sites_that_have_the_class(tiny: Tiny) -> None:
-    experiment = tiny(method="creff")
-    method: Any = load_server("creff")(experiment, build_federation(experiment))
-    one, two = np.ones((10, 10, 3), np.float32), np.full((10, 10, 3), 3, np.float32)
-    one[4] = two[4] = two[5] = 0
-    method.take("a", {"class_gradients": one})
-    method.take("b", {"class_gradients": two})
-    real = np.asarray(method._sum) / np.maximum(method._sites, 1)[:, None, None]
-    assert (real[0] == 2).all() and (real[5] == 1).all() and (real[4] == 0).all() and method._sites[4] == 0
+        of_class = rows[federation.dataset.train.labels[rows] == c]
+        features, labels = extract_features(model.backbone, federation.dataset.train, of_class, federation.dataset)
+        (gradient,) = torch.autograd.grad(cross_entropy(model.aux_head(features), labels), model.aux_head.weight)
+        updates[c] = -gradient
+    expected = ratio_by_hand(updates, ratio_cap)
+    assert facts["ratio"] == pytest.approx(expected, rel=1e-3)
+    assert arrays.keys() == {"class_weights"}
+    assert arrays["class_weights"].tolist() == pytest.approx([0.7 + 0.3 * ratio for ratio in expected], rel=1e-3)
 
 
 # --- logit adjustment with the global prior -----------------------------------------------------------
@@ -193,7 +139,7 @@ def test_the_global_prior_adds_up_each_site_once(tiny: Tiny) -> None:
         ({"class_counts": np.ones(10, np.float64)}, "float64"),
         ({"class_counts": np.full(10, np.nan, np.float32)}, "finite"),
         ({"class_counts": -np.ones(10, np.float32)}, "not counts"),
-        ({"class_counts": np.full(10, 1e30, np.float32)}, "not counts"),
+        ({"class_counts": np.full(10, 1e30, np.float32)}, "beyond"),
         ({"class_counts": np.full(10, 0.5, np.float32)}, "not counts"),
         ({"class_counts": np.ones(10, np.float32), "labels": np.ones(3, np.float32)}, "labels"),
     ],

@@ -133,7 +133,7 @@ def test_versions_are_pinned_once() -> None:
 def test_an_image_is_built_from_code_alone() -> None:
     allowed = [line for line in (APP_ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     assert set(allowed) == {
-        "!pyproject.toml", "!README.md", "!LICENSE", "!constraints.txt",
+        "!pyproject.toml", "!README.md", "!LICENSE",
         "!common", "!client_app", "!server_app", "!configs", "!docker",
     }  # fmt: skip
     assert not [p for p in DOCKER.rglob("*") if p.suffix in (".key", ".secret", ".crt")]

@@ -254,3 +254,54 @@ def test_mistakes_on_the_command_line_are_one_line(
         cli.main()
     error = capsys.readouterr().err.strip().splitlines()
     assert ended.value.code == 1 and error[-1].startswith("error: ") and message in error[-1]
+
+
+def test_a_full_disk_is_found_before_anything_is_written(
+    images: Write, site: Site, deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int, start: int, size: int) -> None:
+        asked.append(size)
+        if len(asked) > 1:
+            raise OSError(28, "No space left on device")
+
+    asked: list[int] = []
+    images(HEADER, *GOOD)
+    config = site()
+    monkeypatch.setattr("os.posix_fallocate", full)
+    (problem,) = check_site(config, deployed()).problems
+    assert problem.kind == "disk" and asked[1] - asked[0] == 12 * 8 * 8  # decoded, grey
+    assert problem.reason.startswith(f"cache = '{config.cache}': 0.13 GiB cannot be written there (No space left on de")
+    assert not list(config.cache.glob("*"))
+
+
+def test_a_folder_that_cannot_be_made_is_named(images: Write, site: Site, deployed: Deployed) -> None:
+    images(HEADER, *GOOD)
+    (problem,) = check_site(site(state_dir="/proc/no/such")).problems
+    assert problem.kind == "disk" and problem.reason.startswith("state-dir = '/proc/no/such': 0.12 GiB cannot be")
+
+
+def test_no_graphics_card_is_a_warning(
+    images: Write, site: Site, deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    images(HEADER, *GOOD)
+    (warning,) = check_site(site(), deployed(device="auto")).warnings
+    assert warning.kind == "device" and "no GPU that PyTorch can use: this site trains on its CPU" in warning.reason
+
+
+@pytest.mark.parametrize(("state", "words"), [(5, "nothing keeps this machine's clock right"), (0, ""), (-1, "")])
+def test_a_clock_that_nothing_keeps_is_doubted(state: int, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Kernel:
+        def __init__(self, _: None) -> None: ...
+        def adjtimex(self, _: object) -> int:
+            return state
+
+    monkeypatch.setattr("ctypes.CDLL", Kernel)
+    assert machine.clock_doubt().startswith(words) and bool(machine.clock_doubt()) == bool(words)
+
+
+def test_the_way_alone_can_be_looked_at(tmp_path: Path) -> None:
+    answer = run("--superlink", "127.0.0.1:1", "--root-certificates", tmp_path / "ca.crt")
+    said = " ".join(answer.output.split())
+    assert answer.exit_code == 1 and "cannot be read" in said and "Images" not in said and "1 problem to mend" in said
+    assert "nothing to look at" in str(run().exception)

@@ -1,5 +1,6 @@
 """A site's file: paths, defaults, and one line about each mistake."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 import pytest
 
 from client_app.policy import check_policy
-from client_app.site_config import Policy, load_site_config
-from common.config import Experiment
+from client_app.site_config import Policy, SiteConfig, load_site_config
+from common.config import APP_ROOT, Experiment
 from common.methods import METHODS
+from common.wire import FIGURES
 
 ErrorOf = Callable[[Callable[[], object]], str]
 
@@ -25,7 +27,26 @@ def test_paths_start_from_the_files_folder(site_file: Callable[..., Path], tmp_p
 def test_by_default_a_site_allows_every_method_and_no_extras(site_file: Callable[..., Path]) -> None:
     policy = load_site_config(site_file()).policy
     assert set(policy.methods) == set(METHODS)
+    assert (policy.metrics, policy.min_class_size) == (FIGURES, 1)
     assert (policy.extras, policy.max_epochs, policy.min_images, policy.max_rounds) == ((), 20, 1, None)
+
+
+def test_the_file_of_a_kit_is_read_as_it_is_shipped(tmp_path: Path) -> None:
+    text = (APP_ROOT / "docker" / "site" / "site.yaml").read_text(encoding="utf-8")
+    words = set(re.findall(r"^ *(?:# )?([a-z-]+):(?= |$)", text, re.MULTILINE))
+    fields = (*SiteConfig.model_fields, *Policy.model_fields)
+    assert words == {name.replace("_", "-") for name in fields}  # every key is shown, and no other
+    (tmp_path / "manifest.csv").write_text("image,label\n")
+    path = tmp_path / "site.yaml"
+    path.write_text(text.replace("{{site}}", "hospital-1").replace("/data/", f"{tmp_path}/"))
+    config = load_site_config(path)
+    assert (config.name, config.class_map) == ("hospital-1", {})
+    assert (config.state_dir, config.cache) == (Path("/state/models"), Path("/state/cache"))
+    assert (config.policy.extras, set(config.policy.methods)) == ((), set(METHODS))
+    path.write_text(path.read_text().replace("# methods:", "methods:"))
+    assert load_site_config(path).policy.methods == ("fedavg", "fedloge")
+    path.write_text(path.read_text().replace("# metrics:", "metrics:").replace("# max-rounds:", "max-rounds:"))
+    assert (load_site_config(path).policy.metrics, load_site_config(path).policy.max_rounds) == (("hits",), 500)
 
 
 def test_numbers_can_be_names_of_classes(site_file: Callable[..., Path]) -> None:
@@ -50,6 +71,8 @@ def test_numbers_can_be_names_of_classes(site_file: Callable[..., Path]) -> None
         ({"policy": {"methods": "fedavg"}}, "policy: methods = 'fedavg': should be a list of words"),
         ({"policy": {"methods": ["fedlog"]}}, "'fedlog': did you mean 'fedloge'?"),
         ({"policy": {"extras": ["counts"]}}, "allowed: class_counts, class_gradients"),
+        ({"policy": {"metrics": ["hit"]}}, "'hit': did you mean 'hits'?"),
+        ({"policy": {"min-class-size": 0}}, "policy: min-class-size = 0: "),
     ],
 )
 def test_mistakes_are_one_line_with_file_and_key(

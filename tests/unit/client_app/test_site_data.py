@@ -72,7 +72,14 @@ def test_a_method_for_one_class_refuses_several(
 ) -> None:
     images("image,labels", "a.png,cat|dog")
     message = error_of(lambda: load_site_data(site(), deployed(method="fedloge")))
-    assert message == "method = 'fedloge' is for one class an image; this site's images have several labels"
+    assert message == (
+        "site 'west': images have several labels each, but one each in this experiment (method = 'fedloge'): all "
+        "sites must have one label an image, or the coordinator must choose a method for several labels"
+    )
+    message = error_of(lambda: load_site_data(site(), deployed(method="fedavg")))
+    assert message.endswith("or the coordinator must set labels: many")
+    agreed = load_site_data(site(), deployed(method="fedavg", labels="many"))
+    assert agreed.train.labels.tolist() == [[True, True, False]]
 
 
 @pytest.mark.parametrize(("mean", "channels"), [([0.5], 1), ([0.4, 0.5, 0.6], 3)])

@@ -67,6 +67,14 @@ def test_a_site_without_images_changes_nothing(tiny: Tiny) -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_training_that_diverges_stops_and_names_the_learning_rate(tiny: Tiny) -> None:
+    experiment = tiny(method="fedavg", learning_rate=1e30)
+    federation = build_federation(experiment)
+    model = build_model(experiment, 1, 10, None, site="site-00")
+    with pytest.raises(UserError, match=r"diverged.*'backbone'.*learning-rate than 1e.30"):
+        train_site(model, load("fedavg"), federation.dataset, federation.train_rows[0], experiment, "site-00", 1)
+
+
 def test_fine_tuning_learns_separable_features(tiny: Tiny) -> None:
     features = torch.eye(4).repeat(10, 1)
     labels = torch.arange(4).repeat(10)

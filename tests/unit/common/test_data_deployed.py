@@ -65,6 +65,20 @@ def test_real_sites_are_not_told_the_coordinators_folders(tmp_path: Path) -> Non
     assert str(tmp_path) not in experiment_json(experiment) and "pilot" not in experiment_json(experiment)
 
 
+def test_how_many_labels_an_image_has_is_settled_before_anyone_is_asked(tmp_path: Path) -> None:
+    assert [deployed(method=name).agreed_labels for name in ("fedavg", "fedloge", "fednca_ml")] == [
+        "one",
+        "one",
+        "many",
+    ]
+    assert build_federation(deployed(method="fedavg", labels="many")).dataset.multilabel
+    write_images(tmp_path, "melanoma", "nevus")
+    own = deployed(
+        method="fedavg", labels="many", dataset="image-folder", data_dir=tmp_path, image_size=None
+    )  # one label is a case of several
+    assert build_federation(own).dataset.test.labels.tolist() == [[False, True, False], [True, False, False]]
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
@@ -73,6 +87,9 @@ def test_real_sites_are_not_told_the_coordinators_folders(tmp_path: Path) -> Non
         ({"classes": ["one", "two", "one"]}, "occurs twice"),
         ({"pixel-std": [0.0]}, "deviation of 0"),
         ({"pixel-mean": [0.1, 0.2]}, "one value or three"),
+        ({"method": "fedloge", "labels": "many"}, "labels = 'many': method 'fedloge' takes one an image"),
+        ({"method": "fednca_ml", "labels": "one"}, "labels = 'one': method 'fednca_ml' takes many an image"),
+        ({"label-rule": "strict"}, "label-rule = 'strict': real sites pass no images on"),
     ],
 )
 def test_impossible_agreements(values: dict[str, object], words: str) -> None:

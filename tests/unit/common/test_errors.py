@@ -1,6 +1,6 @@
 """The words of errors that a user can mend."""
 
-from common.errors import nearest, unknown
+from common.errors import last_line, nearest, plain, unknown
 
 
 def test_unknown_names_the_word_the_nearest_and_all() -> None:
@@ -8,3 +8,15 @@ def test_unknown_names_the_word_the_nearest_and_all() -> None:
     assert message == "unknown fruit 'aple' (did you mean 'apple'?); known: apple, pear"
     assert str(unknown("fruit", "zzz", ["apple"])) == "unknown fruit 'zzz'; known: apple"
     assert nearest("zzz", ["apple"]) == nearest("apple", []) == ""
+
+
+def test_a_supernodes_way_of_telling_is_undone() -> None:
+    assert last_line("<class 'common.errors.RefusalError'>:<'site 'a' refuses'>") == "site 'a' refuses"
+    assert last_line("<class 'torch.OutOfMemoryError'>:<'CUDA out'>") == "torch.OutOfMemoryError: CUDA out"
+    assert last_line("Traceback\n  x\ncommon.errors.UserError: no\n") == "no"
+
+
+def test_words_from_elsewhere_are_one_printable_line() -> None:
+    assert plain("a\nb\x1b[0m ") == "a b [0m"
+    assert plain("\x00\x00") == plain("") == ""
+    assert plain("abc", 2) == "ab…"

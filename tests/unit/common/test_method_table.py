@@ -1,6 +1,8 @@
 """The table of methods: each row fits together."""
 
+import re
 from dataclasses import FrozenInstanceError
+from importlib import import_module
 
 import pytest
 
@@ -30,3 +32,13 @@ def test_rows_of_the_table_are_consistent(method: Method) -> None:
     assert method.reported_head is None or method.reported_head in HEAD_TITLES
     assert method.frame or not method.realigns
     assert "https://" in method.paper
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_each_methods_file_says_what_the_readme_promises(name: str) -> None:
+    """The paper with a link, what is shared and what is personal, its loss, the defaults and whose they are."""
+    text = import_module(f"client_app.methods.{name}").__doc__ or ""
+    assert METHODS[name].paper.split("https://")[1].split(")")[0] in text
+    assert "Shared:" in text and "Personal" in text
+    assert re.search(r"CE\(|F_k\(|[Ll]oss", text)
+    assert re.search(r"^Defaults?\b|\. Defaults?:", text, flags=re.MULTILINE)

@@ -3,6 +3,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from common.config import Experiment
 from common.methods import METHODS
@@ -22,13 +23,24 @@ def test_heads_follow_the_method(tiny: Tiny) -> None:
     assert build_model(tiny(head_bias=True), 1, 10, frame).aux_head.bias is not None
 
 
-def test_every_method_and_site_starts_from_the_same_shared_weights(tiny: Tiny) -> None:
-    first = shared_state(build_model(tiny(), 1, 10, torch.zeros(10, 16), site="site-00"), FEDAVG)
-    other = shared_state(build_model(tiny(method="fedavg"), 1, 10, site="site-01"), FEDAVG)
-    assert first.keys() == other.keys()
-    assert all(np.array_equal(first[k], other[k]) for k in first)
-    seeded = shared_state(build_model(tiny(seed=1), 1, 10), FEDAVG)
-    assert not np.array_equal(seeded["aux_head.weight"], first["aux_head.weight"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_and_site_starts_from_the_same_weights(tiny: Tiny, method: str) -> None:
+    plain = build_model(tiny(method="fedavg"), 1, 10, site="site-00")
+    model = build_model(tiny(method=method, attention=False), 1, 10, torch.zeros(10, 16), site="site-01")
+    assert _equal(model.backbone, plain.backbone)
+    # a head of a site's own beside ψ starts from the site's seed, as in FedLoGe's and FedROD's code
+    for head in (model.aux_head or model.personal_head, model.retrained_head):
+        assert head is None or _equal(head, plain.aux_head)
+
+
+def test_other_seeds_are_other_weights(tiny: Tiny) -> None:
+    first, other = (build_model(tiny(seed=seed), 1, 10) for seed in (0, 1))
+    assert not _equal(first.backbone, other.backbone) and not _equal(first.aux_head, other.aux_head)
+
+
+def _equal(one: nn.Module, other: nn.Module) -> bool:
+    states = one.state_dict(), other.state_dict()
+    return states[0].keys() == states[1].keys() and all(torch.equal(v, states[1][k]) for k, v in states[0].items())
 
 
 def test_building_leaves_torchs_generator_alone(tiny: Tiny) -> None:

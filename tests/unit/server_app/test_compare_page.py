@@ -87,6 +87,16 @@ def test_a_method_is_drawn_by_the_head_that_it_is_judged_by(tiny: Tiny) -> None:
     assert "FedLoGe: 81.2 %, 70.0 %" in page.tooltips  # against the fine-tuned ones
 
 
+def test_the_personal_figure_is_of_the_papers_stage_and_the_best_counts_the_last_round(tiny: Tiny) -> None:
+    rows = {name: list(rows_of([entry(tiny, name, result(name, 0.5))]))[-1] for name in METHODS}
+    expected = {"fedavg": "50.0", "fedrod": "50.0", "fedloge": "60.0", "fedbabu": "60.0", "fedetf": "60.0"}
+    assert {name: rows[name]["PM"] for name in expected} == expected  # trained, realigned or fine-tuned
+    late = result("fedper", 0.5)
+    late["curves"]["personal"] = [[0, 0.1], [1, 0.3]]  # the last arrival is of the round before the last
+    (row,) = rows_of([entry(tiny, "fedper", late)])
+    assert row["best GM, personal as trained (test-selected)"] == "–, 50.0"
+
+
 def test_a_study_names_its_variants(tiny: Tiny) -> None:
     html, page = render(
         *(

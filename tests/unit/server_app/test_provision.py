@@ -125,7 +125,7 @@ def test_a_kit_is_filled_in(folder: Path) -> None:
     site = yaml.safe_load((kit / "site.yaml").read_text())
     assert site["name"] == "hospital-1"
     assert set(site) == {"name", "data", "test-share", "class-map", "cache", "state-dir", "policy"}
-    assert set(site["policy"]) == {"methods", "extras", "max-epochs", "min-images"}
+    assert set(site["policy"]) == {"extras", "min-class-size", "max-epochs", "min-images"}
     assert not [p for p in folder.rglob("*") if p.is_file() and b"{{" in p.read_bytes()]
     assert (kit / "secrets" / "ca.crt").read_bytes() == (folder / "ca" / "ca.crt").read_bytes()
     ours, theirs = (folder / place / "secrets" / "superexec.secret" for place in ("coordinator", "sites/hospital-1"))

@@ -182,6 +182,7 @@ def test_a_variant_without_every_seed_is_not_chosen(on_validation: Tiny, tmp_pat
         (["--method", "dito"], ["'dito'", "did you mean 'ditto'"]),
         (["--seeds", "0,x"], ["'0,x'"]),
         (["--by", "best"], ["'best'", "generic"]),
+        (["--grid", "frame-norm=1,3 rounds=2"], ["'frame-norm=1,3 rounds=2'", "repeat --grid"]),
         (["validation-share=1.5"], ["validation-share = 1.5"]),
         (["dataset=npz", "data-dir=/none"], ["/none"]),
     ],

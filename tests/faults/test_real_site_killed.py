@@ -1,0 +1,66 @@
+"""A site's process killed in the middle of a round of a real deployment, and started again."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import yaml
+from real_processes import CLASSES, Deployment, deployment, write_folders, write_site_config
+
+from server_app.journal import read_events
+
+ROUNDS, SECONDS = 5, 900
+
+
+def write_experiment(root: Path, coordinator: Path) -> Path:
+    path = root / "pilot.yaml"
+    values = {
+        "partition": "deployed", "classes": list(CLASSES), "dataset": "image-folder", "data-dir": str(coordinator),
+        "sites": 2, "width": 4, "image-size": 8, "rounds": ROUNDS, "local-epochs": 1, "batch-size": 16,
+        "device": "cpu", "round-timeout": 300, "quorum": 0.5, "output-dir": str(root / "runs"), "run-name": "run",
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def events_of(root: Path, kind: str) -> list[dict[str, Any]]:
+    path = root / "runs" / "run"
+    return [e for e in read_events(path) if e["event"] == kind] if (path / "metrics.jsonl").exists() else []
+
+
+def start_until_accepted(real: Deployment, name: str, key: Path, config: Path) -> None:
+    """Start a killed site's process again; Flower refuses it while it takes the old one for alive."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        real.start_site(name, key, config)
+        time.sleep(10)
+        if real.processes[name].poll() is None:
+            return
+    raise AssertionError(real.log(name)[-2000:])
+
+
+def test_a_killed_site_is_left_out_and_comes_back(tmp_path: Path) -> None:
+    folders, coordinator = write_folders(tmp_path / "data", 2)
+    experiment = write_experiment(tmp_path, coordinator)
+    with deployment(tmp_path) as real, ThreadPoolExecutor(1) as pool:
+        sites = {}
+        for folder in folders:
+            config = write_site_config(tmp_path / "site" / folder.name, folder.name, folder)
+            sites[folder.name] = (folder.name, real.register(folder.name), config)
+            real.start_site(*sites[folder.name])
+        killed = folders[1].name
+        said = pool.submit(real.run, {"config": experiment})
+        real.wait_for(killed, r"round 1: ", SECONDS)
+        real.kill(killed)
+        start_until_accepted(real, *sites[killed])
+        output = said.result(SECONDS)
+        assert real.status().startswith("finished:completed"), output
+    rounds = {event["round"]: event["answered"] for event in events_of(tmp_path, "round")}
+    assert sorted(rounds) == list(range(1, ROUNDS + 1)) and min(rounds.values()) >= 1  # the other site lost nothing
+    assert rounds[ROUNDS] == 2, output
+    left_out = {(event["site"], event["reason"]) for event in events_of(tmp_path, "rejected")}
+    assert {site for site, _ in left_out} == {killed}, left_out
+    assert all("unavailable" in reason.lower() for _, reason in left_out), left_out  # Flower has two such errors
+    (model,) = (tmp_path / "site" / killed).rglob("personal_model.safetensors")
+    assert len(list(model.parent.glob("personal-*"))) >= 1

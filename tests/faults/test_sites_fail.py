@@ -1,0 +1,289 @@
+"""Sites that fail, come late or never come, in one process: what is told, how the run ends, and nobody else's loss."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Message
+from safetensors.numpy import load_file
+
+import client_app.app as site_code
+from common import wire
+from common.config import Experiment, build
+from server_app import local_grid
+from server_app.app import run
+from server_app.engines import load_client_app, run_local
+from server_app.journal import Journal, read_events
+from server_app.local_grid import LocalGrid
+from server_app.resting import Resting
+from server_app.rounds import Round
+from server_app.strategy import FedStrategy
+
+Tiny = Callable[..., Experiment]
+Fails = Callable[[str, int], bool]  # of a site's name and a round
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], str]]:
+    """Return a function that gives what was logged so far."""
+    logging.getLogger("fednc").addHandler(caplog.handler)
+    with caplog.at_level(logging.INFO, logger="fednc"):
+        yield lambda: caplog.text
+    logging.getLogger("fednc").removeHandler(caplog.handler)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Fails], None]:
+    """Return a function that makes sites raise where it is told to."""
+
+    def set_up(fails: Fails) -> None:
+        real = site_code.train_site
+
+        def train(*args: Any, **kwargs: Any) -> dict[str, float]:
+            if fails(args[5], args[6]):
+                raise RuntimeError("scanner on fire")
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(site_code, "train_site", train)
+
+    return set_up
+
+
+def of(events: Iterable[dict[str, Any]], kind: str, *keys: str) -> list[Any]:
+    return [tuple(e[k] for k in keys) if len(keys) > 1 else e[keys[0]] for e in events if e["event"] == kind]
+
+
+def arrays_of(folder: Path) -> dict[str, np.ndarray]:
+    paths = [folder / "generic.safetensors", *sorted(folder.glob("sites/*/personal*.safetensors"))]
+    return {f"{path.relative_to(folder)}:{k}": v for path in paths for k, v in load_file(path).items()}
+
+
+def same(ours: Path, theirs: Path) -> bool:
+    first, second = arrays_of(ours), arrays_of(theirs)
+    return first.keys() == second.keys() and all(np.array_equal(first[key], second[key]) for key in first)
+
+
+# --- sites that raise -------------------------------------------------------------------------------
+
+
+def test_a_site_that_raises_each_round_rests_and_the_others_get_what_they_would(
+    tiny: Tiny, failing: Callable[[Fails], None], told: Callable[[], str]
+) -> None:
+    failing(lambda site, _: site == "site-01")
+    folder = run_local(tiny(rounds=8, rest_after=2, rest_rounds=3))
+    events = read_events(folder)
+    assert of(events, "rejected", "round", "site") == [(n, "site-01") for n in (1, 2, 6)]
+    assert of(events, "rest", "round", "site", "failures", "until") == [(2, "site-01", 2, 5), (6, "site-01", 3, 9)]
+    assert of(events, "round", "asked", "answered") == [(3, 2), (3, 2), (2, 2), (2, 2), (2, 2), (3, 2), (2, 2), (2, 2)]
+    assert "site-01 has failed 2 times in a row: it rests and is asked again in round 6" in told()
+    awake = run_local(tiny(rounds=8, rest_after=0, run_name="awake"))
+    assert of(read_events(awake), "rest", "round") == []
+    assert same(folder, awake)  # resting saves time and changes nothing
+
+
+def test_every_site_failing_once_ends_well(tiny: Tiny, failing: Callable[[Fails], None]) -> None:
+    failing(lambda site, server_round: site == f"site-0{server_round - 1}")
+    folder = run_local(tiny(rounds=4, quorum=0.6))
+    events = read_events(folder)
+    assert of(events, "rejected", "round", "site") == [(1, "site-00"), (2, "site-01"), (3, "site-02")]
+    assert of(events, "round", "answered") == [2, 2, 2, 3]
+    assert not of(events, "rest", "site")
+    assert len(list(folder.glob("sites/*/personal_model.safetensors"))) == 3
+
+
+def test_all_sites_failing_at_once_leave_the_checkpoint(
+    tiny: Tiny, failing: Callable[[Fails], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_local(tiny(rounds=3, run_name="whole"))
+    failing(lambda _, server_round: server_round == 2)
+    with pytest.raises(wire.WireError, match=r"round 2: 0 of 3 replies .* resume=true"):
+        run_local(tiny(rounds=3, run_name="cut", rest_after=1))
+    monkeypatch.undo()
+    assert same(whole, run_local(tiny(rounds=3, run_name="cut", rest_after=1, resume=True)))
+
+
+def test_a_resumed_run_lets_the_same_sites_rest(
+    tiny: Tiny, failing: Callable[[Fails], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(lambda site, server_round: site == "site-02" and server_round < 8)
+    values: dict[str, Any] = {"rounds": 9, "rest_after": 2, "rest_rounds": 2, "checkpoint_every": 3, "sites": 4}
+    whole = run_local(tiny(**values, run_name="whole", participation=0.8))
+    for last in (3, 5, 8):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            real = FedStrategy._record_round
+
+            def cut(self: FedStrategy, last: int = last, real: Any = real) -> None:
+                if self._round.number >= last:
+                    raise KeyboardInterrupt
+                real(self)
+
+            patch.setattr(FedStrategy, "_record_round", cut)
+            run_local(tiny(**values, run_name="cut", participation=0.8, resume=True))
+    resumed = run_local(tiny(**values, run_name="cut", participation=0.8, resume=True))
+    assert same(whole, resumed)
+    for kind, keys in (("rest", ("round", "site", "until")), ("rejected", ("round", "site")), ("round", ("asked",))):
+        assert of(read_events(whole), kind, *keys) == of(read_events(resumed), kind, *keys)
+    assert of(read_events(whole), "rest", "round")
+
+
+def test_so_many_never_rest_that_the_quorum_is_out_of_reach(tmp_path: Path) -> None:
+    experiment = build({"quorum": 0.5, "rest-after": 1, "rest-rounds": 10, "output-dir": tmp_path})
+    resting, names = Resting(experiment, Journal(tmp_path / "run", experiment)), ["a", "b", "c", "d"]
+    asked = []
+    for number, failed in enumerate(("a", "b", "c"), 1):
+        now = Round(number, resting.awake(names, number))
+        now.answered = [name for name in now.asked if name != failed]
+        resting.note(now)
+        asked.append(now.asked)
+    assert asked == [names, ["b", "c", "d"], ["c", "d"]]
+    assert resting.awake(names, 4) == names  # with c resting too, two of four could not answer
+    again = Resting(experiment, Journal(tmp_path / "run", experiment))
+    again.restore(resting.state())
+    assert [again.awake(names, n) for n in (3, 4, 12, 13)] == [resting.awake(names, n) for n in (3, 4, 12, 13)]
+
+
+# --- slow, late and absent sites --------------------------------------------------------------------
+
+
+class Clinic(LocalGrid):
+    """A grid whose sites may be slow, and come and go, as real ones do.
+
+    Args:
+        sites: their configuration files, node 1 first.
+        there: says at each look whether a node is connected.
+        silent: says of a node and a message's type whether its reply comes too late.
+    """
+
+    def __init__(
+        self, sites: list[Path], there: Callable[[int], bool], silent: Callable[[int, str], bool] = lambda *_: False
+    ) -> None:
+        super().__init__(load_client_app(), len(sites), [{"site-config": str(path)} for path in sites])
+        self.there, self.silent = there, silent
+        self.asked: list[tuple[int, str]] = []
+
+    def get_node_ids(self) -> list[int]:
+        return [node for node in super().get_node_ids() if self.there(node)]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
+        for message in messages:
+            node, kind = message.metadata.dst_node_id, message.metadata.message_type
+            self.asked.append((node, kind))
+            if self.there(node) and not self.silent(node, kind):
+                yield from super().send_and_receive([message])
+
+
+@pytest.fixture
+def clinic(tmp_path: Path) -> Callable[..., tuple[list[Path], Experiment]]:
+    """Return a function that writes sites of these names with images of digits, and their experiment."""
+    from real_processes import CLASSES, write_folders, write_site_config
+
+    def make(*names: str, **changes: Any) -> tuple[list[Path], Experiment]:
+        folders, coordinator = write_folders(tmp_path / "data", len(names))
+        sites = [
+            write_site_config(tmp_path / f"local-{i}", name, data)
+            for i, (name, data) in enumerate(zip(names, folders, strict=True))
+        ]
+        values = {
+            "partition": "deployed", "classes": list(CLASSES), "dataset": "image-folder", "data-dir": coordinator,
+            "sites": len(names), "width": 4, "image-size": 8, "rounds": 3, "local-epochs": 1, "batch-size": 16,
+            "evaluate-every": 1, "device": "cpu", "round-timeout": 5, "output-dir": tmp_path / "runs",
+            "run-name": "run",
+        }  # fmt: skip
+        return sites, build(values | {key.replace("_", "-"): value for key, value in changes.items()})
+
+    return make
+
+
+def test_a_slow_site_is_named_and_the_round_ends_at_its_deadline(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, told: Callable[[], str]
+) -> None:
+    real, clock = site_code.train_site, [0.0]
+    monkeypatch.setattr(local_grid, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def slow(*args: Any) -> dict[str, float]:
+        if args[5] == "site-01" and args[6] == 2:
+            clock[0] += 30  # and the sites after it wait for it in this engine
+        return real(*args)
+
+    monkeypatch.setattr(site_code, "train_site", slow)
+    events = read_events(run_local(tiny(rounds=3, round_timeout=25, quorum=0.6)))
+    assert of(events, "rejected", "round", "site", "reason") == [(2, "site-02", "no answer within 25 s")]
+    assert of(events, "round", "answered") == [3, 2, 3]
+    assert "round 2: site-02 left out: no answer within 25 s" in told()
+
+
+def test_a_reply_that_comes_too_late_is_not_used(clinic: Any, told: Callable[[], str]) -> None:
+    sites, experiment = clinic("north", "south", "west", quorum=0.5)
+    rounds: list[int] = []
+
+    def silent(node: int, kind: str) -> bool:
+        rounds.extend([1] if (node, kind) == (2, wire.TRAIN) else [])
+        return node == 2 and kind == wire.TRAIN and len(rounds) == 2
+
+    folder = run(Clinic(sites, lambda _: True, silent), experiment)
+    events = read_events(folder)
+    assert of(events, "rejected", "round", "site", "reason") == [(2, "south", "no answer within 5 s")]
+    assert of(events, "round", "answered") == [3, 2, 3]
+
+
+def test_a_site_that_never_comes_is_waited_for_and_told(
+    clinic: Any, told: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sites, experiment = clinic("north", "south", round_timeout=0.5)
+    with pytest.raises(wire.WireError, match=r"1 of 2 sites connected within 0\.5 s: start the others"):
+        run(Clinic(sites, lambda node: node == 1), experiment)
+    assert "1 of 2 sites connected; waiting" in told()
+    assert not (experiment.output_dir / "run").exists()  # nothing is in the way of the next try
+
+
+def test_a_late_site_joins_and_one_that_left_is_no_obstacle_to_resuming(
+    clinic: Any, told: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sites, experiment = clinic("north", "south", "west", "late", sites=3)
+    grid = Clinic(sites, lambda node: node < 4 or (2, wire.TRAIN) in grid.asked)
+    folder = run(grid, experiment)
+    events = read_events(folder)
+    assert of(events, "joined", "round", "site") == [(2, "late")]
+    assert of(events, "round", "answered") == [3, 4, 4]
+    assert "late joins in round 2" in told()
+    final = next(e for e in events if e["event"] == "personal" and e["stage"] == "final")
+    assert sorted(final["sites"]) == ["late", "north", "south", "west"]
+    assert "late" in (folder / "report.html").read_text(encoding="utf-8")
+
+    again = experiment.model_copy(update={"resume": True, "sites": 2})
+    run(Clinic(sites, lambda node: node in (1, 2)), again)
+    assert "not there any more: late, west" in told()
+
+
+def test_two_sites_of_one_name_end_the_run_before_it_begins(clinic: Any) -> None:
+    sites, experiment = clinic("north", "south", "north")
+    with pytest.raises(wire.WireError, match="two sites call themselves 'north': give each its own name"):
+        run(Clinic(sites, lambda _: True), experiment)
+
+
+def test_a_late_site_of_a_name_that_is_taken_takes_no_part(clinic: Any, told: Callable[[], str]) -> None:
+    sites, experiment = clinic("north", "south", "north", sites=2)
+    grid = Clinic(sites, lambda node: node < 3 or (1, wire.TRAIN) in grid.asked)
+    events = read_events(run(grid, experiment))
+    assert of(events, "round", "answered") == [2, 2, 2] and not of(events, "joined", "site")
+    assert "node 3 left out: another site calls itself 'north', too" in told()
+    assert sum(asked == (3, wire.HELLO) for asked in grid.asked) <= 3
+
+
+def test_a_site_set_up_anew_takes_its_place_again(clinic: Any, told: Callable[[], str]) -> None:
+    """South's node is gone for good; it comes back as another node with the same name and folder."""
+    sites, experiment = clinic("north", "south", "west", rounds=4, quorum=0.6)
+    sites.append(sites[1])
+    grid = Clinic(sites, lambda node: {2: trained() < 2, 4: trained() > 4}.get(node, True))
+
+    def trained() -> int:
+        return sum(kind == wire.TRAIN for _, kind in grid.asked)
+
+    events = read_events(run(grid, experiment))
+    assert ("south" in of(events, "rejected", "site")) and of(events, "joined", "site") == ["south"]
+    assert "south is back in round" in told()
+    assert of(events, "round", "answered")[-1] == 3

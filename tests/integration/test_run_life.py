@@ -1,0 +1,69 @@
+"""A run's life between machines by the commands of the guide: start, status, logs, stop; exit codes tell the truth."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+from real_processes import CLASSES, Deployment, deployment, write_folders, write_site_config
+
+
+def fednc(real: Deployment, *words: str, seconds: float = 900) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-c", "from server_app.cli import main; main()"]
+    return subprocess.run(
+        [*program, *words], cwd=real.home, env=real.environment, capture_output=True, text=True, timeout=seconds,
+        check=False,
+    )  # fmt: skip
+
+
+def newest(real: Deployment) -> str:
+    """Return the newest run's id, once it runs."""
+    while True:
+        run = json.loads(real.flwr("ls", "prod", "--format", "json", "--limit", "1").stdout)["runs"][0]
+        if run["status"] == "running":
+            return str(run["run-id"])
+        time.sleep(1)
+
+
+def write_experiment(root: Path, coordinator: Path) -> None:
+    values = {
+        "partition": "deployed", "classes": list(CLASSES), "dataset": "image-folder", "data-dir": str(coordinator),
+        "sites": 1, "width": 4, "image-size": 8, "method": "fedloge", "rounds": 1, "local-epochs": 1,
+        "evaluate-every": 1, "device": "cpu", "round-timeout": 900, "output-dir": str(root / "runs"),
+    }  # fmt: skip
+    (root / "pilot.yaml").write_text(yaml.safe_dump(values))
+
+
+def test_the_exit_code_of_a_run_is_true(tmp_path: Path) -> None:
+    (folder,), coordinator = write_folders(tmp_path / "data", 1)
+    write_experiment(tmp_path, coordinator)
+    with deployment(tmp_path) as real:
+        real.start_site("west", real.register("west"), write_site_config(tmp_path / "west", "west", folder))
+        done = fednc(real, "run", "pilot.yaml", "run-name=one", "--superlink", "prod")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "round 1/1 | 1 of 1 sites" in done.stdout and "Successfully" not in done.stdout
+        assert (tmp_path / "runs" / "one" / "report.html").exists()
+
+        failed = fednc(real, "run", "pilot.yaml", "data-dir=/nowhere", "--superlink", "prod")
+        assert failed.returncode == 1 and "error: /nowhere/train: no such folder" in failed.stdout
+        assert failed.stderr.startswith("error: the run ended as 'finished:failed")
+
+
+def test_a_run_is_watched_and_stopped(tmp_path: Path) -> None:
+    """Without a site the coordinator waits, which is a run like any other."""
+    write_experiment(tmp_path, tmp_path)
+    with deployment(tmp_path) as real:
+        words = ["run", "pilot.yaml", "run-name=long", "--superlink", "prod"]
+        real.start("long", sys.executable, "-c", "from server_app.cli import main; main()", *words)
+        real.wait_for("long", "fednc follow", 600)  # how to see it again, and how to stop it
+        run = newest(real)
+        assert f"flwr stop {run} prod" in real.log("long")
+        assert real.flwr("stop", run, "prod").returncode == 0
+        assert real.processes["long"].wait(timeout=300) == 1 and "finished:stopped" in real.log("long")
+        again = fednc(real, "follow", run, "--superlink", "prod")
+        assert again.returncode == 1 and "finished:stopped" in again.stderr
+        assert real.flwr("log", run, "prod", "--show").returncode == 0
+        unknown = fednc(real, "run", "pilot.yaml", "--superlink", "nobody")
+        assert unknown.returncode == 1 and "connection 'nobody' not found" in " ".join(unknown.stderr.split())

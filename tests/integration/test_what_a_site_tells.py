@@ -1,0 +1,161 @@
+"""What the coordinator hears of a real site that fails: that it did, and no file's name; a refusal with its reason."""
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from flwr.app import ArrayRecord, Message
+from PIL import Image
+
+from client_app.store import SiteStore
+from common import files, wire
+from common.config import Experiment, build
+from common.errors import UserError
+from server_app.app import run
+from server_app.engines import load_client_app
+from server_app.journal import read_events
+from server_app.local_grid import LocalGrid
+
+Deployed = Callable[..., Experiment]
+
+
+@pytest.fixture
+def deployed(tmp_path: Path) -> Deployed:
+    def make(**changes: Any) -> Experiment:
+        values: dict[str, Any] = {
+            "partition": "deployed", "classes": ["cat", "dog"], "image-size": 8, "method": "fedrod", "device": "cpu",
+            "width": 4, "batch-size": 4, "sites": 2, "rounds": 1, "local-epochs": 1, "evaluate-every": 1,
+            "quorum": 0.5, "round-retries": 0, "output-dir": tmp_path / "runs", "run-name": "run",
+        }  # fmt: skip
+        return build(values | {key.replace("_", "-"): value for key, value in changes.items()})
+
+    return make
+
+
+def write_site(root: Path, name: str, **keys: Any) -> dict[str, str]:
+    folder = root / name
+    folder.mkdir()
+    for i in range(8):
+        Image.fromarray(np.full((8, 8), i * 30, np.uint8)).save(folder / f"smith-{i}.png")
+    rows = [f"smith-{i}.png,{'test' if i > 5 else 'train'},{('cat', 'dog')[i % 2]}" for i in range(8)]
+    (folder / "manifest.csv").write_text("\n".join(["image,split,label", *rows]) + "\n")
+    path = root / f"{name}.yaml"
+    path.write_text(yaml.safe_dump({"name": name, "data": name, "state-dir": f"{name}-state", **keys}))
+    return {"site-config": str(path)}
+
+
+def start(experiment: Experiment, *sites: dict[str, str]) -> Path:
+    return run(LocalGrid(load_client_app(), len(sites), list(sites)), experiment)
+
+
+@pytest.fixture(autouse=True)
+def heard(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Let caplog hear both logs, which keep their lines to themselves."""
+    logs = [logging.getLogger(name) for name in ("fednc", "fednc.site")]
+    for log in logs:
+        log.addHandler(caplog.handler)
+        log.propagate = False
+    yield
+    for log in logs:
+        log.removeHandler(caplog.handler)
+
+
+def lines(caplog: pytest.LogCaptureFixture, name: str) -> str:
+    return "\n".join(record.getMessage() for record in caplog.records if record.name == name)
+
+
+@pytest.mark.parametrize(
+    ("broken", "secret"),
+    [
+        (lambda folder: (folder / "smith-3.png").unlink(), "manifest.csv:5: image 'smith-3.png': there is no file"),
+        (lambda folder: (folder / "smith-3.png").write_bytes(b"x"), "smith-3.png: not a readable image"),
+        (lambda folder: (folder / "manifest.csv").write_text("image,label\nsmith-3.png,wolf\n"), "label 'wolf' is no"),
+        (lambda folder: (folder / "manifest.csv").unlink(), "no images; expected manifest.csv"),
+    ],
+)
+def test_a_mistake_at_a_site_stays_in_its_log(
+    broken: Callable[[Path], object], secret: str, tmp_path: Path, deployed: Deployed, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    sites = [write_site(tmp_path, name) for name in ("west", "north")]
+    broken(tmp_path / "west")
+    start(deployed(), *sites)
+    assert secret in lines(caplog, "fednc.site")
+    (told,) = {record.getMessage() for record in caplog.records if "left out" in record.getMessage()}
+    assert told.endswith("left out: the site failed (UserError); its own log says why")
+
+
+def test_a_refusal_is_told_with_site_and_reason(
+    tmp_path: Path, deployed: Deployed, caplog: pytest.LogCaptureFixture
+) -> None:
+    sites = write_site(tmp_path, "west", policy={"methods": ["fedavg"]}), write_site(tmp_path, "north")
+    start(deployed(), *sites)
+    told = "left out: site 'west': this site refuses method = 'fedrod': its policy's methods are fedavg"
+    assert told in lines(caplog, "fednc")
+
+
+def test_a_full_disk_at_a_site_loses_nothing(
+    tmp_path: Path, deployed: Deployed, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = tmp_path / "west-state"
+
+    write = files.save_file
+
+    def save(arrays: Any, path: Path, facts: dict[str, str]) -> None:
+        if full in path.parents:
+            raise OSError(28, "No space left on device")
+        write(arrays, path, facts)
+
+    sites = [write_site(tmp_path, name) for name in ("west", "north")]
+    monkeypatch.setattr("common.files.save_file", save)
+    folder = start(deployed(), *sites)
+    assert "cannot be written ([Errno 28] No space left on device); make room for it" in lines(caplog, "fednc.site")
+    assert "round 1: west left out: the site failed (UserError); its own log says why" in lines(caplog, "fednc")
+    assert (folder / "generic.safetensors").exists()
+    with pytest.raises(UserError, match="cannot be written"):
+        SiteStore(full / "run" / "west").save("personal", {"x": np.zeros(3, np.float32)})
+
+
+def test_the_replies_hold_only_what_the_wire_names(
+    tmp_path: Path, deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every record of every message of a run, by name: arrays of shared parts, and scalars of the table."""
+    seen: dict[str, set[str]] = {"arrays": set(), "scalars": set(), "words": set()}
+    answer = LocalGrid._answer
+
+    def look(grid: LocalGrid, message: Message) -> Message:
+        reply = answer(grid, message)
+        for record in reply.content.values():
+            kind = "arrays" if isinstance(record, ArrayRecord) else "scalars"
+            for key, value in record.items():
+                seen["words" if isinstance(value, str) else kind].add(key)
+        return reply
+
+    monkeypatch.setattr(LocalGrid, "_answer", look)
+    start(deployed(finetune_epochs=1), *(write_site(tmp_path, name) for name in ("west", "north")))
+    assert {name.split(".")[0] for name in seen["arrays"]} == {"backbone", "aux_head"}
+    assert seen["words"] == {"site", "code", "frame-hash"}
+    figures = {f"hits-{stage}" for stage in ("arrival", "final", "finetuned")}
+    losses = {name for name in seen["scalars"] if name.startswith("loss-")}
+    assert seen["scalars"] - losses == {"num-train", "num-test", "num-examples", "round"} | figures
+    assert wire.EXTRAS.keys() & seen["arrays"] == set()
+
+
+def test_a_policy_keeps_figures_and_small_classes_at_the_site(
+    tmp_path: Path, deployed: Deployed, caplog: pytest.LogCaptureFixture
+) -> None:
+    silent = write_site(tmp_path, "west", policy={"metrics": []})
+    folder = start(deployed(sites=1), silent)
+    told = [event for event in read_events(folder) if event["event"] == "personal"]
+    assert told == [] and (folder / "report.html").exists()
+    small = write_site(tmp_path, "north", policy={"extras": ["class_counts"], "min-class-size": 4})
+    large = write_site(tmp_path, "south", policy={"extras": ["class_counts"], "min-class-size": 3})
+    start(deployed(method="fedavg_la_global", run_name="extras"), small, large)
+    (refusal,) = {record.getMessage() for record in caplog.records if "left out" in record.getMessage()}
+    assert refusal.endswith(
+        "site 'north': this site refuses to send class_counts: a class has fewer than its policy's min-class-size 4"
+    )

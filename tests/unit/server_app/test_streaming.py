@@ -1,0 +1,59 @@
+"""Replies of a Flower run, as they arrive."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from flwr.app import Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from server_app import streaming
+from server_app.local_grid import LocalGrid
+from server_app.streaming import StreamingGrid
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "_POLL_SECONDS", 0.01)
+
+
+class Link:
+    """A SuperLink: it numbers messages, refuses those to node 9, and answers for node 2, which died, by itself."""
+
+    def __init__(self) -> None:
+        LocalGrid(ClientApp(), 0)  # Flower stamps messages with the process's identity
+        self.sent: dict[str, Message] = {}
+        self.most = 0
+
+    def push_messages(self, messages: Iterable[Message]) -> list[Any]:
+        ids: list[Any] = []
+        for message in messages:
+            name = f"m{len(self.sent)}"
+            message.metadata.__dict__["_message_id"] = name
+            self.sent[name] = message
+            ids.append(None if message.metadata.dst_node_id == 9 else name)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        wanted = list(message_ids)
+        self.most = max(self.most, len(wanted))
+        stale = Message(RecordDict(), reply_to=self.sent["m0"])
+        stale.metadata.__dict__["_reply_to_message_id"] = "of another round"
+        return [*map(self.reply, wanted), stale]
+
+    def reply(self, name: str) -> Message:
+        if self.sent[name].metadata.dst_node_id != 2:
+            return Message(RecordDict(), reply_to=self.sent[name])
+        reply = Message(Error(11, "gone"), reply_to=self.sent[name])
+        reply.metadata.__dict__["_src_node_id"] = 1  # Flower's own node, as it does
+        return reply
+
+
+def test_replies_come_a_few_at_a_time_and_name_the_node_that_was_asked() -> None:
+    link: Any = Link()
+    nodes = [5, 2, 9, *range(20, 40)]
+    messages = [Message(RecordDict(), node, "train") for node in nodes]
+    replies = list(StreamingGrid(link).send_and_receive(messages, timeout=30))
+    assert [reply.metadata.src_node_id for reply in replies] == [n for n in nodes if n != 9]
+    assert [reply.has_error() for reply in replies].index(True) == 1
+    assert link.most == 2  # however many are ready, as many wait in memory

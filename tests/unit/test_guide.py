@@ -1,0 +1,48 @@
+"""Every command that the guides show exists, with the options that they give it."""
+
+import re
+import shlex
+
+import click
+import pytest
+import typer
+from flwr.cli.app import app as flwr
+
+from client_app.cli import cli as fednc_site
+from common.config import APP_ROOT
+from server_app.cli import cli as fednc
+
+TOOLS = {
+    name: typer.main.get_command(app) for name, app in (("fednc", fednc), ("fednc-site", fednc_site), ("flwr", flwr))
+}
+SHELL = re.compile(rf"(?:^|[\s`])((?:{'|'.join(sorted(TOOLS, key=len, reverse=True))}) [a-z].*)")
+
+
+def commands() -> list[str]:
+    """Return the lines that begin with $ in the containers' guide, and those of the README's shell blocks."""
+    guide = (APP_ROOT / "docker" / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line.strip()[2:] for line in guide.splitlines() if line.strip().startswith("$ ")]
+    readme = (APP_ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    for block in re.findall(r"```sh\n(.*?)```", readme, re.DOTALL):
+        lines += block.splitlines()
+    found = [match.group(1) for line in lines if (match := SHELL.search(line))]
+    return [re.split(r"\s{3,}|\s#|\s\|", line)[0] for line in found]
+
+
+def test_the_guides_show_how_a_run_is_started_watched_stopped_and_checked() -> None:
+    shown = " / ".join(commands())
+    for words in ("fednc run", "fednc follow", "flwr ls", "flwr log", "flwr stop", "fednc-site check", "fednc export"):
+        assert words in shown
+
+
+@pytest.mark.parametrize("line", commands())
+def test_a_command_of_the_guides_exists(line: str) -> None:
+    name, *words = shlex.split(line)
+    command: click.Command = TOOLS[name]
+    while isinstance(command, click.Group):
+        assert words and words[0] in command.commands, line
+        command = command.commands[words.pop(0)]
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert [word for word in words if word.startswith("-") and word.split("=")[0] not in options] == []
+    required = [p for p in command.params if isinstance(p, click.Argument) and p.required]
+    assert len([word for word in words if not word.startswith("-")]) >= len(required)
