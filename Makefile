@@ -1,5 +1,6 @@
 # make demo [CONFIG=configs/….yaml] [SET="rounds=5 seed=1"]   install and run one experiment with `flwr run`
 # make test   install and pass the checks and tests; make test-deployment: containers too
+# make bench [BENCH="--only overhead,wire"]   speed as ratios, kept in a history; on a machine with nothing else to do
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 	$$p -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
 	&& echo $$p && break; done)
@@ -10,7 +11,7 @@ BIN := .venv/bin
 FLOWER_ENV := FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1 FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1 \
 	RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0
 
-.PHONY: demo test test-deployment check install clean
+.PHONY: demo test test-deployment bench check install clean
 
 demo: install
 	$(BIN)/fednc run $(CONFIG) $(SET)
@@ -21,6 +22,9 @@ test: install check
 # the images and compose files, and a run's whole life, on real processes: on a machine with nothing else to do
 test-deployment: install
 	$(BIN)/python -m pytest -n 0 tests/integration/test_run_life.py tests/integration/test_compose.py
+
+bench: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.bench --keep $(BENCH)
 
 check: install
 	$(BIN)/ruff check .

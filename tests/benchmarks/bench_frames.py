@@ -11,7 +11,7 @@ import time
 import torch
 
 from server_app.frame_solvers import MmaOptions
-from server_app.frames import Solver, etf, measure, sparse_etf
+from server_app.frames import FrameQuality, Solver, etf, measure, sparse_etf
 
 
 def arguments() -> argparse.Namespace:
@@ -28,16 +28,23 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def row(options: argparse.Namespace, dim: int, num_classes: int, solver: str) -> str:
+def timed(options: argparse.Namespace, dim: int, num_classes: int, solver: str) -> FrameQuality:
+    """Build one frame and return its quality, seconds included."""
     generator = torch.Generator().manual_seed(options.seed)
-    mma_options = MmaOptions(options.mma_optimizer, options.mma_learning_rate, options.mma_steps)
     began = time.perf_counter()
     if solver == "etf":
         frame = etf(num_classes, dim, generator, options.frame_norm)
     else:
         kind: Solver = "mma" if solver == "mma" else "projection"
-        frame = sparse_etf(num_classes, dim, generator, options.sparsity, options.frame_norm, kind, mma_options)
-    quality = measure(frame, time.perf_counter() - began, solver)
+        mma = MmaOptions()
+        if solver == "mma":
+            mma = MmaOptions(options.mma_optimizer, options.mma_learning_rate, options.mma_steps)
+        frame = sparse_etf(num_classes, dim, generator, options.sparsity, options.frame_norm, kind, mma)
+    return measure(frame, time.perf_counter() - began, solver)
+
+
+def row(options: argparse.Namespace, dim: int, num_classes: int, solver: str) -> str:
+    quality = timed(options, dim, num_classes, solver)
     angles = f"{quality.angle_mean:.4f} | {quality.angle_variance:.1e} | {quality.angle_min:.4f}"
     rest = f"{quality.norm_variance:.1e} | {quality.sparsity:.4f}"
     return f"| {dim} | {num_classes} | {solver} | {quality.seconds:.2f} | {angles} | {rest} |"

@@ -1,0 +1,81 @@
+"""Each part of the benchmark, but for Ray's, runs at tiny sizes, and the history says what became worse."""
+
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.bench import PARTS, main, measure
+from tests.benchmarks.bench_history import HISTORY, keep, last, regressions
+from tests.benchmarks.bench_ratio import Ratio, machine, paired
+from tests.benchmarks.bench_turns import Lap, take_turns
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    logging.getLogger("flwr").setLevel(logging.ERROR)
+
+
+@pytest.mark.parametrize("part", [name for name in PARTS if name != "ray"])
+def test_a_part_measures_something(part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    ratios = measure([part], "cpu", quick=True)
+    assert ratios and all(ratio.value > 0 and ratio.part == part for ratio in ratios)
+    assert capsys.readouterr().out.splitlines() == [ratio.line() for ratio in ratios]
+
+
+def test_the_command_prints_one_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", "--quick", "--only", "frames", "--devices", "cpu", "--keep"])
+    before = HISTORY.read_bytes() if HISTORY.exists() else None
+    main()
+    head, rule, row = capsys.readouterr().out.splitlines()[:3]
+    assert head.count("|") == rule.count("|") == row.count("|") and row.startswith("| frames | sparse frame")
+    assert (HISTORY.read_bytes() if HISTORY.exists() else None) == before  # tiny sizes are never kept
+
+
+def ratio(value: float, goal: float | None = None) -> Ratio:
+    return Ratio("part", "a ÷ b", "cpu", value, "2 s / 1 s", goal)
+
+
+def test_a_row_says_whether_its_goal_is_met() -> None:
+    assert "| ≤ 1.05 | met |" in ratio(1.05, 1.05).line()
+    assert "| ≤ 1.05 | **not met** |" in ratio(1.051, 1.05).line()
+    assert "| – | – |" in ratio(3).line()
+    assert paired([2, 9, 4], [1, 3, 4]) == 2
+    assert machine("cpu").startswith("cpu, ")
+
+
+def test_the_history_names_what_became_worse_on_the_same_class_of_machine(tmp_path: Path) -> None:
+    path = tmp_path / "results" / "history.jsonl"
+    assert last("cpu, 2 cores", path) is None and regressions([ratio(9)], "cpu, 2 cores", path) == []
+    keep([], "cpu, 2 cores", path)
+    assert not path.exists()
+    keep([ratio(1.0)], "cpu, 2 cores", path)
+    keep([Ratio("wire", "x", "cpu", 1.0, "")], "cpu, 2 cores", path)  # of one part alone
+    keep([ratio(5.0)], "cpu, 64 cores", path)
+    assert regressions([ratio(1.09)], "cpu, 2 cores", path) == []
+    assert regressions([ratio(1.2)], "cpu, 2 cores", path) == ["part: a ÷ b (cpu): 1.000 → 1.200"]
+    assert regressions([ratio(1.2)], "cpu, 64 cores", path) == []
+
+
+def test_work_takes_turns_and_the_first_lap_does_not_count() -> None:
+    seen: list[str] = []
+
+    def work(name: str) -> object:
+        def laps(lap: Lap) -> None:
+            while True:
+                lap()
+                seen.append(name)
+
+        return laps
+
+    found = take_turns({"a": work("a"), "b": work("b")}, laps=2)  # type: ignore[dict-item]
+    assert "".join(seen) == "abbaab"  # the order changes
+    assert {name: len(times) for name, times in found.items()} == {"a": 2, "b": 2}
+
+
+def test_work_that_fails_or_ends_too_soon_is_told() -> None:
+    with pytest.raises(ZeroDivisionError):
+        take_turns({"a": lambda lap: 1 / 0}, laps=1)
+    with pytest.raises(RuntimeError, match="before it had all its laps"):
+        take_turns({"a": lambda lap: lap()}, laps=1)
