@@ -11,7 +11,7 @@ BIN := .venv/bin
 FLOWER_ENV := FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1 FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1 \
 	RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0
 
-.PHONY: demo test test-deployment bench check install clean
+.PHONY: demo test test-deployment bench paper check install clean
 
 demo: install
 	$(BIN)/fednc run $(CONFIG) $(SET)
@@ -25,6 +25,15 @@ test-deployment: install
 
 bench: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.bench --keep $(BENCH)
+
+# FedLoGe's eight CIFAR cells, one after the other; what MINUTES leave undone, the same command goes on with
+METHODS ?= fedavg,fedloge
+SEEDS ?= 0
+MINUTES ?= 1000000
+paper: install
+	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); for cell in configs/paper/*.yaml; do \
+		$(BIN)/fednc compare $$cell $(SET) --methods $(METHODS) --seeds $(SEEDS) \
+			--minutes $$(( ($$end - $$(date +%s)) / 60 )) || exit 1; done
 
 check: install
 	$(BIN)/ruff check .

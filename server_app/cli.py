@@ -1,5 +1,6 @@
 """`fednc`: the researcher's and coordinator's command."""
 
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -91,6 +92,7 @@ def compare(
     jobs: Annotated[int, typer.Option(min=1, help="runs side by side")] = 1,
     output: Annotated[Path | None, typer.Option(help="folder of the results")] = None,
     engine: Annotated[str, typer.Option(help="local (a process a run) or flower (a Ray simulation a run)")] = "local",
+    minutes: Annotated[float, typer.Option(help="stop after so long; the same command goes on")] = math.inf,
 ) -> None:
     """Compare methods, or a study's variants, over seeds; finished runs are kept and not repeated."""
     quiet_logging()
@@ -121,7 +123,7 @@ def compare(
     ]
     title = "-".join(filter(None, ("compare", cells[0].experiment.name, study)))
     folder = (output or cells[0].experiment.output_dir / title).resolve()
-    failed = run_comparison(cells, folder, jobs, engine)
+    failed = run_comparison(cells, folder, jobs, engine, minutes)
     typer.echo(write_results(cells, folder))
     typer.echo(f"results: {folder}")
     if failed:

@@ -6,6 +6,7 @@ and the experiment alone. One small JSON file a run; an interrupted comparison c
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -99,7 +100,7 @@ class _Child:
     process: subprocess.Popen[bytes]
 
 
-def compare(cells: Sequence[Cell], folder: Path, jobs: int, engine: str = "local") -> int:
+def compare(cells: Sequence[Cell], folder: Path, jobs: int, engine: str = "local", minutes: float = math.inf) -> int:
     """Run every cell that has no result yet; return how many failed.
 
     Args:
@@ -107,9 +108,10 @@ def compare(cells: Sequence[Cell], folder: Path, jobs: int, engine: str = "local
         folder: results, one `<Cell.stem>.json` each; made if absent.
         jobs: how many runs side by side, each in a process of its own.
         engine: what runs them; the results are equal.
+        minutes: after which it stops as if it were interrupted.
 
     Raises:
-        UserError: the folder cannot be made, the data cannot be read, or the person interrupts.
+        UserError: the folder cannot be made, the data cannot be read, the person interrupts, or the time is up.
     """
     try:
         (folder / "runs").mkdir(parents=True, exist_ok=True)
@@ -121,7 +123,7 @@ def compare(cells: Sequence[Cell], folder: Path, jobs: int, engine: str = "local
     kept = len(cells) - len(open_cells)
     log.info("%d runs, %d of them already done", len(cells), kept)
     with Display(len(cells), kept, sum(cell.experiment.rounds for cell in open_cells)) as display:
-        return _run_all(open_cells, folder, jobs, engine, display)
+        return _run_all(open_cells, folder, jobs, engine, display, time.monotonic() + 60 * minutes)
 
 
 def read_result(folder: Path, cell: Cell) -> dict[str, Any] | None:
@@ -170,7 +172,7 @@ def run_cell(values: str, engine: str) -> None:
     run_experiment(build(json.loads(values)), engine)
 
 
-def _run_all(cells: Sequence[Cell], folder: Path, jobs: int, engine: str, display: Display) -> int:
+def _run_all(cells: Sequence[Cell], folder: Path, jobs: int, engine: str, display: Display, end: float) -> int:
     """Keep `jobs` children running until every cell has had its turn; leave none behind. Return the failures."""
     running: list[_Child] = []
     waiting, failed = list(cells), 0
@@ -188,8 +190,11 @@ def _run_all(cells: Sequence[Cell], folder: Path, jobs: int, engine: str, displa
                     trouble = _collect(child, folder)
                     failed += trouble is not None
                     display.finished(child.cell.stem, trouble)
+                if time.monotonic() > end and (waiting or running):
+                    signals.append(signal.SIGALRM)
                 if signals:
-                    raise UserError(f"interrupted; {folder} keeps the finished runs, and the same command goes on")
+                    why = "the time is up" if signals[0] == signal.SIGALRM else "interrupted"
+                    raise UserError(f"{why}; {folder} keeps the finished runs, and the same command goes on")
         finally:
             _stop(running, signals)
     return failed

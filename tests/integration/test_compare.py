@@ -47,6 +47,15 @@ def test_a_comparison_keeps_finished_runs_and_writes_tables(tiny: Tiny, tmp_path
     assert "runs: 3 of 3" in page and f"{100 * float(rows[2]['generic_mean']):.1f}" in page
 
 
+def test_a_comparison_stops_when_its_time_is_up_and_goes_on(tiny: Tiny, tmp_path: Path) -> None:
+    cell = Cell(tiny(method="fedavg", rounds=1, run_name=None))
+    with pytest.raises(UserError, match=r"^the time is up"):
+        compare([cell], tmp_path / "results", jobs=1, minutes=0)
+    assert read_result(tmp_path / "results", cell) is None
+    assert compare([cell], tmp_path / "results", jobs=1) == 0
+    assert compare([cell], tmp_path / "results", jobs=1, minutes=0) == 0  # nothing left to do
+
+
 def test_a_result_of_another_configuration_or_other_data_is_not_taken(tiny: Tiny, tmp_path: Path) -> None:
     cell = Cell(tiny(method="fedavg"))
     content = {"experiment": cell.identity(), "data": data_fingerprint(cell.experiment)}

@@ -111,3 +111,13 @@ def test_a_files_name_becomes_a_valid_one(stem: str, name: str, tmp_path: Path) 
     path = tmp_path / f"{stem}.yaml"
     path.write_text("rounds: 3\n", encoding="utf-8")
     assert load(path).name == name
+
+
+def test_the_papers_cells_are_all_there() -> None:
+    cells = [load(path) for path in sorted((APP_ROOT / "configs" / "paper").glob("*.yaml"))]
+    found = {(cell.dataset, cell.imbalance_factor, cell.dirichlet) for cell in cells}
+    assert found == {
+        (data, factor, alpha) for data in ("cifar10", "cifar100") for factor in (50, 100) for alpha in (0.5, 1)
+    }
+    assert {(cell.sites, cell.rounds, cell.local_epochs, cell.augment) for cell in cells} == {(40, 500, 5, "crop-flip")}
+    assert {(cell.dataset, cell.backbone) for cell in cells} == {("cifar10", "resnet18"), ("cifar100", "resnet34")}
