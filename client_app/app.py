@@ -15,6 +15,7 @@ from torch import nn
 from client_app.evaluation import Judge
 from client_app.methods import LocalMethod
 from client_app.methods import load as load_method
+from client_app.models import model_for
 from client_app.policy import allowed
 from client_app.site import Site, find_site
 from client_app.site_log import tell, told
@@ -25,7 +26,7 @@ from common.config import Experiment
 from common.errors import UserError
 from common.features import extract_features
 from common.methods import METHODS
-from common.model import Model, build_model, load_state, personal_state, pick_device, shared_state
+from common.model import Model, personal_state, shared_state
 from common.trained import Description, backbone_digest, describe, header
 
 app = ClientApp()
@@ -80,7 +81,7 @@ def train(message: Message, context: Context) -> Message:
     if kept := personal_state(model, row):
         store.save_version(kept, request.round, request.secured, experiment.checkpoint_every)
     metrics = _told(site, metrics)
-    reply = wire.metrics_reply(message, metrics, shared_state(model, row), request.frame_hash, extras)
+    reply = wire.metrics_reply(message, metrics, shared_state(model, row, copy=False), request.frame_hash, extras)
     tell(site, message, reply, f"round {request.round}", metrics, time.monotonic() - began)
     return reply
 
@@ -175,17 +176,13 @@ def _folder_name(word: str) -> str:
 
 def assemble(request: wire.Request, site: Site, store: SiteStore) -> Model:
     """Return the model with what arrived (θ, ψ, frame) and what stayed here (personal parts)."""
-    experiment = request.experiment
+    experiment, dataset, kept = request.experiment, site.federation.dataset, store.load_version(request.round)
     torch.set_num_threads(experiment.threads or torch.get_num_threads())
-    frame = _frame(request, store)
-    dataset = site.federation.dataset
-    model = build_model(experiment, dataset.train.channels, len(dataset.classes), frame, site=site.name)
-    load_state(model, request.model)
-    if (kept := store.load_version(request.round)) is not None:
-        load_state(model, kept)
-    else:
+    frame, shape = _frame(request, store), (dataset.train.channels, len(dataset.classes))
+    model = model_for(experiment, *shape, frame, request.frame_hash, site.name, request.model, kept)
+    if kept is None:
         load_method(experiment.method).start(model)
-    return model.to(pick_device(experiment.device))
+    return model
 
 
 def _frame(request: wire.Request, store: SiteStore) -> torch.Tensor | None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from client_app.methods.base import Local, LocalMethod, Phase
 from common.config import Experiment
 from common.data import Dataset, label_counts
+from common.data.resident import batch_for
 from common.data.transforms import augment, prepare
 from common.errors import UserError
 from common.model import Model
@@ -59,27 +60,34 @@ def train_site(
         with _frozen(model, phase.frozen):
             optimizer = _optimizer(model, learning_rate or experiment.learning_rate, experiment)
             for _ in range(phase.epochs):
+                noted = []
                 for batch in batches(rows, experiment.batch_size, order_rng):
                     images, labels = _load(dataset, batch, experiment, augmentation_rng, local.class_counts.device)
                     with _lone_image_safe(model, len(batch)):
                         losses = (phase.losses or method.losses)(model, images, labels, local)
                     optimizer.zero_grad(set_to_none=True)
-                    torch.stack(tuple(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+                    values = torch.stack(tuple(losses.values()))
+                    values.sum().backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
                     seen += len(batch)
-                    for name, loss in losses.items():
-                        totals[name] += _finite(name, loss, experiment) * len(batch)
+                    noted.append((tuple(losses), values.detach(), len(batch)))
+                _add_up(noted, totals, experiment)
     return {name: total / max(1, seen) for name, total in totals.items()}
 
 
-def _finite(name: str, loss: Tensor, experiment: Experiment) -> float:
-    value = float(loss.item())
-    if not math.isfinite(value):
-        raise UserError(
-            f"training diverged, its loss '{name}' is {value}: a smaller learning-rate than "
-            f"{experiment.learning_rate:g} may help"
-        )
-    return value
+def _add_up(noted: list[tuple[tuple[str, ...], Tensor, int]], totals: dict[str, float], experiment: Experiment) -> None:
+    """Add an epoch's losses (names, values, images of each batch), fetched at once: a GPU must wait for each fetch."""
+    if not noted:
+        return
+    fetched = torch.stack([values for _, values, _ in noted]).tolist()
+    for (names, _, images), values in zip(noted, fetched, strict=True):
+        for name, value in zip(names, values, strict=True):
+            if not math.isfinite(value):
+                raise UserError(
+                    f"training diverged, its loss '{name}' is {value}: a smaller learning-rate than "
+                    f"{experiment.learning_rate:g} may help"
+                )
+            totals[name] += value * images
 
 
 def local_facts(
@@ -104,7 +112,7 @@ def local_facts(
 def _load(
     dataset: Dataset, batch: Rows, experiment: Experiment, augmentation_rng: torch.Generator, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    images = augment(dataset.train.batch(batch), experiment.augment, augmentation_rng)
+    images = augment(batch_for(dataset.train, batch, device), experiment.augment, augmentation_rng)
     labels = torch.from_numpy(dataset.train.labels[batch]).to(device)
     return prepare(images, dataset.mean, dataset.std, device), labels
 

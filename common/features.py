@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from common.data import Dataset, ImageSource
+from common.data.resident import batch_for
 from common.data.transforms import prepare
 
 EVAL_BATCH = 512  # images a forward pass: enough to fill a processor, few enough for any GPU
@@ -29,7 +30,7 @@ def feature_batches(
     device = next(backbone.parameters()).device
     for start in range(0, len(rows), EVAL_BATCH):
         chunk = rows[start : start + EVAL_BATCH]
-        batch = prepare(images.batch(chunk), dataset.mean, dataset.std, device)
+        batch = prepare(batch_for(images, chunk, device), dataset.mean, dataset.std, device)
         yield backbone(batch), torch.from_numpy(images.labels[chunk]).to(device)
 
 

@@ -1,5 +1,6 @@
 """The model: one backbone θ, and what a method adds: a fixed frame, an auxiliary head ψ, personal parts."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -168,26 +169,32 @@ def feature_dim(backbone: nn.Module) -> int:
     return int(getattr(backbone, "feature_dim"))  # noqa: B009 - nn.Module attributes are untyped
 
 
-def shared_state(model: nn.Module, method: Method) -> dict[str, npt.NDArray[Any]]:
-    """Copy what crosses the wire to NumPy: the method's shared parts, without BatchNorm where that is local."""
+def shared_state(model: nn.Module, method: Method, *, copy: bool = True) -> dict[str, npt.NDArray[Any]]:
+    """Return what crosses the wire as NumPy: the method's shared parts, without BatchNorm where that is local.
+
+    Args:
+        model: whose state.
+        method: its row.
+        copy: whether the arrays stay as they are when the model moves on; else they may be views of its weights.
+    """
     norms = _norm_names(model) if method.local_norm else frozenset()
-    return _copy(model, lambda name: _part(name) in method.shared and name not in norms)
+    return _arrays(model, lambda name: _part(name) in method.shared and name not in norms, copy)
 
 
 def sent_state(model: nn.Module, method: Method) -> dict[str, npt.NDArray[Any]]:
     """Copy what the coordinator alone changes, and sends, to NumPy."""
-    return _copy(model, lambda name: _part(name) in method.sent)
+    return _arrays(model, lambda name: _part(name) in method.sent)
 
 
 def personal_state(model: nn.Module, method: Method) -> dict[str, npt.NDArray[Any]]:
     """Copy what stays at the site to NumPy: the method's personal parts, and BatchNorm where that is local."""
     norms = _norm_names(model) if method.local_norm else frozenset()
-    return _copy(model, lambda name: _part(name) in method.personal or name in norms)
+    return _arrays(model, lambda name: _part(name) in method.personal or name in norms)
 
 
-def _copy(model: nn.Module, wanted: Callable[[str], bool]) -> dict[str, npt.NDArray[Any]]:
-    state = {name: value for name, value in model.state_dict().items() if wanted(name)}
-    return {name: value.detach().cpu().numpy().copy() for name, value in state.items()}
+def _arrays(model: nn.Module, wanted: Callable[[str], bool], copy: bool = True) -> dict[str, npt.NDArray[Any]]:
+    state = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items() if wanted(name)}
+    return {name: value.copy() for name, value in state.items()} if copy else state
 
 
 def _part(name: str) -> str:
@@ -207,10 +214,12 @@ def load_state(model: nn.Module, arrays: Mapping[str, npt.NDArray[Any]]) -> None
         ValueError: a shape other than the model's (nothing is ever broadcast).
     """
     own = model.state_dict()
-    for name, value in arrays.items():
-        if own[name].shape != value.shape:
-            raise ValueError(f"{name}: shape {tuple(value.shape)} where {tuple(own[name].shape)} is needed")
-        own[name].copy_(torch.from_numpy(np.require(value, requirements=["C", "W"])))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a message's bytes cannot be written, nor are they
+        for name, value in arrays.items():
+            if own[name].shape != value.shape:
+                raise ValueError(f"{name}: shape {tuple(value.shape)} where {tuple(own[name].shape)} is needed")
+            own[name].copy_(torch.from_numpy(np.asarray(value, order="C")))
 
 
 def pick_device(wanted: str) -> torch.device:

@@ -29,10 +29,11 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from common.config import Experiment, build
 from common.errors import UserError, last_line, plain, shown
+from common.packing import packed, unpacked
 
 HELLO = "query.hello"
 TRAIN = "train"
@@ -132,8 +133,9 @@ class Request:
 
 
 def experiment_json(experiment: Experiment) -> str:
-    """Return the experiment as one canonical JSON line; to real sites without the coordinator's own folders."""
-    values = experiment.dump()
+    """Return what of the experiment is not its default as one JSON line; to real sites without our own folders."""
+    values = experiment.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    values["output-dir"] = str(experiment.output_dir)  # its default is the machine's
     if experiment.partition == "deployed":
         values |= {"data-dir": None, "output-dir": "/nowhere", "run-name": None, "resume": False, "device": "auto"}
     return json.dumps(values, sort_keys=True)
@@ -246,7 +248,7 @@ def _refuse_error(message: Message) -> None:
 
 def pack(arrays: Mapping[str, npt.NDArray[Any]]) -> ArrayRecord:
     """Turn named arrays into Flower's record."""
-    return ArrayRecord({name: Array(np.asarray(a, order="C")) for name, a in arrays.items()})
+    return ArrayRecord({name: packed(np.asarray(a, order="C")) for name, a in arrays.items()})
 
 
 def unpack(message: Message, record: str) -> Arrays:
@@ -256,7 +258,7 @@ def unpack(message: Message, record: str) -> Arrays:
         return {}
     if odd := [name for name, array in found.items() if not array.data.startswith(b"\x93NUMPY")]:
         raise ValueError(f"{odd[0]} is not in NumPy's own format")  # nor an archive, which NumPy would open
-    return {name: array.numpy() for name, array in found.items()}
+    return {name: unpacked(array) for name, array in found.items()}
 
 
 def num_bytes(message: Message) -> int:

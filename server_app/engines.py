@@ -1,5 +1,6 @@
 """The engines that run an experiment: Flower's simulation, or this process. Same apps, equal arrays."""
 
+import os
 import tempfile
 from collections.abc import Callable
 from importlib import import_module
@@ -45,7 +46,13 @@ def run_flower(experiment: Experiment) -> None:
     gpu = 1.0 if torch.cuda.is_available() and experiment.device in ("auto", "cuda") else 0.0
     with tempfile.TemporaryDirectory(prefix="fednc-") as folder:
         config = write_config(experiment, Path(folder) / "experiment.yaml")
-        flower_run(number_of_sites(experiment), {"config": str(config)}, gpus_per_site=gpu)
+        flower_run(number_of_sites(experiment), {"config": str(config)}, _processors(experiment), gpu)
+
+
+def _processors(experiment: Experiment) -> int:
+    """Return how many processors a worker claims, one a thread, so that workers do not fight for them."""
+    there = os.cpu_count() or 1
+    return min(experiment.threads or there, there)
 
 
 def write_config(experiment: Experiment, path: Path) -> Path:

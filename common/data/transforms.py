@@ -1,6 +1,7 @@
 """Pixels to network input, and augmentation; vectorised on the batch's device."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -14,10 +15,14 @@ def prepare(
 ) -> torch.Tensor:
     """Move uint8 [B, C, H, W] to the device and return float32 (x/255 − mean)/std, per channel."""
     moved = batch.to(device)
-    shape = (1, -1, 1, 1)
-    means = torch.tensor(mean, dtype=torch.float32, device=moved.device).view(shape)
-    stds = torch.tensor(std, dtype=torch.float32, device=moved.device).view(shape)
+    means, stds = (_per_channel(tuple(values), moved.device) for values in (mean, std))
     return (moved.float() / 255 - means) / stds
+
+
+@lru_cache(maxsize=16)
+def _per_channel(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """Return values as [1, C, 1, 1], put on the device once."""
+    return torch.tensor(values, dtype=torch.float32, device=device).view(1, -1, 1, 1)
 
 
 def augment(
