@@ -123,6 +123,7 @@ def federation(tmp_path: Path) -> Iterator[Federation]:
 def start(federation: Federation) -> None:
     """Start the coordinator, register the keys, start the sites, and wait until all are healthy."""
     federation.coordinator.compose("up", "-d")
+    wait_until(federation.coordinator.healthy, 600, "the coordinator is healthy")
     fednc("provision", "register", federation.folder, "--superlink", f"127.0.0.1:{federation.control}")
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda site: site.compose("up", "-d"), federation.sites.values()))
