@@ -40,7 +40,8 @@ from server_app.provision_flower import connect
 
 SITES = ("hospital-0", "hospital-1", "hospital-2")
 ROUNDS = 5
-KEY_FILE = re.compile(rb"\0-----BEGIN [A-Z ]*PRIVATE KEY-----")  # in a tar archive a file begins after zeros
+# in a tar archive a file begins after zeros; libraries hold the first line alone
+KEY_FILE = re.compile(rb"\0-----BEGIN [A-Z ]*PRIVATE KEY-----\r?\n[A-Za-z0-9+/]{40}")
 
 
 @dataclass
