@@ -83,7 +83,9 @@ def other_record(name: str, record: Any) -> Change:
 def array(name: str, make: Callable[[np.ndarray], Any], as_name: str | None = None, record: str = "model") -> Change:
     def change(content: RecordDict) -> None:
         made = make(content[record][name].numpy().copy())
-        content[record][as_name or name] = made if isinstance(made, Array) else Array(np.asarray(made, order="C"))
+        content[record][name if as_name is None else as_name] = (
+            made if isinstance(made, Array) else Array(np.asarray(made, order="C"))
+        )
 
     return change
 
