@@ -35,6 +35,7 @@ APP_ROOT = Path(__file__).resolve().parent.parent  # holds configs/ beside the t
 DEFAULT_CONFIG = "configs/digits_lt.yaml"
 _LARGEST_FILE = 1 << 16  # bytes
 _PATH_KEYS = ("data-dir", "output-dir")
+_MOST_BRACKETS = 50  # no key needs more than two
 
 
 def load(
@@ -124,12 +125,17 @@ def parse_yaml(text: str) -> Any:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Safe, and without aliases, a few of which can stand for more than any memory holds."""
+    """Safe, without aliases, a few of which can stand for more than any memory holds, and without brackets in heaps."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError(f"an alias (*) before line {self.line + 1}; write the value itself there")
         return super().compose_node(parent, index)
+
+    def fetch_flow_collection_start(self, token: type[yaml.Token]) -> None:
+        if self.flow_level >= _MOST_BRACKETS:  # the scanner takes minutes for thousands
+            raise yaml.YAMLError(f"line {self.line + 1}: more than {_MOST_BRACKETS} brackets inside each other")
+        super().fetch_flow_collection_start(token)
 
 
 def _make_absolute(values: dict[str, Any], base: Path | None) -> None:

@@ -192,6 +192,7 @@ class Experiment(BaseModel):
     )
     trimmed_share: float = Field(0.2, ge=0, lt=0.5, description="trimmed-mean: cut off at both ends of each coordinate")
     wrong_sites: NotNegative = Field(1, description="multi-krum: sites that may be wrong")
+    max_site_images: Positive | None = Field(None, description="training images that a site counts for at most")
     clip_norm: float | None = Field(None, gt=0, description="how far a reply may move from what was sent (2-norm)")
     checkpoint_every: Positive = Field(1, description="rounds between checkpoints: what a crash can lose")
     checkpoints_kept: int = Field(3, ge=2, le=10**6, description="the last ones; an older one replaces a damaged one")

@@ -24,7 +24,7 @@ from common.metrics import groups
 from common.model import attends, build_model, feature_dim, frame_kind, pick_device, sent_state, shared_state
 from common.trained import GENERIC, QUERY, header
 from common.trained import describe as describe_model
-from server_app.checkpoint import load_checkpoint
+from server_app.checkpoint import Checkpoint, load_checkpoint
 from server_app.evaluation import GenericEvaluation
 from server_app.frames import build_frame
 from server_app.journal import Journal, log, percent, quiet_logging, run_folder
@@ -72,13 +72,23 @@ def run(grid: Grid, experiment: Experiment) -> Path:
     check_image_size(experiment.backbone, federation.dataset.train.size)
     pick_device(experiment.device)
     folder = run_folder(experiment)
-    checkpoint = load_checkpoint(folder) if experiment.resume else None
     journal = Journal(folder, experiment)
+    with journal.to_the_end():
+        checkpoint = load_checkpoint(folder) if experiment.resume else None
+        journal.rewind(checkpoint.server_round if checkpoint else 0)
+        _run(grid, experiment, federation, journal, checkpoint)
+    return journal.folder
+
+
+def _run(
+    grid: Grid, experiment: Experiment, federation: Federation, journal: Journal, checkpoint: Checkpoint | None
+) -> None:
+    """Run the rounds that are left, and what comes after them."""
     done = checkpoint.server_round if checkpoint else 0
-    journal.rewind(done)
-    sites = greet(grid, experiment, experiment.round_timeout)
+    sites = greet(grid, experiment, experiment.round_timeout, journal)
     sizes = {name: {"num_train": facts.num_train, "num_test": facts.num_test} for name, facts in sorted(sites.items())}
     journal.keep_json("sites", sizes, grows=experiment.partition == "deployed")
+    journal.begin(experiment, done, sizes)
     describe(journal, experiment, federation, sites)
 
     model = build_model(experiment, federation.dataset.train.channels, len(federation.dataset.classes))
@@ -94,14 +104,14 @@ def run(grid: Grid, experiment: Experiment) -> Path:
         method.restore(checkpoint.method)
         start = checkpoint.arrays
     frame_array = None if frame is None else frame.numpy()
-    strategy = FedStrategy(experiment, sites, journal, frame_array, evaluation, method, done)
+    several = federation.dataset.multilabel
+    strategy = FedStrategy(experiment, sites, journal, frame_array, evaluation, method, done, multilabel=several)
     if checkpoint:
         strategy.resting.restore(checkpoint.sites)
     last = strategy.train(grid, wire.pack(start))
     arrays = {name: array.numpy() for name, array in last.items()}
     strategy.personalise(grid, last)
     finish(journal, evaluation, arrays, experiment, federation)
-    return journal.folder
 
 
 def fit_to_nodes(experiment: Experiment, nodes: int) -> Experiment:

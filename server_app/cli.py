@@ -21,7 +21,7 @@ from server_app.engines import check_engine, run_experiment
 from server_app.export import export as export_model
 from server_app.journal import quiet_logging
 from server_app.report import write_report
-from server_app.studies import STUDIES, STUDY_METHODS, Variant
+from server_app.studies import STUDIES, Variant, methods_of
 from server_app.tune import FIGURES, choice, figure_to_judge, read_grids, tuning_cells, tuning_experiment
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -87,7 +87,7 @@ def compare(
     config: Annotated[str, typer.Argument(help="a YAML file")],
     overrides: Overrides = None,
     methods: Annotated[str, typer.Option(help="names with commas; default: all that fit, or the study's")] = "",
-    study: Annotated[str, typer.Option(help=f"an ablation: {', '.join(STUDIES)}")] = "",
+    study: Annotated[str, typer.Option(help=f"ablations, with commas: {', '.join(STUDIES)}")] = "",
     seeds: Annotated[str, typer.Option(help="whole numbers with commas")] = "0,1,2",
     jobs: Annotated[int, typer.Option(min=1, help="runs side by side")] = 1,
     output: Annotated[Path | None, typer.Option(help="folder of the results")] = None,
@@ -101,27 +101,28 @@ def compare(
     for key, option in (("method", "--methods"), ("seed", "--seeds")):
         if key in given:
             raise UserError(f"{key} = {given[key]!r}: a comparison takes {option} instead")
-    if study and study not in STUDIES:
-        raise unknown("study", study, STUDIES)
-    for key in given.keys() & {key for variant in STUDIES.get(study, ()) for key in variant.overrides}:
-        raise UserError(f"{key} = {given[key]!r}: the study {study} varies it; leave it out")
-    names = _words(methods)
-    if study and not methods:
-        names = list(STUDY_METHODS.get(study, ("fedloge",)))
-    elif methods in ("", "all"):
+    studies = _words(study) if study else []
+    for name in studies:
+        if name not in STUDIES:
+            raise unknown("study", name, STUDIES)
+        for key in given.keys() & {key for variant in STUDIES[name] for key in variant.overrides}:
+            raise UserError(f"{key} = {given[key]!r}: the study {name} varies it; leave it out")
+    names = _words(methods) if methods not in ("", "all") else []
+    if not names and (methods or not studies):
         names = fitting_methods(load(config, given, base=Path.cwd()))
     for name in names:
         if name not in METHODS:
             raise unknown("method", name, METHODS)
     if not all(seed.isdecimal() for seed in _words(seeds)):
         raise UserError(f"seeds = '{seeds}': allowed: whole numbers with commas, e.g. 0,1,2")
+    wanted = [(name, variant) for study in studies for name in names or methods_of(study) for variant in STUDIES[study]]
     cells = [
         _cell(config, given, name, int(seed), variant)
         for seed in _words(seeds)
-        for name in names
-        for variant in (STUDIES[study] if study else (Variant("", {}),))
+        for name, variant in (wanted if studies else [(name, Variant("", {})) for name in names])
     ]
-    title = "-".join(filter(None, ("compare", cells[0].experiment.name, study)))
+    cells = list({cell.stem: cell for cell in cells}.values())  # studies may share variants
+    title = "-".join(("compare", cells[0].experiment.name, *studies))
     folder = (output or cells[0].experiment.output_dir / title).resolve()
     failed = run_comparison(cells, folder, jobs, engine, minutes)
     typer.echo(write_results(cells, folder))

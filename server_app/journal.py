@@ -1,5 +1,6 @@
 """The run's folder: what happened, as JSON lines, and what a person reads while it happens."""
 
+import fcntl
 import itertools
 import json
 import logging
@@ -13,7 +14,7 @@ from typing import Any
 
 from common import __version__
 from common.config import Experiment
-from common.errors import UserError
+from common.errors import UserError, plain
 from common.logs import speak
 from common.wire import code_fingerprint
 
@@ -21,9 +22,10 @@ log = logging.getLogger("fednc")
 
 # keys that may change when a run is taken up again: they do not decide what comes out
 _FREE = (
-    *("data-dir", "output-dir", "run-name", "resume", "device", "round-timeout"),
+    *("data-dir", "output-dir", "run-name", "resume", "device", "round-timeout", "round-retries"),
     *("checkpoint-every", "checkpoints-kept"),
 )
+_ALWAYS = ("begin", "left-out", "stopped")  # of a start, not of a round: they stay where a run is taken up again
 _PACKAGES = ("flwr", "torch", "torchvision", "numpy", "scikit-learn", "safetensors", "ray")
 
 
@@ -98,6 +100,40 @@ class Journal:
         with _told(self._lines), self._lines.open("a", encoding="utf-8") as file:
             file.write(json.dumps(_finite(line), allow_nan=False) + "\n")
 
+    def begin(self, experiment: Experiment, server_round: int, sites: Mapping[str, Any]) -> None:
+        """Take down what a start goes on from: everything that decides what comes out.
+
+        Args:
+            experiment: the resolved configuration.
+            server_round: the last finished round.
+            sites: what each site declares.
+        """
+        damaged = sorted(path.name for path in self.folder.glob("checkpoints/*.damaged"))
+        facts = {"config": experiment.dump(), "versions": versions(), "sites": dict(sites), "damaged": damaged}
+        self.event("begin", round=server_round, **facts)
+
+    @contextmanager
+    def to_the_end(self) -> Iterator[None]:
+        """Keep other processes out of the folder, and take down why a run ended before its end.
+
+        Raises:
+            UserError: another process is at work there, perhaps a coordinator that was believed dead.
+        """
+        path = self.folder / "lock"
+        with _told(path):
+            file = path.open("a")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a process that dies gives it back
+            except BlockingIOError:
+                raise UserError(f"{self.folder}: another process is at work there: let it end, or end it") from None
+            try:
+                yield
+            except BaseException as error:
+                with suppress(UserError):  # its disk may be what is full
+                    self.event("stopped", reason=plain(f"{type(error).__name__}: {error}", 500))
+                raise
+
     def rewind(self, server_round: int) -> None:
         """Take back what was written after a round's checkpoint: it will happen again.
 
@@ -136,6 +172,8 @@ def _is_before(line: str, server_round: int) -> bool:
     """Whether a journal line belongs to what a checkpoint of this round holds; half a line does not."""
     try:
         event = json.loads(line)
+        if event["event"] in _ALWAYS:
+            return True
         # what is told of a round after its checkpoint: the generic model, and what the end brings
         after = event["event"] in ("generic", "norms") or event.get("stage", "arrival") != "arrival"
         return bool(event["round"] < server_round + (not after))
@@ -176,12 +214,18 @@ def run_folder(experiment: Experiment) -> Path:
         folder = experiment.output_dir / experiment.run_name
         if experiment.resume:
             _check_same(folder, experiment)
-        elif (folder / "metrics.jsonl").exists() or (folder / "sites").exists():
+        elif _holds_a_run(folder):
             raise UserError(f"run-name = '{experiment.run_name}': {folder} holds a run; take another name or remove it")
         return folder
     stem = f"{experiment.name}-{experiment.method}-seed{experiment.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     taken = (stem if not count else f"{stem}-{count}" for count in itertools.count())
     return next(path for name in taken if not (path := experiment.output_dir / name).exists())
+
+
+def _holds_a_run(folder: Path) -> bool:
+    """Whether more is there than what a start left that came to nothing."""
+    events = read_events(folder) if (folder / "metrics.jsonl").exists() else []
+    return (folder / "sites").exists() or any(event.get("event") not in _ALWAYS for event in events)
 
 
 def _check_same(folder: Path, experiment: Experiment) -> None:

@@ -4,7 +4,7 @@ from flwr.serverapp import Grid
 
 from common.config import Experiment
 from server_app.journal import Journal, log
-from server_app.sites import SiteFacts, ask_names
+from server_app.sites import SiteFacts, ask_names, leave_out
 
 _PATIENCE = 60.0  # seconds that a round's start may wait for newcomers
 _TRIES = 3  # a node that does not answer, or must not take part, is asked so often
@@ -33,10 +33,10 @@ class Newcomers:
         for node in new:
             self._tries[node] = self._tries.get(node, 0) + 1
         patience = min(_PATIENCE, self._experiment.round_timeout)
-        for hello, facts in ask_names(grid, self._experiment, new, patience):
+        for hello, facts in ask_names(grid, self._experiment, new, patience, journal=self._journal):
             before = self._sites.get(hello)
             if before and before.node_id in connected:
-                log.warning("node %d left out: another site calls itself '%s', too", facts.node_id, hello)
+                leave_out(facts.node_id, f"another site calls itself '{hello}', too", self._journal)
                 continue
             self._sites[hello] = facts
             log.info("%s %s in round %d", hello, "is back" if before else "joins", server_round)

@@ -37,7 +37,7 @@ class Gate:
                 reply = wire.Reply(message)
                 if reply.round != now.number:
                     raise BadReplyError(f"its reply belongs to round {reply.round:g}")
-                check_reply(reply, self._sites[site], trains=trains)
+                check_reply(reply, self._sites[site], now.figures, trains=trains)
             except wire.WireError as error:
                 self.reject(now, site, error)
             else:

@@ -17,11 +17,14 @@ class Round:
 
     number: int
     asked: list[str]
+    figures: frozenset[str] = frozenset()  # names of those that were asked for
     started: float = field(default_factory=time.monotonic)
     heard: set[str] = field(default_factory=set)  # whatever they said
     answered: list[str] = field(default_factory=list)  # with a reply that could be used
     losses: dict[str, float] = field(default_factory=dict)  # summed over sites, weighted by images
     images: int = 0
+    weights: dict[str, int] = field(default_factory=dict)  # by which each site's model counts
+    model: str = ""  # content hash of what came out
     arrival: dict[str, dict[str, float]] = field(default_factory=dict)  # site → figures
     bytes_down: int = 0
     bytes_up: int = 0
@@ -56,6 +59,8 @@ class Teller:
             round=now.number,
             asked=len(now.asked),
             answered=len(now.answered),
+            weights=now.weights,
+            model=now.model,
             loss={name: total / max(1, now.images) for name, total in now.losses.items()},
             seconds=round(time.monotonic() - now.started, 3),
             bytes_down=now.bytes_down,

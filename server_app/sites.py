@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from flwr.app import Message
@@ -10,13 +10,11 @@ from flwr.serverapp import Grid
 
 from common import wire
 from common.config import Experiment
-from server_app.journal import log
+from server_app.journal import Journal, log
 
 LARGEST = 1e9  # no loss, weight, moment or counter of a training that works comes near; sums and squares stay in range
-_KNOWN = re.compile(
-    rf"num-examples|num-test|loss-[a-z_]{{1,32}}|({'|'.join(('hits', *wire.MULTILABEL_FIGURES))})-"
-    rf"({'|'.join(('arrival', *wire.STAGES))})"
-)
+_ALWAYS = re.compile(r"num-examples|num-test|loss-[a-z_]{1,32}")
+_MOST = 64  # numbers in a reply; the longest honest one has about thirty
 
 
 @dataclass
@@ -33,10 +31,10 @@ class BadReplyError(wire.WireError):
     """A reply that must not be used; the text says why."""
 
 
-def greet(grid: Grid, experiment: Experiment, timeout: float) -> dict[str, SiteFacts]:
+def greet(grid: Grid, experiment: Experiment, timeout: float, journal: Journal | None = None) -> dict[str, SiteFacts]:
     """Ask every node who it is.
 
-    A node that fails or runs other code is left out with its reason.
+    A node that fails or runs other code is left out with its reason, in the log and in the journal.
 
     Returns:
         The sites by name.
@@ -47,7 +45,7 @@ def greet(grid: Grid, experiment: Experiment, timeout: float) -> dict[str, SiteF
     nodes = list(grid.get_node_ids())
     sites: dict[str, SiteFacts] = {}
     reasons: list[str] = []
-    for name, facts in ask_names(grid, experiment, nodes, timeout, reasons):
+    for name, facts in ask_names(grid, experiment, nodes, timeout, reasons, journal):
         if name in sites:
             raise wire.WireError(f"two sites call themselves '{name}': give each its own name")
         sites[name] = facts
@@ -57,7 +55,12 @@ def greet(grid: Grid, experiment: Experiment, timeout: float) -> dict[str, SiteF
 
 
 def ask_names(
-    grid: Grid, experiment: Experiment, nodes: list[int], timeout: float, reasons: list[str] | None = None
+    grid: Grid,
+    experiment: Experiment,
+    nodes: list[int],
+    timeout: float,
+    reasons: list[str] | None = None,
+    journal: Journal | None = None,
 ) -> Iterator[tuple[str, SiteFacts]]:
     """Ask nodes who they are, and yield those that can take part; the others are logged.
 
@@ -67,6 +70,7 @@ def ask_names(
         nodes: their ids.
         timeout: seconds.
         reasons: gets why nodes cannot take part.
+        journal: gets them too.
     """
     messages = [Message(wire.request(experiment, run=""), node_id, wire.HELLO, ttl=timeout) for node_id in nodes]
     silent = dict.fromkeys(nodes, f"no answer within {timeout:g} s")
@@ -80,43 +84,63 @@ def ask_names(
         silent.pop(node_id, None)
         yield hello.site, SiteFacts(node_id, hello.num_train, hello.num_test)
     for node_id, reason in sorted(silent.items()):
-        log.warning("node %d left out: %s", node_id, reason)
+        leave_out(node_id, reason, journal)
     if reasons is not None:
         reasons.extend(silent.values())
 
 
-def check_reply(reply: wire.Reply, facts: SiteFacts, *, trains: bool) -> None:
+def leave_out(node_id: int, reason: str, journal: Journal | None = None) -> None:
+    """Say that a node takes no part, and why."""
+    log.warning("node %d left out: %s", node_id, reason)
+    if journal:
+        journal.event("left-out", node=node_id, reason=reason)
+
+
+def figure_names(stages: Collection[str], *, multilabel: bool) -> frozenset[str]:
+    """Return the names of the figures that sites are asked for at some stages."""
+    figures = wire.MULTILABEL_FIGURES if multilabel else ("hits",)
+    return frozenset(f"{figure}-{stage}" for figure in figures for stage in stages)
+
+
+def check_reply(reply: wire.Reply, facts: SiteFacts, figures: Collection[str], *, trains: bool) -> None:
     """Check the figures of a reply to train (`trains`) or personalise, before it touches the model or a mean.
 
+    Args:
+        reply: as it came.
+        facts: what the site declared.
+        figures: of `figure_names`, those that were asked for.
+        trains: whether a model must come with it.
+
     Raises:
-        BadReplyError: a figure that is unknown, not finite or huge, a count that differs from what the site declared,
-            more hits than test images, or a model where there was nothing to train on (or none where there was).
+        BadReplyError: a figure that nobody asked for, that is not finite or huge, a count that differs from what the
+            site declared, more hits than test images, or a model where there was nothing to train on (or none where
+            there was).
     """
+    if len(reply.metrics) > _MOST:
+        raise BadReplyError(f"{len(reply.metrics)} figures, where at most {_MOST} are asked for")
     for name, value in reply.metrics.items():
-        if not _KNOWN.fullmatch(name):
-            raise BadReplyError(f"{name!r} is no figure that a site is asked for")
+        if name not in figures and not _ALWAYS.fullmatch(name):
+            raise BadReplyError(f"{name!r} is no figure that a site is asked for here")
         if not math.isfinite(value):
             raise BadReplyError(f"{name} = {value}: not finite")
         if name.startswith("loss-") and abs(value) > LARGEST:
             raise BadReplyError(f"{name} = {value:g}: beyond {LARGEST:g}; training diverged there")
     _expect(reply.metrics, "num-examples", facts.num_train)
-    figures = tuple(f"-{stage}" for stage in ("arrival", *wire.STAGES))
-    if not trains or any(name.endswith(figures) for name in reply.metrics):
+    found = {name: reply.metrics[name] for name in figures if name in reply.metrics}
+    if not trains or found:
         _expect(reply.metrics, "num-test", facts.num_test)
-    for stage in ("arrival", *wire.STAGES):
-        _check_figures(reply.metrics, stage, facts)
+    for name, value in found.items():
+        _check_figure(name, value, facts)
     if trains and bool(reply.model) != bool(facts.num_train):
         raise BadReplyError("a model without training images" if reply.model else "no model came back")
 
 
-def _check_figures(metrics: Mapping[str, float], stage: str, facts: SiteFacts) -> None:
-    hits = metrics.get(f"hits-{stage}", 0.0)
-    if not (hits.is_integer() and 0 <= hits <= facts.num_test):
-        raise BadReplyError(f"hits-{stage} = {hits:g}: the site has {facts.num_test} test images")
-    for name in wire.MULTILABEL_FIGURES:
-        value = metrics.get(f"{name}-{stage}", 0.0)
-        if not 0 <= value <= (LARGEST if name == "undefined_auc" else 1):
-            raise BadReplyError(f"{name}-{stage} = {value:g}: not a share of 1")
+def _check_figure(name: str, value: float, facts: SiteFacts) -> None:
+    if name.startswith("hits-"):
+        if not (value.is_integer() and 0 <= value <= facts.num_test):
+            raise BadReplyError(f"{name} = {value:g}: the site has {facts.num_test} test images")
+    elif not 0 <= value <= (LARGEST if name.startswith("undefined_auc-") else 1):
+        raise BadReplyError(f"{name} = {value:g}: not a share of 1")
 
 
 def _expect(metrics: Mapping[str, float], name: str, declared: int) -> None:

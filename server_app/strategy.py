@@ -11,6 +11,7 @@ from flwr.serverapp.strategy import Strategy
 
 from common import wire
 from common.config import Experiment
+from common.files import arrays_digest
 from common.methods import METHODS
 from common.model import attends
 from common.seeds import numpy_generator
@@ -25,7 +26,7 @@ from server_app.replies import Gate
 from server_app.resting import Resting
 from server_app.robust import Collected
 from server_app.rounds import Round, Teller
-from server_app.sites import SiteFacts
+from server_app.sites import SiteFacts, figure_names
 
 
 class FedStrategy(Strategy):
@@ -39,6 +40,7 @@ class FedStrategy(Strategy):
         evaluation: the generic model on the coordinator's test set.
         method: the coordinator's half of the method.
         done: rounds of the run that are finished: Flower counts from 1 also where a run is taken up again.
+        multilabel: whether an image may have several labels: sites then have other figures.
     """
 
     def __init__(
@@ -50,9 +52,11 @@ class FedStrategy(Strategy):
         evaluation: GenericEvaluation,
         method: ServerMethod,
         done: int = 0,
+        *,
+        multilabel: bool = False,
     ) -> None:
         self.experiment, self.sites, self.journal, self.evaluation = experiment, sites, journal, evaluation
-        self._row, self._method = METHODS[experiment.method], method
+        self._row, self._method, self._multilabel = METHODS[experiment.method], method, multilabel
         self._gate, self._newcomers = Gate(sites, journal), Newcomers(experiment, sites, journal)
         self.resting = Resting(experiment, journal)
         self._frame, self._frame_hash = frame, "" if frame is None else wire.frame_digest(frame)
@@ -106,8 +110,9 @@ class FedStrategy(Strategy):
         if self.experiment.partition == "deployed":  # simulated sites are all there
             self._newcomers.welcome(grid, server_round)
         self._method.begin()
-        self._begin(Round(server_round, self.sample(server_round)))
         evaluate = self._is_evaluated(server_round - 1)  # what arrives is what the round before produced
+        figures = figure_names(("arrival",) if evaluate else (), multilabel=self._multilabel)
+        self._begin(Round(server_round, self.sample(server_round), figures))
         return (self._message(wire.TRAIN, name, arrays, evaluate) for name in self._round.asked)
 
     def aggregate_train(
@@ -133,6 +138,7 @@ class FedStrategy(Strategy):
         arrays |= parts
         if facts:
             self.journal.event("method", round=server_round, **facts)
+        self._round.model = arrays_digest(arrays)
         self._record_round()
         self.finished, self._failed_rounds = server_round, 0
         if server_round % self.experiment.checkpoint_every == 0 or server_round == self.experiment.rounds:
@@ -151,7 +157,8 @@ class FedStrategy(Strategy):
         """Let the round pass without a change, or end the run if too many have; nothing that came is used."""
         self._failed_rounds += 1
         told = f"round {server_round}: {len(self._round.answered)} of {len(self._round.asked)} replies could be used"
-        self.journal.event("no-quorum", round=server_round, answered=len(self._round.answered))
+        names = sorted(self._round.answered)
+        self.journal.event("no-quorum", round=server_round, asked=self._round.asked, answered=len(names), sites=names)
         if self._failed_rounds > self.experiment.round_retries:
             raise wire.WireError(
                 f"{told}, {self._quorum()} are needed; the reasons are above. The run ends; its checkpoint stays: "
@@ -163,10 +170,12 @@ class FedStrategy(Strategy):
 
     def _take(self, site: str, reply: wire.Reply, mean: RunningMean) -> None:
         now, images = self._round, self.sites[site].num_train
+        weight = min(images, self.experiment.max_site_images or images)
         if images:
             self._method.check(reply.extras, self._sent, images)
-            mean.add(reply.model, images)
+            mean.add(reply.model, weight)
             self._method.take(site, reply.extras)
+        now.weights[site] = weight
         now.answered.append(site)
         now.bytes_up += reply.num_bytes
         self.sites[site].has_frame = reply.frame_hash == self._frame_hash
@@ -226,7 +235,8 @@ class FedStrategy(Strategy):
 
     def personalise(self, grid: Grid, arrays: ArrayRecord) -> None:
         """Have every site make its personal model of the final θ and ψ, and journal the figures."""
-        self._begin(Round(self.experiment.rounds + 1, sorted(self.sites)))
+        names = figure_names(wire.STAGES, multilabel=self._multilabel)
+        self._begin(Round(self.experiment.rounds + 1, sorted(self.sites), names))
         messages = (self._message(wire.PERSONALISE, name, arrays, evaluate=True) for name in self._round.asked)
         replies = grid.send_and_receive(messages, timeout=self.experiment.round_timeout)
         stages: dict[str, dict[str, dict[str, float]]] = {stage: {} for stage in wire.STAGES}

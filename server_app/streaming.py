@@ -1,13 +1,22 @@
-"""Flower's grid, with replies handed on as they arrive: the coordinator then holds one of them at a time."""
+"""Flower's grid, with replies handed on as they arrive: the coordinator then holds one of them at a time.
+
+What Flower raises meanwhile does not end a run at once: its SuperLink may be too busy for an answer ("database is
+locked"), and bytes of a site that cannot be read as a message concern that site alone.
+"""
 
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from common.errors import plain
+from server_app.journal import log
+
+T = TypeVar("T")
 _POLL_SECONDS = 0.5
+_PATIENCE = 120.0  # seconds of nothing but failures after which Flower is given up
 _AT_ONCE = 2  # replies that wait in memory
 
 
@@ -20,6 +29,7 @@ class StreamingGrid(Grid):
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
+        self._failing: float | None = None  # since when fetching has done nothing but fail
 
     def set_run(self, run: Any) -> None:
         """Pass on."""
@@ -38,11 +48,12 @@ class StreamingGrid(Grid):
 
     def get_node_ids(self) -> Iterable[int]:
         """Pass on."""
-        return self._grid.get_node_ids()
+        return self._patiently(lambda: list(self._grid.get_node_ids()))
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Pass on."""
-        return self._grid.push_messages(messages)
+        once = list(messages)
+        return self._patiently(lambda: list(self._grid.push_messages(once)))
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Pass on."""
@@ -53,9 +64,10 @@ class StreamingGrid(Grid):
         waiting: dict[str, int] = {}  # the message that is not answered yet: its node
         for message in messages:
             node_id = message.metadata.dst_node_id
-            waiting |= {sent: node_id for sent in self._grid.push_messages([message]) if sent}
+            waiting |= {sent: node_id for sent in self.push_messages([message]) if sent}
         end = None if timeout is None else time.monotonic() + timeout
-        while waiting:
+        self._failing = None
+        while waiting and (self._failing is None or time.monotonic() < self._failing + _PATIENCE):
             arrived = False
             for reply in self._pull(list(waiting)):
                 arrived = True
@@ -72,4 +84,31 @@ class StreamingGrid(Grid):
     def _pull(self, message_ids: list[str]) -> Iterator[Message]:
         """Yield what has arrived; Flower fetches all that it is asked for at once, so it is asked for little."""
         for start in range(0, len(message_ids), _AT_ONCE):
-            yield from self._grid.pull_messages(message_ids[start : start + _AT_ONCE])
+            try:
+                replies = list(self._grid.pull_messages(message_ids[start : start + _AT_ONCE]))
+            except Exception as error:  # asked for again; the site is named as silent if that does not help
+                _tell(error)
+                self._failing = self._failing or time.monotonic()
+            else:
+                self._failing = None
+                yield from replies
+
+    @staticmethod
+    def _patiently(call: Callable[[], T]) -> T:
+        """Call, again after a failure, until it works or patience ends."""
+        end = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return call()
+            except Exception as error:
+                _tell(error)
+                if time.monotonic() > end:
+                    raise
+                time.sleep(_POLL_SECONDS)
+
+
+def _tell(error: Exception) -> None:
+    """Say what Flower raised; raise it where trying again cannot help, as when the run was stopped."""
+    if 400 <= getattr(getattr(error, "response", None), "status_code", 500) < 500:
+        raise error
+    log.warning("Flower: %s; trying again", plain(f"{type(error).__name__}: {error}", 200))

@@ -89,6 +89,12 @@ STUDY_METHODS: dict[str, tuple[str, ...]] = {
     "fedloge_ml": ("fedloge_ml",),
 }
 
+
+def methods_of(study: str) -> tuple[str, ...]:
+    """Return the methods that a study is of."""
+    return STUDY_METHODS.get(study, ("fedloge",))
+
+
 # What each method's own hyper-parameters are chosen from. FedProx's and Ditto's are their papers' grids (for Ditto:
 # without attack). FedLoGe's norms span its Figure 4 and its text; the others surround their defaults.
 GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {

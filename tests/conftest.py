@@ -1,5 +1,6 @@
 """Small real experiments shared by the tests: scikit-learn's digits, a few sites, a few rounds."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,23 @@ torch.set_num_threads(1)  # tests run side by side
 # The same examples everywhere, and no clock: a busy machine is no failure.
 settings.register_profile("fednc", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fednc")
+# Tests of these files start processes and wait for them most of the time.
+WAITING = ("test_real_site_killed", "test_real_coordinator_killed", "test_deployment", "test_ray_simulation")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores, since one of them waits most of the time."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread the tests that wait for processes, first ones first, so that no worker is left with them at the end."""
+    slow = [item for item in items if item.path.stem in WAITING]
+    rest = [item for item in items if item.path.stem not in WAITING]
+    step = len(rest) // max(1, len(slow)) + 1
+    items[:] = []
+    for start in range(0, max(len(rest), len(slow) * step), step):
+        items += [*slow[start // step : start // step + 1], *rest[start : start + step]]
 
 
 @pytest.fixture

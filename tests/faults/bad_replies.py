@@ -25,9 +25,9 @@ MODEL = {
 FLOATS = ["backbone.weight", "aux_head.weight"]
 
 
-def answer(message: Message, shift: float, extras: wire.Arrays | None = None) -> Message:
+def answer(message: Message, shift: float, extras: wire.Arrays | None = None, stage: str = "arrival") -> Message:
     model = {n: np.asarray(a + shift, a.dtype) if a.dtype.kind == "f" else a + 3 for n, a in MODEL.items()}
-    figures = {"num-examples": IMAGES, "num-test": TESTED, "hits-arrival": 3, "loss-backbone": 0.5}
+    figures = {"num-examples": IMAGES, "num-test": TESTED, f"hits-{stage}": 3, "loss-backbone": 0.5}
     return wire.metrics_reply(message, figures, model, "", extras)
 
 
@@ -62,6 +62,17 @@ def about(name: str, value: Any) -> Change:
     return change
 
 
+def of_the_other_labels(value: float, stage: str, also: bool) -> Change:
+    """Figures of several labels an image where the others have one."""
+
+    def change(content: RecordDict) -> None:
+        for name in [] if also else [n for n in content["metrics"] if n.startswith("hits-")]:
+            del content["metrics"][name]
+        content["metrics"][f"macro_auc-{stage}"] = value
+
+    return change
+
+
 def other_record(name: str, record: Any) -> Change:
     def change(content: RecordDict) -> None:
         content[name] = record
@@ -72,7 +83,9 @@ def other_record(name: str, record: Any) -> Change:
 def array(name: str, make: Callable[[np.ndarray], Any], as_name: str | None = None, record: str = "model") -> Change:
     def change(content: RecordDict) -> None:
         made = make(content[record][name].numpy().copy())
-        content[record][as_name or name] = made if isinstance(made, Array) else Array(np.asarray(made, order="C"))
+        content[record][name if as_name is None else as_name] = (
+            made if isinstance(made, Array) else Array(np.asarray(made, order="C"))
+        )
 
     return change
 
@@ -130,6 +143,7 @@ bad_arrays = st.one_of(
     ),
     st.builds(lambda n: without("model", n), st.sampled_from(sorted(MODEL))),
     st.just(without("model", *MODEL)) | st.just(without("model")),
+    st.just(other_record("model", MetricRecord({"x": 1}))),
     st.builds(
         lambda n, other: array(n, lambda a: a, other),
         NAME,
@@ -161,7 +175,7 @@ bad_figures = st.one_of(
     st.builds(lambda v: metric("num-test", v), st.sampled_from([0, -1, 3.5, 10**400, [4]]) | NEVER),
     st.builds(lambda v: metric("hits-arrival", v), st.floats(max_value=-1) | st.integers(5) | NEVER | st.just(1.5)),
     st.builds(lambda v: metric("loss-backbone", v), NEVER | HUGE | st.lists(st.floats(), max_size=2)),
-    st.builds(lambda v: metric("macro_auc-arrival", v), st.floats(1.001) | st.floats(max_value=-0.001) | NEVER),
+    st.builds(of_the_other_labels, st.floats(0, 1) | st.floats(), st.sampled_from(["arrival", "final"]), st.booleans()),
     st.builds(
         lambda n, v: metric(n, v), st.sampled_from(["accuracy", "loss-", "hits-", "loss-a\nb", *STRANGE]), st.floats()
     ),
@@ -182,7 +196,6 @@ bad_words = st.one_of(
     st.builds(lambda n, v: about(n, v), st.sampled_from(["experiment", *STRANGE]), st.sampled_from(STRANGE)),
     st.just(without("config")) | st.just(without("config", "round")) | st.just(without("config", "frame-hash")),
     st.builds(lambda n: other_record(n, MetricRecord({"x": 1})), st.sampled_from(["frame", "images", *STRANGE])),
-    st.just(other_record("model", MetricRecord({"x": 1}))),
     st.just(other_record("config", MetricRecord({"round": 5}))),
 )  # fmt: skip
 BAD_CONTENT = st.one_of(bad_arrays, bad_figures, bad_words)
@@ -217,6 +230,38 @@ def bad_replies(draw: st.DrawFn, site: str) -> tuple[str, Callable[[dict[str, Me
         return made
 
     return f"node {node}", stranger
+
+
+@st.composite
+def bad_hellos(draw: st.DrawFn) -> Callable[[Message], Message]:
+    """Return what makes an answer to hello that no site can take part with."""
+    key, value = draw(
+        st.one_of(
+            st.tuples(
+                st.just("site"), st.sampled_from(["\udcff\udcfe", "\x00", "two\nlines", "x" * 129, "", b"a", 1, [""]])
+            ),
+            st.tuples(
+                st.sampled_from(["num-train", "num-test"]),
+                st.integers(max_value=-1) | st.floats() | st.booleans() | st.text(max_size=3) | st.just([1]),
+            ),
+            st.tuples(st.just("code"), st.sampled_from(["", "0" * 64, "\udcff", 1])),
+            st.sampled_from([("", "error"), ("", "empty"), ("site", None), ("num-train", None), ("code", None)]),
+        )
+    )
+
+    def reply(asked: Message) -> Message:
+        if value == "error":
+            return Message(Error(3, "\udcff"), reply_to=asked)
+        made = wire.hello_reply(asked, site="bad", num_train=1, num_test=1)
+        if value == "empty":
+            return Message(RecordDict(), reply_to=asked)
+        if value is None:
+            del made.content["config"][key]
+        else:
+            made.content["config"][key] = value
+        return made
+
+    return reply
 
 
 COUNTS = np.array([3, 4], np.float32)

@@ -1,4 +1,4 @@
-"""3,300 bad replies, generated: none ends the run or changes the model; each is journaled: site, round, reason."""
+"""3,600 bad replies, generated: none ends the run or changes the model; each is journaled: site, round, reason."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -22,7 +22,10 @@ from bad_replies import (
     Change,
     answer,
     bad_extras,
+    bad_figures,
+    bad_hellos,
     bad_replies,
+    bad_words,
 )
 from flwr.app import ConfigRecord, Message
 from flwr.clientapp import ClientApp
@@ -34,7 +37,7 @@ from common.config import Experiment, build
 from server_app.journal import Journal
 from server_app.local_grid import LocalGrid
 from server_app.methods import load as load_method
-from server_app.sites import SiteFacts
+from server_app.sites import SiteFacts, greet
 from server_app.strategy import FedStrategy
 
 
@@ -78,6 +81,9 @@ def size_of(journal: Journal) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
+expected_of: dict[str, dict[str, bytes]] = {}  # what good replies alone make of a round, by experiment
+
+
 def check_round(
     experiment: Experiment,
     journal: Journal,
@@ -85,11 +91,15 @@ def check_round(
     order: list[int],
     sent: wire.Arrays,
     good: Callable[[Message, int], Message],
-) -> FedStrategy:
-    """Aggregate good and bad replies in some order, and good ones alone, and compare."""
-    alone = strategy_of(experiment, journal)
-    asked = ask(alone, sent)
-    expected, _ = alone.aggregate_train(1, [good(asked[name], i) for i, name in enumerate(GOOD)])
+) -> tuple[FedStrategy, list[str]]:
+    """Aggregate good and bad replies in some order, compare with the good ones alone; return the reasons told."""
+    key = experiment.model_dump_json()
+    if key not in expected_of:
+        alone = strategy_of(experiment, journal)
+        asked = ask(alone, sent)
+        arrays, _ = alone.aggregate_train(1, [good(asked[name], i) for i, name in enumerate(GOOD)])
+        assert arrays is not None
+        expected_of[key] = {name: array.data for name, array in arrays.items()}
     strategy = strategy_of(experiment, journal)
     asked = ask(strategy, sent)
     replies = [good(asked[name], i) for i, name in enumerate(GOOD)]
@@ -97,22 +107,28 @@ def check_round(
         replies.insert(place, make(asked))
     start = size_of(journal)
     arrays, _ = strategy.aggregate_train(1, iter(replies))
-    assert arrays is not None and expected is not None and arrays.keys() == expected.keys()
-    assert all(arrays[name].data == expected[name].data for name in expected)  # bit for bit
+    assert arrays is not None
+    assert {name: array.data for name, array in arrays.items()} == expected_of[key]  # bit for bit
     events = list(lines_of(journal, start))
-    told = [event for event in events if event["event"] == "rejected"]
-    silent = [name for name in BAD if name not in {name for name, _ in bad}]
-    assert sorted(event["site"] for event in told) == sorted([name for name, _ in bad] + silent)
-    for event in told:
-        assert event["round"] == ROUND and event["reason"] and len(event["reason"]) < 320
-        assert event["reason"].isprintable()
     assert [event["answered"] for event in events if event["event"] == "round"] == [len(GOOD)]
-    return strategy
+    return strategy, check_told(events, ROUND, [name for name, _ in bad])
+
+
+def check_told(events: list[dict[str, Any]], server_round: int, bad: list[str]) -> list[str]:
+    """Check that every bad reply and every silent site is in the journal, and return the reasons of the bad ones."""
+    told = [event for event in events if event["event"] == "rejected"]
+    silent = [name for name in BAD if name not in bad]
+    assert sorted(event["site"] for event in told) == sorted([*bad, *silent])
+    for event in told:
+        assert event["round"] == server_round and event["reason"] and len(event["reason"]) < 320
+        assert event["reason"].isprintable()
+    return [event["reason"] for event in told if event["site"] in bad]
 
 
 @cache
 def experiment_of(**changes: Any) -> Experiment:
     values = {"method": "fedavg", "rounds": 100, "quorum": 0.1, "checkpoint-every": 1000, "output-dir": "/nowhere"}
+    values |= {"evaluate-every": 1}
     return build(values | {key.replace("_", "-"): value for key, value in changes.items()})
 
 
@@ -122,17 +138,85 @@ AGGREGATIONS = [
 ]
 
 
-@settings(max_examples=800)
-@given(
-    st.tuples(*(bad_replies(name) for name in BAD)),
-    st.lists(st.integers(0, 4), min_size=3, max_size=3),
-    st.sampled_from(AGGREGATIONS),
-)
-def test_no_bad_reply_changes_the_model(
-    journals: Callable[..., Journal], bad: tuple[Any, ...], order: list[int], changes: dict[str, Any]
-) -> None:
-    experiment = experiment_of(**changes)
-    check_round(experiment, journals(experiment), list(bad), order, MODEL, lambda m, i: answer(m, 0.1 * i))
+KINDS = [  # words of the reasons: each kind of bad reply was among those generated
+    *("a value is not finite", "a value is beyond", "array names differ", " is needed", "no model came back"),
+    *("the site declared 7", "where a number is needed", "is no figure", "not finite", "belongs to round", "it says"),
+    *("was not asked in this round", "not in NumPy's own format", "KeyError", "2000 figures", "test images"),
+]
+
+
+def test_no_bad_reply_changes_the_model(journals: Callable[..., Journal]) -> None:
+    told: list[str] = []
+
+    @settings(max_examples=800)
+    @given(
+        st.tuples(*(bad_replies(name) for name in BAD)),
+        st.lists(st.integers(0, 4), min_size=3, max_size=3),
+        st.sampled_from(AGGREGATIONS),
+    )
+    def each(bad: tuple[Any, ...], order: list[int], changes: dict[str, Any]) -> None:
+        experiment = experiment_of(**changes)
+        _, reasons = check_round(
+            experiment, journals(experiment), list(bad), order, MODEL, lambda m, i: answer(m, 0.1 * i)
+        )
+        told.extend(reasons)
+
+    each()
+    assert len(told) >= 2000
+    assert [words for words in KINDS if not any(words in reason for reason in told)] == []
+
+
+class Answers:
+    """A grid that gives these replies."""
+
+    def __init__(self, make: Callable[[list[Message]], list[Message]], nodes: int = 0) -> None:
+        self._make, self._nodes = make, nodes
+
+    def get_node_ids(self) -> list[int]:
+        return list(range(1, self._nodes + 1))
+
+    def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> list[Message]:
+        return self._make(list(messages))
+
+
+@settings(max_examples=100)
+@given(st.lists(bad_figures | bad_words, min_size=3, max_size=3))
+def test_no_bad_reply_ends_the_run_at_its_end(journals: Callable[..., Journal], changes: list[Change]) -> None:
+    experiment = experiment_of()
+    journal = journals(experiment)
+    strategy = strategy_of(experiment, journal)
+
+    def make(messages: list[Message]) -> list[Message]:
+        asked = {message.metadata.dst_node_id: message for message in messages}
+        replies = [answer(asked[NODES[name]], 0.0, None, "final") for name in (*BAD, *GOOD)]
+        for reply, change in zip(replies, changes, strict=False):
+            change(reply.content)
+        return replies
+
+    start = size_of(journal)
+    strategy.personalise(Answers(make), wire.pack(MODEL))  # type: ignore[arg-type]
+    events = list(lines_of(journal, start))
+    check_told(events, experiment.rounds + 1, list(BAD))
+    (personal,) = [event for event in events if event["event"] == "personal"]
+    assert sorted(personal["sites"]) == sorted(GOOD) and personal["mean"] == 3 / TESTED
+
+
+@settings(max_examples=100)
+@given(bad=st.lists(bad_hellos(), min_size=1, max_size=3))
+def test_no_bad_hello_keeps_the_others_from_beginning(journals: Callable[..., Journal], bad: list[Any]) -> None:
+    experiment = experiment_of()
+    journal = journals(experiment)
+    LocalGrid(ClientApp(), 0)
+
+    def make(messages: list[Message]) -> list[Message]:
+        good = wire.hello_reply(messages[-1], site="good", num_train=1, num_test=1)
+        return [*(reply(message) for reply, message in zip(bad, messages, strict=False)), good]
+
+    start = size_of(journal)
+    grid: Any = Answers(make, nodes=len(bad) + 1)
+    assert list(greet(grid, experiment, 1, journal)) == ["good"]
+    assert [event["node"] for event in lines_of(journal, start)] == list(range(1, len(bad) + 1))
+    assert all(event["reason"].isprintable() for event in lines_of(journal, start))
 
 
 @settings(max_examples=300)
@@ -152,7 +236,10 @@ def test_no_bad_extra_changes_what_the_coordinator_keeps(
     bad = [(site, changed(site, change)) for site, change in zip(BAD, changes, strict=True)]
     sent = MODEL | {"class_weights": np.ones(2, np.float32)}
     good = {"class_counts": COUNTS}
-    strategy = check_round(experiment, journals(experiment), bad, order, sent, lambda m, i: answer(m, 0.1 * i, good))
+    strategy, told = check_round(
+        experiment, journals(experiment), bad, order, sent, lambda m, i: answer(m, 0.1 * i, good)
+    )
+    assert len(told) == len(BAD)
     assert sorted(strategy._method.state()) == list(GOOD)
 
 

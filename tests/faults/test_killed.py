@@ -64,7 +64,8 @@ class Runs:
 
     def figures(self, name: str) -> list[dict[str, Any]]:
         free = ("time", "seconds", "bytes_down", "bytes_up", "cost")
-        return [{k: v for k, v in event.items() if k not in free} for event in read_events(self.folder / name)]
+        events = [e for e in read_events(self.folder / name) if e["event"] not in ("begin", "stopped")]
+        return [{k: v for k, v in event.items() if k not in free} for event in events]
 
     def check(self, name: str) -> None:
         """Check that a run ended as the one that was never stopped."""

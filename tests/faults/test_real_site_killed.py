@@ -1,4 +1,4 @@
-"""A site's process killed in the middle of a round of a real deployment, and started again."""
+"""A real deployment: one site is killed in the middle of a round and started again, the other one's line is cut."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from real_processes import CLASSES, Deployment, deployment, write_folders, write_site_config
+from real_processes import CLASSES, Deployment, Line, deployment, write_folders, write_site_config
 
 from server_app.journal import read_events
 
@@ -32,30 +32,38 @@ def events_of(root: Path, kind: str) -> list[dict[str, Any]]:
 def start_until_accepted(real: Deployment, name: str, key: Path, config: Path) -> None:
     """Start a killed site's process again; Flower refuses it while it takes the old one for alive."""
     end = time.monotonic() + SECONDS
+    accepted = "SuperNode ID"
     while time.monotonic() < end:
+        before = real.log(name).count(accepted)
         real.start_site(name, key, config)
-        time.sleep(10)
-        if real.processes[name].poll() is None:
-            return
+        while real.processes[name].poll() is None:
+            if real.log(name).count(accepted) > before:
+                return
+            time.sleep(0.5)
     raise AssertionError(real.log(name)[-2000:])
 
 
-def test_a_killed_site_is_left_out_and_comes_back(tmp_path: Path) -> None:
+def test_a_killed_site_is_left_out_and_comes_back_and_one_whose_line_is_cut_loses_nothing(tmp_path: Path) -> None:
     folders, coordinator = write_folders(tmp_path / "data", 2)
     experiment = write_experiment(tmp_path, coordinator)
     with deployment(tmp_path) as real, ThreadPoolExecutor(1) as pool:
-        sites = {}
+        sites, line = {}, Line(real.fleet)
         for folder in folders:
             config = write_site_config(tmp_path / "site" / folder.name, folder.name, folder)
             sites[folder.name] = (folder.name, real.register(folder.name), config)
-            real.start_site(*sites[folder.name])
-        killed = folders[1].name
+        other, killed = (folder.name for folder in folders)
+        real.start_site(*sites[other], port=line.port)
+        real.start_site(*sites[killed])
         said = pool.submit(real.run, {"config": experiment})
         real.wait_for(killed, r"round 1: ", SECONDS)
         real.kill(killed)
+        line.cut()
+        time.sleep(8)  # what Flower takes for a site that is still there
+        line.restore()
         start_until_accepted(real, *sites[killed])
         output = said.result(SECONDS)
         assert real.status().startswith("finished:completed"), output
+        assert line.calls, real.log(other)
     rounds = {event["round"]: event["answered"] for event in events_of(tmp_path, "round")}
     assert sorted(rounds) == list(range(1, ROUNDS + 1)) and min(rounds.values()) >= 1  # the other site lost nothing
     assert rounds[ROUNDS] == 2, output

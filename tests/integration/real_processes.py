@@ -4,12 +4,14 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -60,10 +62,12 @@ class Deployment:
 
     Args:
         home: the federation's folder, Flower's configuration and logs.
+        database: the SuperLink's; in memory unless it must outlive its process: on a busy machine, SQLite's file is
+            now and then locked for longer than Flower waits.
     """
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
+    def __init__(self, home: Path, database: str = ":flwr-in-memory:") -> None:
+        self.home, self.database = home, database
         self.port, self.fleet, self.control = free_port(), free_port(), free_port()
         self.environment = {**os.environ, **QUIET, "FLWR_HOME": str(home / "flower")}
         self.environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -87,13 +91,14 @@ class Deployment:
 
     def start_coordinator(self) -> None:
         """Start the SuperLink and wait until its fleet port answers."""
+        (self.home / "superlink.log").unlink(missing_ok=True)  # of one before it
         secrets = self.federation / "coordinator" / "secrets"
         self.start(
             "superlink", "flower-superlink", "--host", "127.0.0.1", "--port", str(self.port),
             "--fleet-api-type", "grpc-rere", "--fleet-api-address", f"127.0.0.1:{self.fleet}",
             "--control-api-address", f"127.0.0.1:{self.control}",
             "--ssl-certfile", str(secrets / "server.crt"), "--ssl-keyfile", str(secrets / "server.key"),
-            "--ssl-ca-certfile", str(secrets / "ca.crt"), "--database", str(self.home / "superlink.db"),
+            "--ssl-ca-certfile", str(secrets / "ca.crt"), "--database", self.database,
             "--enable-supernode-auth", "--isolation", "subprocess", "--disable-runtime-dependency-installation",
         )  # fmt: skip
         self.wait_for("superlink", r"Fleet API|gRPC")
@@ -124,10 +129,10 @@ class Deployment:
         federation.synchronise(self.federation, f"127.0.0.1:{self.port}", now(), print)
         return self.federation / "sites" / name / "secrets" / "site.key"
 
-    def start_site(self, name: str, key: Path, config: Path) -> None:
-        """Start a site's SuperNode."""
+    def start_site(self, name: str, key: Path, config: Path, port: int = 0) -> None:
+        """Start a site's SuperNode; `port`: of a `Line` to the fleet port."""
         self.start(
-            name, "flower-supernode", "--superlink", f"127.0.0.1:{self.fleet}", "--grpc-rere",
+            name, "flower-supernode", "--superlink", f"127.0.0.1:{port or self.fleet}", "--grpc-rere",
             "--root-certificates", str(key.with_name("ca.crt")),
             "--auth-supernode-private-key", str(key), "--host", "127.0.0.1", "--port", str(free_port()),
             "--node-config", f'site-config="{config}"', "--isolation", "subprocess",
@@ -135,9 +140,13 @@ class Deployment:
 
     def run(self, overrides: Mapping[str, Any], seconds: float = 600) -> str:
         """Run the app to its end; return what it said."""
-        words = " ".join(f"{k}='{v}'" if isinstance(v, str | Path) else f"{k}={v}" for k, v in overrides.items())
-        done = self.flwr("run", str(APP_ROOT), "prod", "--stream", "--run-config", words, seconds=seconds)
+        done = self.flwr(*self.run_words(overrides), seconds=seconds)
         return done.stdout + done.stderr
+
+    @staticmethod
+    def run_words(overrides: Mapping[str, Any]) -> tuple[str, ...]:
+        words = " ".join(f"{k}='{v}'" if isinstance(v, str | Path) else f"{k}={v}" for k, v in overrides.items())
+        return "run", str(APP_ROOT), "prod", "--stream", "--run-config", words
 
     def status(self) -> str:
         """Return the status of the newest run."""
@@ -149,11 +158,76 @@ class Deployment:
             os.killpg(self.processes[name].pid, how)
         self.processes[name].wait()
 
+    def kill_all_of(self, name: str) -> None:
+        """Kill a process and all that it has started, as when its machine loses power."""
+        for pid in descendants(self.processes[name].pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.processes[name].wait()
+
+
+def descendants(pid: int) -> list[int]:
+    """Return a process and all that it and they have started (Linux)."""
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found
+
+
+class Line:
+    """A line to a port of this machine that can be cut and restored.
+
+    Args:
+        port: where it leads.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._end, self._ends, self._whole, self.calls = ("127.0.0.1", port), list[socket.socket](), True, 0
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        Thread(target=self._listen, daemon=True).start()
+
+    def cut(self) -> None:
+        """End what is under way, and let nothing through."""
+        self._whole = False
+        for end in self._ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def restore(self) -> None:
+        self._whole, self.calls = True, 0
+
+    def _listen(self) -> None:
+        while True:
+            caller, _ = self._listening.accept()
+            if not self._whole:
+                caller.close()
+                continue
+            with suppress(OSError):
+                called = socket.create_connection(self._end)
+                self.calls += 1
+                self._ends += [caller, called]
+                for ends in ((caller, called), (called, caller)):
+                    Thread(target=self._pass_on, args=ends, daemon=True).start()
+
+    @staticmethod
+    def _pass_on(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while content := source.recv(1 << 16):
+                target.sendall(content)
+        for end in (source, target):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
 
 @contextmanager
-def deployment(home: Path) -> Iterator[Deployment]:
+def deployment(home: Path, database: str = ":flwr-in-memory:") -> Iterator[Deployment]:
     """Yield a deployment whose processes end with the block."""
-    deployed = Deployment(home)
+    deployed = Deployment(home, database)
     try:
         deployed.start_coordinator()
         yield deployed

@@ -40,7 +40,8 @@ from server_app.provision_flower import connect
 
 SITES = ("hospital-0", "hospital-1", "hospital-2")
 ROUNDS = 5
-KEY_FILE = re.compile(rb"\0-----BEGIN [A-Z ]*PRIVATE KEY-----")  # in a tar archive a file begins after zeros
+# in a tar archive a file begins after zeros; libraries hold the first line alone
+KEY_FILE = re.compile(rb"\0-----BEGIN [A-Z ]*PRIVATE KEY-----\r?\n[A-Za-z0-9+/]{40}")
 
 
 @dataclass
@@ -123,6 +124,7 @@ def federation(tmp_path: Path) -> Iterator[Federation]:
 def start(federation: Federation) -> None:
     """Start the coordinator, register the keys, start the sites, and wait until all are healthy."""
     federation.coordinator.compose("up", "-d")
+    wait_until(federation.coordinator.healthy, 600, "the coordinator is healthy")
     fednc("provision", "register", federation.folder, "--superlink", f"127.0.0.1:{federation.control}")
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda site: site.compose("up", "-d"), federation.sites.values()))

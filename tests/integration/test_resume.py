@@ -32,7 +32,8 @@ def arrays_of(folder: Path) -> dict[str, np.ndarray]:
 def figures_of(folder: Path) -> list[dict[str, Any]]:
     """Return the journal without times and bytes: a resumed run sends the frame once more."""
     free = ("time", "seconds", "bytes_down", "bytes_up", "cost")
-    return [{k: v for k, v in event.items() if k not in free} for event in read_events(folder)]
+    events = [event for event in read_events(folder) if event["event"] not in ("begin", "stopped")]
+    return [{k: v for k, v in event.items() if k not in free} for event in events]
 
 
 def cut(monkeypatch: pytest.MonkeyPatch, name: str, server_round: int) -> None:

@@ -224,6 +224,7 @@ IMPOSSIBLE: list[tuple[str, Any, str]] = [
     ("trimmed-share", 0.5, "0.5"),
     ("wrong-sites", -1, "0"),
     ("clip-norm", 0, "0"),
+    ("max-site-images", 0, "1"),
     ("checkpoint-every", 0, "1"),
     ("checkpoints-kept", 1, "2"),
     ("resume", "perhaps", "boolean"),

@@ -133,6 +133,6 @@ def test_real_composites() -> None:
     archive = SHARED / "ham10000" / "ham10000.npz"
     made = build_federation(load("configs/ham10000_composites.yaml", {"data-dir": str(archive)}, base=APP_ROOT))
     data = made.dataset
-    assert (len(data.train), len(data.test), data.train.size, data.train.channels) == (4000, 1000, (42, 42), 3)
+    assert (len(data.train), len(data.test), data.train.size, data.train.channels) == (2000, 1000, (28, 28), 3)
     assert (data.train.labels.sum(axis=1) == 2).all()
     assert made.visible is not None and (made.visible.sum(axis=1) == 5).all()

@@ -61,7 +61,7 @@ def run_main(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
         (["report", "."], "not a run's folder"),
         (["compare", "configs/digits_lt.yaml", "--seeds", "0,x"], "seeds"),
         (["compare", "configs/digits_lt.yaml", "--methods", "fedlog"], "fedloge"),
-        (["compare", "configs/digits_lt.yaml", "--study", "fg4"], "did you mean 'fig4'"),
+        (["compare", "configs/digits_lt.yaml", "--study", "table3,fg4"], "did you mean 'fig4'"),
         (["compare", "configs/digits_lt.yaml", "--methods", "fedavg,"], "unknown method ''"),
         (["compare", "configs/digits_lt.yaml", "seed=7"], "takes --seeds instead"),
         (["compare", "configs/ham10000_sites.yaml", "--study", "table11"], "sites=100"),

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from common.config import Experiment
-from server_app.journal import Clock, Journal, percent, read_events
+from common.errors import UserError
+from common.wire import WireError
+from server_app.journal import Clock, Journal, percent, read_events, run_folder
 
 
 def test_events_are_json_lines_without_nan(tiny: Callable[..., Experiment], tmp_path: Path) -> None:
@@ -18,6 +20,27 @@ def test_events_are_json_lines_without_nan(tiny: Callable[..., Experiment], tmp_
     assert config["method"] == "fedloge"
     versions = json.loads((tmp_path / "run" / "versions.json").read_text())
     assert {"fednc", "flwr", "torch", "python"} <= versions.keys()
+
+
+def test_one_process_at_a_time_works_in_a_folder(tiny: Callable[..., Experiment], tmp_path: Path) -> None:
+    """A run may be taken up while the coordinator that was believed dead still writes."""
+    first, second = (Journal(tmp_path / "run", tiny()) for _ in range(2))
+    with first.to_the_end(), pytest.raises(UserError, match="another process is at work there"), second.to_the_end():
+        pass
+    with second.to_the_end():
+        pass
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_a_start_that_came_to_nothing_is_no_run(tiny: Callable[..., Experiment]) -> None:
+    experiment = tiny(run_name="mine")
+    journal = Journal(experiment.output_dir / "mine", experiment)
+    with pytest.raises(WireError), journal.to_the_end():
+        raise WireError("no site can take part")
+    assert read_events(run_folder(experiment))[-1]["reason"] == "WireError: no site can take part"
+    journal.event("generic", round=0)
+    with pytest.raises(UserError, match="holds a run"):
+        run_folder(experiment)
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.612, "61.2 %"), (1.0, "100.0 %"), (None, "–"), (float("nan"), "–")])

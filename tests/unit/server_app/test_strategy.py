@@ -1,11 +1,16 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from flwr.app import Message
 
+from common import wire
 from common.config import Experiment
 from common.errors import UserError
-from server_app.journal import Journal, run_folder
+from server_app.app import run
+from server_app.engines import load_client_app, run_local
+from server_app.journal import Journal, read_events, run_folder
+from server_app.local_grid import LocalGrid
 from server_app.sites import SiteFacts
 from server_app.strategy import FedStrategy
 
@@ -52,3 +57,30 @@ def test_a_taken_run_name_is_refused(tiny: Tiny) -> None:
     (experiment.output_dir / "mine" / "sites").mkdir(parents=True)
     with pytest.raises(UserError, match=r"run-name = 'mine': .* holds a run"):
         run_folder(experiment)
+
+
+class Watched(LocalGrid):
+    """A grid that notes how long each message is good for."""
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
+        self.seen: dict[str, set[float | None]] = getattr(self, "seen", {})
+        for message in messages:
+            self.seen.setdefault(message.metadata.message_type, set()).update({message.metadata.ttl, timeout})
+            yield from super().send_and_receive([message], timeout=timeout)
+
+
+def test_every_message_is_good_until_the_rounds_deadline(tiny: Tiny) -> None:
+    """Flower then answers for a site that says nothing, and a site does not begin what nobody waits for."""
+    grid = Watched(load_client_app(), 2)
+    run(grid, tiny(rounds=1, sites=2, round_timeout=777))
+    assert grid.seen == {wire.HELLO: {777}, wire.TRAIN: {777}, wire.PERSONALISE: {777}}
+
+
+def test_no_site_counts_for_more_images_than_allowed(tiny: Tiny) -> None:
+    """A site may claim any number when the run begins."""
+    weights = [
+        next(event["weights"] for event in read_events(run_local(tiny(rounds=1, **more))) if event["event"] == "round")
+        for more in ({"run_name": "free"}, {"run_name": "bounded", "max_site_images": 40})
+    ]
+    assert max(weights[0].values()) > 40
+    assert weights[1] == {name: min(40, images) for name, images in weights[0].items()}

@@ -49,6 +49,44 @@ class Link:
         return reply
 
 
+class Busy(Link):
+    """A SuperLink whose database is locked now and then, and which cannot read what node 7 has sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures = iter([True, False, True, True] + [False] * 1000)
+        self.unreadable = True
+
+    def push_messages(self, messages: Iterable[Message]) -> list[Any]:
+        if next(self.failures):
+            raise OSError("database is locked")
+        return super().push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        wanted = list(message_ids)
+        if any(self.sent[name].metadata.dst_node_id == 7 for name in wanted):
+            self.unreadable = not self.unreadable
+            if not self.unreadable:
+                raise ValueError("\udcff is no message")
+        return super().pull_messages(wanted)
+
+
+def test_flower_may_fail_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    link: Any = Busy()
+    replies = StreamingGrid(link).send_and_receive([Message(RecordDict(), n, "train") for n in (5, 7, 8)], timeout=30)
+    assert sorted(reply.metadata.src_node_id for reply in replies) == [5, 7, 8]
+
+
+def test_what_never_comes_is_given_up_and_a_dead_link_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "_PATIENCE", 0.2)
+    link: Any = Busy()
+    monkeypatch.setattr(link, "pull_messages", lambda _: 1 / 0)
+    assert list(StreamingGrid(link).send_and_receive([Message(RecordDict(), 5, "train")], timeout=30)) == []
+    monkeypatch.setattr(link, "push_messages", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        list(StreamingGrid(link).send_and_receive([Message(RecordDict(), 5, "train")], timeout=30))
+
+
 def test_replies_come_a_few_at_a_time_and_name_the_node_that_was_asked() -> None:
     link: Any = Link()
     nodes = [5, 2, 9, *range(20, 40)]
