@@ -33,7 +33,7 @@ def test_ray_equals_the_in_process_engine(tiny: Tiny, tmp_path: Path) -> None:
     config = write_config(tiny(run_name="ray", finetune_epochs=1), tmp_path / "tiny.yaml")
     done = subprocess.run(
         [sys.executable, "-c", "from server_app.cli import main; main()", "run", str(config)],
-        capture_output=True, text=True, timeout=240, cwd=APP_ROOT, check=False,
+        capture_output=True, text=True, timeout=600, cwd=APP_ROOT, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "round 2/2 | 3 of 3 sites" in done.stdout
@@ -76,7 +76,7 @@ def test_flwr_run_by_hand_says_how_to_get_all_sites(tiny: Tiny, tmp_path: Path, 
     config = write_config(tiny(run_name="by-hand"), tmp_path / "tiny.yaml")
     done = subprocess.run(
         ["flwr", "run", ".", "--stream", "--run-config", f"config='{config}' rounds=1 method='fedavg'"],
-        capture_output=True, text=True, timeout=240, cwd=APP_ROOT, env=by_hand, check=False,
+        capture_output=True, text=True, timeout=600, cwd=APP_ROOT, env=by_hand, check=False,
     )  # fmt: skip
     text = done.stdout + done.stderr
     assert "running with 2; for 3 add --federation-config 'num-supernodes=3'" in text
@@ -89,7 +89,7 @@ def test_a_users_mistake_in_a_flower_run_is_one_line(tiny: Tiny, tmp_path: Path)
     config = write_config(tiny(image_size=2), tmp_path / "tiny.yaml")
     done = subprocess.run(
         [sys.executable, "-c", "from server_app.cli import main; main()", "run", str(config)],
-        capture_output=True, text=True, timeout=240, cwd=APP_ROOT, check=False,
+        capture_output=True, text=True, timeout=600, cwd=APP_ROOT, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert "error: " in done.stdout and "cnn" in done.stdout
