@@ -1,5 +1,6 @@
 """A real deployment: one site is killed in the middle of a round and started again, the other one's line is cut."""
 
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -69,6 +70,7 @@ def test_a_killed_site_is_left_out_and_comes_back_and_one_whose_line_is_cut_lose
     assert rounds[ROUNDS] == 2, output
     left_out = {(event["site"], event["reason"]) for event in events_of(tmp_path, "rejected")}
     assert {site for site, _ in left_out} == {killed}, left_out
-    assert all("unavailable" in reason.lower() for _, reason in left_out), left_out  # Flower has two such errors
+    # Flower has two such errors; a site that is back before its message expires is only silent
+    assert all(re.search("unavailable|no answer", reason.lower()) for _, reason in left_out), left_out
     (model,) = (tmp_path / "site" / killed).rglob("personal_model.safetensors")
     assert len(list(model.parent.glob("personal-*"))) >= 1
