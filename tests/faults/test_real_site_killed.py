@@ -19,7 +19,7 @@ def write_experiment(root: Path, coordinator: Path) -> Path:
     values = {
         "partition": "deployed", "classes": list(CLASSES), "dataset": "image-folder", "data-dir": str(coordinator),
         "sites": 2, "width": 4, "image-size": 8, "rounds": ROUNDS, "local-epochs": 1, "batch-size": 16,
-        "device": "cpu", "round-timeout": 300, "quorum": 0.5, "output-dir": str(root / "runs"), "run-name": "run",
+        "device": "cpu", "round-timeout": 200, "quorum": 0.5, "output-dir": str(root / "runs"), "run-name": "run",
     }  # fmt: skip
     path.write_text(yaml.safe_dump(values))
     return path
