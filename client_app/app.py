@@ -12,21 +12,24 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from torch import nn
 
+from client_app.device import own_device
 from client_app.evaluation import Judge
 from client_app.methods import LocalMethod
 from client_app.methods import load as load_method
 from client_app.models import model_for
 from client_app.policy import allowed
 from client_app.site import Site, find_site
-from client_app.site_log import tell, told
+from client_app.site_log import remark, tell, told
 from client_app.store import SiteStore
 from client_app.training import finetune_head, local_facts, train_site
 from common import wire
 from common.config import Experiment
 from common.errors import UserError
 from common.features import extract_features
+from common.installed import check_installed
 from common.methods import METHODS
 from common.model import Model, personal_state, shared_state
+from common.precision import sent
 from common.trained import Description, backbone_digest, describe, header
 
 app = ClientApp()
@@ -39,7 +42,7 @@ def _from_this_app(handler: Handler) -> Handler:
 
     @wraps(handler)
     def answer(message: Message, context: Context) -> Message:
-        wire.check_installed(__file__)
+        check_installed(__file__)
         try:
             return handler(message, context)
         except Exception as error:
@@ -81,8 +84,9 @@ def train(message: Message, context: Context) -> Message:
     if kept := personal_state(model, row):
         store.save_version(kept, request.round, request.secured, experiment.checkpoint_every)
     metrics = _told(site, metrics)
-    reply = wire.metrics_reply(message, metrics, shared_state(model, row, copy=False), request.frame_hash, extras)
-    tell(site, message, reply, f"round {request.round}", metrics, time.monotonic() - began)
+    shared = sent(shared_state(model, row, copy=False), experiment)
+    reply = wire.metrics_reply(message, metrics, shared, request.frame_hash, extras)
+    tell(site, model, message, reply, f"round {request.round}", metrics, time.monotonic() - began)
     return reply
 
 
@@ -114,7 +118,8 @@ def personalise(message: Message, context: Context) -> Message:
     store.save("personal_model", final, round=request.round, method=experiment.method, **facts)
     metrics = _told(site, metrics)
     reply = wire.metrics_reply(message, metrics, frame_hash=request.frame_hash)
-    tell(site, message, reply, f"personal model kept in {store.folder}", metrics, time.monotonic() - began)
+    title = f"personal model kept in {store.folder}"
+    tell(site, model, message, reply, title, metrics, time.monotonic() - began)
     return reply
 
 
@@ -166,7 +171,8 @@ def open_store(request: wire.Request, context: Context, site: Site) -> SiteStore
     root = Path(str(own)) / _folder_name(request.run) if own else request.sites_dir
     if root is None:
         raise UserError("this site has no state-dir: start its SuperNode with --node-config 'state-dir=\"/a/folder\"'")
-    return SiteStore(root / _folder_name(site.name))
+    # a simulation's folder is the run's own
+    return SiteStore(root / _folder_name(site.name), _folder_name(request.identity) if own else "")
 
 
 def _folder_name(word: str) -> str:
@@ -179,8 +185,11 @@ def assemble(request: wire.Request, site: Site, store: SiteStore) -> Model:
     experiment, dataset, kept = request.experiment, site.federation.dataset, store.load_version(request.round)
     torch.set_num_threads(experiment.threads or torch.get_num_threads())
     frame, shape = _frame(request, store), (dataset.train.channels, len(dataset.classes))
-    model = model_for(experiment, *shape, frame, request.frame_hash, site.name, request.model, kept)
+    device = own_device(experiment, site.config)
+    model = model_for(experiment, device, *shape, frame, request.frame_hash, site.name, request.model, kept)
     if kept is None:
+        if site.config and personal_state(model, METHODS[experiment.method]) and store.of_other_runs():
+            remark(f"{store.folder}: personal parts of another run named '{request.run}' are not used in this one")
         load_method(experiment.method).start(model)
     return model
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from client_app.site import Site
 from common.config import Experiment
 from common.features import extract_features
+from common.metrics import groups
 from common.multilabel_metrics import MultilabelReport, measure_split
 from common.wire import MULTILABEL_FIGURES
 
@@ -55,7 +56,9 @@ class Judge:
             probabilities[:, ~self._present] = 0
         known = self._site.visible
         mask = None if known is None else np.tile(known, (len(labels), 1))
-        return measure_split(probabilities, labels, {}, self._seed, self._site.name, mask)
+        # a real site does not know the federation's class counts
+        shot = {} if self._site.config else groups(self._site.federation.class_counts)
+        return measure_split(probabilities, labels, shot, self._seed, self._site.name, mask)
 
 
 @torch.no_grad()

@@ -10,14 +10,16 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import IO
 
 import numpy as np
+import torch
 
-from common.data.images import ArrayImages, ImageSource, Pixels
+from common.data.images import ArrayImages, ImageSource, Labels, Pixels, Rows
 
 log = logging.getLogger("fednc")
 
@@ -55,6 +57,32 @@ def cached(source: ImageSource, names: Sequence[str], paths: Sequence[Path], fol
         log.warning("decoded images are not kept in %s (%s): each process decodes them again", folder, error.strerror)
         return source
     return source if pixels is None else ArrayImages(pixels, source.labels)
+
+
+class LaterImages:
+    """Images that can only be decoded together, and are so when the first of them is asked for.
+
+    Args:
+        labels: [N] or [N, C].
+        channels: 1 or 3.
+        size: (H, W) in pixels.
+        decode: returns uint8 [N, channels, H, W].
+    """
+
+    def __init__(self, labels: Labels, channels: int, size: tuple[int, int], decode: Callable[[], Pixels]) -> None:
+        self.labels, self.channels, self.size = labels, channels, size
+        self._decode, self._lock = decode, Lock()
+        self._pixels: Pixels | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, rows: Rows) -> torch.Tensor:
+        """Return the images of these rows as uint8 [B, C, H, W]."""
+        with self._lock:
+            if self._pixels is None:
+                self._pixels = self._decode()
+        return torch.from_numpy(self._pixels[rows])
 
 
 def _key(shape: tuple[int, ...], names: Sequence[str], paths: Sequence[Path]) -> str:

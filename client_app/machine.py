@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
+from client_app.device import first_line
 from client_app.methods import load as load_method
 from client_app.site_config import SiteConfig
 from client_app.training import train_site
@@ -20,27 +21,19 @@ from common.config import Experiment
 from common.data import Dataset
 from common.data.images import ArrayImages, Labels
 from common.errors import UserError
-from common.model import build_model, feature_dim, frame_kind, pick_device
+from common.model import build_model, feature_dim, frame_kind
 
 _BYTES = 2**30
 _MODEL_BYTES = 2**27
 _CLOCK_NOT_KEPT = 5  # TIME_ERROR of adjtimex
 
 
-def describe_device(experiment: Experiment, config: SiteConfig) -> dict[str, Any]:
-    """Return the device's name and what is free, in GiB: of its memory, the machine's, and the disk of the cache.
-
-    Raises:
-        UserError: the experiment's device is not there, or does not answer.
-    """
-    try:
-        device = pick_device(experiment.device)
-        facts: dict[str, Any] = {"name": device.type, "cpus": os.cpu_count(), "torch": torch.__version__}
-        if device.type == "cuda":
-            free, total = torch.cuda.mem_get_info()
-            facts |= {"name": torch.cuda.get_device_name(), "gpu_gib": _gib(total), "gpu_free_gib": _gib(free)}
-    except RuntimeError as error:  # a driver that is too old, a card that fell off the bus
-        raise UserError(f"device = '{experiment.device}': does not answer ({_first_line(error)})") from None
+def describe_device(device: torch.device, config: SiteConfig) -> dict[str, Any]:
+    """Return a device's name and what is free, in GiB: of its memory, the machine's, and the disk of the cache."""
+    facts: dict[str, Any] = {"name": device.type, "cpus": os.cpu_count(), "torch": torch.__version__}
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info()
+        facts |= {"name": torch.cuda.get_device_name(), "gpu_gib": _gib(total), "gpu_free_gib": _gib(free)}
     folder = next(path for path in (config.cache, *config.cache.parents) if path.exists())
     disk = shutil.disk_usage(folder)
     return facts | {"memory_gib": _gib(_memory()), "disk_free_gib": _gib(disk.free), "disk": str(folder)}
@@ -75,8 +68,8 @@ def clock_doubt() -> str:
     return "nothing keeps this machine's clock right: 5 s ahead or 305 s behind, the coordinator refuses it; use NTP"
 
 
-def time_batch(experiment: Experiment, channels: int) -> dict[str, Any]:
-    """Train the experiment's model on one batch of noise and return the seconds, after a first one to warm up.
+def time_batch(experiment: Experiment, channels: int, device: torch.device) -> dict[str, Any]:
+    """Train the experiment's model on one batch of noise and return the seconds it took, after a first to warm up.
 
     Raises:
         UserError: the device cannot do it, for example for lack of memory.
@@ -91,7 +84,6 @@ def time_batch(experiment: Experiment, channels: int) -> dict[str, Any]:
     dataset = _noise(images, channels, experiment.image_size or 32, num_classes, experiment.agreed_labels == "many")
     phases = (replace(method.phases(experiment)[0], epochs=1),)
     try:
-        device = pick_device(experiment.device)
         model = build_model(experiment, channels, num_classes, frame, site="check")
         method.start(model)
         model.to(device)
@@ -102,7 +94,7 @@ def time_batch(experiment: Experiment, channels: int) -> dict[str, Any]:
             seconds = time.perf_counter() - start
         peak = _gib(torch.cuda.max_memory_allocated()) if device.type == "cuda" else None
     except RuntimeError as error:
-        raise UserError(f"one batch of {images} images cannot be trained ({_first_line(error)})") from None
+        raise UserError(f"one batch of {images} images cannot be trained ({first_line(error)})") from None
     return {"images": images, "seconds": round(seconds, 4), "gpu_peak_gib": peak}
 
 
@@ -128,7 +120,3 @@ def _memory() -> int:
 
 def _gib(size: int) -> float:
     return round(size / _BYTES, 2)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -6,20 +6,22 @@ site kept cover every weight, none of those draws would be left, so the model of
 
 from collections import OrderedDict
 
+import torch
 from torch import Tensor
 
 from common.config import Experiment
-from common.model import Model, build_model, load_state, pick_device
+from common.model import Model, build_model, load_state
 from common.wire import Arrays
 
 _KEPT = 2  # models in a process, for two experiments that take turns
 _FIXED = "frame"  # of the state, what comes with the key and never changes
 
-_models: OrderedDict[tuple[Experiment, int, int, str], Model] = OrderedDict()
+_models: OrderedDict[tuple[Experiment, torch.device, int, int, str], Model] = OrderedDict()
 
 
 def model_for(
     experiment: Experiment,
+    device: torch.device,
     channels: int,
     num_classes: int,
     frame: Tensor | None,
@@ -28,10 +30,11 @@ def model_for(
     arrived: Arrays,
     kept: Arrays | None,
 ) -> Model:
-    """Return the model with what arrived and what the site kept, on the experiment's device; the next call may take it.
+    """Return the model with what arrived and what the site kept, on a device; the next call may take it.
 
     Args:
         experiment: the run.
+        device: the site's.
         channels: of the images.
         num_classes: C.
         frame: fixed classifier [C, d], or None.
@@ -40,11 +43,11 @@ def model_for(
         arrived: θ, ψ and what else the coordinator sends.
         kept: the personal parts, None where the site has none yet.
     """
-    key = (experiment, channels, num_classes, frame_hash)
+    key = (experiment, device, channels, num_classes, frame_hash)
     states = arrived | (kept or {})
     model = _models.pop(key, None)
     if model is None or model.state_dict().keys() - {_FIXED} - states.keys():
-        model = build_model(experiment, channels, num_classes, frame, site=site).to(pick_device(experiment.device))
+        model = build_model(experiment, channels, num_classes, frame, site=site).to(device)
     model.train()
     for parameter in model.parameters():
         parameter.grad = None

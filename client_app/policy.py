@@ -7,7 +7,7 @@ from client_app.site_config import Policy
 from common.config import Experiment
 from common.errors import RefusalError
 from common.methods import Method
-from common.wire import FIGURES, STAGES
+from common.wire import FIGURES_OF_STAGES
 
 
 def check_policy(policy: Policy, experiment: Experiment, row: Method) -> None:
@@ -57,10 +57,13 @@ def check_class_sizes(policy: Policy, row: Method, counts: Iterable[int]) -> Non
 
 
 def allowed(policy: Policy, metrics: Mapping[str, float | int]) -> dict[str, float | int]:
-    """Return a reply's metrics without the figures, of any stage, that the policy does not let out."""
-    kept = {"-".join((name, stage)) for name in policy.metrics for stage in ("arrival", *STAGES)}
-    hidden = {"-".join((name, stage)) for name in FIGURES for stage in ("arrival", *STAGES)} - kept
-    return {name: value for name, value in metrics.items() if name not in hidden}
+    """Return a reply's metrics without the losses, and the figures of any stage, that the policy does not let out."""
+
+    def told(name: str) -> bool:
+        kind = name.split("-", 1)[0]
+        return not (kind == "loss" or name in FIGURES_OF_STAGES) or kind in policy.metrics
+
+    return {name: value for name, value in metrics.items() if told(name)}
 
 
 def _refused(what: str, why: str) -> RefusalError:

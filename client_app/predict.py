@@ -11,11 +11,10 @@ import numpy.typing as npt
 import torch
 
 from common.data.file_sets import read_table
+from common.data.folder import SUFFIXES, image_files
 from common.data.images import read_image
 from common.errors import UserError
 from common.trained import TrainedModel
-
-_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,11 @@ def find_images(sources: Sequence[Path]) -> list[Listed]:
     found: list[Listed] = []
     for source in sources:
         if source.is_dir():
-            inside = (path for path in sorted(source.rglob("*")) if path.suffix.lower() in _ENDINGS)
-            images = [Listed(path.relative_to(source).as_posix(), path) for path in inside if path.is_file()]
+            images = [Listed(path.relative_to(source).as_posix(), path) for path in image_files(source)]
             if not images:
-                raise UserError(f"{source}: no image in this folder or below it (endings: {', '.join(_ENDINGS)})")
+                raise UserError(
+                    f"{source}: no image in this folder or below it (endings: {', '.join(sorted(SUFFIXES))})"
+                )
             found += images
         elif not source.exists():
             raise UserError(f"{source}: there is no such file or folder")

@@ -3,24 +3,26 @@
 Nothing is sent to anyone. Every image is decoded, so that each one with a fault is named, not only the first.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from client_app.device import own_device
 from client_app.machine import check_disk, clock_doubt, describe_device, time_batch
 from client_app.policy import check_class_sizes, check_policy
+from client_app.preflight_images import Seen, images_of_archive
 from client_app.reach import reach_coordinator
 from client_app.site_config import SiteConfig
 from client_app.site_data import agreed_channels, agreed_classes, load_site_data
 from client_app.site_listing import Image, Listing, Problem, list_images
 from common.config import Experiment
 from common.data import Dataset, label_counts
-from common.data.decoding import is_grey, open_image
+from common.data.archive import Archive
 from common.errors import UserError
 from common.methods import METHODS
 
@@ -55,6 +57,13 @@ class Findings:
             self.problems.append(Problem(kind, "", str(mistake)))
             return False
         return True
+
+    def look(self, image: Image, work: Callable[[], None]) -> None:
+        """Do some work on an image; note one that cannot be read."""
+        try:
+            work()
+        except (UserError, OSError) as mistake:
+            self.problems.append(Problem("image", image.place, str(mistake), image.row))
 
     def as_json(self) -> dict[str, Any]:
         """Return all of it as JSON values."""
@@ -97,25 +106,29 @@ def _check_own(findings: Findings, config: SiteConfig, experiment: Experiment | 
         _check_experiment(findings, config, experiment)
     # with an experiment that sites cannot follow, the images are looked at as without one
     agreed = experiment if "experiment" not in {problem.kind for problem in findings.problems} else None
+    seen = Seen()
     if config.data.suffix.lower() == ".npz":
         if agreed is None:
             findings.warn("data", f"{config.data}: an archive is looked at with --experiment only")
+        else:
+            findings.attempt("data", lambda: _check_archive(findings, config, seen, track))
     else:
-        findings.attempt("data", lambda: _check_files(findings, config, agreed, track))
-    findings.attempt("disk", lambda: check_disk(config, _decoded_bytes(findings, agreed)))
+        findings.attempt("data", lambda: _check_files(findings, config, agreed, seen, track))
+    _note_small(findings, seen, agreed)
+    findings.attempt("disk", lambda: check_disk(config, _decoded_bytes(seen, agreed)))
     if agreed is not None:
         if not findings.problems:  # as training reads them; the first round finds the images decoded
-            findings.attempt("data", lambda: _check_dataset(findings, load_site_data(config, agreed)))
+            findings.attempt("data", lambda: _check_dataset(findings, load_site_data(config, agreed), seen))
         row, counts = METHODS[agreed.method], findings.facts.get("classes", {})
         sizes = [of["train"] for of in counts.values()]
         findings.attempt("policy", lambda: check_class_sizes(config.policy, row, sizes))
         _check_machine(findings, config, agreed)
 
 
-def _decoded_bytes(findings: Findings, experiment: Experiment | None) -> int:
-    if experiment is None or experiment.image_size is None or (images := findings.facts.get("images")) is None:
+def _decoded_bytes(seen: Seen, experiment: Experiment | None) -> int:
+    if experiment is None or experiment.image_size is None:
         return 0
-    return int((images["train"] + images["test"]) * agreed_channels(experiment) * experiment.image_size**2)
+    return len(seen.images) * agreed_channels(experiment) * experiment.image_size**2
 
 
 def _check_experiment(findings: Findings, config: SiteConfig, experiment: Experiment) -> None:
@@ -125,63 +138,43 @@ def _check_experiment(findings: Findings, config: SiteConfig, experiment: Experi
 
 def _check_machine(findings: Findings, config: SiteConfig, experiment: Experiment) -> None:
     def look() -> None:
-        findings.facts["device"] = device = describe_device(experiment, config)
-        if experiment.device == "auto" and device["name"] == "cpu":
+        device = own_device(experiment, config)
+        findings.facts["device"] = describe_device(device, config)
+        if {experiment.device, config.device} == {"auto"} and device.type == "cpu":
             findings.warn("device", "no GPU that PyTorch can use: this site trains on its CPU; see `nvidia-smi`")
-        findings.facts["batch"] = time_batch(experiment, agreed_channels(experiment))
+        findings.facts["batch"] = time_batch(experiment, agreed_channels(experiment), device)
 
     findings.attempt("device", look)
 
 
-def _check_files(findings: Findings, config: SiteConfig, experiment: Experiment | None, track: Track) -> None:
+def _check_files(
+    findings: Findings, config: SiteConfig, experiment: Experiment | None, seen: Seen, track: Track
+) -> None:
     classes = experiment.classes if experiment else None
     listing = list_images(config, classes, findings.problems.append)
-    sizes: Counter[tuple[int, int]] = Counter()
-    colours: Counter[str] = Counter()
-    copies: dict[str, list[Image]] = {}
-    readable = []
     for image in track(listing.images):
-        try:
-            data = image.path.read_bytes()
-            decoded = open_image(data, image.name, deep=True)
-        except (UserError, OSError) as mistake:
-            findings.problems.append(Problem("image", image.place, str(mistake), image.row))
-            continue
-        sizes[decoded.size] += 1
-        colours["grey" if is_grey(decoded) else "colour"] += 1
-        copies.setdefault(hashlib.sha256(data).hexdigest(), []).append(image)
-        readable.append(image)
+        findings.look(image, partial(seen.add_file, image))
     findings.problems.sort(key=lambda problem: (problem.row or 0, problem.place))
-    _note_copies(findings, copies)
-    _note_images(findings, readable, listing, sizes, colours, classes)
+    seen.note_copies(findings.problems.append, findings.warnings.append)
+    _note_images(findings, seen, listing, classes)
+
+
+def _check_archive(findings: Findings, config: SiteConfig, seen: Seen, track: Track) -> None:
+    stored = dict(images_of_archive(Archive(config.data)))
+    for image in track(list(stored)):
+        findings.look(image, partial(seen.add_stored, image, stored[image]))
+    seen.note_copies(findings.problems.append, findings.warnings.append)
+
+
+def _note_small(findings: Findings, seen: Seen, experiment: Experiment | None) -> None:
     if experiment and experiment.image_size:
-        small = sum(number for size, number in sizes.items() if min(size) < experiment.image_size)
+        small = sum(number for size, number in seen.sizes.items() if min(size) < experiment.image_size)
         if small:
             findings.warn("size", f"{small} images are smaller than image-size {experiment.image_size}: enlarged")
 
 
-def _note_copies(findings: Findings, copies: dict[str, list[Image]]) -> None:
-    """Note equal files: a problem where one is trained on and the other tests, or where their labels differ."""
-    for images in copies.values():
-        first = images[0]
-        for image in images[1:]:
-            if image.split != first.split:
-                note, why = findings.problems, f"is in {image.split} and {first.split}: a leak; keep one"
-            elif set(image.labels) != set(first.labels):
-                note, why = findings.problems, "has other labels; keep the one that is right"
-            else:
-                note, why = findings.warnings, "counts twice; keep one"
-            note.append(Problem("duplicate", image.place, f"the same file as {first.place} {why}", image.row))
-
-
-def _note_images(
-    findings: Findings,
-    images: list[Image],
-    listing: Listing,
-    sizes: Counter[tuple[int, int]],
-    colours: Counter[str],
-    classes: tuple[str, ...] | None,
-) -> None:
+def _note_images(findings: Findings, seen: Seen, listing: Listing, classes: tuple[str, ...] | None) -> None:
+    images = seen.images
     splits = Counter(image.split for image in images)
     patients = {image.patient for image in images} - {""}
     labels = Counter((label, image.split) for image in images for label in image.labels)
@@ -191,14 +184,18 @@ def _note_images(
         "train": splits["train"],
         "test": splits["test"],
         "patients": len(patients) or None,
-        "colours": dict(colours),
-        "sizes": [{"width": w, "height": h, "images": n} for (w, h), n in sizes.most_common()],
+        **_looks(seen),
         "several_labels": listing.multilabel,
     }
     findings.facts["classes"] = counts
     if listing.labelled is not None and classes and (without := [c for c in classes if c not in listing.labelled]):
         findings.warn("class", f"no column of {', '.join(without)}: not labelled at this site")
     _note_gaps(findings, counts, splits["test"])
+
+
+def _looks(seen: Seen) -> dict[str, Any]:
+    sizes = [{"width": w, "height": h, "images": n} for (w, h), n in seen.sizes.most_common()]
+    return {"colours": dict(seen.colours), "sizes": sizes}
 
 
 def _note_gaps(findings: Findings, counts: dict[str, dict[str, int]], num_test: int) -> None:
@@ -209,8 +206,8 @@ def _note_gaps(findings: Findings, counts: dict[str, dict[str, int]], num_test: 
         findings.warn("split", "no test images: this site's personal model cannot be judged here")
 
 
-def _check_dataset(findings: Findings, dataset: Dataset) -> None:
-    """Count what training will read; of an archive these are the only figures."""
+def _check_dataset(findings: Findings, dataset: Dataset, seen: Seen) -> None:
+    """Count what training will read; of an archive these are the only counts."""
     if "images" in findings.facts:
         return
     parts = {"train": dataset.train, "test": dataset.test}
@@ -219,8 +216,7 @@ def _check_dataset(findings: Findings, dataset: Dataset) -> None:
     findings.facts["images"] = {
         **{split: len(part) for split, part in parts.items()},
         "patients": len(np.unique(np.concatenate(groups))) if groups else None,
-        "colours": {},
-        "sizes": [],
+        **_looks(seen),
         "several_labels": dataset.multilabel,
     }
     findings.facts["classes"] = {

@@ -34,6 +34,7 @@ def show(findings: Findings, console: Console) -> None:
         console.print(f"[red]not ready[/]: {_count(len(findings.problems), 'problem')} to mend")
     else:
         console.print(f"[green]ready[/]: no problems, {_count(len(findings.warnings), 'warning')}")
+        console.print("Whether the coordinator knows this site's key shows when it joins.")
 
 
 def _images(site: str, facts: dict[str, Any]) -> Table:
@@ -70,7 +71,8 @@ def _machine(facts: dict[str, Any]) -> list[tuple[str, str]]:
         peak = f", {batch['gpu_peak_gib']} GiB" if batch["gpu_peak_gib"] is not None else ""
         rows.append((f"batch of {batch['images']}", f"{batch['seconds'] * 1000:.0f} ms{peak}"))
     if answer := facts.get("coordinator"):
-        rows.append(("coordinator", f"{answer['address']}: {answer['protocol']}, {answer['milliseconds']:.0f} ms"))
+        way = f"{answer['protocol']}, {answer['milliseconds']:.0f} ms, {answer['through']}"
+        rows.append(("coordinator", f"{answer['address']}: {way}"))
         rows.append(("its certificate", f"until {answer['certificate_ends']}, {answer['days_left']} days"))
     return rows
 

@@ -1,12 +1,12 @@
 """Whether the coordinator answers at its address with a certificate of its CA: TCP and TLS, no login, nothing sent."""
 
-import os
 import socket
 import ssl
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from client_app.proxy import connect, proxy_for
 from common.errors import UserError
 
 _TIMEOUT = 10.0  # seconds
@@ -27,6 +27,7 @@ class Coordinator:
         certificate_ends: of the server's certificate, as OpenSSL writes it.
         days_left: until then.
         milliseconds: to connect.
+        through: 'proxy' or 'direct', the way that was taken.
         doubts: what looks odd.
     """
 
@@ -35,11 +36,12 @@ class Coordinator:
     certificate_ends: str
     days_left: int
     milliseconds: float
+    through: str = "direct"
     doubts: tuple[str, ...] = ()
 
 
 def reach_coordinator(address: str, root_certificates: Path, timeout: float = _TIMEOUT) -> Coordinator:
-    """Connect to the coordinator as a SuperNode would, and hang up.
+    """Connect to the coordinator as a SuperNode would, through a proxy where the environment names one, and hang up.
 
     Args:
         address: HOST:PORT of its Fleet API.
@@ -50,11 +52,11 @@ def reach_coordinator(address: str, root_certificates: Path, timeout: float = _T
         UserError: naming which step failed and what to look at.
     """
     host, port = _split(address)
-    context = _context(root_certificates)
+    context, proxy = _context(root_certificates), proxy_for(host)
     start = time.perf_counter()
     try:
         with (
-            socket.create_connection((host, port), timeout=timeout) as plain,
+            connect(host, port, timeout, proxy) as plain,
             context.wrap_socket(plain, server_hostname=host) as secured,
         ):
             milliseconds = (time.perf_counter() - start) * 1000
@@ -79,7 +81,15 @@ def reach_coordinator(address: str, root_certificates: Path, timeout: float = _T
         raise UserError(f"{address}: cannot be reached ({error.strerror or error})") from None
     ends = str(certificate.get("notAfter", ""))
     days = int((ssl.cert_time_to_seconds(ends) - time.time()) // 86400)
-    return Coordinator(address, protocol, ends, days, round(milliseconds, 1), tuple(_doubts(days, speaks)))
+    return Coordinator(
+        address,
+        protocol,
+        ends,
+        days,
+        round(milliseconds, 1),
+        "proxy" if proxy else "direct",
+        tuple(_doubts(days, speaks)),
+    )
 
 
 def _split(address: str) -> tuple[str, int]:
@@ -120,8 +130,4 @@ def _doubts(days: int, speaks: str | None) -> list[str]:
         doubts.append(f"its certificate ends in {days} days; ask the coordinator to renew it")
     if speaks != "h2":
         doubts.append("it does not offer HTTP/2, which gRPC needs; is this the port for sites?")
-    for name in ("grpc_proxy", "https_proxy", "http_proxy"):  # in the order in which gRPC looks
-        if proxy := os.environ.get(name):
-            doubts.append(f"{name} = {proxy}: the site will go through it, this check did not")
-            break
     return doubts

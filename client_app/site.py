@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import Context
 
+from client_app.device import own_device
 from client_app.policy import check_class_sizes, check_policy
 from client_app.site_config import SiteConfig, load_site_config
 from client_app.site_data import load_labelled_data
@@ -39,10 +40,10 @@ class Site:
 
     @property
     def present(self) -> npt.NDArray[np.bool_]:
-        """Classes [C] that the site has training images of."""
+        """Classes [C] that the site has training images of, as far as it knows their labels."""
         dataset = self.federation.dataset
         counts = label_counts(dataset.train.labels[self.train_rows], len(dataset.classes))
-        return np.asarray(counts > 0)
+        return np.asarray((counts > 0) & (True if self.visible is None else self.visible))
 
 
 def find_site(experiment: Experiment, context: Context) -> Site:
@@ -50,7 +51,7 @@ def find_site(experiment: Experiment, context: Context) -> Site:
 
     Raises:
         UserError: a simulated node has no partition, or one that the federation does not have; a real one has no
-            configuration, refuses the experiment, or cannot read its images.
+            configuration, refuses the experiment, lacks its device, or cannot read its images.
     """
     if experiment.partition == "deployed":
         path = context.node_config.get("site-config")
@@ -71,6 +72,7 @@ def find_site(experiment: Experiment, context: Context) -> Site:
 
 def _real_site(experiment: Experiment, path: Path) -> Site:
     config = load_site_config(path)
+    own_device(experiment, config)
     row = METHODS[experiment.method]
     try:
         check_policy(config.policy, experiment, row)

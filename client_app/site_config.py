@@ -10,7 +10,7 @@ No coordinator sees it. Relative paths start from the file's folder.
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
@@ -19,7 +19,7 @@ from common.errors import UserError, nearest, shown
 from common.experiment import Experiment, did_you_mean
 from common.methods import METHODS
 from common.paths import expand
-from common.wire import EXTRAS, FIGURES
+from common.wire import EXTRAS, TOLD
 
 # strict: neither yes nor '3' is a number
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -35,7 +35,7 @@ class Policy(BaseModel):
 
     methods: tuple[str, ...] = Field(tuple(METHODS), description="methods it takes part in; default: all")
     extras: tuple[str, ...] = Field((), description="what it may send beside weights: EXTRAS of common/wire.py")
-    metrics: tuple[str, ...] = Field(FIGURES, description="figures of its test images that it tells; default: all")
+    metrics: tuple[str, ...] = Field(TOLD, description="losses and figures of its test images it tells; default: all")
     min_class_size: Count = Field(1, description="extras are refused where a class that it has has fewer images")
     max_epochs: Count = Field(20, description="passes over its images in a round, and in the fine-tuning at the end")
     min_images: Count = Field(1, description="with fewer training images it takes no part")
@@ -44,7 +44,7 @@ class Policy(BaseModel):
     @field_validator("methods", "extras", "metrics", mode="before")
     @classmethod
     def _known_words(cls, words: Any, info: Any) -> Any:
-        known: Iterable[str] = {"methods": tuple(METHODS), "extras": tuple(EXTRAS), "metrics": FIGURES}[info.field_name]
+        known: Iterable[str] = {"methods": tuple(METHODS), "extras": tuple(EXTRAS), "metrics": TOLD}[info.field_name]
         if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
             raise ValueError(f"should be a list of words: [{', '.join(sorted(known))}]")
         for word in words:
@@ -64,6 +64,7 @@ class SiteConfig(BaseModel):
     class_map: dict[str, str] = Field({}, description="the site's name of a class: the experiment's name of it")
     state_dir: Path = Field(description="folder of what stays at the site: personal models; default: state")
     cache: Path = Field(description="folder of decoded images; default: cache in state-dir")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="cuda: without a GPU it takes no part")
     policy: Policy = Field(default_factory=lambda: Policy.model_validate({}), description="what the site allows")
 
     @field_validator("class_map", mode="before")

@@ -5,20 +5,20 @@ several, the moments of the pixels, the size, and, by how many values the moment
 or RGB (three). Every image is made so, whatever it is: grey becomes three equal channels, colour its luminance.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from client_app.image_cache import cached
+from client_app.image_cache import LaterImages, cached
 from client_app.site_config import SiteConfig
 from client_app.site_listing import Listing, check_class_map, find_class, list_images
 from common.config import Experiment
 from common.data import Dataset, npz
 from common.data.archive import Archive
 from common.data.deployed import as_agreed
-from common.data.images import ArrayImages, FileImages, ImageSource, Labels, relabelled
+from common.data.images import ArrayImages, FileImages, ImageSource, Labels, Pixels, relabelled
 from common.data.manifest_rows import SPLITS
 from common.data.validation import SubsetImages
 from common.errors import UserError
@@ -108,27 +108,36 @@ def _labels(config: SiteConfig, listing: Listing, experiment: Experiment, classe
 def _of_archive(config: SiteConfig, experiment: Experiment, classes: tuple[str, ...]) -> Dataset:
     """Read an .npz of `common/data/npz.py`; patients are its array `patient`, if it has one."""
     check_class_map(config, classes)
-    archive = Archive(config.data)
+    archive, channels, side_length = Archive(config.data), agreed_channels(experiment), experiment.image_size or 0
     key = "patient" if "patient" in archive or "patient_train" in archive else None
-    stored = npz.load(experiment.model_copy(update={"data_dir": config.data, "site_key": None, "group_key": key}))
+
+    def keep(side: str, labels: Labels, decode: Callable[[], ArrayImages]) -> ImageSource:
+        size = (side_length, side_length)
+        source = LaterImages(labels, channels, size, lambda: _with_channels(decode().pixels, channels))
+        return cached(source, [f"{config.data.name}: {side}"], [config.data], config.cache)
+
+    own = experiment.model_copy(update={"data_dir": config.data, "site_key": None, "group_key": key})
+    stored = npz.load(own, keep)
     try:
         columns = [classes.index(find_class(config, name, classes)) for name in stored.classes]
     except UserError as mistake:
         raise UserError(f"{config.data}: {mistake}") from None
-    train, test = (_converted(part, config, experiment, columns) for part in (stored.train, stored.test))
+    train, test = (_relabelled(part, config, experiment, columns) for part in (stored.train, stored.test))
     return _dataset(config, experiment, train, test, train_groups=stored.train_groups, test_groups=stored.test_groups)
 
 
-def _converted(images: ImageSource, config: SiteConfig, experiment: Experiment, columns: list[int]) -> ArrayImages:
-    """Return an archive's images with the experiment's channels and classes; `columns`: each class's index there."""
-    pixels: npt.NDArray[np.uint8] = images.batch(np.arange(len(images))).numpy()
-    channels = agreed_channels(experiment)
-    if images.channels < channels:
-        pixels = pixels.repeat(channels, axis=1)
-    elif images.channels > channels:
-        pixels = _luminance(pixels)
+def _relabelled(images: ImageSource, config: SiteConfig, experiment: Experiment, columns: list[int]) -> ArrayImages:
+    """Return an archive's images with the experiment's classes; `columns`: each class's index there."""
+    pixels = images.pixels if isinstance(images, ArrayImages) else images.batch(np.arange(len(images))).numpy()
     labels = relabelled(images.labels, columns, len(experiment.classes or ()))
     return ArrayImages(pixels, as_agreed(labels, experiment, f"site '{config.name}'"))
+
+
+def _with_channels(pixels: Pixels, channels: int) -> Pixels:
+    """Return images [N, 1 or 3, H, W] with 1 or 3 channels."""
+    if pixels.shape[1] < channels:
+        return pixels.repeat(channels, axis=1)
+    return _luminance(pixels) if pixels.shape[1] > channels else pixels
 
 
 def _luminance(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 
 from flwr.app import Message
+from torch import nn
 
 from client_app.site import Site
 from common import wire
@@ -14,12 +15,19 @@ log = logging.getLogger("fednc.site")
 
 
 def tell(
-    site: Site, message: Message, reply: Message, title: str, done: Mapping[str, float | int], seconds: float
+    site: Site,
+    model: nn.Module,
+    message: Message,
+    reply: Message,
+    title: str,
+    done: Mapping[str, float | int],
+    seconds: float,
 ) -> None:
     """Log one line of a real site; simulated ones stay silent.
 
     Args:
         site: whose line.
+        model: which was trained, or judged.
         message: what came.
         reply: what goes out.
         title: e.g. 'round 3'.
@@ -30,11 +38,18 @@ def tell(
         return
     speak(log, "%(asctime)s %(message)s")
     figures = ", ".join(f"{name} {value:.4g}" for name, value in done.items())
+    device = next(model.parameters()).device.type
     log.info(
-        "%s: got %d bytes of arrays; %d training and %d test images, %.1f s; sends %d bytes of arrays and %s",
-        title, wire.num_bytes(message), len(site.train_rows), len(site.test_rows), seconds, wire.num_bytes(reply),
-        figures,
+        "%s: got %d bytes of arrays; %d training and %d test images on %s, %.1f s; sends %d bytes of arrays and %s",
+        title, wire.num_bytes(message), len(site.train_rows), len(site.test_rows), device, seconds,
+        wire.num_bytes(reply), figures,
     )  # fmt: skip
+
+
+def remark(text: str) -> None:
+    """Log what a real site's engineer should know."""
+    speak(log, "%(asctime)s %(message)s")
+    log.warning("%s", text)
 
 
 def told(error: Exception) -> RefusalError:

@@ -4,7 +4,7 @@ Flower's node state lives in memory and dies with the SuperNode; what must outli
 as safetensors, one folder a run and site.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,15 @@ class SiteStore:
     """Files of one site in one run.
 
     Args:
-        folder: the site's folder for this run; made if absent.
+        folder: the site's folder for runs of this name; made if absent.
+        identity: of the run: versions of another one are not seen; '' where the folder is one run's alone.
 
     Raises:
         UserError: it cannot be made.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, identity: str = "") -> None:
+        self.folder, self._prefix = folder, f"personal-{identity}-" if identity else "personal-"
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -58,23 +59,24 @@ class SiteStore:
         return read_own(path, "remove it, and the site starts from what it has beside")
 
     def save_version(
-        self, arrays: Mapping[str, npt.NDArray[Any]], server_round: int, secured: int = 0, every: int = 1
+        self, arrays: Mapping[str, npt.NDArray[Any]], server_round: int, secured: Sequence[int] = (0,), every: int = 1
     ) -> None:
         """Keep the personal parts as they are after a round, beside the versions that a resumed run may need.
 
         Args:
             arrays: the personal parts.
             server_round: the round that made them.
-            secured: the oldest round of which the coordinator keeps a checkpoint.
-            every: rounds between its checkpoints: of each one's round, the newest version of it or before stays.
+            secured: rounds of which the coordinator keeps a checkpoint; of each, the newest version of it or before
+                stays, for a start that goes on from there.
+            every: rounds between checkpoints: of those to come, the newest version of each or before stays.
         """
         for later in (n for n in self._versions() if n >= server_round):  # of a run that was taken up again
             self._version(later).unlink()
         self.save(self._version(server_round).stem, arrays, round=server_round)
         versions = self._versions()
-        rounds = [*range(secured, server_round, every), server_round]
-        needed = {max((n for n in versions if n <= checkpoint), default=0) for checkpoint in rounds}
-        for old in set(versions) - needed:
+        starts = [*secured, *range(every * (max(secured) // every + 1), server_round, every), server_round]
+        needed = {max((n for n in versions if n <= start), default=0) for start in starts}
+        for old in (n for n in versions if n not in needed):
             self._version(old).unlink()
 
     def load_version(self, server_round: int) -> dict[str, npt.NDArray[Any]] | None:
@@ -82,9 +84,14 @@ class SiteStore:
         earlier = [n for n in self._versions() if n < server_round]
         return self.load(self._version(earlier[-1]).stem) if earlier else None
 
+    def of_other_runs(self) -> bool:
+        """Whether runs of the same name and another identity have left versions here."""
+        own = {self._version(n) for n in self._versions()}
+        return any(path not in own for path in self.folder.glob("personal-*.safetensors"))
+
     def _versions(self) -> list[int]:
-        names = (path.stem.removeprefix("personal-") for path in self.folder.glob("personal-*.safetensors"))
+        names = (path.stem.removeprefix(self._prefix) for path in self.folder.glob(f"{self._prefix}*.safetensors"))
         return sorted(int(name) for name in names if name.isdecimal())
 
     def _version(self, server_round: int) -> Path:
-        return self.folder / f"personal-{server_round:05}.safetensors"
+        return self.folder / f"{self._prefix}{server_round:05}.safetensors"

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from client_app.methods.base import Local, LocalMethod, Phase
 from common.config import Experiment
 from common.data import Dataset, label_counts
-from common.data.resident import batch_for
-from common.data.transforms import augment, prepare
+from common.data.resident import Cuts
+from common.data.transforms import augment, draw, prepare
 from common.errors import UserError
 from common.model import Model
 from common.seeds import numpy_generator, torch_generator
@@ -55,22 +55,21 @@ def train_site(
     augmentation_rng = torch_generator(experiment.seed, f"{stream}augment", site, server_round)
     local = local_facts(model, method, dataset, rows, experiment, visible)
     totals: dict[str, float] = defaultdict(float)
-    seen = 0
+    seen, device = 0, local.class_counts.device
     for phase in phases or method.phases(experiment):
         with _frozen(model, phase.frozen):
             optimizer = _optimizer(model, learning_rate or experiment.learning_rate, experiment)
             for _ in range(phase.epochs):
                 noted = []
-                for batch in batches(rows, experiment.batch_size, order_rng):
-                    images, labels = _load(dataset, batch, experiment, augmentation_rng, local.class_counts.device)
-                    with _lone_image_safe(model, len(batch)):
+                for images, labels in _epoch(dataset, rows, experiment, order_rng, augmentation_rng, device):
+                    with _lone_image_safe(model, len(labels)):
                         losses = (phase.losses or method.losses)(model, images, labels, local)
                     optimizer.zero_grad(set_to_none=True)
                     values = torch.stack(tuple(losses.values()))
                     values.sum().backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
-                    seen += len(batch)
-                    noted.append((tuple(losses), values.detach(), len(batch)))
+                    seen += len(labels)
+                    noted.append((tuple(losses), values.detach(), len(labels)))
                 _add_up(noted, totals, experiment)
     return {name: total / max(1, seen) for name, total in totals.items()}
 
@@ -109,12 +108,23 @@ def local_facts(
     return Local(experiment, torch.from_numpy(counts).float().to(device), arrived, len(rows), known)
 
 
-def _load(
-    dataset: Dataset, batch: Rows, experiment: Experiment, augmentation_rng: torch.Generator, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    images = augment(batch_for(dataset.train, batch, device), experiment.augment, augmentation_rng)
-    labels = torch.from_numpy(dataset.train.labels[batch]).to(device)
-    return prepare(images, dataset.mean, dataset.std, device), labels
+def _epoch(
+    dataset: Dataset,
+    rows: Rows,
+    experiment: Experiment,
+    order_rng: np.random.Generator,
+    augmentation_rng: torch.Generator,
+    device: torch.device,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield an epoch's batches as network input [B, C, H, W] and labels; all that chance decides is sent at once."""
+    shuffled = order_rng.permutation(rows)
+    parts = list(slices(len(rows), experiment.batch_size))
+    draws = draw(experiment.augment, [part.stop - part.start for part in parts], augmentation_rng)
+    draws = draws and draws.to(device)
+    cuts = Cuts(dataset.train, shuffled, device)
+    for part in parts:
+        images = augment(cuts.pixels(part), draws and draws.cut(part))
+        yield prepare(images, dataset.mean, dataset.std, device), cuts.labels[part]
 
 
 def _optimizer(model: Model, learning_rate: float, experiment: Experiment) -> torch.optim.SGD:
@@ -143,15 +153,20 @@ def _frozen(model: Model, parts: tuple[str, ...]) -> Iterator[None]:
 
 
 def batches(rows: Rows, size: int, order_rng: np.random.Generator) -> Iterator[Rows]:
-    """Yield a random permutation of the rows in batches.
+    """Yield a random permutation of the rows in batches, cut as `slices` says."""
+    shuffled = order_rng.permutation(rows)
+    return (shuffled[part] for part in slices(len(rows), size))
+
+
+def slices(total: int, size: int) -> Iterator[slice]:
+    """Yield the batches of `total` images as slices.
 
     A last batch of a single image joins the one before it: BatchNorm has no variance over one image.
     """
-    shuffled = order_rng.permutation(rows)
-    start, total = 0, len(shuffled)
+    start = 0
     while start < total:
         stop = total if total - start <= size + 1 else start + size
-        yield shuffled[start:stop]
+        yield slice(start, stop)
         start = stop
 
 
@@ -189,8 +204,9 @@ def finetune_head(head: nn.Module, features: torch.Tensor, labels: torch.Tensor,
     order_rng = numpy_generator(experiment.seed, "finetune", site)
     rows = np.arange(len(labels), dtype=np.int64)
     for _ in range(experiment.finetune_epochs):
-        for batch in batches(rows, experiment.batch_size, order_rng):
-            index = torch.from_numpy(batch).to(features.device)
+        shuffled = torch.from_numpy(order_rng.permutation(rows)).to(features.device)
+        for part in slices(len(rows), experiment.batch_size):
+            index = shuffled[part]
             loss = local.loss(head(features[index]), labels[index])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]

@@ -1,6 +1,7 @@
 """Reading the experiment of `common/experiment.py`, with errors for people.
 
-Sources, later ones win: its defaults, a YAML file in `configs/`, flat `key=value` overrides
+Sources, later ones win: its defaults, a YAML file in `configs/`, what that file has under `tuned` for the
+experiment's method, flat `key=value` overrides
 (`flwr run . --run-config "rounds=200 seed=1"` or `fednc run … rounds=200 seed=1`). An unknown key or an
 impossible value is a one-line `UserError`.
 """
@@ -13,8 +14,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from common.errors import UserError, nearest, shown
+from common.errors import UserError, nearest, shown, unknown
 from common.experiment import KEYS, Experiment, did_you_mean
+from common.fields import FEDERATION_FIELDS
+from common.methods import METHODS
 from common.paths import expand
 
 __all__ = [
@@ -27,7 +30,8 @@ __all__ = [
     "explain",
     "find_config",
     "load",
-    "parse_yaml",
+    "parse_value",
+    "read_experiment",
     "read_yaml",
 ]
 
@@ -35,6 +39,11 @@ APP_ROOT = Path(__file__).resolve().parent.parent  # holds configs/ beside the t
 DEFAULT_CONFIG = "configs/digits_lt.yaml"
 _LARGEST_FILE = 1 << 16  # bytes
 _PATH_KEYS = ("data-dir", "output-dir")
+_UNTUNED = {  # what methods are compared under
+    *(name.replace("_", "-") for name in FEDERATION_FIELDS),
+    *("name", "method", "rounds", "local-epochs", "participation", "classes", "labels"),
+    *("data-dir", "output-dir", "run-name", "resume"),
+}
 _MOST_BRACKETS = 50  # no key needs more than two
 
 
@@ -54,9 +63,9 @@ def load(
     """
     path = find_config(config, base)
     stem = re.sub(r"[^\w.-]", "-", path.stem).lstrip(".-")[:64]
-    values: dict[str, Any] = {"name": stem or "experiment", **read_yaml(path)}
-    _make_absolute(values, path.parent)
     given = {k: v for k, v in (overrides or {}).items() if v != ""}
+    values: dict[str, Any] = {"name": stem or "experiment", **read_experiment(path, given.get("method"))}
+    _make_absolute(values, path.parent)
     _make_absolute(given, base)
     values.update(given)
     return build(values, source=str(config))
@@ -93,6 +102,32 @@ def find_config(config: str | Path, base: Path | None) -> Path:
     raise UserError(f"no configuration file {str(config)!r}: {near}shipped: {', '.join(dict.fromkeys(shipped))}")
 
 
+def read_experiment(path: Path, method: str | None = None) -> dict[str, Any]:
+    """Return the file's keys, after them those under its `tuned` for the method; default: the file's own.
+
+    A fair comparison gives each method the values that `fednc tune` chose for it, e.g.
+    `tuned: {fedavg: {learning-rate: 0.1}}`.
+
+    Raises:
+        UserError: as `read_yaml`; under `tuned` an unknown method or key, or what is no mapping.
+    """
+    values = read_yaml(path)
+    tuned = values.pop("tuned", {})
+    where = f"{path}: tuned"
+    if not isinstance(tuned, dict) or not all(isinstance(keys, dict) for keys in tuned.values()):
+        raise UserError(f"{where}: give a method's keys below its name, e.g. tuned: {{fedavg: {{learning-rate: 0.1}}}}")
+    for name, keys in tuned.items():
+        if name not in METHODS:
+            raise unknown(f"method under 'tuned' of {path}", str(name), METHODS)
+        for key, value in keys.items():
+            check_key(key, value, f"{where}: {name}")
+            if key in _UNTUNED:
+                raise UserError(f"{where}: {name}: {key} is the experiment's, the same for all methods")
+    chosen = method or values.get("method", Experiment.model_fields["method"].default)
+    own: dict[str, Any] = tuned.get(str(chosen), {})
+    return values | own
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the file's keys that have a value; raise `UserError` if it is no file of 'key: value' lines."""
     try:
@@ -100,7 +135,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             content = file.read(_LARGEST_FILE + 1)
         if len(content) > _LARGEST_FILE:
             raise UserError(f"{path}: has more than {_LARGEST_FILE} bytes; give a file of 'key: value' lines")
-        values = parse_yaml(content.decode("utf-8"))
+        values = _parse_yaml(content.decode("utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -114,7 +149,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in values.items() if value != ""}
 
 
-def parse_yaml(text: str) -> Any:
+def _parse_yaml(text: str) -> Any:
     """Return what a YAML text says; raise `ValueError` where it is none."""
     try:
         return yaml.load(text, Loader=_PlainLoader)
@@ -124,6 +159,14 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(" ".join(str(error).split())) from None
 
 
+def parse_value(text: str) -> Any:
+    """Return a value typed on the command line as YAML reads it; the text itself where it is no YAML."""
+    try:
+        return _parse_yaml(text)
+    except ValueError:  # also what looks like a date, and is none
+        return text
+
+
 class _PlainLoader(yaml.SafeLoader):
     """Safe, without aliases, a few of which can stand for more than any memory holds, and without brackets in heaps."""
 
@@ -131,6 +174,14 @@ class _PlainLoader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError(f"an alias (*) before line {self.line + 1}; write the value itself there")
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [str(key.value) for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.YAMLError(
+                f"line {node.start_mark.line + 1}: {shown(twice[0])} is there twice; put both into one"
+            )
+        return super().construct_mapping(node, deep)
 
     def fetch_flow_collection_start(self, token: type[yaml.Token]) -> None:
         if self.flow_level >= _MOST_BRACKETS:  # the scanner takes minutes for thousands

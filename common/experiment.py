@@ -125,14 +125,17 @@ class Experiment(BaseModel):
     query_frame: Literal["etf", "padded_etf", "sparse_etf"] = Field(
         "etf", description="what asks: a randomly rotated ETF (FedNCA-ML), a zero-padded or a sparse one"
     )
-    frame_trains: bool = Field(False, description="FedNCA-ML: class vectors start as the frame and learn (ablation)")
+    frame_trains: bool = Field(False, description="FedNCA-ML, FedLoGe-ML: the frame as head learns too (ablation)")
     suppression_weight: float = Field(0.01, ge=0, description="FedNCA-ML: negative suppression (paper: .01)")
     clustering_weight: float = Field(1.0, ge=0, description="FedNCA-ML: compact clustering (paper: 1)")
     multilabel_loss: Literal["bce", "focal", "asymmetric", "distribution-balanced"] = Field(
         "bce", description="the loss of images with several labels"
     )
     prior_temperature: float = Field(1.0, ge=0, description="t of prior-compensated logits z + t·logit π̃")
-    realign_prior: bool = Field(False, description="FedLoGe-ML: the realigned ψ gets the coordinator's label prior")
+    realign_global: Literal["none", "unit", "prior"] = Field(
+        "unit",
+        description="FedLoGe-ML's ψ: as it is, with rows of norm 1 (GA-FR), or with the coordinator's label prior",
+    )
 
     fedprox_mu: float = Field(0.01, ge=0, description="FedProx's μ (paper: .001 to 1, tuned)")
     ditto_lambda: float = Field(1.0, ge=0, description="Ditto's λ (paper: .1 to 2, tuned)")
@@ -171,12 +174,13 @@ class Experiment(BaseModel):
         "paper",
         description="LA-FR: Eq. 7; plus φ_k (public code's prediction); ψ_c·‖φ_kc‖; n_kc/N_k for ‖φ_kc‖; not at all",
     )
-    realign_bias: Literal["keep", "scale", "drop"] = Field("keep", description="bias of realigned heads, if any")
+    realign_bias: Literal["keep", "scale", "drop"] = Field(
+        "keep", description="bias of realigned heads, if any; FedLoGe-ML: of ψ alone"
+    )
     finetune_epochs: NotNegative = Field(0, description="epochs at the end: the personal head; FedBABU, FedETF: more")
     finetune_learning_rate: float | None = Field(None, gt=0, description="default: learning-rate")
     mask_classes: Literal["none", "train"] = Field(
-        "none",
-        description="train: a personal model never predicts classes absent from the site's training data",
+        "none", description="train: a personal model never predicts classes absent from the site's training data"
     )
 
     # --- the run ------------------------------------------------------------------------------------
@@ -187,17 +191,22 @@ class Experiment(BaseModel):
     rest_after: NotNegative = Field(3, description="failures in a row after which a site rests; 0: it never does")
     rest_rounds: Positive = Field(5, description="rounds in which a site that rests is not asked")
     aggregation: Literal["mean", "median", "trimmed-mean", "multi-krum"] = Field(
-        "mean",
-        description="mean: by training images (the papers'); the others bear some wrong sites",
+        "mean", description="mean: by training images (the papers'); the others bear some wrong sites"
     )
     trimmed_share: float = Field(0.2, ge=0, lt=0.5, description="trimmed-mean: cut off at both ends of each coordinate")
     wrong_sites: NotNegative = Field(1, description="multi-krum: sites that may be wrong")
     max_site_images: Positive | None = Field(None, description="training images that a site counts for at most")
     clip_norm: float | None = Field(None, gt=0, description="how far a reply may move from what was sent (2-norm)")
+    max_step: float | None = Field(
+        100.0, gt=0, description="the same × (norm of what was sent + 1); no training goes so far: beyond is left out"
+    )
     checkpoint_every: Positive = Field(1, description="rounds between checkpoints: what a crash can lose")
     checkpoints_kept: int = Field(3, ge=2, le=10**6, description="the last ones; an older one replaces a damaged one")
     resume: bool = Field(False, description="continue the run of this run-name from its last checkpoint, if it has one")
     round_timeout: float = Field(3600, gt=0, description="seconds the coordinator waits for a round's replies")
+    wire: Literal["single", "half"] = Field(
+        "single", description="precision of weights on the way; half: half the bytes, computed with in single"
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: cuda, else mps, else cpu")
     threads: NotNegative = Field(
         1,
@@ -205,8 +214,7 @@ class Experiment(BaseModel):
         description="CPU threads a site; 0 = torch's choice. Equal threads give equal sums in every engine",
     )
     output_dir: Path = Field(
-        default_factory=lambda: default_dir("FEDNC_RUNS", "fednc-runs"),
-        description="parent of the run's folder",
+        default_factory=lambda: default_dir("FEDNC_RUNS", "fednc-runs"), description="parent of the run's folder"
     )
     run_name: str | None = Field(None, pattern=r"^\w[\w.-]{0,119}$", description="default: name, method, seed, time")
 

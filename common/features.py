@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from common.data import Dataset, ImageSource
-from common.data.resident import batch_for
+from common.data.resident import Cuts
 from common.data.transforms import prepare
 
 EVAL_BATCH = 512  # images a forward pass: enough to fill a processor, few enough for any GPU
@@ -28,10 +28,10 @@ def feature_batches(
     """
     backbone.eval()
     device = next(backbone.parameters()).device
+    cuts = Cuts(images, rows, device)
     for start in range(0, len(rows), EVAL_BATCH):
-        chunk = rows[start : start + EVAL_BATCH]
-        batch = prepare(batch_for(images, chunk, device), dataset.mean, dataset.std, device)
-        yield backbone(batch), torch.from_numpy(images.labels[chunk]).to(device)
+        part = slice(start, start + EVAL_BATCH)
+        yield backbone(prepare(cuts.pixels(part), dataset.mean, dataset.std, device)), cuts.labels[part]
 
 
 def extract_features(

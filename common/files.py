@@ -34,34 +34,65 @@ def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]], about: Mappi
         save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, part, facts)
         with part.open("rb") as file:
             os.fsync(file.fileno())
-        part.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)  # the rename itself must survive a power cut too
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _rename(part, path)
     except (OSError, SafetensorError) as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)  # what there is of it would only fill the disk
         raise UserError(f"{path}: cannot be written ({error}); make room for it, or let it be written") from None
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a small file in UTF-8 so that a crash or a power cut leaves the old one or the new one.
+
+    Raises:
+        OSError: it cannot be written; what was there before stays.
+    """
+    part = path.with_suffix(".part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        _rename(part, path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+
+
+def _rename(part: Path, path: Path) -> None:
+    part.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)  # the rename itself must survive a power cut too
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class DamagedError(UserError):
+    """A file whose content is not what was written; one that cannot be read just now is none."""
+
+
 def read_arrays(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
     """Return the arrays of a `.safetensors` file and the facts in its header.
 
     Raises:
-        UserError: it cannot be read, or its content is not what its header's `sha256`, if it has one, says.
+        UserError: it is not there, or cannot be read just now: no right to, too many open files, a disk that fails.
+        DamagedError: it is no such file, or its content is not what its header's `sha256`, if it has one, says.
     """
     try:
+        path.open("rb").close()  # tells why it cannot be read, where safe_open says that it is not there
         with safe_open(path, framework="numpy") as file:
             about = dict(file.metadata() or {})
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None
+    except (OSError, MemoryError) as error:
+        raise UserError(f"{path}: cannot be read just now ({error}); let it be read, and try again") from None
     except Exception as error:  # a damaged header may say anything
-        raise UserError(f"{path}: cannot be read as safetensors ({error}); copy it again") from None
+        raise DamagedError(f"{path}: cannot be read as safetensors ({error}); copy it again") from None
     if about.get("sha256", digest := _digest(arrays, about)) != digest:
-        raise UserError(f"{path}: is damaged, its content is not what was written; copy it again")
+        raise DamagedError(f"{path}: is damaged, its content is not what was written; copy it again")
     return arrays, about
 
 
@@ -77,10 +108,10 @@ def read_own(path: Path, mend: str) -> dict[str, npt.NDArray[Any]]:
     """
     try:
         arrays, about = read_arrays(path)
-    except UserError as error:
-        raise UserError(f"{str(error).removesuffix('; copy it again')}; {mend}") from None
+    except DamagedError as error:
+        raise DamagedError(f"{str(error).removesuffix('; copy it again')}; {mend}") from None
     if "sha256" not in about:
-        raise UserError(f"{path}: has no content hash: it is damaged, or of another version; {mend}")
+        raise DamagedError(f"{path}: has no content hash: it is damaged, or of another version; {mend}")
     return arrays
 
 

@@ -84,22 +84,28 @@ class PerClassHead(nn.Module):
         vectors: w [C, D] where the class vectors are learned too, for comparison; None: they are the frame.
     """
 
-    def __init__(self, num_classes: int, vectors: Tensor | None = None, scale: float = 10.0) -> None:
+    first_scale = 10.0
+
+    def __init__(self, num_classes: int, vectors: Tensor | None = None) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.tensor(scale))
+        self.scale = nn.Parameter(torch.tensor(self.first_scale))
         self.bias = nn.Parameter(torch.zeros(num_classes))
         self.vectors = None if vectors is None else nn.Parameter(vectors.clone())
 
     def forward(self, features: Tensor, frame: Tensor) -> Tensor:
-        """Return Z [B, C, C] of class features [B, C, D] (or [B, D] for all classes) and frame [C, D]."""
-        scores = self.scale * nn.functional.linear(features, self._vectors(frame)) + self.bias
-        return scores if features.dim() == 3 else scores.unsqueeze(1).expand(-1, len(self.bias), -1)
+        """Return Z [B, C, C] of class features [B, C, D] and frame [C, D]."""
+        scores: Tensor = self.scale * nn.functional.linear(features, self.class_vectors(frame)) + self.bias
+        return scores
 
     def logits(self, features: Tensor, frame: Tensor) -> Tensor:
-        """Return the diagonal Z[b, c, c] alone, [B, C]: the prediction, without the C² scores beside it."""
-        if features.dim() == 2:
-            return self.scale * nn.functional.linear(features, self._vectors(frame)) + self.bias
-        return self.scale * (features * self._vectors(frame)).sum(dim=2) + self.bias
+        """Return the diagonal Z[b, c, c] alone, [B, C]: the prediction, without the C² scores beside it.
 
-    def _vectors(self, frame: Tensor) -> Tensor:
+        Features [B, D], one for all classes, have as many scores and no more.
+        """
+        if features.dim() == 2:
+            return self.forward(features, frame)
+        return self.scale * (features * self.class_vectors(frame)).sum(dim=2) + self.bias
+
+    def class_vectors(self, frame: Tensor) -> Tensor:
+        """Return w [C, D]: the frame, or what was learned in its place."""
         return frame.detach() if self.vectors is None else self.vectors

@@ -2,12 +2,21 @@
 
 import logging
 import sys
+from typing import TextIO
+
+
+class _Output(logging.StreamHandler[TextIO]):
+    """Writes to what standard output is at that moment, not to what it was when logging began."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stdout
+        super().emit(record)
 
 
 def speak(log: logging.Logger, line: str = "%(message)s") -> None:
     """Send a logger's lines from INFO up to standard output, once, and nowhere else; `line` is logging's format."""
     if not log.handlers:
-        handler = logging.StreamHandler(sys.stdout)
+        handler = _Output(sys.stdout)
         handler.setFormatter(logging.Formatter(line))
         log.addHandler(handler)
     log.setLevel(logging.INFO)

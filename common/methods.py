@@ -46,6 +46,10 @@ class Method:
     finetunes: bool = False
     local_norm: bool = False
 
+    def sends_only(self, name: str) -> bool:
+        """Whether an array of the model, such as `class_weights`, is of a part that is sent and never averaged."""
+        return name.split(".", 1)[0] in self.sent
+
     @property
     def personalises(self) -> bool:
         """Whether a site trains a model of its own."""

@@ -98,7 +98,8 @@ def build_model(
     """Build the model of the experiment's method with weights that depend on the seed alone.
 
     θ and ψ start equal for every method, site and engine; a whole personal model, and a personal head without a ψ
-    beside it, start as they do; a personal head beside ψ starts from (seed, site).
+    beside it, start as they do; a personal head beside ψ starts from (seed, site). Where the frame is a multi-label
+    head that shapes the features, ψ and φ start as that head: small random ones lag behind it for many rounds.
 
     Args:
         channels: colour channels of the images.
@@ -122,6 +123,8 @@ def build_model(
 
     def head(seed: int) -> nn.Linear:
         bias = experiment.head_bias and "projection" not in parts  # a frame has none
+        if "class_head" in parts and frame is not None:
+            return linear_from(PerClassHead.first_scale * frame, torch.zeros(num_classes) if bias else None)
         return _seeded(seed, lambda: ClassHead(feature_dim(backbone), num_classes, bias=bias))
 
     def projection() -> Projection:

@@ -59,6 +59,25 @@ class MultilabelReport:
     thresholds: tuple[float, ...]
     groups: Mapping[str, Mapping[str, float | None]]
 
+    @property
+    def auc_many(self) -> float:
+        """Mean of `auc` over classes with many training images, nan where they are not known."""
+        return self._auc_of("many")
+
+    @property
+    def auc_medium(self) -> float:
+        """The same of classes with a medium number."""
+        return self._auc_of("medium")
+
+    @property
+    def auc_few(self) -> float:
+        """The same of classes with few."""
+        return self._auc_of("few")
+
+    def _auc_of(self, group: str) -> float:
+        value = self.groups.get(group, {}).get("auc")
+        return math.nan if value is None else value
+
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON values, None for nan."""
         plain: dict[str, Any] = {"groups": {name: dict(figures) for name, figures in self.groups.items()}}

@@ -1,6 +1,7 @@
 """Arrays as Flower's messages carry them, NumPy's own format, with as few copies as can be."""
 
 import math
+from functools import lru_cache
 from io import BytesIO
 from typing import Any
 
@@ -10,24 +11,44 @@ from flwr.app import Array
 from numpy.lib import format as npy
 
 _NUMPY = "numpy.ndarray"  # Flower's word for NumPy's own format
+_FIXED = 10  # bytes before a header of version 1.0: magic, version, and how long the header is
+_HEADERS = 1024  # that are kept: a model's arrays have the same ones in every message
 
 
 def packed(array: npt.NDArray[Any]) -> Array:
-    """Return what `Array(array)` does, bytes for bytes, with one copy instead of several."""
-    header = BytesIO()
-    npy.write_array_header_1_0(header, npy.header_data_from_array_1_0(array))
+    """Return what `Array(array)` does, bytes for bytes, with one copy instead of several.
+
+    Args:
+        array: of any shape, its rows one after the other (order C).
+    """
     content = array.reshape(-1).view(np.uint8)
-    return Array(str(array.dtype), array.shape, _NUMPY, b"".join((header.getvalue(), content.data)))
+    return Array(str(array.dtype), array.shape, _NUMPY, b"".join((_header(array.dtype, array.shape), content.data)))
 
 
 def unpacked(array: Array) -> npt.NDArray[Any]:
     """Return an array over a message's own bytes, which cannot be written; objects raise."""
-    stream = BytesIO(array.data)  # shares the bytes
-    if array.stype != _NUMPY or npy.read_magic(stream) != (1, 0):
+    data = array.data
+    if array.stype != _NUMPY or npy.read_magic(BytesIO(data[:_FIXED])) != (1, 0):
         return array.numpy()
-    shape, by_columns, dtype = npy.read_array_header_1_0(stream)
+    start = _FIXED + int.from_bytes(data[_FIXED - 2 : _FIXED], "little")
+    shape, by_columns, dtype = _read(data[:start])
     if dtype.hasobject:
         raise ValueError("objects do not cross")
     size = math.prod(shape)
-    flat = np.frombuffer(array.data, dtype, size, stream.tell()) if size else np.empty(0, dtype)
+    flat = np.frombuffer(data, dtype, size, start) if size else np.empty(0, dtype)
     return flat.reshape(shape, order="F" if by_columns else "C")
+
+
+@lru_cache(_HEADERS)
+def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    stream = BytesIO()
+    about = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    npy.write_array_header_1_0(stream, about)
+    return stream.getvalue()
+
+
+@lru_cache(_HEADERS)
+def _read(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    stream = BytesIO(header)
+    npy.read_magic(stream)
+    return npy.read_array_header_1_0(stream)

@@ -3,25 +3,27 @@
 | message                          | coordinator → site                  | site → coordinator                     |
 |----------------------------------|-------------------------------------|----------------------------------------|
 | hello: `query.hello`             | experiment                          | site name, image counts, code version  |
-| train: `train`                   | experiment, run, round, the last    | shared parts (θ, ψ, …), training       |
-|                                  | checkpoint's round, shared parts    | images, mean losses, test images and   |
-|                                  | and those the coordinator changes,  | figures of what arrived, the hash of   |
-|                                  | the frame where the site lacks it   | its frame, the round, and the method's |
-|                                  |                                     | extras                                 |
+| train: `train`                   | experiment, run and its identity,   | shared parts (θ, ψ, …), training       |
+|                                  | round, oldest checkpoint's round,   | images, mean losses, test images and   |
+|                                  | shared parts and those the          | figures of what arrived, the hash of   |
+|                                  | coordinator changes, the frame      | its frame, the round, and the method's |
+|                                  | where the site lacks it             | extras                                 |
 | personalise: `train.personalise` | the same, of the end                | test images and figures of each stage  |
 | an error, to any of these        |                                     | its kind; where the site refuses what  |
 |                                  |                                     | is asked, why: the rest is in its log  |
 
 Which parts are shared, changed by the coordinator, or extra is each method's row in `common/methods.py`. The fixed
-frame travels once and is kept by content hash. A site's policy may withhold figures. No image, label or personal part
-is ever sent. Model weights and, more directly, extras tell something about a site's data all the same: from the class
-gradients of CReFF the coordinator can work out the feature of an image that is a site's only one of its class. Arrays
-are NumPy's own format without pickled objects.
+frame travels once and is kept by content hash. A site's policy may withhold losses and figures. No image, label or
+personal part is ever sent: a reply with anything that is not named here is not made. With `wire: half` weights
+cross in half precision, both ways (`common/precision.py`). Model weights and, more directly, extras tell something
+about a site's data all the same: from the class gradients of CReFF the coordinator can work out the feature of an
+image that is a site's only one of its class. Arrays are NumPy's own format without pickled objects.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -32,8 +34,11 @@ import numpy.typing as npt
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from common.config import Experiment, build
-from common.errors import UserError, last_line, plain, shown
+from common.errors import last_line, plain, shown
+from common.installed import code_fingerprint
+from common.methods import METHODS
 from common.packing import packed, unpacked
+from common.precision import received
 
 HELLO = "query.hello"
 TRAIN = "train"
@@ -44,11 +49,18 @@ PERSONALISE = "train.personalise"
 MULTILABEL_FIGURES = (
     *("macro_auc", "micro_auc", "macro_f1", "macro_f1_tuned", "of1", "mean_ap"),
     *("calibration_error", "undefined_auc"),
+    *("auc_many", "auc_medium", "auc_few"),  # in simulation, where the classes of each are known
 )
 
 FIGURES = ("hits", *MULTILABEL_FIGURES)  # of a site's test images, all of them
 
 STAGES = ("final", "realigned", "finetuned")  # of a personal model, in this order
+
+# the numbers of a reply: these always may come, figures where they were asked for
+COUNTS_AND_LOSSES = re.compile(r"num-examples|num-test|loss-[a-z_]{1,32}")
+FIGURES_OF_STAGES = frozenset(f"{figure}-{stage}" for figure in FIGURES for stage in ("arrival", *STAGES))
+
+TOLD = ("loss", *FIGURES)  # what a site's policy may withhold
 
 # What some methods make a site tell beside the shared parts; each row of `common/methods.py` names its own.
 EXTRAS = {
@@ -74,8 +86,9 @@ def request(
     experiment: Experiment,
     *,
     run: str,
+    identity: str = "",
     server_round: int = 0,
-    secured: int = 0,
+    secured: Sequence[int] = (0,),
     evaluate: bool = False,
     sites_dir: Path | None = None,
     model: ArrayRecord | None = None,
@@ -86,8 +99,9 @@ def request(
 
     Args:
         run: the run's name, under which a site keeps its personal state.
+        identity: a random word of the run alone: another one of the same name does not start from that state.
         server_round: the round; for personalise one more than the last.
-        secured: the last round of which the coordinator has a checkpoint.
+        secured: the rounds of which the coordinator keeps a checkpoint; 0 is the start.
         evaluate: whether the site evaluates the arriving model before it trains.
         sites_dir: where simulated sites keep their state; a real site has its own and ignores it.
         model: θ and ψ, packed once and shared by all messages of a round; None for hello.
@@ -99,8 +113,9 @@ def request(
                 {
                     "experiment": experiment_json(experiment),
                     "run": run,
+                    "identity": identity,
                     "round": server_round,
-                    "secured": secured,
+                    "secured": list(secured),
                     "evaluate": evaluate,
                     "frame-hash": frame_hash,
                     "sites-dir": str(sites_dir or ""),
@@ -121,17 +136,18 @@ class Request:
     def __init__(self, message: Message) -> None:
         config = message.content[_CONFIG]
         self.experiment = _parse_experiment(str(config["experiment"]))
-        self.run = str(config["run"])
+        self.run, self.identity = str(config["run"]), str(config["identity"])
         self.round = int(cast(int, config["round"]))
-        self.secured = int(cast(int, config["secured"]))
+        self.secured = tuple(int(n) for n in cast(list[int], config["secured"]))
         self.evaluate = bool(config["evaluate"])
         self.frame_hash = str(config["frame-hash"])
         self.sites_dir = Path(str(config["sites-dir"])) if config["sites-dir"] else None
-        self.model = unpack(message, _MODEL)
+        self.model = received(unpack(message, _MODEL), self.experiment)
         frame = unpack(message, _FRAME)
         self.frame: npt.NDArray[np.float32] | None = frame["frame"] if frame else None
 
 
+@lru_cache(maxsize=4)
 def experiment_json(experiment: Experiment) -> str:
     """Return what of the experiment is not its default as one JSON line; to real sites without our own folders."""
     values = experiment.model_dump(mode="json", by_alias=True, exclude_defaults=True)
@@ -162,14 +178,24 @@ def metrics_reply(
     frame_hash: str = "",
     extras: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> Message:
-    """Answer train or personalise; `model` is left out by a site that had nothing to train on."""
-    asked = message.content.config_records.get(_CONFIG, ConfigRecord())
-    about = ConfigRecord({"frame-hash": frame_hash, "round": asked.get("round", 0)})
+    """Answer train or personalise; `model` is left out by a site that had nothing to train on.
+
+    Raises:
+        WireError: something that a site does not send: an unknown number, an array that did not come or is of no
+            shared part, an extra of another method.
+    """
+    asked = message.content[_CONFIG]
+    row = METHODS[_parse_experiment(str(asked["experiment"])).method]
+    shared = {name for name in message.content.array_records.get(_MODEL, ()) if name.split(".", 1)[0] in row.shared}
+    odd = [name for name in metrics if not (COUNTS_AND_LOSSES.fullmatch(name) or name in FIGURES_OF_STAGES)]
+    if odd := [*odd, *sorted((model or {}).keys() - shared), *sorted((extras or {}).keys() - {*row.returns})]:
+        raise WireError(f"{shown(odd[0])} is nothing that a site sends here: no reply was made")
+    about = ConfigRecord({"frame-hash": frame_hash, "round": cast(int, asked["round"])})
     content = RecordDict({_METRICS: MetricRecord(dict(metrics)), _CONFIG: about})
     if model is not None:
         content[_MODEL] = pack(model)
     if extras:
-        content[_EXTRAS] = pack({name: extras[name] for name in EXTRAS if name in extras})
+        content[_EXTRAS] = pack(extras)
     return Message(content, reply_to=message)
 
 
@@ -269,31 +295,3 @@ def num_bytes(message: Message) -> int:
 def frame_digest(frame: npt.NDArray[np.float32]) -> str:
     """Return the content hash that the frame is cached by."""
     return hashlib.sha256(repr(frame.shape).encode() + np.ascontiguousarray(frame).tobytes()).hexdigest()
-
-
-@lru_cache(maxsize=1)
-def code_fingerprint() -> str:
-    """Return a hash over the three packages' source, so that both sides know they run the same code."""
-    root = Path(__file__).resolve().parent.parent
-    digest = hashlib.sha256()
-    for package in ("client_app", "common", "server_app"):
-        for path in sorted((root / package).rglob("*.py")):
-            digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
-def check_installed(module_file: str) -> None:
-    """Refuse to run when a module was imported from another app than this one.
-
-    Ray puts its working folder first on the workers' `sys.path`, and package names such as
-    `client_app` are common: another project's code could run silently.
-
-    Raises:
-        UserError: the module lies outside this app.
-    """
-    root = Path(__file__).resolve().parent.parent
-    if root not in Path(module_file).resolve().parents:
-        raise UserError(
-            f"{module_file} is not part of the app in {root}: start the run from a folder without "
-            "packages named common, client_app or server_app"
-        )

@@ -19,23 +19,27 @@ from common.data import Dataset, Federation, build_federation
 from common.errors import UserError
 from common.files import read_own, save_arrays
 from common.heads import class_vectors
+from common.installed import check_installed
 from common.methods import METHODS
 from common.metrics import groups
 from common.model import attends, build_model, feature_dim, frame_kind, pick_device, sent_state, shared_state
 from common.trained import GENERIC, QUERY, header
 from common.trained import describe as describe_model
 from server_app.checkpoint import Checkpoint, load_checkpoint
+from server_app.disk import locked
 from server_app.evaluation import GenericEvaluation
 from server_app.frames import build_frame
 from server_app.journal import Journal, log, percent, quiet_logging, run_folder
 from server_app.methods import load as load_method
 from server_app.multilabel_analysis import Subject, write_analysis
+from server_app.newcomers import recall
 from server_app.report import write_report
+from server_app.robust import check_reach
 from server_app.sites import SiteFacts, greet
 from server_app.strategy import FedStrategy
 from server_app.streaming import StreamingGrid
 from server_app.summary import summarise
-from server_app.waiting import wait_for_sites
+from server_app.waiting import gather
 
 app = ServerApp()
 
@@ -61,10 +65,9 @@ def run(grid: Grid, experiment: Experiment) -> Path:
         UserError: a configuration or data problem that the user can mend.
         wire.WireError: no site can take part, or none answers any more.
     """
-    wire.check_installed(__file__)
-    if experiment.partition == "deployed":
-        wait_for_sites(grid, experiment.sites, experiment.round_timeout)
-    else:
+    check_installed(__file__)
+    deployed = experiment.partition == "deployed"
+    if not deployed:
         experiment = fit_to_nodes(experiment, len(list(grid.get_node_ids())))
     torch.set_num_threads(experiment.threads or torch.get_num_threads())  # equal threads, equal sums
     federation = build_federation(experiment)
@@ -72,22 +75,36 @@ def run(grid: Grid, experiment: Experiment) -> Path:
     check_image_size(experiment.backbone, federation.dataset.train.size)
     pick_device(experiment.device)
     folder = run_folder(experiment)
-    journal = Journal(folder, experiment)
-    with journal.to_the_end():
+    company = gather(grid, experiment) if deployed else None
+    with locked(folder), (journal := Journal(folder, experiment)).to_the_end():
         checkpoint = load_checkpoint(folder) if experiment.resume else None
         journal.rewind(checkpoint.server_round if checkpoint else 0)
-        _run(grid, experiment, federation, journal, checkpoint)
+        for node, reason in company.left_out.items() if company else ():
+            journal.event("left-out", node=node, reason=reason)
+        sites = company.sites if company else greet(grid, experiment, experiment.round_timeout, journal)
+        _run(grid, experiment, federation, sites, journal, checkpoint)
     return journal.folder
 
 
 def _run(
-    grid: Grid, experiment: Experiment, federation: Federation, journal: Journal, checkpoint: Checkpoint | None
+    grid: Grid,
+    experiment: Experiment,
+    federation: Federation,
+    sites: dict[str, SiteFacts],
+    journal: Journal,
+    checkpoint: Checkpoint | None,
 ) -> None:
     """Run the rounds that are left, and what comes after them."""
     done = checkpoint.server_round if checkpoint else 0
-    sites = greet(grid, experiment, experiment.round_timeout, journal)
     sizes = {name: {"num_train": facts.num_train, "num_test": facts.num_test} for name, facts in sorted(sites.items())}
-    journal.keep_json("sites", sizes, grows=experiment.partition == "deployed")
+    check_reach(experiment, sites)
+    if not checkpoint:
+        journal.forget_sites()
+    if experiment.partition == "deployed":
+        if absent := recall(journal, sites, done + 1):
+            log.warning("not there any more: %s; the run goes on without, until it is back", ", ".join(absent))
+    else:
+        journal.keep_json("sites", sizes)
     journal.begin(experiment, done, sizes)
     describe(journal, experiment, federation, sites)
 
@@ -108,8 +125,7 @@ def _run(
     strategy = FedStrategy(experiment, sites, journal, frame_array, evaluation, method, done, multilabel=several)
     if checkpoint:
         strategy.resting.restore(checkpoint.sites)
-    last = strategy.train(grid, wire.pack(start))
-    arrays = {name: array.numpy() for name, array in last.items()}
+    last, arrays = strategy.as_sent(strategy.train(grid, wire.pack(start)))
     strategy.personalise(grid, last)
     finish(journal, evaluation, arrays, experiment, federation)
 
@@ -155,10 +171,12 @@ def check_task(experiment: Experiment, dataset: Dataset) -> None:
         raise UserError(
             f"method = '{row.name}': images of '{dataset.name}' have {kind} each; methods for that: {fitting}"
         )
-    if dataset.multilabel and not experiment.head_bias and "aux_head" in row.parts:
+    if dataset.multilabel and not experiment.head_bias and {"aux_head", "personal_head"} & set(row.parts):
         raise UserError("head-bias = False: with several labels an image every class needs a bias; set head-bias: true")
-    if experiment.realign_prior and not dataset.multilabel:
-        raise UserError("realign-prior = True: a prior of every label is for images with several labels; leave it out")
+    if experiment.realign_global != "unit" and not dataset.multilabel:
+        raise UserError(
+            f"realign-global = '{experiment.realign_global}': it is for images with several labels; leave it out"
+        )
     if attends(experiment) and not dataset.multilabel:
         raise UserError("attention = True: one feature a class is for images with several labels; leave it out")
 
@@ -181,6 +199,8 @@ def describe(journal: Journal, experiment: Experiment, federation: Federation, s
             "a site lacks %s of the classes (asked: %s); %s of the images dropped, %s of the labels hidden",
             *(percent(dealt[key]) for key in ("missing", "missing_asked", "dropped", "hidden")),
         )
+        if lonely := dealt["lonely_classes"]:
+            log.warning("at fewer than two sites: %s", ", ".join(dataset.classes[c] for c in lonely))
     log.info("run's folder: %s", journal.folder)
     facts: dict[str, Any] = {
         "classes": list(dataset.classes),

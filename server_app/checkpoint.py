@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.errors import UserError
-from common.files import read_arrays, save_arrays
+from common.files import DamagedError, read_arrays, save_arrays
 from common.wire import Arrays
+from server_app.disk import told
 from server_app.journal import log
 
 _MODEL, _METHOD, _SITES = "model/", "method/", "sites/"
@@ -38,7 +39,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
         UserError: it cannot be written; the ones before it stay.
     """
     checkpoints = folder / "checkpoints"
-    checkpoints.mkdir(exist_ok=True)
+    with told(checkpoints):
+        checkpoints.mkdir(exist_ok=True)
     arrays = {_MODEL + name: array for name, array in checkpoint.arrays.items()}
     arrays |= {_METHOD + name: array for name, array in checkpoint.method.items()}
     arrays |= {_SITES + name: array for name, array in checkpoint.sites.items()}
@@ -49,27 +51,47 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
     except UserError as error:
         raise UserError(f"{error}; then run again with resume=true") from None
     for old in sorted(checkpoints.glob("round-*.safetensors"))[:-keep]:
-        old.unlink()
+        with told(old):
+            old.unlink()
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """Return a run's last sound checkpoint, None if it has none.
+    """Return a run's last sound checkpoint, None if it never had one.
 
     A damaged one is named in the log, renamed to `*.damaged` and passed over: it must not count among those kept.
+
+    Raises:
+        UserError: one cannot be read just now, or all that there were are damaged: beginning again, unasked, would
+            cost the sites their personal parts.
     """
-    for path in sorted((folder / "checkpoints").glob("round-*.safetensors"), reverse=True):
+    checkpoints = folder / "checkpoints"
+    try:
+        there = sorted(checkpoints.iterdir(), reverse=True)  # not glob, which finds nothing where it may not look
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"{checkpoints}: cannot be read just now ({error.strerror}); let it be, and resume") from None
+    for path in there:
+        if not path.match("round-*.safetensors"):
+            continue
         try:
             return _read(path)
-        except (UserError, ValueError, KeyError) as error:
+        except (DamagedError, ValueError, KeyError) as error:
             log.warning("%s is damaged (%s): trying the one before it", path.name, error)
-            path.replace(path.with_suffix(".damaged"))
+            with told(path):
+                path.replace(path.with_suffix(".damaged"))
+    if any(path.match("round-*.safetensors") or path.match("round-*.damaged") for path in there):
+        raise UserError(
+            f"{checkpoints}: no checkpoint is sound; put a copy there, or, to begin this run again from its first "
+            "round, remove that folder and run once more"
+        )
     return None
 
 
-def oldest_checkpoint(folder: Path) -> int:
-    """Return the round of the oldest checkpoint that is kept, 0 without any."""
+def checkpoint_rounds(folder: Path) -> list[int]:
+    """Return the rounds of the checkpoints that are kept, oldest first."""
     names = (path.stem.removeprefix("round-") for path in (folder / "checkpoints").glob("round-*.safetensors"))
-    return min((int(name) for name in names if name.isdecimal()), default=0)
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def _read(path: Path) -> Checkpoint:

@@ -2,13 +2,14 @@
 
 import math
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from common import wire
-from common.config import DEFAULT_CONFIG, Experiment, check_key, load, parse_yaml
+from common.config import DEFAULT_CONFIG, Experiment, check_key, load, parse_value
 from common.data import build_federation
 from common.errors import UserError, unknown
 from common.methods import METHODS
@@ -29,6 +30,8 @@ cli.add_typer(provision.cli, name="provision")
 
 Config = Annotated[str, typer.Argument(help="a YAML file, e.g. configs/digits_lt.yaml")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="any key of the experiment: rounds=200 seed=1")]
+
+_PLAIN = Variant("", {})  # a method as the YAML has it
 
 
 @cli.callback()
@@ -113,19 +116,19 @@ def compare(
     for name in names:
         if name not in METHODS:
             raise unknown("method", name, METHODS)
-    if not all(seed.isdecimal() for seed in _words(seeds)):
-        raise UserError(f"seeds = '{seeds}': allowed: whole numbers with commas, e.g. 0,1,2")
+    numbers = _seeds(seeds)
     wanted = [(name, variant) for study in studies for name in names or methods_of(study) for variant in STUDIES[study]]
+    cell_of = partial(_cell, config, given)
     cells = [
-        _cell(config, given, name, int(seed), variant)
-        for seed in _words(seeds)
-        for name, variant in (wanted if studies else [(name, Variant("", {})) for name in names])
+        cell_of(name, seed, variant)
+        for seed in numbers
+        for name, variant in (wanted if studies else [(name, _PLAIN) for name in names])
     ]
     cells = list({cell.stem: cell for cell in cells}.values())  # studies may share variants
     title = "-".join(("compare", cells[0].experiment.name, *studies))
     folder = (output or cells[0].experiment.output_dir / title).resolve()
     failed = run_comparison(cells, folder, jobs, engine, minutes)
-    typer.echo(write_results(cells, folder))
+    typer.echo(write_results(cells, folder, None if studies else cell_of))
     typer.echo(f"results: {folder}")
     if failed:
         raise UserError(f"{failed} of {len(cells)} runs failed; their reasons are above")
@@ -142,7 +145,13 @@ def _words(text: str) -> list[str]:
     return list(dict.fromkeys(word.strip() for word in text.split(",")))
 
 
-def _cell(config: str, given: dict[str, Any], method: str, seed: int, variant: Variant) -> Cell:
+def _seeds(text: str) -> list[int]:
+    if not all(seed.isdecimal() for seed in _words(text)):
+        raise UserError(f"seeds = '{text}': allowed: whole numbers with commas, e.g. 0,1,2")
+    return [int(seed) for seed in _words(text)]
+
+
+def _cell(config: str, given: dict[str, Any], method: str, seed: int, variant: Variant = _PLAIN) -> Cell:
     overrides = given | {"method": method, "seed": seed} | dict(variant.overrides)
     experiment = load(config, overrides, base=Path.cwd())
     if "sites" in variant.overrides and experiment.partition == "natural":
@@ -164,12 +173,11 @@ def tune(
     """Choose hyper-parameters on images held out from the training images; no test image is looked at."""
     quiet_logging()
     given = parse_overrides(overrides or [])
-    if not all(seed.isdecimal() for seed in _words(seeds)):
-        raise UserError(f"seeds = '{seeds}': allowed: whole numbers with commas, e.g. 0,1,2")
+    numbers = _seeds(seeds)
     experiment = tuning_experiment(config, given, method, Path.cwd())
     grids = read_grids(grid or [], experiment, given)
     figure = figure_to_judge(by, experiment, grids)
-    cells = tuning_cells(experiment, grids, [int(seed) for seed in _words(seeds)])
+    cells = tuning_cells(experiment, grids, numbers)
     folder = (output or experiment.output_dir / f"tune-{experiment.name}-{experiment.method}").resolve()
     failed = run_comparison(cells, folder, jobs)
     typer.echo(write_results(cells, folder))
@@ -190,10 +198,7 @@ def parse_overrides(words: list[str]) -> dict[str, Any]:
         if not equals:
             raise UserError(f"'{word}' is not of the form key=value")
         check_key(key, text, source="command line")
-        try:
-            values[key] = parse_yaml(text) if text else ""
-        except ValueError:  # also what looks like a date, and is none
-            values[key] = text
+        values[key] = parse_value(text) if text else ""
     return values
 
 

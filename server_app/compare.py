@@ -26,11 +26,13 @@ import numpy as np
 from common.config import Experiment, build
 from common.data import load_dataset
 from common.errors import UserError, last_line
-from common.wire import code_fingerprint
+from common.installed import code_fingerprint
 from server_app.compare_progress import Display
 from server_app.engines import run_experiment
 from server_app.figures import generic_score
+from server_app.flower_run import KEEP_MEMORY
 from server_app.journal import log, read_events
+from server_app.multilabel_analysis import prototype_cosine
 
 # where, not what: the data itself is fingerprinted
 _MACHINE_KEYS = ("data-dir", "output-dir", "run-name", "device", "resume", "checkpoint-every", "checkpoints-kept")
@@ -53,13 +55,9 @@ _METHOD_KEYS = {
     "suppression-weight": ("fednca_ml",),
     "clustering-weight": ("fednca_ml",),
     "frame-trains": ("fednca_ml", "fedloge_ml"),
-    "realign-prior": ("fedloge_ml",),
+    "realign-global": ("fedloge_ml",),
 }
 _POLL_SECONDS = 0.25
-# glibc hands each batch's large blocks back to the system and asks for them again: keeping them is 10 to 15 % faster
-_KEEP_MEMORY = {
-    f"MALLOC_{key}_": str(2**power) for key, power in (("MMAP_THRESHOLD", 30), ("TRIM_THRESHOLD", 30), ("TOP_PAD", 26))
-}
 _STOP_SECONDS = 20.0  # longer than a child waits for its SuperLink
 
 
@@ -108,10 +106,10 @@ def compare(cells: Sequence[Cell], folder: Path, jobs: int, engine: str = "local
         folder: results, one `<Cell.stem>.json` each; made if absent.
         jobs: how many runs side by side, each in a process of its own.
         engine: what runs them; the results are equal.
-        minutes: after which it stops as if it were interrupted.
+        minutes: after which it stops, and says so; with none left it starts nothing.
 
     Raises:
-        UserError: the folder cannot be made, the data cannot be read, the person interrupts, or the time is up.
+        UserError: the folder cannot be made, the data cannot be read, or the person interrupts.
     """
     try:
         (folder / "runs").mkdir(parents=True, exist_ok=True)
@@ -169,7 +167,10 @@ def curves(run_folder: Path) -> dict[str, list[list[float]]]:
 def run_cell(values: str, engine: str) -> None:
     """Run one cell (the body of a comparison's child process)."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what the engine started is stopped on the way out
-    run_experiment(build(json.loads(values)), engine)
+    try:
+        run_experiment(build(json.loads(values)), engine)
+    except UserError as error:
+        sys.exit(str(error))  # one line for the log, and exit code 1
 
 
 def _run_all(cells: Sequence[Cell], folder: Path, jobs: int, engine: str, display: Display, end: float) -> int:
@@ -179,7 +180,7 @@ def _run_all(cells: Sequence[Cell], folder: Path, jobs: int, engine: str, displa
     with _signals() as signals:
         try:
             while waiting or running:
-                while waiting and len(running) < jobs and not signals:
+                while waiting and len(running) < jobs and not signals and time.monotonic() < end:
                     child = _start(waiting.pop(0), folder, engine)
                     running.append(child)
                     display.started(child.cell.stem, child.cell.experiment, child.folder)
@@ -190,11 +191,11 @@ def _run_all(cells: Sequence[Cell], folder: Path, jobs: int, engine: str, displa
                     trouble = _collect(child, folder)
                     failed += trouble is not None
                     display.finished(child.cell.stem, trouble)
-                if time.monotonic() > end and (waiting or running):
-                    signals.append(signal.SIGALRM)
                 if signals:
-                    why = "the time is up" if signals[0] == signal.SIGALRM else "interrupted"
-                    raise UserError(f"{why}; {folder} keeps the finished runs, and the same command goes on")
+                    raise UserError(f"interrupted; {folder} keeps the finished runs, and the same command goes on")
+                if time.monotonic() > end and (waiting or running):
+                    log.info("the time is up; %s keeps what is done, and the same command goes on", folder)
+                    break
         finally:
             _stop(running, signals)
     return failed
@@ -213,7 +214,7 @@ def _start(cell: Cell, folder: Path, engine: str) -> _Child:
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env={**_KEEP_MEMORY, **os.environ},
+            env={**KEEP_MEMORY, **os.environ},
             start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops its children
         )
     return _Child(cell, run_folder, process)
@@ -243,6 +244,8 @@ def _collect(child: _Child, folder: Path) -> str | None:
         "summary": json.loads((run_folder / "summary.json").read_text(encoding="utf-8")),
         "curves": curves(run_folder),
     }
+    if (cosine := prototype_cosine(run_folder)) is not None:
+        result["prototype_cosine"] = cosine
     part = folder / f"{cell.stem}.part"
     part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     part.replace(folder / f"{cell.stem}.json")

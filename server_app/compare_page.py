@@ -8,15 +8,18 @@ from typing import Any
 
 from common.config import build
 from server_app.compare import Cell
-from server_app.compare_tables import BEST, GENERIC, PERSONAL, Entry, score, trained_curve
+from server_app.compare_tables import BEST, Entry, score, trained_curve
 from server_app.report.charts import Series, line_chart, shorten
 from server_app.report.page import details, figure, note, page, paragraph, table
 from server_app.report.points import Point, dot_chart, plane_chart
 from server_app.report.record import GROUPS
 from server_app.report.setup import duration, size
 
-_TABLE = ("method", "head", *GENERIC.values(), *PERSONAL.values(), "seeds")
-_AUC = "Images have several labels: wherever this page says accuracy, the figure is macro AUC, the mean over classes."
+_ELSEWHERE = ("s a round", "MB a round")  # columns of results.md that have a section of their own here, and BEST
+_AUC = (
+    "Images have several labels: wherever this page says accuracy, the figure is macro AUC, the mean over classes, "
+    "on test images as they are, not balanced."
+)
 _OWN = ("method", "seed")  # keys that every comparison varies
 
 
@@ -67,7 +70,8 @@ def _names(entries: Sequence[Entry]) -> list[str]:
 def _results(entries: Sequence[Entry], rows: Sequence[dict[str, str]]) -> str:
     missing = [f"{e.title}: {', '.join(map(str, e.missing))}" for e in entries if e.missing]
     words = f"Seeds that have no result yet or failed: {'; '.join(missing)}. Rows are over the seeds that are there."
-    header = [key[:1].upper() + key[1:] for key in _TABLE]
+    columns = [key for key in rows[0] if key not in _ELSEWHERE and not key.startswith(BEST)]
+    header = [key[:1].upper() + key[1:] for key in columns]
     chosen = next(key for key in rows[0] if key.startswith(BEST))
     best = [[row["method"], row["head"], row[chosen], row["seeds"]] for row in rows if row[chosen]]
     return "".join(
@@ -81,7 +85,7 @@ def _results(entries: Sequence[Entry], rows: Sequence[dict[str, str]]) -> str:
                 "its paper makes it, on the site's own test images, mean over sites; beside it the stages: as trained, "
                 "realigned, fine-tuned. A method that trains nothing personal is measured there with its generic model."
             ),
-            table("Accuracy of the last round", header, [[row[key] for key in _TABLE] for row in rows], dense=True),
+            table("Accuracy of the last round", header, [[row[key] for key in columns] for row in rows], dense=True),
             details(
                 "The best of any evaluation",
                 paragraph("Picked by looking at the measured images themselves, so too favourable to be reported.")

@@ -1,32 +1,47 @@
-"""What a comparison leaves: `results.md`, `results.csv` and the page `results.html`, from its finished runs."""
+"""What a comparison leaves: `headline.md`, `results.md`, `results.csv` and the page `results.html`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from common.config import build
+from common.data import build_federation
 from common.errors import UserError
 from common.methods import METHODS
 from server_app.compare import Cell, read_result
 from server_app.compare_page import comparison_page
-from server_app.compare_tables import Entry, as_csv, as_markdown, read_entries, rows_of
+from server_app.compare_tables import Entry, as_csv, as_markdown, further_rows, headline_rows, read_entries, rows_of
+from server_app.journal import percent
 
 
-def write_results(cells: Sequence[Cell], folder: Path) -> str:
+def write_results(cells: Sequence[Cell], folder: Path, cell_of: Callable[[str, int], Cell] | None = None) -> str:
     """Write the table in three forms and return the Markdown; without a finished run, say so and write nothing.
 
-    The table also has what other commands left in the folder: the same experiment, other methods or seeds.
+    `headline.md` has the figures that tell most, `results.md` each head's and all others, the other two all of them.
+
+    Args:
+        cells: the command's.
+        folder: of the results.
+        cell_of: the cell of a method and a seed; then the table also has what other commands left in the folder: the
+            same experiment, other methods or seeds.
 
     Raises:
         UserError: a file cannot be written.
     """
-    entries = read_entries(with_kept(cells, folder), folder)
+    entries = read_entries(with_kept(cells, folder, cell_of) if cell_of else cells, folder)
     rows = list(rows_of(entries))
     if not rows:
         return "no finished runs\n"
     markdown = as_markdown(rows)
-    if note := _versions(entries):
-        markdown += f"\n{note}\n"
-    files = {"results.md": markdown, "results.csv": as_csv(entries), "results.html": comparison_page(entries, rows)}
+    if further := list(further_rows(entries)):
+        markdown += "\n" + as_markdown(further)
+    for note in (_partition(entries) if further else "", _versions(entries)):
+        markdown += f"\n{note}\n" if note else ""
+    short = as_markdown(list(headline_rows(rows)))
+    files = {
+        "headline.md": short,
+        "results.md": markdown,
+        "results.csv": as_csv(entries),
+        "results.html": comparison_page(entries, rows),
+    }
     for name, text in files.items():
         try:
             (folder / name).write_text(text, encoding="utf-8")
@@ -35,20 +50,31 @@ def write_results(cells: Sequence[Cell], folder: Path) -> str:
     return markdown
 
 
-def with_kept(cells: Sequence[Cell], folder: Path) -> list[Cell]:
+def with_kept(cells: Sequence[Cell], folder: Path, cell_of: Callable[[str, int], Cell]) -> list[Cell]:
     """Return the cells in the order of the table of methods, with those beside them whose results are kept."""
-    if not cells or any(cell.variant for cell in cells):
-        return list(cells)
     known = {cell.stem: cell for cell in cells}
-    values = cells[0].experiment.dump()
     for path in folder.glob("*-seed*.json"):
         method, _, seed = path.stem.rpartition("-seed")
         if method in METHODS and seed.isdecimal() and path.stem not in known:
-            cell = Cell(build(values | {"method": method, "seed": int(seed)}))
+            cell = cell_of(method, int(seed))
             if read_result(folder, cell):
                 known[path.stem] = cell
     order = list(METHODS)
     return sorted(known.values(), key=lambda cell: (order.index(cell.experiment.method), cell.experiment.seed))
+
+
+def _partition(entries: Sequence[Entry]) -> str:
+    """Say how images of several labels were dealt, by seed; the same for all methods, since the seed decides."""
+    base = entries[0].cells[0].experiment  # a study's variant may have other sites
+    told = []
+    for seed in dict.fromkeys(cell.experiment.seed for cell in entries[0].cells):
+        dealt = build_federation(base.model_copy(update={"seed": seed})).partition_report
+        if dealt is not None:
+            shares = (percent(dealt[key]) for key in ("missing", "dropped", "hidden"))
+            told.append("seed {}: {}, {}, {}".format(seed, *shares))
+    if not told:
+        return ""
+    return f"Classes missing at a site (mean), images dropped, labels hidden: {'; '.join(told)}."
 
 
 def _versions(entries: Sequence[Entry]) -> str:

@@ -12,10 +12,14 @@ from common.methods import HEAD_TITLES, METHODS, Method
 from common.wire import STAGES
 from server_app.compare import Cell, read_result
 
-# figures of several labels an image beside macro AUC
+# figures of several labels an image beside macro AUC, and those that have a table of their own
 SEVERAL = {"mean_ap": "mAP", "macro_f1": "F1", "macro_f1_tuned": "F1 tuned"}
+FURTHER = {"micro_auc": "micro AUC", "of1": "OF1", "calibration_error": "calibration error"}
+UNDEFINED = {"undefined_auc": "classes without AUC"}  # a number, not a share
+BY_SHOT = {"auc_many": "AUC many", "auc_medium": "medium", "auc_few": "few"}  # of personal models
 GENERIC = {"generic": "GM", "many": "many", "medium": "medium", "few": "few"}
 PERSONAL = {"personal": "PM", "final": "trained", "realigned": "realigned", "finetuned": "fine-tuned"}
+HEADLINE = ("GM", "few", "mAP", "F1", "F1 tuned", "PM", "PM mAP", "PM F1 tuned", "prototypes' cosine")
 BEST = "best GM, personal as trained"
 
 Figures = dict[str, list[float | None]]
@@ -79,6 +83,27 @@ def rows_of(entries: Sequence[Entry]) -> Iterator[dict[str, str]]:
         yield _row(entry, head)
 
 
+def headline_rows(rows: Sequence[Mapping[str, str]]) -> Iterator[dict[str, str]]:
+    """Yield one row a method (and variant), of the head that it is judged by, with the figures that tell most."""
+    for row in rows:
+        if row["head"].endswith("*") or row["head"] == "–":
+            yield {title: row[title] for title in ("method", *HEADLINE) if title in row}
+
+
+def further_rows(entries: Sequence[Entry]) -> Iterator[dict[str, str]]:
+    """Yield the other figures of several labels an image, of the head and the stage judged by; else nothing."""
+    for entry, head in _heads(entries):
+        figures = figures_of(entry, head) if head == entry.method.reported_head else {}
+        if "micro_auc" not in figures:
+            continue
+        row = {"method": entry.title}
+        row |= {f"GM {title}": spread(figures[key]) for key, title in FURTHER.items()}
+        row |= {f"GM {title}": _average(figures, key, 1) or "–" for key, title in UNDEFINED.items()}
+        row |= {f"PM {title}": spread(figures[f"personal_{key}"]) for key, title in (FURTHER | BY_SHOT).items()}
+        row |= {f"PM {title}": _average(figures, f"personal_{key}", 1) or "–" for key, title in UNDEFINED.items()}
+        yield row
+
+
 def as_csv(entries: Sequence[Entry]) -> str:
     """Return a line a method and generic head as comma-separated values: shares, seconds and megabytes as numbers."""
     lines: list[dict[str, object]] = []
@@ -108,13 +133,15 @@ def figures_of(entry: Entry, head: str | None) -> Figures:
     found |= {group: [g.get(group) for g in generic] for group in ("many", "medium", "few")}
     several = any("macro_auc" in figures for figures in (*generic, *map(_means, stages)))
     if several:  # labels an image
-        found |= {key: [g.get(key) for g in generic] for key in SEVERAL}
+        found |= {key: [g.get(key) for g in generic] for key in SEVERAL | FURTHER | UNDEFINED}
     if head != method.reported_head:
         return found
     found["personal"] = [personal_score(s, method) for s in stages]
     found |= {stage: [s.get(stage, {}).get("mean") for s in stages] for stage in STAGES}
     if several:
-        found |= {f"personal_{key}": [_means(s).get(key) for s in stages] for key in SEVERAL}
+        keys = SEVERAL | FURTHER | UNDEFINED | BY_SHOT
+        found |= {f"personal_{key}": [_means(s).get(key) for s in stages] for key in keys}
+        found["prototypes"] = [r.get("prototype_cosine") for r in results]
     found["best_generic"] = [_best(r["curves"].get(head)) for r in results]
     found["best_personal"] = [_best(trained_curve(r, entry)) for r in results]
     cost = [s["cost"] for s in summaries]
@@ -157,6 +184,8 @@ def _row(entry: Entry, head: str | None) -> dict[str, str]:
     add(PERSONAL | ({f"personal_{key}": f"PM {title}" for key, title in SEVERAL.items()} if several else {}))
     best = ", ".join(spread(figures[key]) for key in ("best_generic", "best_personal")) if own else ""
     row[f"{BEST} ({entry.measured_on}-selected)"] = best
+    if several:
+        row["prototypes' cosine"] = _average(figures, "prototypes", 2)
     row["s a round"] = _average(figures, "seconds", 2)
     row["MB a round"] = _average(figures, "megabytes", 1)
     row["seeds"] = str(len(entry.found))

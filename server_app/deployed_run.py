@@ -14,7 +14,7 @@ from typing import Any
 import typer
 import yaml
 
-from common.config import APP_ROOT, find_config, load, read_yaml
+from common.config import APP_ROOT, find_config, load, read_experiment
 from common.errors import UserError
 from server_app.flower_run import QUIET, check_status, stream, tool
 
@@ -34,7 +34,8 @@ def run_deployed(config: str, overrides: Mapping[str, Any], superlink: str, base
     Raises:
         UserError: an experiment that is not for real sites, no SuperLink, or the run failed or was stopped.
     """
-    values = read_yaml(find_config(config, base)) | {key: value for key, value in overrides.items() if value != ""}
+    given = {key: value for key, value in overrides.items() if value != ""}
+    values = read_experiment(find_config(config, base), given.get("method")) | given
     for key, example in _FOLDERS.items():
         if isinstance(value := values.get(key), str) and not Path(value).is_absolute():
             raise UserError(f"{key} = '{value}': give the path that the coordinator's container has, e.g. {example}")

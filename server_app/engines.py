@@ -6,18 +6,20 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-import torch
 import yaml
 from flwr.clientapp import ClientApp
 
 from common.config import Experiment
 from common.data import build_federation
 from common.errors import UserError
+from common.model import pick_device
 from server_app.app import run
 from server_app.flower_run import flower_run
 from server_app.journal import quiet_logging
 from server_app.local_grid import LocalGrid
+from server_app.workers import claims
 
+_LARGE = ("resnet18", "resnet34", "resnet50")  # backbones
 CLIENT_APP = "client_app.app:app"  # as in pyproject.toml; loaded by name, so the rooms stay apart
 
 
@@ -43,16 +45,10 @@ def run_flower(experiment: Experiment) -> None:
     Raises:
         UserError: no SuperLink, or the run failed.
     """
-    gpu = 1.0 if torch.cuda.is_available() and experiment.device in ("auto", "cuda") else 0.0
+    cpus, gpus = claims(experiment)
     with tempfile.TemporaryDirectory(prefix="fednc-") as folder:
         config = write_config(experiment, Path(folder) / "experiment.yaml")
-        flower_run(number_of_sites(experiment), {"config": str(config)}, _processors(experiment), gpu)
-
-
-def _processors(experiment: Experiment) -> int:
-    """Return how many processors a worker claims, one a thread, so that workers do not fight for them."""
-    there = os.cpu_count() or 1
-    return min(experiment.threads or there, there)
+        flower_run(number_of_sites(experiment), {"config": str(config)}, cpus, gpus)
 
 
 def write_config(experiment: Experiment, path: Path) -> Path:
@@ -66,9 +62,25 @@ def write_config(experiment: Experiment, path: Path) -> Path:
 
 
 def run_local(experiment: Experiment) -> Path:
-    """Run an experiment with the in-process engine and return the run's folder."""
+    """Run an experiment with the in-process engine and return the run's folder.
+
+    Raises:
+        UserError: the run failed.
+    """
     quiet_logging()
-    return run(LocalGrid(load_client_app(), number_of_sites(experiment)), experiment)
+    grid = LocalGrid(load_client_app(), number_of_sites(experiment), ahead=works_ahead(experiment))
+    return run(grid, experiment)
+
+
+def works_ahead(experiment: Experiment) -> bool:
+    """Say whether the next site trains while the coordinator takes a reply.
+
+    On a GPU, and of a large model where a processor is free; of a small one two threads mostly wait for each other's
+    turn at Python.
+    """
+    if pick_device(experiment.device).type == "cuda":
+        return True
+    return experiment.backbone in _LARGE and 0 < experiment.threads < (os.cpu_count() or 1)
 
 
 def number_of_sites(experiment: Experiment) -> int:

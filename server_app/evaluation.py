@@ -17,6 +17,7 @@ from common.metrics import Tally
 from common.model import build_model, load_state, pick_device
 from common.multilabel_metrics import MultilabelReport, measure_split, split_rows
 from server_app.figures import Report
+from server_app.journal import log
 from server_app.realign import add_prior, realign_generic
 
 
@@ -53,17 +54,25 @@ class GenericEvaluation:
             return {}
         everything = np.arange(len(test), dtype=np.int64)
         outputs: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in heads}
+        finite = dict.fromkeys(heads, True)
         for features, _ in feature_batches(self.model.backbone, test, everything, self.dataset):
             for name, head in heads.items():
                 logits = head(features)
+                finite[name] &= bool(logits.isfinite().all())
                 answers = logits.sigmoid() if self.dataset.multilabel else logits.argmax(dim=1)
                 outputs[name].append(answers.cpu().numpy())
-        self.reports = {name: self._report(np.concatenate(answers)) for name, answers in outputs.items()}
+        self.reports = {name: self._report(np.concatenate(outputs[name]), name, finite[name]) for name in heads}
         return self.reports
 
-    def _report(self, answers: npt.NDArray[Any]) -> Report:
-        """Return the figures of predicted classes [N], or of probabilities [N, C]."""
+    def _report(self, answers: npt.NDArray[Any], head: str, finite: bool) -> Report:
+        """Return the figures of predicted classes [N], or of probabilities [N, C]; of no image if they are not finite.
+
+        A model may be finite while what it makes of an image is not: the run goes on, it may come back.
+        """
         labels = self.dataset.test.labels
+        if not finite:
+            log.warning("generic model, %s: outputs are not finite, so there is no figure; training diverged", head)
+            answers, labels = answers[:0], labels[:0]
         if self.dataset.multilabel:
             return measure_split(answers, labels.astype(np.bool_), self._groups, self._experiment.seed, "")
         tally = Tally(len(self.dataset.classes))
@@ -80,8 +89,10 @@ class GenericEvaluation:
             heads["aux_head"] = psi
             if self._row.realigns:
                 weight, bias = class_vectors(psi)
-                weight, bias = realign_generic(weight, bias, self._experiment.realign_bias)
-                if bias is not None and self._experiment.realign_prior:
+                how = self._experiment.realign_global
+                if how == "unit":
+                    weight, bias = realign_generic(weight, bias, self._experiment.realign_bias)
+                elif how == "prior" and bias is not None:
                     bias = add_prior(bias, *self._prior(bias.device), self._experiment.prior_temperature)
                 heads["aux_head_realigned"] = linear_from(weight, bias)
         if model.retrained_head is not None:

@@ -80,7 +80,7 @@ def export_onnx(model: TrainedModel, path: Path) -> str:
         UserError: an answer differs by more than `TOLERANCE`: then there is no file either.
     """
     path.unlink(missing_ok=True)
-    if not (find_spec("onnx") and find_spec("onnxscript")):
+    if not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))):
         return f"left out, it needs more packages: {INSTALL}"
     import onnx  # an extra
 
@@ -111,8 +111,6 @@ def export_onnx(model: TrainedModel, path: Path) -> str:
 
 @torch.no_grad()
 def _check(graph: Graph, path: Path) -> str:
-    if not find_spec("onnxruntime"):
-        return f"not compared with PyTorch, that needs ONNX Runtime: {INSTALL}"
     import onnxruntime  # an extra
 
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])

@@ -31,8 +31,16 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's announcement of a future default
     "PYTHONUNBUFFERED": "1",
 }
+# glibc hands each batch's large blocks back to the system and asks for them again: keeping them is 10 to 15 % faster
+KEEP_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_TOP_PAD_": str(1 << 26),
+}
 STARTUP_SECONDS = 60.0
-_FLOWER_LINE = re.compile(r"^(\x1b\[[0-9;]*m)*(INFO|WARNING|DEBUG|Successfully installed)\b")  # not FedNC's
+_COLOUR = r"(\x1b\[[0-9;]*m|\s)*"
+# not FedNC's: Flower's own, and those of a worker of Ray, whose name comes first
+_FLOWER_LINE = re.compile(rf"^{_COLOUR}(\(\w+ pid=\d+[^)]*\){_COLOUR})?(INFO|WARNING|DEBUG|Successfully installed)\b")
 
 
 def flower_run(sites: int, overrides: Mapping[str, Any], cpus_per_site: int = 1, gpus_per_site: float = 0.0) -> None:
@@ -87,7 +95,7 @@ def run_config(overrides: Mapping[str, Any]) -> str:
 def superlink(home: Path) -> Iterator[dict[str, str]]:
     """Run a SuperLink in simulation mode below `home`; yield the environment in which `flwr` finds it."""
     port, control = free_port(), free_port()
-    environment = {**os.environ, **QUIET, "FLWR_HOME": str(home)}
+    environment = {**KEEP_MEMORY, **os.environ, **QUIET, "FLWR_HOME": str(home)}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
     (home / "config.toml").write_text(
         f'[superlink]\ndefault = "fednc"\n\n[superlink.fednc]\naddress = "127.0.0.1:{port}"\ninsecure = true\n',

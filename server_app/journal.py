@@ -1,29 +1,32 @@
 """The run's folder: what happened, as JSON lines, and what a person reads while it happens."""
 
-import fcntl
 import itertools
 import json
 import logging
+import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from common import __version__
 from common.config import Experiment
 from common.errors import UserError, plain
+from common.files import write_text
+from common.installed import code_fingerprint
 from common.logs import speak
-from common.wire import code_fingerprint
+from server_app.disk import make_folder, told
 
 log = logging.getLogger("fednc")
 
 # keys that may change when a run is taken up again: they do not decide what comes out
 _FREE = (
     *("data-dir", "output-dir", "run-name", "resume", "device", "round-timeout", "round-retries"),
-    *("checkpoint-every", "checkpoints-kept"),
+    *("checkpoint-every", "checkpoints-kept", "max-step"),
 )
 _ALWAYS = ("begin", "left-out", "stopped")  # of a start, not of a round: they stay where a run is taken up again
 _PACKAGES = ("flwr", "torch", "torchvision", "numpy", "scikit-learn", "safetensors", "ray")
@@ -40,8 +43,12 @@ class Journal:
     """Writes one run's folder.
 
     Args:
-        folder: made if absent; `config.json` and `versions.json` are written at once.
+        folder: of `locked`, made if absent; `config.json`, `versions.json` and `run.json` are written at once.
         experiment: the resolved configuration.
+
+    Attributes:
+        folder: as given.
+        identity: a random word, drawn when the run begins and kept: a name may be used for another run.
 
     Raises:
         UserError: the folder cannot be made.
@@ -49,56 +56,64 @@ class Journal:
 
     def __init__(self, folder: Path, experiment: Experiment) -> None:
         self.folder = folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"output-dir: cannot make {folder} ({error.strerror}); choose another") from None
+        make_folder(folder)
         self._lines = folder / "metrics.jsonl"
         now, before = versions(), _read_json(folder / "versions.json")
         self.write_json("config", experiment.dump())
+        begun = _read_json(folder / "run.json") if experiment.resume else {}
+        # a run of a version before there were identities has none
+        self.identity = str(begun.get("identity", "" if before and experiment.resume else token_hex(8)))
+        self.write_json("run", {"identity": self.identity})
         self.write_json("versions", now)
         self._changed = {name: [before[name], now.get(name)] for name in before if before[name] != now.get(name)}
 
     def write_json(self, name: str, content: Any) -> None:
         """Write `<name>.json` into the run's folder."""
         path = self.folder / f"{name}.json"
-        part = path.with_suffix(".part")
-        with _told(path):
-            part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-            part.replace(path)
+        with told(path):
+            write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
-    def keep_json(self, name: str, content: dict[str, Any], free: tuple[str, ...] = (), grows: bool = False) -> None:
+    def keep_json(self, name: str, content: dict[str, Any], free: tuple[str, ...] = ()) -> None:
         """Write `<name>.json`; where a run is taken up again, it must be what it was.
 
         Args:
             name: of the file.
             content: what it says.
             free: keys that may change.
-            grows: whether keys may be absent now; they stay in the file.
 
         Raises:
             UserError: it is not.
         """
         before, now = _read_json(self.folder / f"{name}.json"), json.loads(json.dumps(content))
-        if absent := sorted(before.keys() - now.keys()) if grows else []:
-            log.warning("not there any more: %s; the run goes on without, until it is back", ", ".join(absent))
-            now |= {key: before[key] for key in absent}
         if differ := sorted(key for key in before.keys() - set(free) if before[key] != now.get(key)):
             raise UserError(f"resume: {', '.join(differ)} of the run in {self.folder} differ: are the data the same?")
         self.write_json(name, now)
 
-    def add_site(self, site: str, num_train: int, num_test: int) -> None:
-        """Add a site that has joined to what is known of the sites."""
-        sizes, federation = (_read_json(self.folder / f"{name}.json") for name in ("sites", "federation"))
-        self.write_json("sites", sizes | {site: {"num_train": num_train, "num_test": num_test}})
-        federation["site_names"] = sorted({*federation.get("site_names", ()), site})
-        self.write_json("federation", federation)
+    def forget_sites(self) -> None:
+        """Forget what sites declared at a start that came to nothing."""
+        path = self.folder / "sites.json"
+        with told(path):
+            path.unlink(missing_ok=True)
+
+    def add_sites(self, sizes: Mapping[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+        """Add sites to what is known of them, and return what each known before declared when it first took part."""
+        first, federation = (_read_json(self.folder / f"{name}.json") for name in ("sites", "federation"))
+        self.write_json("sites", dict(sorted({**sizes, **first}.items())))
+        if federation:
+            federation["site_names"] = sorted({*federation.get("site_names", ()), *sizes})
+            self.write_json("federation", federation)
+        return first
 
     def event(self, kind: str, **facts: Any) -> None:
         """Append one line to `metrics.jsonl`; a value that is not finite is written as null."""
         line = {"event": kind, "time": round(time.time(), 3), **facts}
-        with _told(self._lines), self._lines.open("a", encoding="utf-8") as file:
+        with told(self._lines), self._lines.open("a", encoding="utf-8") as file:
             file.write(json.dumps(_finite(line), allow_nan=False) + "\n")
+
+    def sync(self) -> None:
+        """Bring all lines to the disk: a checkpoint that outlives a power cut must not be ahead of them."""
+        with told(self._lines), self._lines.open("rb") as file:
+            os.fsync(file.fileno())
 
     def begin(self, experiment: Experiment, server_round: int, sites: Mapping[str, Any]) -> None:
         """Take down what a start goes on from: everything that decides what comes out.
@@ -114,25 +129,13 @@ class Journal:
 
     @contextmanager
     def to_the_end(self) -> Iterator[None]:
-        """Keep other processes out of the folder, and take down why a run ended before its end.
-
-        Raises:
-            UserError: another process is at work there, perhaps a coordinator that was believed dead.
-        """
-        path = self.folder / "lock"
-        with _told(path):
-            file = path.open("a")
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a process that dies gives it back
-            except BlockingIOError:
-                raise UserError(f"{self.folder}: another process is at work there: let it end, or end it") from None
-            try:
-                yield
-            except BaseException as error:
-                with suppress(UserError):  # its disk may be what is full
-                    self.event("stopped", reason=plain(f"{type(error).__name__}: {error}", 500))
-                raise
+        """Take down why a run ended before its end."""
+        try:
+            yield
+        except BaseException as error:
+            with suppress(UserError):  # its disk may be what is full
+                self.event("stopped", reason=plain(f"{type(error).__name__}: {error}", 500))
+            raise
 
     def rewind(self, server_round: int) -> None:
         """Take back what was written after a round's checkpoint: it will happen again.
@@ -146,26 +149,14 @@ class Journal:
         for line in self._lines.read_text(encoding="utf-8", errors="replace").splitlines():
             (kept if _is_before(line, server_round) else undone).append(line + "\n")
         if undone:
-            with _told(self._lines):
-                with (self.folder / "metrics.undone.jsonl").open("a", encoding="utf-8") as file:
-                    file.writelines(undone)
-                part = self._lines.with_suffix(".part")
-                part.write_text("".join(kept), encoding="utf-8")
-                part.replace(self._lines)
+            path = self.folder / "metrics.undone.jsonl"
+            with told(self._lines):
+                before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+                write_text(path, before + "".join(undone))
+                write_text(self._lines, "".join(kept))
         if self._changed:
             log.warning("taken up with other versions than it began with: %s", ", ".join(self._changed))
             self.event("versions", round=server_round, changed=self._changed)
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Say in one line that a file of the run cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); make room, and run again with run-name and resume=true"
-        ) from None
 
 
 def _is_before(line: str, server_round: int) -> bool:
@@ -233,20 +224,22 @@ def _check_same(folder: Path, experiment: Experiment) -> None:
     free = {*_FREE, *(("sites",) if experiment.partition == "deployed" else ())}  # how many real ones to begin with
     differ = [key for key in sorted(now.keys() - free) if before.get(key, now[key]) != now[key]]
     if differ:
-        told = "; ".join(f"{key} = {now[key]!r}, but the run in {folder} has {before[key]!r}" for key in differ)
-        raise UserError(f"resume: {told}: use the same")
+        changes = "; ".join(f"{key} = {now[key]!r}, but the run in {folder} has {before[key]!r}" for key in differ)
+        raise UserError(f"resume: {changes}: use the same")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     """Return a JSON file of an earlier start of the run, empty if there was none.
 
     Raises:
-        UserError: it is damaged.
+        UserError: it is damaged, or cannot be read just now.
     """
-    if not path.exists():
-        return {}
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read just now ({error.strerror}); let it be, and resume") from None
     except (ValueError, TypeError, RecursionError):
         raise UserError(f"{path}: cannot be read; the run in its folder cannot be resumed") from None
 

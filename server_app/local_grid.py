@@ -1,12 +1,14 @@
 """The in-process engine: a Flower `Grid` that calls the ClientApp in this process, one message at a time.
 
 Same strategy, same client functions, same messages as `flwr run`; no processes, no sockets. Replies
-are yielded as they come, so the coordinator holds one at a time.
+are yielded as they come, so the coordinator holds one at a time, or two where sites work ahead.
 """
 
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from typing import Any
 from uuid import uuid4
 
@@ -25,6 +27,8 @@ class LocalGrid(Grid):
         client_app: the app that answers; the caller loads it, so that this package need not import it.
         num_sites: number of nodes; node i + 1 has partition-id i.
         per_site: further entries of each node's configuration.
+        ahead: whether the next site works while the coordinator takes a reply, in one thread beside it: it pays where
+            sites train on a GPU, or leave a processor free.
         node_config: further entries of every node's configuration, e.g. a state-dir.
     """
 
@@ -33,6 +37,7 @@ class LocalGrid(Grid):
         client_app: ClientApp,
         num_sites: int,
         per_site: Sequence[Mapping[str, str]] = (),
+        ahead: bool = False,
         **node_config: str | int | float | bool,
     ) -> None:
         self._client_app = client_app
@@ -51,6 +56,8 @@ class LocalGrid(Grid):
             for index in range(num_sites)
         }
         self._replies: dict[str, Message] = {}
+        # one thread for good: what PyTorch keeps for a thread (handles, chosen algorithms) is made once
+        self._worker = ThreadPoolExecutor(1, "site") if ahead else None
         _identify_process()
 
     def set_run(self, run: Any) -> None:
@@ -90,12 +97,35 @@ class LocalGrid(Grid):
         return [self._replies.pop(i) for i in message_ids if i in self._replies]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
-        """Yield the reply to each message in order; past the timeout the rest are not asked any more."""
-        end = None if timeout is None else time.monotonic() + timeout
-        for message in messages:
-            if end is not None and time.monotonic() > end:
-                return
-            yield self._answer(message)
+        """Yield the reply to each message in order, but for those that took longer than the timeout.
+
+        Sites work one after the other, so each has its own deadline from when it is asked.
+        """
+        with closing(self._answers(messages, timeout)) as answers:
+            for reply in answers:
+                if reply is not None:
+                    yield reply
+
+    def _answers(self, messages: Iterable[Message], timeout: float | None) -> Generator[Message | None, None, None]:
+        if self._worker is None:
+            for message in messages:
+                yield self._in_time(message, timeout)
+            return
+        under_way: list[Future[Message | None]] = []
+        try:
+            for message in messages:
+                under_way.append(self._worker.submit(self._in_time, message, timeout))
+                if len(under_way) > 1:
+                    yield under_way.pop(0).result()
+            while under_way:
+                yield under_way.pop(0).result()
+        finally:
+            wait(under_way)  # nobody else may use the process's model meanwhile
+
+    def _in_time(self, message: Message, timeout: float | None) -> Message | None:
+        start = time.monotonic()
+        reply = self._answer(message)
+        return reply if timeout is None or time.monotonic() - start <= timeout else None
 
     def _answer(self, message: Message) -> Message:
         message.metadata.__dict__["_message_id"] = str(uuid4())

@@ -6,10 +6,12 @@ it knows them: which labels occur together at each site. It takes seconds, and n
 
 import base64
 import io
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,10 +43,10 @@ from server_app.journal import Journal, log
 
 _MATRIX_CLASSES = 40  # a page can show so many rows
 _POINT_CLASSES = 20  # a reader can tell so many marks apart
-_SAMPLES = 6
+_SAMPLES = 20
 _POSITIVES = 2000  # of all classes together
 _POINTS = 600
-_SITES = 6
+_SITES = 20
 _SIDE = 160  # pixels of a sample's longer side
 
 
@@ -131,20 +133,34 @@ def label_pairs(subject: Subject) -> dict[str, Any]:
 
 
 def prototypes(subject: Subject) -> dict[str, Any]:
-    """Return cosines between the mean features of classes; empty where there are no features to compare."""
+    """Return cosines between the mean features of classes, with attention also of the features that it starts from.
+
+    Empty where there are no features to compare.
+    """
     if _no_features(subject):
         return {}
     features, kinds = subject.features
-    table = cosines(class_means(features, kinds, len(subject.order)))
-    classes = ends(subject.order, _MATRIX_CLASSES)
-    apart = table[~np.eye(len(table), dtype=np.bool_)]
-    return {
-        "classes": classes,
-        "cosines": [[_number(value) for value in row] for row in table[np.ix_(classes, classes)]],
-        "mean_off_diagonal": _number(float(np.nanmean(apart))) if np.isfinite(apart).any() else None,
+    means = class_means(features, kinds, len(subject.order))
+    facts = {
+        "classes": ends(subject.order, _MATRIX_CLASSES),
+        **_cosine_facts(subject, means),
         "positives": len(features),
         "at_most": subject.at_most,
-        "without": int(np.isnan(np.diagonal(table)).sum()),
+        "without": int(np.isnan(means).any(axis=1).sum()),
+    }
+    backbone = subject.model.backbone
+    if isinstance(backbone, LabelAwareBackbone):  # of the same images, as the heads would have them without it
+        pooled, kinds = class_features(backbone.body, subject.dataset, subject.positives)
+        facts["without_attention"] = _cosine_facts(subject, class_means(pooled, kinds, len(subject.order)))
+    return facts
+
+
+def _cosine_facts(subject: Subject, means: Floats) -> dict[str, Any]:
+    table, classes = cosines(means), ends(subject.order, _MATRIX_CLASSES)
+    apart = table[~np.eye(len(table), dtype=np.bool_)]
+    return {
+        "cosines": [[_number(value) for value in row] for row in table[np.ix_(classes, classes)]],
+        "mean_off_diagonal": _number(float(np.nanmean(apart))) if np.isfinite(apart).any() else None,
     }
 
 
@@ -221,3 +237,11 @@ def as_png(pixels: npt.NDArray[np.uint8]) -> str:
 
 def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
+
+
+def prototype_cosine(run_folder: Path) -> float | None:
+    """Return the mean cosine of two classes' prototypes, where images have several labels and it could be found."""
+    path = run_folder / "analysis.json"
+    analysis = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    cosine: float | None = (analysis.get("prototypes") or {}).get("mean_off_diagonal")
+    return cosine

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from common.config import APP_ROOT
 from common.errors import UserError
 from server_app import provision_flower as flower
 from server_app.provision_certificates import (
@@ -37,8 +38,10 @@ def make(folder: Path, hosts: Sequence[str], port: int, days: int, at: datetime)
     """Make authority, server certificate, secrets and the coordinator's folder; all of it or nothing.
 
     Raises:
-        UserError: the folder has content, or a host is impossible.
+        UserError: the folder has content or lies in the project's, or a host is impossible.
     """
+    if folder.resolve().is_relative_to(APP_ROOT):
+        raise UserError(f"{folder} lies in {APP_ROOT}, which images and runs are made from: keep keys elsewhere")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not empty: nothing is overwritten; name another folder")
     for host in hosts:
@@ -53,7 +56,7 @@ def make(folder: Path, hosts: Sequence[str], port: int, days: int, at: datetime)
         (coordinator / "data").mkdir()
         fill("coordinator", coordinator, {"tag": version(), "port": str(port), "user": own_user()})
         private_folder(part / "sites")
-        save(part, Registry(hosts[0], port, version()))
+        save(part, Registry(hosts[0], port))
         part.rename(folder)
 
 
@@ -92,9 +95,11 @@ def renew_server(folder: Path, hosts: Sequence[str], days: int, at: datetime) ->
     Raises:
         UserError: an impossible host, or an authority that is missing or expired.
     """
-    load(folder)
+    registry = load(folder)
     former = hosts_of(read_certificate(folder / "coordinator" / "secrets" / "server.crt"))
     _write_server_certificate(folder, hosts or former, days, at)
+    if hosts:
+        save(folder, replace(registry, address=hosts[0]))  # what new kits call
 
 
 def revoke(folder: Path, name: str, at: datetime) -> SiteKey:
@@ -155,7 +160,7 @@ def _new_key(folder: Path, registry: Registry, name: str, at: datetime) -> SiteK
         "host": registry.address,
         "port": str(registry.port),
         "address": f"{host}:{registry.port}",
-        "tag": registry.tag,
+        "tag": version(),
         "fingerprint": fingerprint,
     }
     fill("site", kit, fields)

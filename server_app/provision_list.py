@@ -59,11 +59,17 @@ def tables(folder: Path, registry: Registry) -> Iterable[Table]:
         certificates.add_row(expiry.what, f"{expiry.until:%Y-%m-%d}", hosts)
     yield certificates
     keys = Table(
-        "site", Column("fingerprint", overflow="fold"), "created", "revoked", "registered", title="keys of sites"
+        "site",
+        Column("fingerprint", overflow="fold"),
+        "created",
+        "revoked",
+        "registered",
+        "node",
+        title="keys of sites",
     )
     for key in registry.keys:
         registered = "removed" if key.unregistered else key.registered[:10] or ("" if key.revoked else "no")
-        keys.add_row(key.site, key.fingerprint, key.created[:10], key.revoked[:10], registered)
+        keys.add_row(key.site, key.fingerprint, key.created[:10], key.revoked[:10], registered, str(key.node_id or ""))
     yield keys
 
 

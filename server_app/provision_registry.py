@@ -43,11 +43,10 @@ class SiteKey:
 
 @dataclass(frozen=True)
 class Registry:
-    """The federation: the address for sites, the tag of the images, the keys from old to new."""
+    """The federation: the address for sites, and the keys from old to new."""
 
     address: str
     port: int
-    tag: str
     keys: tuple[SiteKey, ...] = ()
 
     def active(self, site: str) -> SiteKey | None:
@@ -93,6 +92,7 @@ def load(folder: Path) -> Registry:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("format") != _FORMAT:
             raise UserError(f"{path} is of another version of FedNC: use that version")
+        content.pop("tag", None)  # of older versions
         keys = tuple(SiteKey(**row) for row in content.pop("keys"))
         return Registry(keys=keys, **content)
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -8,7 +8,7 @@ from common import wire
 from common.errors import plain
 from server_app.journal import Journal, log
 from server_app.rounds import Round
-from server_app.sites import BadReplyError, SiteFacts, check_reply
+from server_app.sites import BadReplyError, DivergedError, SiteFacts, check_reply
 
 
 class Gate:
@@ -46,6 +46,7 @@ class Gate:
     def reject(self, now: Round, site: str, reason: Exception | str) -> None:
         """Leave a site's reply out of a round."""
         why = plain(str(reason), 300)
+        now.diverged += isinstance(reason, DivergedError)
         if site in self._sites:
             self._sites[site].has_frame = False  # it may have lost its cache: the next message brings the frame again
         log.warning("round %d: %s left out: %s", now.number, site, why)

@@ -1,7 +1,8 @@
 """Sites that fail round after round rest for a while, so that the others need not wait for them each time.
 
 A site that has failed `rest-after` times in a row is not asked for `rest-rounds` rounds; failing once more after
-that, it rests again. If so many rested that the quorum of all sites could not be reached, everybody is asked.
+that, it rests again. If so many rested that the quorum of all sites, or what a robust aggregation needs, could not be
+reached, everybody is asked.
 """
 
 import math
@@ -12,6 +13,7 @@ import numpy as np
 from common.config import Experiment
 from common.wire import Arrays
 from server_app.journal import Journal, log
+from server_app.robust import models_needed
 from server_app.rounds import Round
 
 
@@ -31,7 +33,8 @@ class Resting:
     def awake(self, names: Sequence[str], server_round: int) -> list[str]:
         """Return the sites that a round may ask."""
         found = [name for name in names if self._until.get(name, 0) < server_round]
-        return found if len(found) >= math.ceil(self._experiment.quorum * len(names)) else list(names)
+        needed = max(models_needed(self._experiment), math.ceil(self._experiment.quorum * len(names)))
+        return found if len(found) >= needed else list(names)
 
     def note(self, now: Round) -> None:
         """Take down who failed in a round that is over, and say who rests from now on."""

@@ -4,6 +4,7 @@ They need every reply at once, so memory grows with the sites, and all sites cou
 about its weights may lie about its number of images too. Trimming and Multi-Krum's choice are Flower's.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,8 +15,42 @@ from flwr.serverapp.strategy.fedtrimmedavg import trim_mean
 from flwr.serverapp.strategy.multikrum import select_multikrum
 
 from common.config import Experiment
+from common.errors import UserError
 from common.wire import Arrays, pack
 from server_app.aggregation import RunningMean
+from server_app.sites import SiteFacts
+
+
+def models_needed(experiment: Experiment) -> int:
+    """Return how many models an aggregation needs to bear a wrong one: with fewer it would quietly be the mean.
+
+    Multi-Krum bears f wrong ones of 2f + 3 (Blanchard et al., NeurIPS 2017, https://arxiv.org/abs/1703.02757).
+    """
+    if experiment.aggregation == "median":
+        return 3
+    if experiment.aggregation == "trimmed-mean" and (share := experiment.trimmed_share):
+        least = math.ceil(1 / share)
+        return least + (int(share * least) < 1)  # as Flower rounds
+    if experiment.aggregation == "multi-krum" and experiment.wrong_sites:
+        return 2 * experiment.wrong_sites + 3
+    return 0
+
+
+def check_reach(experiment: Experiment, sites: Mapping[str, SiteFacts]) -> None:
+    """Raise `UserError` where fewer sites have training images than `models_needed`."""
+    training = sum(facts.num_train > 0 for facts in sites.values())
+    if training < (needed := models_needed(experiment)):
+        raise UserError(
+            f"aggregation = '{experiment.aggregation}': bears a wrong site among {needed} or more, and {training} have "
+            "training images; use more sites, another aggregation, fewer wrong-sites or a larger trimmed-share"
+        )
+
+
+def aggregation_of(reference: Mapping[str, npt.NDArray[Any]], experiment: Experiment) -> RunningMean:
+    """Return what adds up a round's replies, as `aggregation` says."""
+    if experiment.aggregation == "mean":
+        return RunningMean(reference, experiment.clip_norm, experiment.max_step)
+    return Collected(reference, experiment)
 
 
 class Collected(RunningMean):
@@ -23,11 +58,11 @@ class Collected(RunningMean):
 
     Args:
         reference: as for `RunningMean`.
-        experiment: `aggregation`, `trimmed-share`, `wrong-sites`, `clip-norm`.
+        experiment: `aggregation`, `trimmed-share`, `wrong-sites`, `clip-norm`, `max-step`.
     """
 
     def __init__(self, reference: Mapping[str, npt.NDArray[Any]], experiment: Experiment) -> None:
-        super().__init__(reference, experiment.clip_norm)
+        super().__init__(reference, experiment.clip_norm, experiment.max_step)
         self._experiment = experiment
         self._replies: list[Arrays] = []
 
@@ -53,7 +88,7 @@ class Collected(RunningMean):
     def _chosen(self) -> list[Arrays]:
         """Return all replies, or those that Multi-Krum takes for sound: n − f of n, f = `wrong-sites`."""
         wrong = self._experiment.wrong_sites
-        if self._experiment.aggregation != "multi-krum" or len(self._replies) <= wrong + 2:
+        if self._experiment.aggregation != "multi-krum":
             return self._replies
         floats = [{n: a for n, a in reply.items() if a.dtype.kind == "f"} for reply in self._replies]
         contents = [RecordDict({"model": pack(reply)}) for reply in floats]

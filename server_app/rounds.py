@@ -1,11 +1,12 @@
 """A round as it goes on, and what is told of it: to the journal, and to the person who watches."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from common.metrics import spread
+from common.wire import Reply
 from server_app.figures import site_means
 from server_app.journal import Clock, Journal, log, percent
 from server_app.sites import SiteFacts
@@ -21,13 +22,50 @@ class Round:
     started: float = field(default_factory=time.monotonic)
     heard: set[str] = field(default_factory=set)  # whatever they said
     answered: list[str] = field(default_factory=list)  # with a reply that could be used
-    losses: dict[str, float] = field(default_factory=dict)  # summed over sites, weighted by images
-    images: int = 0
+    losses: dict[str, float] = field(default_factory=dict)  # summed over the sites that tell them, weighted by images
+    loss_images: dict[str, int] = field(default_factory=dict)  # theirs
+    images: int = 0  # training images of the sites that answered
     weights: dict[str, int] = field(default_factory=dict)  # by which each site's model counts
+    steps: dict[str, float] = field(default_factory=dict)  # how far each site's model moved from what was sent
+    diverged: int = 0  # replies that were left out since they were not finite, or out of all proportion
     model: str = ""  # content hash of what came out
     arrival: dict[str, dict[str, float]] = field(default_factory=dict)  # site → figures
     bytes_down: int = 0
     bytes_up: int = 0
+
+    def count(self, site: str, reply: Reply, images: int, weight: int) -> None:
+        """Count a usable reply of a site with so many training images, whose model has this weight."""
+        self.answered.append(site)
+        self.weights[site] = weight
+        self.images += images
+        self.bytes_up += reply.num_bytes
+        for key, value in reply.metrics.items():
+            if key.startswith("loss-"):
+                self.add_loss(key.removeprefix("loss-"), value, images)
+
+    def where_it_diverged(self, kept: Sequence[int]) -> str:
+        """Return where to look if replies, or their mean, were not finite or out of all proportion; else nothing.
+
+        Args:
+            kept: rounds of the checkpoints.
+        """
+        if not self.diverged or not kept:
+            return ""
+        return (
+            f". Training diverged; the last checkpoint is of round {kept[-1]}; one reply may have spoilt the model: "
+            "the steps of each round in metrics.jsonl tell whose. Remove the checkpoints from its "
+            f"round on (kept are {', '.join(map(str, kept))}) and that site, then resume; in a new run, clip-norm or "
+            "another aggregation bears such a site"
+        )
+
+    def add_loss(self, name: str, value: float, images: int) -> None:
+        """Add a site's mean loss over its images."""
+        self.losses[name] = self.losses.get(name, 0.0) + images * value
+        self.loss_images[name] = self.loss_images.get(name, 0) + images
+
+    def mean_losses(self) -> dict[str, float]:
+        """Return the mean losses over the images of the sites that tell theirs."""
+        return {name: total / max(1, self.loss_images[name]) for name, total in self.losses.items()}
 
 
 class Teller:
@@ -59,9 +97,11 @@ class Teller:
             round=now.number,
             asked=len(now.asked),
             answered=len(now.answered),
+            images=now.images,
             weights=now.weights,
+            steps=now.steps,
             model=now.model,
-            loss={name: total / max(1, now.images) for name, total in now.losses.items()},
+            loss=now.mean_losses(),
             seconds=round(time.monotonic() - now.started, 3),
             bytes_down=now.bytes_down,
             bytes_up=now.bytes_up,
@@ -82,7 +122,7 @@ class Teller:
         """Log a round in one line."""
         rounds = self._rounds
         symbols = {"backbone": "θ", "aux_head": "ψ", "personal_head": "φ"}
-        losses = " ".join(f"{symbols.get(n, n)} {t / max(1, now.images):.3f}" for n, t in now.losses.items())
+        losses = " ".join(f"{symbols.get(n, n)} {mean:.3f}" for n, mean in now.mean_losses().items()) or "–"
         personal = "–"
         if self._personal:
             personal = f"{percent(self._personal[0])} (round {self._personal[1]})"

@@ -1,7 +1,6 @@
 """The sites as the coordinator knows them: who takes part, and which of their replies can be used."""
 
 import math
-import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -13,22 +12,30 @@ from common.config import Experiment
 from server_app.journal import Journal, log
 
 LARGEST = 1e9  # no loss, weight, moment or counter of a training that works comes near; sums and squares stay in range
-_ALWAYS = re.compile(r"num-examples|num-test|loss-[a-z_]{1,32}")
+_MOST_LOSSES = 8  # no method has half as many
 _MOST = 64  # numbers in a reply; the longest honest one has about thirty
 
 
 @dataclass
 class SiteFacts:
-    """What the coordinator knows of a site: its node, its declared image counts, whether it holds the frame."""
+    """What the coordinator knows of a site: its node, its declared image counts, whether it holds the frame.
+
+    It counts for `counts_for` training images, None: for all; fewer where it declared fewer when it first took part.
+    """
 
     node_id: int
     num_train: int
     num_test: int
     has_frame: bool = False
+    counts_for: int | None = None
 
 
 class BadReplyError(wire.WireError):
     """A reply that must not be used; the text says why."""
+
+
+class DivergedError(BadReplyError):
+    """One whose numbers are not finite or out of all proportion: training diverged there, or someone lies."""
 
 
 def greet(grid: Grid, experiment: Experiment, timeout: float, journal: Journal | None = None) -> dict[str, SiteFacts]:
@@ -40,18 +47,40 @@ def greet(grid: Grid, experiment: Experiment, timeout: float, journal: Journal |
         The sites by name.
 
     Raises:
-        wire.WireError: no node can take part, or two have the same name.
+        wire.WireError: no node can take part.
     """
-    nodes = list(grid.get_node_ids())
     sites: dict[str, SiteFacts] = {}
-    reasons: list[str] = []
-    for name, facts in ask_names(grid, experiment, nodes, timeout, reasons, journal):
-        if name in sites:
-            raise wire.WireError(f"two sites call themselves '{name}': give each its own name")
-        sites[name] = facts
+    reasons = meet(grid, experiment, list(grid.get_node_ids()), timeout, sites, journal)
     if not sites:
-        raise wire.WireError(f"no site can take part: {reasons[-1] if reasons else 'none is connected'}")
+        raise wire.WireError(f"no site can take part: {[*reasons.values(), 'none is connected'][0]}")
     return sites
+
+
+def meet(
+    grid: Grid,
+    experiment: Experiment,
+    nodes: list[int],
+    timeout: float,
+    sites: dict[str, SiteFacts],
+    journal: Journal | None = None,
+) -> dict[int, str]:
+    """Ask nodes who they are, add those that can take part to `sites`, and return the others with why they cannot.
+
+    Of several nodes with one name none takes part, the one in `sites` neither: nobody knows which is the right one.
+    """
+    reasons: dict[int, str] = {}
+    named: dict[str, list[SiteFacts]] = {name: [facts] for name, facts in sites.items()}
+    for name, facts in ask_names(grid, experiment, nodes, timeout, reasons, journal):
+        named.setdefault(name, []).append(facts)
+    for name, several in named.items():
+        if len(several) == 1:
+            sites[name] = several[0]
+            continue
+        sites.pop(name, None)
+        for facts in several:
+            reasons[facts.node_id] = f"two sites call themselves '{name}': give each its own name"
+            leave_out(facts.node_id, reasons[facts.node_id], journal)
+    return reasons
 
 
 def ask_names(
@@ -59,7 +88,7 @@ def ask_names(
     experiment: Experiment,
     nodes: list[int],
     timeout: float,
-    reasons: list[str] | None = None,
+    reasons: dict[int, str] | None = None,
     journal: Journal | None = None,
 ) -> Iterator[tuple[str, SiteFacts]]:
     """Ask nodes who they are, and yield those that can take part; the others are logged.
@@ -69,7 +98,7 @@ def ask_names(
         experiment: the run.
         nodes: their ids.
         timeout: seconds.
-        reasons: gets why nodes cannot take part.
+        reasons: gets which nodes cannot take part, and why.
         journal: gets them too.
     """
     messages = [Message(wire.request(experiment, run=""), node_id, wire.HELLO, ttl=timeout) for node_id in nodes]
@@ -86,7 +115,7 @@ def ask_names(
     for node_id, reason in sorted(silent.items()):
         leave_out(node_id, reason, journal)
     if reasons is not None:
-        reasons.extend(silent.values())
+        reasons.update(silent)
 
 
 def leave_out(node_id: int, reason: str, journal: Journal | None = None) -> None:
@@ -118,13 +147,15 @@ def check_reply(reply: wire.Reply, facts: SiteFacts, figures: Collection[str], *
     """
     if len(reply.metrics) > _MOST:
         raise BadReplyError(f"{len(reply.metrics)} figures, where at most {_MOST} are asked for")
+    if (losses := sum(name.startswith("loss-") for name in reply.metrics)) > _MOST_LOSSES:
+        raise BadReplyError(f"{losses} losses, where no method has more than {_MOST_LOSSES}")
     for name, value in reply.metrics.items():
-        if name not in figures and not _ALWAYS.fullmatch(name):
+        if name not in figures and not wire.COUNTS_AND_LOSSES.fullmatch(name):
             raise BadReplyError(f"{name!r} is no figure that a site is asked for here")
         if not math.isfinite(value):
-            raise BadReplyError(f"{name} = {value}: not finite")
+            raise DivergedError(f"{name} = {value}: not finite")
         if name.startswith("loss-") and abs(value) > LARGEST:
-            raise BadReplyError(f"{name} = {value:g}: beyond {LARGEST:g}; training diverged there")
+            raise DivergedError(f"{name} = {value:g}: beyond {LARGEST:g}; training diverged there")
     _expect(reply.metrics, "num-examples", facts.num_train)
     found = {name: reply.metrics[name] for name in figures if name in reply.metrics}
     if not trains or found:

@@ -14,9 +14,10 @@ from common.config import Experiment
 from common.files import arrays_digest
 from common.methods import METHODS
 from common.model import attends
+from common.precision import received, sent
 from common.seeds import numpy_generator
-from server_app.aggregation import RunningMean
-from server_app.checkpoint import Checkpoint, oldest_checkpoint, save_checkpoint
+from server_app.aggregation import RunningMean, not_finite
+from server_app.checkpoint import Checkpoint, checkpoint_rounds, save_checkpoint
 from server_app.evaluation import GenericEvaluation
 from server_app.figures import generic_facts, primary, site_figures
 from server_app.journal import Journal, log
@@ -24,9 +25,9 @@ from server_app.methods import ServerMethod
 from server_app.newcomers import Newcomers
 from server_app.replies import Gate
 from server_app.resting import Resting
-from server_app.robust import Collected
+from server_app.robust import aggregation_of, models_needed
 from server_app.rounds import Round, Teller
-from server_app.sites import SiteFacts, figure_names
+from server_app.sites import BadReplyError, SiteFacts, figure_names
 
 
 class FedStrategy(Strategy):
@@ -59,6 +60,7 @@ class FedStrategy(Strategy):
         self._row, self._method, self._multilabel = METHODS[experiment.method], method, multilabel
         self._gate, self._newcomers = Gate(sites, journal), Newcomers(experiment, sites, journal)
         self.resting = Resting(experiment, journal)
+        self._needed = models_needed(experiment)
         self._frame, self._frame_hash = frame, "" if frame is None else wire.frame_digest(frame)
         self._sent: wire.Arrays = {}
         self._begin(Round(0, []))
@@ -67,8 +69,6 @@ class FedStrategy(Strategy):
 
     def summary(self) -> None:
         """Say nothing: the app logs the experiment itself."""
-
-    # --- training -----------------------------------------------------------------------------------
 
     def train(self, grid: Grid, arrays: ArrayRecord) -> ArrayRecord:
         """Run the rounds that are not finished, and return the final global model.
@@ -95,18 +95,22 @@ class FedStrategy(Strategy):
     def sample(self, server_round: int) -> list[str]:
         """Return the sites of a round: round(rate · K) of the sorted names, from the run's own generator."""
         names = self.resting.awake(sorted(self.sites), server_round)
-        count = max(1, round(self.experiment.participation * len(names)))
-        if count == len(names):
+        count = max(1, self._needed, round(self.experiment.participation * len(names)))
+        if count >= len(names):
             return names
-        generator = numpy_generator(self.experiment.seed, "sample", server_round=server_round)
-        return sorted(generator.choice(names, size=count, replace=False).tolist())
+        names = [n for n in names if self.sites[n].num_train] if self._needed else names  # the others make no model
+        again = f" {self._failed_rounds}" if self._failed_rounds else ""  # a round that is repeated asks others
+        generator = numpy_generator(self.experiment.seed, f"sample{again}", server_round=server_round)
+        return sorted(generator.choice(names, size=min(count, len(names)), replace=False).tolist())
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Send θ and ψ to the round's sites, with the frame where it is not yet known."""
         server_round += self._done
-        self._sent = {name: array.numpy() for name, array in arrays.items()}
+        exact = {name: array.numpy() for name, array in arrays.items() if self._row.sends_only(name)}
+        arrays, as_sent = self.as_sent(arrays)
+        self._sent = as_sent | exact
         if self.experiment.partition == "deployed":  # simulated sites are all there
             self._newcomers.welcome(grid, server_round)
         self._method.begin()
@@ -120,10 +124,7 @@ class FedStrategy(Strategy):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Check each reply, add it to the running mean, and return the mean as the new global model."""
         server_round += self._done
-        sent_only = tuple(f"{part}." for part in self._row.sent)
-        averaged = {n: a for n, a in self._sent.items() if not f"{n}.".startswith(sent_only)}
-        plain = self.experiment.aggregation == "mean"
-        mean = RunningMean(averaged, self.experiment.clip_norm) if plain else Collected(averaged, self.experiment)
+        mean = aggregation_of({n: a for n, a in self._sent.items() if not self._row.sends_only(n)}, self.experiment)
         for site, reply in self._gate.usable(replies, self._round, trains=True):
             try:
                 self._take(site, reply, mean)
@@ -131,11 +132,16 @@ class FedStrategy(Strategy):
                 self._gate.reject(self._round, site, error)
         self._gate.name_the_silent(self._round, self.experiment.round_timeout)
         self.resting.note(self._round)
-        if len(self._round.answered) < self._quorum():
+        if len(self._round.answered) < self._quorum() or len(self._round.steps) < self._needed:
             return self._without_quorum(server_round)
-        arrays = mean.mean()
+        arrays, kept = mean.mean(), self._method.state()
         parts, facts = self._method.finish(self._sent, arrays, server_round)
         arrays |= parts
+        if odd := sorted(not_finite(arrays | self._method.state())):
+            self._method.restore(kept)
+            log.warning("round %d: %s would not be finite", server_round, ", ".join(odd[:3]))
+            self._round.diverged += 1  # not one reply, but all together
+            return self._without_quorum(server_round)
         if facts:
             self.journal.event("method", round=server_round, **facts)
         self._round.model = arrays_digest(arrays)
@@ -143,15 +149,16 @@ class FedStrategy(Strategy):
         self.finished, self._failed_rounds = server_round, 0
         if server_round % self.experiment.checkpoint_every == 0 or server_round == self.experiment.rounds:
             checkpoint = Checkpoint(server_round, arrays, self._method.state(), self.resting.state())
+            self.journal.sync()
             save_checkpoint(self.journal.folder, checkpoint, self.experiment.checkpoints_kept)
         return wire.pack(arrays), None
 
     def _begin(self, now: Round) -> None:
         self._round = now
-        self._secured = oldest_checkpoint(self.journal.folder)  # sites may forget what is older
+        self._secured = checkpoint_rounds(self.journal.folder) or [0]  # sites may forget what lies between
 
     def _quorum(self) -> int:
-        return max(1, math.ceil(self.experiment.quorum * len(self._round.asked)))
+        return max(1, self._needed, math.ceil(self.experiment.quorum * len(self._round.asked)))
 
     def _without_quorum(self, server_round: int) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Let the round pass without a change, or end the run if too many have; nothing that came is used."""
@@ -160,32 +167,41 @@ class FedStrategy(Strategy):
         names = sorted(self._round.answered)
         self.journal.event("no-quorum", round=server_round, asked=self._round.asked, answered=len(names), sites=names)
         if self._failed_rounds > self.experiment.round_retries:
+            kept = checkpoint_rounds(self.journal.folder)
             raise wire.WireError(
                 f"{told}, {self._quorum()} are needed; the reasons are above. The run ends; its checkpoint stays: "
-                "mend what is wrong, and run again with resume=true"
+                f"mend what is wrong, and run again with resume=true{self._round.where_it_diverged(kept)}"
             )
         log.warning("%s, %d are needed: the round is repeated", told, self._quorum())
         self._done -= 1  # Flower goes on counting
         return None, None
 
     def _take(self, site: str, reply: wire.Reply, mean: RunningMean) -> None:
-        now, images = self._round, self.sites[site].num_train
+        now, facts = self._round, self.sites[site]
+        images = facts.num_train if facts.counts_for is None else facts.counts_for
         weight = min(images, self.experiment.max_site_images or images)
         if images:
-            self._method.check(reply.extras, self._sent, images)
-            mean.add(reply.model, weight)
+            self._method.check(reply.extras, self._sent, facts.num_train)
+            now.steps[site] = mean.add(self._received(reply), weight)
             self._method.take(site, reply.extras)
-        now.weights[site] = weight
-        now.answered.append(site)
-        now.bytes_up += reply.num_bytes
-        self.sites[site].has_frame = reply.frame_hash == self._frame_hash
-        now.images += images
-        for key, value in reply.metrics.items():
-            if key.startswith("loss-"):
-                name = key.removeprefix("loss-")
-                now.losses[name] = now.losses.get(name, 0.0) + images * value
-        if figures := site_figures(reply.metrics, "arrival", self.sites[site].num_test):
+        now.count(site, reply, images, weight)
+        facts.has_frame = reply.frame_hash == self._frame_hash
+        if figures := site_figures(reply.metrics, "arrival", facts.num_test):
             now.arrival[site] = figures
+
+    def as_sent(self, arrays: ArrayRecord) -> tuple[ArrayRecord, wire.Arrays]:
+        """Return a model as it crosses, and as the sites then have it."""
+        model = {name: array.numpy() for name, array in arrays.items()}
+        if self.experiment.wire == "single":
+            return arrays, model
+        small = sent(model, self.experiment)
+        return wire.pack(small), received(small, self.experiment)
+
+    def _received(self, reply: wire.Reply) -> wire.Arrays:
+        try:
+            return received(reply.model, self.experiment)
+        except ValueError as error:
+            raise BadReplyError(str(error)) from None
 
     def _message(self, kind: str, site: str, model: ArrayRecord, evaluate: bool) -> Message:
         facts = self.sites[site]
@@ -194,6 +210,7 @@ class FedStrategy(Strategy):
         content = wire.request(
             self.experiment,
             run=self.journal.folder.name,
+            identity=self.journal.identity,
             server_round=self._round.number,
             secured=self._secured,
             evaluate=evaluate,
@@ -206,8 +223,6 @@ class FedStrategy(Strategy):
         self._round.bytes_down += wire.num_bytes(message)
         return message
 
-    # --- figures ------------------------------------------------------------------------------------
-
     def evaluate_generic(self, server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
         """Evaluate the generic model with each head it has, where the round asks for it, and log the round."""
         first, server_round = not server_round, server_round + self._done
@@ -215,12 +230,12 @@ class FedStrategy(Strategy):
             return None
         self._evaluated = server_round
         if self._is_evaluated(server_round):
-            reports = self.evaluation({name: array.numpy() for name, array in arrays.items()})
+            reports = self.evaluation(self.as_sent(arrays)[1])
             stage = "final" if server_round == self.experiment.rounds else "training"
             for head, report in reports.items():
                 self.journal.event("generic", round=server_round, stage=stage, head=head, **generic_facts(report))
-            if (judged_by := self._row.reported_head) in reports:
-                self._teller.generic = primary(reports[judged_by])
+            judged_by = reports.get(self._row.reported_head or "")
+            self._teller.generic = primary(judged_by) if judged_by else None
         if not first:
             self._teller.tell(self._round)
         return None
@@ -234,17 +249,38 @@ class FedStrategy(Strategy):
     # --- after the last round -----------------------------------------------------------------------
 
     def personalise(self, grid: Grid, arrays: ArrayRecord) -> None:
-        """Have every site make its personal model of the final θ and ψ, and journal the figures."""
-        names = figure_names(wire.STAGES, multilabel=self._multilabel)
-        self._begin(Round(self.experiment.rounds + 1, sorted(self.sites), names))
-        messages = (self._message(wire.PERSONALISE, name, arrays, evaluate=True) for name in self._round.asked)
-        replies = grid.send_and_receive(messages, timeout=self.experiment.round_timeout)
+        """Have every site make its personal model of the final θ and ψ, `as_sent`, and journal the figures.
+
+        Sites without a usable reply are asked again, `round-retries` times; above the quorum only those that failed.
+
+        Raises:
+            wire.WireError: fewer than the quorum have made one.
+        """
+        everyone, timeout = sorted(self.sites), self.experiment.round_timeout
+        figures = figure_names(wire.STAGES, multilabel=self._multilabel)
         stages: dict[str, dict[str, dict[str, float]]] = {stage: {} for stage in wire.STAGES}
-        for site, reply in self._gate.usable(replies, self._round, trains=False):
-            for stage, found in stages.items():
-                if figures := site_figures(reply.metrics, stage, self.sites[site].num_test):
-                    found[site] = figures
-        self._gate.name_the_silent(self._round, self.experiment.round_timeout)
+        needed, made, missing = max(1, math.ceil(self.experiment.quorum * len(everyone))), set[str](), everyone
+        for attempt in range(self.experiment.round_retries + 1):
+            if attempt:
+                log.warning("personal models: asking again %s", ", ".join(missing))
+                if self.experiment.partition == "deployed":  # one may be back as another node
+                    self._newcomers.welcome(grid, self.experiment.rounds + 1)
+            self._begin(Round(self.experiment.rounds + 1, missing, figures))
+            messages = (self._message(wire.PERSONALISE, name, arrays, evaluate=True) for name in missing)
+            replies = grid.send_and_receive(messages, timeout=timeout)
+            for site, reply in self._gate.usable(replies, self._round, trains=False):
+                self._round.answered.append(site)
+                for stage, found in stages.items():
+                    if told := site_figures(reply.metrics, stage, self.sites[site].num_test):
+                        found[site] = told
+            self._gate.name_the_silent(self._round, timeout)
+            made |= set(self._round.answered)
+            # with the quorum there, who was silent is not waited for again
+            if not (missing := sorted((self._round.heard if len(made) >= needed else set(everyone)) - made)):
+                break
+        if len(made) < needed:
+            why = f"personal models: {len(made)} of {len(everyone)} sites have made one; the reasons are above"
+            raise wire.WireError(f"{why}. The checkpoint stays: mend what is wrong, and run again with resume=true")
         for stage, found in stages.items():
             if found:
                 self._teller.personal(stage, found, self.experiment.rounds)

@@ -15,9 +15,9 @@ from common.errors import plain
 from server_app.journal import log
 
 T = TypeVar("T")
-_POLL_SECONDS = 0.5
+_POLL_SECONDS = (0.05, 0.5)  # between two questions whether something is there: at first, and in the long run
+_POLL_SHARE = 0.1  # of the time since the last reply
 _PATIENCE = 120.0  # seconds of nothing but failures after which Flower is given up
-_AT_ONCE = 2  # replies that wait in memory
 
 
 class StreamingGrid(Grid):
@@ -66,7 +66,7 @@ class StreamingGrid(Grid):
             node_id = message.metadata.dst_node_id
             waiting |= {sent: node_id for sent in self.push_messages([message]) if sent}
         end = None if timeout is None else time.monotonic() + timeout
-        self._failing = None
+        self._failing, heard = None, time.monotonic()
         while waiting and (self._failing is None or time.monotonic() < self._failing + _PATIENCE):
             arrived = False
             for reply in self._pull(list(waiting)):
@@ -78,14 +78,19 @@ class StreamingGrid(Grid):
                     yield reply
             if end is not None and time.monotonic() > end:
                 return
-            if waiting and not arrived:
-                time.sleep(_POLL_SECONDS)
+            if arrived:
+                heard = time.monotonic()
+            elif waiting:
+                time.sleep(_pause(time.monotonic() - heard))
 
     def _pull(self, message_ids: list[str]) -> Iterator[Message]:
-        """Yield what has arrived; Flower fetches all that it is asked for at once, so it is asked for little."""
-        for start in range(0, len(message_ids), _AT_ONCE):
+        """Yield what has arrived, one by one: Flower fetches all that it is asked for at once, and keeps nothing.
+
+        Were several fetched together, one that cannot be read would take the others with it.
+        """
+        for message_id in message_ids:
             try:
-                replies = list(self._grid.pull_messages(message_ids[start : start + _AT_ONCE]))
+                replies = list(self._grid.pull_messages([message_id]))
             except Exception as error:  # asked for again; the site is named as silent if that does not help
                 _tell(error)
                 self._failing = self._failing or time.monotonic()
@@ -104,7 +109,16 @@ class StreamingGrid(Grid):
                 _tell(error)
                 if time.monotonic() > end:
                     raise
-                time.sleep(_POLL_SECONDS)
+                time.sleep(_POLL_SECONDS[1])
+
+
+def _pause(silence: float) -> float:
+    """Return the seconds until the next question after so many of silence: fast sites hardly wait for it to end.
+
+    Each question is a request for each site, so a SuperLink with many slow sites is not asked twenty times a second.
+    """
+    shortest, longest = _POLL_SECONDS
+    return min(longest, max(shortest, _POLL_SHARE * silence))
 
 
 def _tell(error: Exception) -> None:

@@ -39,6 +39,15 @@ def product(grids: Mapping[str, Sequence[Any]]) -> tuple[Variant, ...]:
     return tuple(variants)
 
 
+def ablations(changes: Mapping[str, Any]) -> tuple[Variant, ...]:
+    """Return one variant a subset of the changes, the smallest first: nothing changed, each alone, …, all together."""
+    keys = [kept for count in range(len(changes) + 1) for kept in itertools.combinations(changes, count)]
+    return tuple(
+        Variant(", ".join(f"{key}={changes[key]}" for key in kept), MappingProxyType({k: changes[k] for k in kept}))
+        for kept in keys
+    )
+
+
 STUDIES: dict[str, tuple[Variant, ...]] = {
     "table3": sweep("frame", "etf", "sparse_etf"),
     "table8": tuple(
@@ -62,6 +71,7 @@ STUDIES: dict[str, tuple[Variant, ...]] = {
         *product({"sparsity": (0.6,), "frame-norm": (0.05, 0.1, 0.5, 2.0)}),
     ),
     "fig5": sweep("finetune-epochs", 1, 5, 10, 20),
+    "wire": sweep("wire", "single", "half"),
     # several labels an image
     "attention": sweep("attention", False, True),
     "fednca_ml": (
@@ -70,23 +80,31 @@ STUDIES: dict[str, tuple[Variant, ...]] = {
         *sweep("frame-trains", True),
         *sweep("suppression-weight", 0.0),
         *sweep("clustering-weight", 0.0),
+        *product({"suppression-weight": (0.0,), "clustering-weight": (0.0,)}),
         *sweep("query-frame", "padded_etf", "sparse_etf"),
+    ),
+    # with and without: attention × the fixed ETF × each regulariser
+    "fednca_ml_grid": ablations(
+        {"attention": False, "frame-trains": True, "suppression-weight": 0.0, "clustering-weight": 0.0}
     ),
     "fedloge_ml": (
         Variant("", MappingProxyType({})),
         *sweep("attention", False),
         *sweep("frame", "etf"),
         *sweep("prior-temperature", 0.0),
-        *sweep("realign-prior", True),
+        *sweep("realign-global", "none", "prior"),
         *sweep("realign-bias", "scale"),
     ),
+    "finetuned_ml": sweep("finetune-epochs", 5),
 }
 
 # which methods a study is of, where --methods does not say: FedLoGe, but for these
 STUDY_METHODS: dict[str, tuple[str, ...]] = {
     "attention": ("fedavg", "fedprox", "fedbn", "fedper", "fedrep", "ditto", "fedrod"),
     "fednca_ml": ("fednca_ml",),
+    "fednca_ml_grid": ("fednca_ml",),
     "fedloge_ml": ("fedloge_ml",),
+    "finetuned_ml": ("fedavg", "fednca_ml", "fedloge_ml"),
 }
 
 

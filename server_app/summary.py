@@ -22,7 +22,7 @@ class Summary:
         generic: head → score, its primary figure, and the others (0..1 or None).
         personal: stage → mean, std, worst, worst_site of the primary figure, and the means of all.
         headline: the method's own generic head and last personal stage: generic, personal, many, medium, few.
-        cost: seconds and bytes a round, mean.
+        cost: seconds and bytes a round, mean, and training images a second, each as often as it was trained on.
     """
 
     generic: dict[str, dict[str, Any]]
@@ -72,9 +72,12 @@ def summarise(folder: Path) -> Summary:
         **{group: generic[head][group] if head else None for group in ("many", "medium", "few")},
         "personal": personal[last_stage]["mean"] if last_stage else None,
     }
-    return Summary(generic, personal, headline, _cost(events))
+    return Summary(generic, personal, headline, _cost(events, config["local-epochs"]))
 
 
-def _cost(events: list[dict[str, Any]]) -> dict[str, float]:
+def _cost(events: list[dict[str, Any]], epochs: int) -> dict[str, float]:
     rounds = [e for e in events if e["event"] == "round"]
-    return {key: sum(e[key] for e in rounds) / max(1, len(rounds)) for key in ("seconds", "bytes_down", "bytes_up")}
+    keys = ("seconds", "bytes_down", "bytes_up")
+    found = {key: sum(e[key] for e in rounds) / max(1, len(rounds)) for key in keys}
+    images = epochs * sum(e.get("images", 0) for e in rounds)
+    return found | {"images_per_second": images / max(1e-9, sum(e["seconds"] for e in rounds))}

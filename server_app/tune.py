@@ -16,10 +16,10 @@ from typing import Any
 
 import yaml
 
-from common.config import Experiment, build, check_key, load, parse_yaml
+from common.config import Experiment, build, check_key, load, parse_value
 from common.data import build_federation
-from common.data.federation import FEDERATION_FIELDS
 from common.errors import UserError, unknown
+from common.fields import FEDERATION_FIELDS
 from common.methods import METHODS
 from server_app.compare import Cell, read_result
 from server_app.journal import percent
@@ -146,7 +146,8 @@ def choice(cells: Sequence[Cell], grids: Grids, by: str, folder: Path) -> str:
     if equal := [cell.variant for cell, mean in ranked[1:] if mean == figure]:
         lines.append(f"equal to the best: {'; '.join(equal)} (does the method use the grid's keys? see --by)")
     values = best.experiment.dump()
-    pasted = yaml.safe_dump({key: values[key] for key in grids}, sort_keys=False, allow_unicode=True)
+    tuned = {best.experiment.method: {key: values[key] for key in grids}}
+    pasted = yaml.safe_dump({"tuned": tuned}, sort_keys=False, allow_unicode=True)
     return "\n".join([*lines, f"best: {best.variant}; for the YAML file:", "", pasted])
 
 
@@ -173,11 +174,7 @@ def _read_grid(word: str, experiment: Experiment) -> tuple[str, list[Any]]:
 
 
 def _value(key: str, text: str, experiment: Experiment) -> Any:
-    try:
-        value = parse_yaml(text)
-    except ValueError:  # also what looks like a date, and is none
-        value = text
-    return build({**experiment.dump(), key: value}, source="--grid").dump()[key]
+    return build({**experiment.dump(), key: parse_value(text)}, source="--grid").dump()[key]
 
 
 def _figure(summary: Mapping[str, Any], by: str) -> float | None:

@@ -1,7 +1,8 @@
 """Small real experiments shared by the tests: scikit-learn's digits, a few sites, a few rounds."""
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +17,39 @@ torch.set_num_threads(1)  # tests run side by side
 # The same examples everywhere, and no clock: a busy machine is no failure.
 settings.register_profile("fednc", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fednc")
-# Tests of these files start processes and wait for them most of the time.
-WAITING = ("test_real_site_killed", "test_real_coordinator_killed", "test_deployment", "test_ray_simulation")
+# Tests of these files start processes and wait for them most of the time; the longest first.
+WAITING = (
+    *("test_compose", "test_real_site_killed", "test_real_coordinator_killed", "test_deployment"),
+    *("test_ray_simulation", "test_provisioning"),
+)
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than there are cores, since one of them waits most of the time."""
-    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Two workers more than there are cores, since two of them wait most of the time."""
+    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spread the tests that wait for processes, first ones first, so that no worker is left with them at the end."""
-    slow = [item for item in items if item.path.stem in WAITING]
+    """Spread the tests that wait for processes over the workers, which each begin with a share of the list in order."""
+    slow = sorted((i for i in items if i.path.stem in WAITING), key=lambda item: WAITING.index(item.path.stem))
     rest = [item for item in items if item.path.stem not in WAITING]
+    workers = pytest_xdist_auto_num_workers()
+    slow = [item for worker in range(workers) for item in slow[worker::workers]]
     step = len(rest) // max(1, len(slow)) + 1
     items[:] = []
     for start in range(0, max(len(rest), len(slow) * step), step):
         items += [*slow[start // step : start // step + 1], *rest[start : start + step]]
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """Leave no logger speaking for the tests after this one, which a worker may run in any order."""
+    logs = [logging.getLogger(name) for name in ("fednc", "fednc.site", "flwr")]
+    before = [(log, list(log.handlers), log.level, log.propagate) for log in logs]
+    yield
+    for log, handlers, level, propagate in before:
+        log.handlers[:], log.propagate = handlers, propagate
+        log.setLevel(level)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from common.config import Experiment
 from common.data import Dataset
-from common.losses import asymmetric, bce, distribution_balanced, focal, prior_bce, prior_logit
+from common.losses import asymmetric, bce, compensated, distribution_balanced, focal, prior_logit
 from common.model import Model
 from common.wire import Arrays
 
@@ -49,19 +49,20 @@ class Local:
             return cross_entropy(logits, labels)
         mask = self.mask(labels)
         kind = self.experiment.multilabel_loss
-        if kind == "distribution-balanced":
+        if kind == "distribution-balanced" and self.num_images > 1:  # one image has no positives and negatives
             return distribution_balanced(logits, labels, self.class_counts, self.num_images, mask)
-        return {"bce": bce, "focal": focal, "asymmetric": asymmetric}[kind](logits, labels, mask)
+        loss = focal if kind == "focal" else asymmetric if kind == "asymmetric" else bce
+        return loss(logits, labels, mask)
 
     def balanced_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of logits that the site's prior is added to, so that they need not carry it themselves.
 
-        CE(z + log n_k, y) (balanced softmax), or BCE(z + t·logit π̃_k, y) of several labels.
+        CE(z + log n_k, y) (balanced softmax), or `multilabel-loss` of z + t·logit π̃_k and several labels.
         """
         if labels.dtype != torch.bool:
             return cross_entropy(logits + self.class_counts.log(), labels)
         prior = prior_logit(self.class_counts, self.num_images)
-        return prior_bce(logits, labels, prior, self.experiment.prior_temperature, self.mask(labels))
+        return self.loss(compensated(logits, prior, self.experiment.prior_temperature), labels)
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class LocalMethod:
 
         Args:
             images: normalised images [B, channels, H, W].
-            labels: class indices [B].
+            labels: class indices [B], or several labels as bool [B, C].
             local: what the site knows.
         """
         raise NotImplementedError

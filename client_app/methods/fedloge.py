@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from client_app.methods.base import Local, LocalMethod
-from client_app.realign import realign_personal
+from client_app.realign import BiasMode, realign_personal
 from common.config import Experiment
 from common.heads import linear_from
 from common.model import Model
@@ -58,6 +58,10 @@ class FedLoGe(LocalMethod):
         assert model.personal_head is not None
         return model.personal_head
 
+    def realigned_bias(self, experiment: Experiment) -> BiasMode:
+        """Return what becomes of the realigned head's bias: `realign-bias`."""
+        return experiment.realign_bias
+
     def realigned_head(self, model: Model, local: Local) -> nn.Linear | None:
         """Return φ_k after LA-FR (Eq. 7), or None for `realign: none`."""
         experiment = local.experiment
@@ -71,7 +75,7 @@ class FedLoGe(LocalMethod):
             phi.weight.detach(),
             None if phi.bias is None else phi.bias.detach(),
             mode=experiment.realign,
-            bias_mode=experiment.realign_bias,
+            bias_mode=self.realigned_bias(experiment),
             shares=local.shares,
         )
         return linear_from(weight, bias)

@@ -4,13 +4,14 @@ As FedLoGe, on the class features of FedNCA-ML (https://arxiv.org/abs/2509.12544
 attention and is the backbone's fixed head. Shared: backbone with its attention, scale and biases of the frame, and ψ
 with biases. Personal: φ_k with biases; both heads learn on detached class features. θ and ψ learn with
 prior-compensated logits z + t·logit π̃_k, π̃_kc = (n_kc + 1)/(N_k + 2), so that what is averaged carries no site's
-prior; φ_k learns by the plain loss and so keeps its own site's.
+prior; φ_k learns by the plain loss and so keeps its own site's. ψ and φ_k start as the frame's head, 10 times the
+frame: small random heads lag behind the features, which the frame's scale makes learn ten times as fast.
 
-Realignment: ψ̂_c = ψ_c / ‖ψ_c‖ (`realign-bias` says what becomes of b; with `realign-prior` the coordinator's
-label prior is added), and φ̂_kc = (ψ_c / ‖ψ_c‖) ‖φ_kc‖ with φ_k's bias. Within a class both are monotone for ψ:
-its AUC cannot change by realignment, its F1 can.
+Realignment (`realign-global`): unit, ψ̂_c = ψ_c / ‖ψ_c‖ (`realign-bias` says what becomes of b); prior, ψ with
+the coordinator's label prior t·logit π̂ on its bias; or none. φ̂_kc = (ψ_c / ‖ψ_c‖) ‖φ_kc‖ with φ_k's bias.
+Within a class all are monotone for ψ: its AUC cannot change by realignment, its F1 can.
 
-Defaults, ours: `prior-temperature` 1 compensates the whole prior; `realign-prior` false, `realign-bias` keep;
+Defaults, ours: `prior-temperature` 1 compensates the whole prior; `realign-global` unit, `realign-bias` keep;
 `attention-heads` 4. The frame's are FedLoGe's.
 """
 
@@ -18,6 +19,8 @@ from torch import Tensor
 
 from client_app.methods.base import Local
 from client_app.methods.fedloge import FedLoGe
+from client_app.realign import BiasMode
+from common.config import Experiment
 from common.model import Model
 
 
@@ -34,6 +37,10 @@ class FedLoGeML(FedLoGe):
             "aux_head": local.balanced_loss(model.aux_head(frozen), labels),
             "personal_head": local.loss(model.personal_head(frozen), labels),
         }
+
+    def realigned_bias(self, experiment: Experiment) -> BiasMode:
+        """Return keep: φ_k's own; `realign-bias` is ψ's."""
+        return "keep"
 
 
 METHOD = FedLoGeML()

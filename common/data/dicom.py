@@ -1,4 +1,4 @@
-"""DICOM files as 8-bit images, by pydicom (`fednc[medical]`): one frame, grey or colour.
+"""DICOM files as 8-bit images, by pydicom, and GDCM for JPEG Lossless and JPEG-LS (`fednc[medical]`): one frame.
 
 Grey values are what the viewer of a radiologist shows: rescaled (slope and intercept, or the modality's table), seen
 through the file's first window (DICOM PS3.3, C.11.2.1.2 and C.11.2.1.3), MONOCHROME1 inverted so that more is brighter.
@@ -58,9 +58,13 @@ def read(data: bytes, what: str) -> Image.Image:
 
 def _pixels(dataset: "DicomDataset", colours: str) -> npt.NDArray[np.uint8]:
     """Return uint8 [H, W] or [H, W, 3]."""
+    from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
     from pydicom.pixels.utils import pixel_array
 
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not get_decoder(syntax).is_available:
+        raise ValueError(f"{syntax.name} needs a decoder: pip install 'fednc[medical]', or save it uncompressed")
     stored = pixel_array(dataset)
     if colours in ("MONOCHROME1", "MONOCHROME2"):
         values = np.asarray(apply_modality_lut(stored, dataset), np.float64)

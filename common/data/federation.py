@@ -13,37 +13,16 @@ from common.data.composites import composite_dataset
 from common.data.dataset import Dataset, label_counts, padded_names
 from common.data.deployed import coordinator_dataset
 from common.data.images import Labels
-from common.data.loading import DATASET_FIELDS, load_dataset, reduce
+from common.data.loading import load_dataset, reduce
 from common.data.local_split import local_test_rows
 from common.data.longtail import long_tail_rows
 from common.data.multilabel_local_split import multilabel_test_rows
 from common.data.multilabel_partition import deal, everywhere
 from common.data.validation import hold_out
 from common.errors import UserError
+from common.fields import FEDERATION_FIELDS
 
 Rows = npt.NDArray[np.int64]
-
-FEDERATION_FIELDS = (
-    *DATASET_FIELDS,
-    *(
-        "seed",
-        "composites",
-        "composites_test",
-        "composite_single_share",
-        "composite_canvas",
-        "head_class_size",
-        "imbalance_factor",
-        "partition",
-        "sites",
-        "dirichlet",
-        "missing_classes",
-        "label_rule",
-        "min_site_size",
-        "local_test",
-        "evaluate_on",
-        "validation_share",
-    ),
-)
 
 
 @dataclass(frozen=True, eq=False)

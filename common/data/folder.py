@@ -9,7 +9,7 @@ from common.data.dataset import Dataset
 from common.data.file_sets import Side, file_dataset
 from common.errors import UserError
 
-_SUFFIXES = frozenset({".bmp", ".dcm", ".dicom", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset({".bmp", ".dcm", ".dicom", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
 def load(experiment: Experiment) -> Dataset:
@@ -38,8 +38,8 @@ def class_folders(folder: Path) -> list[Path]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the files at any depth below a class folder that end as images do."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    """Return the files at any depth below a folder that end as images do, in order."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
 def _images(folders: list[Path], classes: list[str], root: Path) -> Side:
@@ -50,5 +50,5 @@ def _images(folders: list[Path], classes: list[str], root: Path) -> Side:
         paths += found
         labels += [classes.index(folder.name)] * len(found)
     if not paths:
-        raise UserError(f"{root}: no images below its class folders; known endings: {', '.join(sorted(_SUFFIXES))}")
+        raise UserError(f"{root}: no images below its class folders; known endings: {', '.join(sorted(SUFFIXES))}")
     return Side(paths, np.array(labels, np.int64))

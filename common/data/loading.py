@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 
 from common.config import Experiment
 from common.data import chestxray14, coco2017, digits, folder, lists, manifest, npz, torchvision_sets, voc2012
 from common.data.dataset import Dataset
+from common.fields import DATASET_FIELDS
 
 _LOADERS: dict[str, Callable[[Experiment], Dataset]] = {
     "digits": digits.load,
@@ -22,8 +24,6 @@ _LOADERS: dict[str, Callable[[Experiment], Dataset]] = {
     "manifest": manifest.load,
 }
 
-DATASET_FIELDS = ("dataset", "image_size", "site_key", "group_key")
-
 
 def load_dataset(experiment: Experiment) -> Dataset:
     """Return the experiment's data set; read once a process, whatever the seed.
@@ -39,8 +39,13 @@ def load_dataset(experiment: Experiment) -> Dataset:
 
 def reduce(experiment: Experiment, fields: tuple[str, ...]) -> Experiment:
     """Keep the data folder and these fields and reset the others, so that a cache sees only what matters."""
+    return _reduce(experiment, fields, experiment.data_root)
+
+
+@lru_cache(maxsize=8)
+def _reduce(experiment: Experiment, fields: tuple[str, ...], data_dir: Path) -> Experiment:
     kept = {name: getattr(experiment, name) for name in fields}
-    return Experiment.model_construct(data_dir=experiment.data_root, **kept)
+    return Experiment.model_construct(data_dir=data_dir, **kept)
 
 
 @lru_cache(maxsize=2)

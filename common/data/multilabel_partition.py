@@ -87,7 +87,8 @@ def deal(
     First every class gets one image at each of two supporters where the images allow it, so that it lives at
     two sites whatever the proportions say. The others are drawn: class c has proportions p_c ~ Dir(α·1) over
     its supporters, images without labels some over all sites, and an image goes to site k with chances in
-    proportion to the mean of p_ck over its labels, among the sites that the rule allows.
+    proportion to the mean of p_ck over its labels, among the sites that the rule allows. Under `strict`, which drops
+    images, a draw that leaves every class at two sites is preferred.
 
     Args:
         rows: [N] rows to deal.
@@ -110,7 +111,7 @@ def deal(
         )
     generator = numpy_generator(seed, "partition")
     label_sets, member, set_sizes = np.unique(labels, axis=0, return_inverse=True, return_counts=True)
-    best = -1
+    best, found = -1, None
     for _ in range(_TRIES):
         supports = choose_supports(labels.shape[1], sites, missing_classes, generator)
         counts = _draw_counts(label_sets, set_sizes, supports, alpha, rule, generator)
@@ -119,10 +120,14 @@ def deal(
             visible = supports if rule == "mask" else np.ones_like(supports)
             positives, known = counts.T @ label_sets, set_sizes @ label_sets > 0
             report = _report(positives, known, int(counts.sum()), len(rows), supports, visible)
-            return MultilabelPartition(
-                _hand_out(rows, member.ravel(), counts, set_sizes, generator), supports, visible, report
-            )
+            if found is None or not report.lonely_classes:
+                parts = _hand_out(rows, member.ravel(), counts, set_sizes, generator)
+                found = MultilabelPartition(parts, supports, visible, report)
+            if rule == "mask" or not report.lonely_classes:  # under `strict` another draw may do better
+                return found
         best = max(best, smallest)
+    if found:
+        return found
     raise UserError(
         f"min-site-size = {min_site_size}: in {_TRIES} draws with {sites} sites, dirichlet = {alpha:g} and "
         f"missing-classes = {missing_classes:g} ({rule}) the smallest site had at most {best} images; lower "

@@ -16,7 +16,9 @@ Three layouts, told apart by their label arrays:
     <group-key> optional, [N] integers; no group may be on both sides of the split
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +27,19 @@ import numpy.typing as npt
 from common.config import Experiment
 from common.data.archive import Archive
 from common.data.dataset import Dataset, padded_names, training_moments
-from common.data.images import ArrayImages, Labels, array_images, byte_images
+from common.data.images import ArrayImages, ImageSource, Labels, array_images, byte_images
 from common.errors import UserError
 
 Integers = npt.NDArray[np.int64]
+Keep = Callable[[str, Labels, Callable[[], ArrayImages]], ImageSource]
 
 
-def load(experiment: Experiment) -> Dataset:
+def load(experiment: Experiment, keep: Keep = lambda side, labels, decode: decode()) -> Dataset:
     """Read the archive that `data-dir` names, or the only one in that folder. Nothing in it is unpickled.
+
+    Args:
+        experiment: which archive, image size, and the keys of sites and groups.
+        keep: of each side, train or test, with its labels, returns the images; may spare decoding them.
 
     Raises:
         UserError: naming file, array and row of what is missing, malformed, out of range or leaking.
@@ -40,8 +47,10 @@ def load(experiment: Experiment) -> Dataset:
     archive = Archive(_find(experiment.data_root))
     train_part, test_part = _parts(archive)
     classes = _classes(archive, train_part, test_part)
-    train = _images(archive, train_part, experiment.image_size)
-    test = _images(archive, test_part, experiment.image_size)
+    train, test = (
+        keep(side, archive.labels(part.y)[part.rows], partial(_images, archive, part, experiment.image_size))
+        for side, part in (("train", train_part), ("test", test_part))
+    )
     if (train.channels, train.size) != (test.channels, test.size):
         raise UserError(
             f"{archive.path}: training images are {train.channels}×{train.size[0]}×{train.size[1]}, "
@@ -54,6 +63,46 @@ def load(experiment: Experiment) -> Dataset:
         *("npz", classes, train, test, mean, std),
         *(train_sites, test_sites, site_names, train_groups, test_groups),
     )
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One image as an archive stores it.
+
+    Attributes:
+        split: train or test.
+        place: archive, array and row, such as `x.npz: jpeg_train[3]`.
+        labels: its class as a number, or those of several.
+        content: uint8, a file's bytes [n], or pixels [H, W] or [H, W, channels].
+    """
+
+    split: str
+    place: str
+    labels: tuple[int, ...]
+    content: npt.NDArray[np.uint8]
+
+
+def stored_images(archive: Archive) -> list[Stored]:
+    """Return every image of an archive, undecoded.
+
+    Raises:
+        UserError: naming array and row of what is missing, malformed or out of range.
+    """
+    found = []
+    for split, part in zip(("train", "test"), _parts(archive), strict=True):
+        labels = archive.labels(part.y)
+        files = part.x not in archive and f"jpeg{part.suffix}" in archive
+        key = f"jpeg{part.suffix}" if files else part.x
+        if files:
+            data, offsets = _files(archive, part)
+            content: Sequence[npt.NDArray[np.uint8]] = np.split(data, offsets[1:-1])
+        else:
+            content = list(_pixels(archive, part))
+        for row in part.rows.tolist():
+            of = labels[row]
+            several = tuple(np.flatnonzero(of).tolist()) if labels.ndim == 2 else (int(of),)
+            found.append(Stored(split, f"{archive.path}: {key}[{row}]", several, content[row]))
+    return found
 
 
 @dataclass(frozen=True)
@@ -123,15 +172,25 @@ def _images(archive: Archive, part: _Part, image_size: int | None) -> ArrayImage
     labels = archive.labels(part.y)[part.rows]
     if part.x not in archive and f"jpeg{part.suffix}" in archive:
         return _decoded(archive, part, labels, image_size)
+    return array_images(_pixels(archive, part)[part.rows], labels, image_size)
+
+
+def _pixels(archive: Archive, part: _Part) -> npt.NDArray[np.uint8]:
     x = archive.array(part.x)
     if x.dtype != np.uint8 or x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] not in (1, 3)):
         raise archive.error(part.x, f"is {x.dtype} of shape {x.shape}, expected uint8 [N, H, W] or [N, H, W, 1 or 3]")
     if len(x) != part.length or not x.size:
         raise archive.error(part.x, f"has shape {x.shape} for {part.length} labels in {part.y}")
-    return array_images(x[part.rows], labels, image_size)
+    return x
 
 
 def _decoded(archive: Archive, part: _Part, labels: Labels, image_size: int | None) -> ArrayImages:
+    data, offsets = _files(archive, part)
+    return byte_images(data, offsets, part.rows, labels, image_size, f"{archive.path}: jpeg{part.suffix}")
+
+
+def _files(archive: Archive, part: _Part) -> tuple[npt.NDArray[np.uint8], Integers]:
+    """Return image files end to end, and their starts and the end of the last."""
     key = f"jpeg{part.suffix}"
     data = archive.array(key)
     if data.dtype != np.uint8 or data.ndim != 1:
@@ -144,7 +203,7 @@ def _decoded(archive: Archive, part: _Part, labels: Labels, image_size: int | No
         raise archive.error(offset_key, f"goes from {offsets[0]} to {offsets[-1]}, but {key} has {len(data)} bytes")
     if len(wrong := np.flatnonzero(np.diff(offsets) <= 0)):
         raise archive.error(f"{offset_key}[{wrong[0] + 1}]", "is not above the entry before it")
-    return byte_images(data, offsets, part.rows, labels, image_size, f"{archive.path}: {key}")
+    return data, offsets
 
 
 def _sites(

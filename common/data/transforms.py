@@ -1,11 +1,14 @@
 """Pixels to network input, and augmentation; vectorised on the batch's device."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
 import torch
 from torch.nn import functional
+
+Augmentation = Literal["none", "flip", "crop-flip"]
 
 _PADDING = 4  # pixels, the customary amount for 32×32 images
 
@@ -25,25 +28,60 @@ def _per_channel(values: tuple[float, ...], device: torch.device) -> torch.Tenso
     return torch.tensor(values, dtype=torch.float32, device=device).view(1, -1, 1, 1)
 
 
-def augment(
-    batch: torch.Tensor, kind: Literal["none", "flip", "crop-flip"], generator: torch.Generator
-) -> torch.Tensor:
-    """Flip each image left to right with probability ½, and shift it by up to 4 pixels, filling with zeros.
+@dataclass(frozen=True)
+class Draws:
+    """What chance decided for n images.
+
+    Attributes:
+        flips: bool [n].
+        shifts: [2, n], top and left in the padded image; None: they stay where they are.
+    """
+
+    flips: torch.Tensor
+    shifts: torch.Tensor | None
+
+    def to(self, device: torch.device | str) -> "Draws":
+        """Return them on a device."""
+        return Draws(self.flips.to(device), None if self.shifts is None else self.shifts.to(device))
+
+    def cut(self, part: slice) -> "Draws":
+        """Return those of a slice of the images."""
+        return Draws(self.flips[part], None if self.shifts is None else self.shifts[:, part])
+
+
+def draw(kind: Augmentation, sizes: Sequence[int], generator: torch.Generator) -> Draws | None:
+    """Draw the augmentation of batches of these sizes, one batch after the other; None for 'none'.
+
+    Args:
+        kind: 'flip': each image left to right with probability ½; 'crop-flip': each also cut from itself with 4 pixels
+            of padding.
+        sizes: images a batch.
+        generator: a CPU generator; drawing on the CPU gives the same augmentation on every device.
+    """
+    if kind == "none" or not sizes:
+        return None
+    flips, shifts = [], []
+    for size in sizes:
+        flips.append(torch.rand(size, generator=generator) < 0.5)
+        if kind == "crop-flip":
+            shifts.append(torch.randint(0, 2 * _PADDING + 1, (2, size), generator=generator))
+    return Draws(torch.cat(flips), torch.cat(shifts, dim=1) if shifts else None)
+
+
+def augment(batch: torch.Tensor, draws: Draws | None) -> torch.Tensor:
+    """Crop and flip each image as drawn, filling with zeros.
 
     Apply it to uint8 pixels, before `prepare`: the padding is then black, as in the customary CIFAR recipe.
 
     Args:
         batch: [B, C, H, W], any dtype, any device.
-        kind: 'none' returns the batch; 'flip'; 'crop-flip': crop from the padded image, then flip.
-        generator: a CPU generator; drawing on the CPU gives the same augmentation on every device.
+        draws: of its images, on its device.
     """
-    if kind == "none":
+    if draws is None:
         return batch
-    flips = torch.rand(len(batch), generator=generator) < 0.5
-    if kind == "crop-flip":
-        shifts = torch.randint(0, 2 * _PADDING + 1, (2, len(batch)), generator=generator)
-        batch = _crop(batch, shifts.to(batch.device))
-    return torch.where(flips.to(batch.device).view(-1, 1, 1, 1), batch.flip(-1), batch)
+    if draws.shifts is not None:
+        batch = _crop(batch, draws.shifts)
+    return torch.where(draws.flips.view(-1, 1, 1, 1), batch.flip(-1), batch)
 
 
 def _crop(batch: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:

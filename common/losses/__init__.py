@@ -11,15 +11,15 @@ from common.losses.compact_clustering import compact_clustering
 from common.losses.distribution_balanced import distribution_balanced
 from common.losses.focal import focal
 from common.losses.negative_suppression import negative_suppression
-from common.losses.prior_bce import prior_bce, prior_logit
+from common.losses.prior import compensated, prior_logit
 
 __all__ = [
     "asymmetric",
     "bce",
     "compact_clustering",
+    "compensated",
     "distribution_balanced",
     "focal",
     "negative_suppression",
-    "prior_bce",
     "prior_logit",
 ]

@@ -18,7 +18,7 @@ def compact_clustering(
     Args:
         features: h, float [B, C, D], from `ladm.LabelAwareAttention`.
         labels: bool [B, C].
-        frame: w, [C, D] class vectors; no gradient flows into them.
+        frame: w, [C, D] class vectors; a fixed frame needs no gradient, learned ones get theirs.
         mask: labels that count, bool [B, C]; None: all.
         temperature: τ.
 
@@ -31,6 +31,6 @@ def compact_clustering(
         h = full(features)
         # A feature of zeros has no direction: its cosines are 0, and so is its gradient.
         h = torch.where(h.any(dim=2, keepdim=True), normalize(h, dim=2), 0)
-        cosines = h @ normalize(frame.detach().to(h.dtype), dim=1).T
+        cosines = h @ normalize(frame.to(h.dtype), dim=1).T
         own = log_softmax(cosines / temperature, dim=2).diagonal(dim1=1, dim2=2)
     return image_mean(-own, labels & kept)

@@ -14,7 +14,7 @@ def negative_suppression(scores: Tensor, labels: Tensor, mask: Tensor | None = N
     fewer. So a batch without positives costs nothing. The paper weighs this loss by 0.01.
 
     Args:
-        scores: Z, float [B, C, C], from `ladm.PerClassHead`.
+        scores: Z, float [B, C, C], from `ladm.PerClassHead`; or [B, C, 1], a class's own score alone.
         labels: bool [B, C].
         mask: labels that count, bool [B, C]; None: all. A hidden label is neither positive nor negative.
         margin: a probability below which a score does no harm.

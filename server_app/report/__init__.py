@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from common.errors import UserError
+from common.files import write_text
 from server_app.report.attention import attention
 from server_app.report.class_auc import auc_against_counts
 from server_app.report.classes import per_class
@@ -56,16 +57,20 @@ def write_report(run_dir: Path) -> Path:
         run_dir: a run's folder, with config.json, federation.json, metrics.jsonl and so on.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: there is no such folder, or the report cannot be written.
     """
     if not run_dir.is_dir():
         raise UserError(f"no run's folder '{run_dir}': give the folder that holds the run's metrics.jsonl")
     run = read_run(run_dir)
     html = page(_title(run), _lead(run), [(name, section(run)) for name, section in _sections(run)])
     path = run_dir / "report.html"
-    draft = path.with_suffix(".html.tmp")
-    draft.write_text(html, encoding="utf-8")
-    draft.replace(path)  # a reader never sees half a report
+    try:
+        write_text(path, html)  # a reader never sees half a report
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); make room: the figures stay, "
+            f"and `fednc report {run_dir}` writes it again"
+        ) from None
     return path
 
 

@@ -14,7 +14,7 @@ from server_app.report.headline import (
 )
 from server_app.report.page import note, percent, plain, table, terms, tile_list
 from server_app.report.record import GROUPS, RunRecord, round_of
-from server_app.report.words import FIGURES
+from server_app.report.words import BY_SHOT, FIGURES
 
 _ANSWERS = ("mean_ap", "macro_f1", "macro_f1_tuned", "of1", "calibration_error")
 
@@ -69,9 +69,9 @@ _FRAME = "Class vectors that are constructed before training and never change."
 _REALIGN = (
     (
         "Head ψ realigned (GA-FR)",
-        "Global realignment: the coordinator rescales a copy of ψ, each class on its own. Which of two images "
-        "is the likelier for a class stays the same, and so do macro AUC and mAP; F1 at 0.5, micro AUC and "
-        "calibration can change.",
+        "Global realignment: the coordinator rescales a copy of ψ, each class on its own, or shifts its biases. "
+        "Which of two images is the likelier for a class stays the same, and so do macro AUC and mAP; F1 at 0.5, "
+        "micro AUC and calibration can change.",
     ),
     LOCAL_REALIGN,
 )
@@ -128,14 +128,17 @@ def _generic_tables(run: RunRecord) -> str:
 
 def _personal_means(run: RunRecord) -> str:
     """The other figures of the personal models by stage, means over sites."""
-    rows = []
+    found: dict[str, dict[str, float | None]] = {}
     for stage in ("final" if run.personal("final") else "arrival", "realigned", "finetuned"):
-        means = (run.personal(stage) or {}).get("means")
-        if isinstance(means, dict):
-            shares = [percent(means.get(key)) for key in ("micro_auc", *_ANSWERS)]
-            name = STAGES.get(stage, "on arrival, the last time")
-            rows.append([name, *shares, plain(means.get("undefined_auc"), ".1f")])
-    header = ["Personal models", *(FIGURES[key] for key in ("micro_auc", *_ANSWERS, "undefined_auc"))]
+        if isinstance(means := (run.personal(stage) or {}).get("means"), dict):
+            found[STAGES.get(stage, "on arrival, the last time")] = means
+    by_shot = [key for key in BY_SHOT if any(means.get(key) is not None for means in found.values())]
+    shares = (*by_shot, "micro_auc", *_ANSWERS)
+    rows = [
+        [name, *(percent(means.get(key)) for key in shares), plain(means.get("undefined_auc"), ".1f")]
+        for name, means in found.items()
+    ]
+    header = ["Personal models", *((FIGURES | BY_SHOT)[key] for key in (*shares, "undefined_auc"))]
     return table("Personal models, other figures, means over sites", header, rows) if rows else ""
 
 

@@ -41,11 +41,26 @@ def _cosines(run: RunRecord) -> str:
     if mean is not None:
         words += f"Mean cosine between two different prototypes: {plain(mean, '.3f').replace('-', '−')}"
         words += f"; were they as far apart as {count} directions can be, −1/(C−1) = −{1 / (count - 1):.3f}."
-    chart = cosine_map([run.classes[c] for c in classes], cells, "Cosine between the prototypes of each two classes")
+    names = [run.classes[c] for c in classes]
+    chart = cosine_map(names, cells, "Cosine between the prototypes of each two classes")
     caption = "Cosine between the prototypes of each two classes, from most to fewest training images."
     if without := whole(facts.get("without")):
         caption += f" {without} of all classes have no positive test image and no prototype."
-    return paragraph(words) + figure(chart, caption + shown_of(len(classes), run))
+    return paragraph(words) + figure(chart, caption + shown_of(len(classes), run)) + _without_attention(facts, names)
+
+
+def _without_attention(facts: dict[str, object], names: Sequence[str]) -> str:
+    """Return the same cosines of the pooled features that the attention starts from."""
+    pooled = facts.get("without_attention")
+    cells = square(pooled.get("cosines"), len(names)) if isinstance(pooled, dict) else []
+    if not isinstance(pooled, dict) or not cells:
+        return ""
+    label = "Cosine between the prototypes of each two classes without attention"
+    caption = (
+        f"The same without attention, of the whole image's feature: mean "
+        f"{plain(number(pooled.get('mean_off_diagonal')), '.3f').replace('-', '−')}."
+    )
+    return figure(cosine_map(names, cells, label), caption)
 
 
 def _points(run: RunRecord) -> str:

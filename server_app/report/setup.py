@@ -56,6 +56,14 @@ def _cost(run: RunRecord) -> str:
     ):
         known = [value for event in rounds if (value := number(event.get(key))) is not None]
         rows.append([name, form(mean(known)), form(max(known)), form(sum(known))] if known else [name, *[DASH] * 3])
+    epochs = number(run.config.get("local-epochs")) or 1
+    rates = [
+        epochs * images / seconds
+        for event in rounds
+        if (images := number(event.get("images"))) and (seconds := number(event.get("seconds")))
+    ]
+    if rates:
+        rows.append(["Training images × local epochs a second", f"{mean(rates):,.0f}", f"{max(rates):,.0f}", DASH])
     answered, asked = (sum(number(e.get(key)) or 0 for e in rounds) for key in ("answered", "asked"))
     words = (
         f"{len(rounds):,} rounds; {answered:,.0f} of {asked:,.0f} requests to sites were answered. Bytes are those "

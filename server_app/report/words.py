@@ -15,6 +15,9 @@ FIGURES = {
     "undefined_auc": "Classes without AUC",
 }
 
+# and, of personal models in simulation, macro AUC by how many training images a class has in all
+BY_SHOT = {"auc_many": "AUC, many", "auc_medium": "AUC, medium", "auc_few": "AUC, few"}
+
 
 @dataclass(frozen=True)
 class Words:

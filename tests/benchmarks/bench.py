@@ -5,43 +5,36 @@ Run from the repository root, on a machine with nothing else to do (`make bench`
     python -m tests.benchmarks.bench --only overhead,wire --devices cpu
     python -m tests.benchmarks.bench --quick         # whether it works: its figures mean nothing
 
-Times are medians over laps that take turns; a goal is the issue's unless the part's docstring says otherwise. With
---keep the ratios are appended to results/bench_history.jsonl; every run says what became worse since the last entries
-of the same class of machine.
+Times are medians over laps that take turns; a goal is the project's own unless a docstring says otherwise. With
+--keep the ratios are appended to results/bench_history.jsonl; every run says what is worse than the median of what was
+kept on the same class of machine, and with --check it then fails.
 """
 
 import argparse
 import logging
+import os
+import sys
 import tempfile
-from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
 from common.errors import unknown
-from server_app.frames import Solver
-from tests.benchmarks import bench_frames
+from server_app.flower_run import KEEP_MEMORY
+from tests.benchmarks.bench_frames import frames
+from tests.benchmarks.bench_growth import growth
 from tests.benchmarks.bench_history import keep, regressions
+from tests.benchmarks.bench_memory import coordinator_memory
 from tests.benchmarks.bench_ratio import HEAD, Ratio, machine
 from tests.benchmarks.bench_ray import overhead_ray
 from tests.benchmarks.bench_scale import scale
+from tests.benchmarks.bench_steps import steps
 from tests.benchmarks.bench_training import against_peer, evaluation, method_cost, overhead
 from tests.benchmarks.bench_wire import wire_bytes
 from tests.benchmarks.bench_work import QUICK, SIZES, Sizes
 
 Part = Callable[[Sizes, Path, str], Iterator[Ratio]]
-
-
-def frames(sizes: Sizes, folder: Path, device: str) -> Iterator[Ratio]:
-    """Yield the seconds of sparse frames by projection ÷ dense ones; `bench_frames` has the table of all solvers."""
-    for dim, classes in ((64, 10), (512, 100)) if sizes is not QUICK else ((16, 4),):
-        options = Namespace(seed=0, sparsity=0.6, frame_norm=1.0)
-        solvers: tuple[Solver | str, ...] = ("etf", "projection")
-        found = [bench_frames.timed(options, dim, classes, solver) for solver in solvers]
-        what = f"sparse frame ÷ dense ETF, d = {dim}, C = {classes}"
-        dense, sparse = (f"{q.seconds:.3f} s, {q.angle_variance:.1e} deg²" for q in found)
-        yield Ratio("frames", what, device, found[1].seconds / found[0].seconds, f"{sparse} / {dense}")
 
 
 PARTS: dict[str, Part] = {
@@ -53,8 +46,11 @@ PARTS: dict[str, Part] = {
     "wire": wire_bytes,
     "scale": scale,
     "peer": against_peer,
+    "steps": steps,
+    "growth": growth,
+    "memory": coordinator_memory,
 }
-ON_CPU_ALONE = ("frames", "wire")
+ON_CPU_ALONE = ("frames", "wire", "memory")
 
 
 def measure(parts: list[str], device: str, quick: bool) -> list[Ratio]:
@@ -75,6 +71,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--devices", default="cpu,cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works")
     parser.add_argument("--keep", action="store_true", help="append the ratios to the history")
+    parser.add_argument("--check", action="store_true", help="exit with 1 where something became worse")
     return parser.parse_args()
 
 
@@ -94,9 +91,14 @@ def main() -> None:
         worse += [] if options.quick else regressions(ratios, name)
         if options.keep and not options.quick:
             keep(ratios, name)
-    print("\nWorse than when last kept on this class of machine:" if worse else "\nNothing is worse than last kept.")
+    print("\nWorse than usual on this class of machine:" if worse else "\nNothing is worse than usual.")
     print("\n".join(worse))
+    if options.check and worse:
+        sys.exit(1)
 
 
 if __name__ == "__main__":
+    if not KEEP_MEMORY.items() <= os.environ.items():  # glibc reads them at a process's start
+        os.execve(sys.executable, [sys.executable, "-m", "tests.benchmarks.bench", *sys.argv[1:]],
+                  {**os.environ, **KEEP_MEMORY})  # fmt: skip
     main()

@@ -7,11 +7,20 @@ Run from the repository root:
 
 import argparse
 import time
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
 
 import torch
 
 from server_app.frame_solvers import MmaOptions
 from server_app.frames import FrameQuality, Solver, etf, measure, sparse_etf
+from tests.benchmarks.bench_ratio import Ratio, paired, seconds
+from tests.benchmarks.bench_work import QUICK, Sizes
+
+_STEPS = {(16, 4): 10, (64, 10): 500, (512, 100): 100, (2048, 1000): 5}  # of `mma`, which needs 10,000
+_VARIANCE = 0.03  # deg², the least of FedLoGe's Table 6
 
 
 def arguments() -> argparse.Namespace:
@@ -48,6 +57,30 @@ def row(options: argparse.Namespace, dim: int, num_classes: int, solver: str) ->
     angles = f"{quality.angle_mean:.4f} | {quality.angle_variance:.1e} | {quality.angle_min:.4f}"
     rest = f"{quality.norm_variance:.1e} | {quality.sparsity:.4f}"
     return f"| {dim} | {num_classes} | {solver} | {quality.seconds:.2f} | {angles} | {rest} |"
+
+
+def frames(sizes: Sizes, folder: Path, device: str) -> Iterator[Ratio]:
+    """Yield, by (d, C), the seconds of the solvers side by side, and the sparse frame's angle variance ÷ the paper's.
+
+    `mma` runs some of its 10,000 steps only: its seconds are those of all of them, reckoned from these.
+    """
+    torch.set_num_threads(1)
+    for dim, classes in list(_STEPS)[:1] if sizes is QUICK else list(_STEPS)[1:]:
+        options = Namespace(seed=0, sparsity=0.6, frame_norm=1.0, mma_optimizer="adam", mma_learning_rate=1e-4)
+        options.mma_steps = _STEPS[dim, classes]
+        solvers = ("etf", "projection", "mma")
+        turns = [[timed(options, dim, classes, s) for s in solvers] for _ in range(max(1, sizes.laps) + 1)][1:]
+        dense, sparse, mma = ([quality.seconds for quality in solver] for solver in zip(*turns, strict=True))
+        mma = [spent * MmaOptions.steps / options.mma_steps for spent in mma]
+        where = f"d = {dim}, C = {classes}"
+        yield Ratio(
+            "frames", f"sparse frame ÷ dense ETF, {where}", device, paired(sparse, dense), seconds(sparse, dense)
+        )
+        what = f"sparse frame ÷ by gradient (from {options.mma_steps} steps), {where}"
+        yield Ratio("frames", what, device, paired(sparse, mma), seconds(sparse, mma))
+        variance = median(qualities[1].angle_variance for qualities in turns)
+        what = f"angle variance of the sparse frame ÷ the paper's least, {where}"
+        yield Ratio("frames", what, device, variance / _VARIANCE, f"{variance:.1e} deg² / {_VARIANCE} deg²", 1.0)
 
 
 def main() -> None:

@@ -13,10 +13,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+from tests.benchmarks.bench_ratio import Ratio
+from tests.benchmarks.bench_work import Sizes
 
 LIMIT = 1.15  # what the last row may be of the first
 
@@ -93,6 +96,24 @@ def measure(sites: int, rounds: int, aggregation: str) -> dict[str, float]:
         return {"peak": peak(), "before": before, "model": model, "seconds": seconds}
 
 
+def measured_apart(sites: int, rounds: int, aggregation: str = "mean") -> dict[str, float]:
+    """Return what `measure` does, of a process of its own."""
+    words = ["--measure", str(sites), "--rounds", str(rounds), "--aggregation", aggregation]
+    command = [sys.executable, "-m", "tests.benchmarks.bench_memory", *words]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def coordinator_memory(sizes: Sizes, folder: Path, device: str) -> Iterator[Ratio]:
+    """Yield the coordinator's peak memory with many sites ÷ with few; the models are ResNet-18s."""
+    few, many = (10, 100) if sizes.rounds == Sizes.rounds else (2, 4)
+    found = {sites: measured_apart(sites, rounds=1)["peak"] for sites in (few, many)}
+    what = f"coordinator's peak memory with {many} sites ÷ with {few}, resnet18"
+    absolute = f"{found[many]:.0f} MB / {found[few]:.0f} MB"
+    yield Ratio("memory", what, device, found[many] / found[few], absolute, LIMIT)
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sites", nargs="+", type=int, default=[10, 100])
@@ -111,10 +132,7 @@ def main() -> None:
     print("|--:|--:|--:|--:|--:|")
     peaks = []
     for sites in options.sites:
-        words = ["--measure", str(sites), "--rounds", str(options.rounds), "--aggregation", options.aggregation]
-        command = [sys.executable, "-m", "tests.benchmarks.bench_memory", *words]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        found = json.loads(done.stdout.splitlines()[-1])
+        found = measured_apart(sites, options.rounds, options.aggregation)
         peaks.append(found["peak"])
         figures = f"{found['model']:.1f} | {found['peak']:.0f} | {found['before']:.0f} | {found['seconds']:.1f}"
         print(f"| {sites} | {figures} |", flush=True)

@@ -13,9 +13,12 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from statistics import median
 
+import torch
+
 from common.config import Experiment, build
 from server_app.engines import run_flower
 from server_app.journal import read_events
+from server_app.workers import claims
 from tests.benchmarks.bench_ratio import Ratio, seconds
 from tests.benchmarks.bench_work import Sizes, bare_pass, experiment_of
 
@@ -24,13 +27,16 @@ _barrier: Barrier | None = None
 
 def overhead_ray(sizes: Sizes, folder: Path, device: str) -> Iterator[Ratio]:
     """Yield a FedAvg round in Ray ÷ bare loops, a row a backbone; the bare loops run before and after."""
-    workers = 1 if device == "cuda" else os.cpu_count() or 1
-    sizes = replace(sizes, sites=max(sizes.sites, workers))
+    cores = os.cpu_count() or 1
     for backbone in sizes.backbones:
-        experiment = experiment_of(sizes, folder, device, backbone=backbone, rounds=sizes.laps + 2)
-        before = bare_seconds(experiment, workers, sizes.laps)
+        own = sizes.of(backbone)
+        own = replace(own, sites=max(own.sites, cores))
+        experiment = experiment_of(own, folder, device, backbone=backbone, rounds=own.laps + 1)
+        cpus, gpus = claims(experiment)
+        workers = min(own.sites, cores // cpus, round(1 / gpus) * torch.cuda.device_count() if gpus else cores)
+        before = bare_seconds(experiment, workers, max(1, own.laps // 2))
         rounds = ray_seconds(experiment)
-        bare = before + bare_seconds(experiment, workers, sizes.laps)
+        bare = before + bare_seconds(experiment, workers, max(1, own.laps // 2))
         goal = 1.25 if backbone == "resnet18" else None
         what = f"Ray round ÷ bare loops, {workers} workers, {backbone}, {experiment.sites} sites"
         yield Ratio("ray", what, device, median(rounds) / median(bare), seconds(rounds, bare), goal)

@@ -25,29 +25,37 @@ from tests.benchmarks.bench_work import CLASSES, Sizes, bare, experiment_of, fed
 
 
 def overhead(sizes: Sizes, folder: Path, device: str) -> Iterator[Ratio]:
-    """Yield a FedAvg round of the in-process engine ÷ the same batches in a bare loop, a row a backbone."""
+    """Yield a FedAvg round of the in-process engine ÷ the same batches in a bare loop, a row a backbone and size.
+
+    Both train with one thread. Of a large model the engine adds up replies in another one, which the loop need not.
+    """
     for backbone in sizes.backbones:
-        experiment = experiment_of(sizes, folder, device, backbone=backbone)
-        found = take_turns({"run": federated(experiment), "bare": bare(experiment)}, sizes.laps)
-        what = f"in-process round ÷ bare loop, {backbone}, {sizes.sites} sites"
-        yield _ratio("overhead", what, device, found["run"], found["bare"], 1.05)
+        own = sizes.of(backbone)
+        for images in own.overhead:
+            experiment = experiment_of(own, folder, device, backbone=backbone, images=images)
+            found = take_turns({"run": federated(experiment), "bare": bare(experiment)}, own.laps)
+            what = f"in-process round ÷ bare loop, {backbone}, {own.sites} sites of {images} images"
+            yield _ratio("overhead", what, device, found["run"], found["bare"], 1.05)
 
 
 def method_cost(sizes: Sizes, folder: Path, device: str) -> Iterator[Ratio]:
     """Yield rounds of FedLoGe and FedNCA-ML ÷ those of FedAvg on the same images."""
-    number = {"composites": sizes.sites * sizes.images, "composites_test": sizes.test}
-    several = number | {"head_bias": True, "partition": "dirichlet", "dirichlet": 100.0, "min_site_size": 2}
-    kinds: tuple[tuple[str, float, dict[str, Any], str], ...] = (
-        ("fedloge", 1.03, {}, "one label"),
-        ("fednca_ml", 1.15, several, "several labels"),
-    )
     for backbone in sizes.backbones:
+        own = sizes.of(backbone)
+        number = {"composites": own.few * own.images, "composites_test": own.test}
+        several = number | {"head_bias": True, "partition": "dirichlet", "dirichlet": 100.0, "min_site_size": 2}
+        kinds: tuple[tuple[str, float, dict[str, Any], str], ...] = (
+            ("fedloge", 1.03, {}, "one label"),
+            ("fednca_ml", 1.15, several, "several labels"),
+        )
         for method, goal, changes, labels in kinds:
             works = {
-                name: federated(experiment_of(sizes, folder, device, method=name, backbone=backbone, **changes))
+                name: federated(
+                    experiment_of(own, folder, device, method=name, backbone=backbone, sites=own.few, **changes)
+                )
                 for name in (method, "fedavg")
             }
-            found = take_turns(works, sizes.laps)
+            found = take_turns(works, own.laps)
             what = f"{method} round ÷ fedavg round, {backbone}, {labels}"
             yield _ratio("method", what, device, found[method], found["fedavg"], goal)
 
@@ -55,9 +63,10 @@ def method_cost(sizes: Sizes, folder: Path, device: str) -> Iterator[Ratio]:
 def evaluation(sizes: Sizes, folder: Path, device: str) -> Iterator[Ratio]:
     """Yield the generic heads and K personal models evaluated ÷ one pass of the generic model over the same images."""
     for backbone in sizes.backbones:
-        experiment = experiment_of(sizes, folder, device, method="fedloge", backbone=backbone)
-        found = take_turns({"all": _evaluate(experiment), "pass": _one_pass(experiment)}, sizes.laps)
-        what = f"generic and {sizes.sites} personal models ÷ one generic pass, {backbone}"
+        own = sizes.of(backbone)
+        experiment = experiment_of(own, folder, device, method="fedloge", backbone=backbone)
+        found = take_turns({"all": _evaluate(experiment), "pass": _one_pass(experiment)}, own.laps)
+        what = f"generic and {own.sites} personal models ÷ one generic pass, {backbone}"
         yield _ratio("evaluation", what, device, found["all"], found["pass"], 1.1)
 
 
@@ -109,8 +118,10 @@ def _one_pass(experiment: Experiment) -> Work:
 def against_peer(sizes: Sizes, folder: Path, device: str) -> Iterator[Ratio]:
     """Yield a FedLoGe round with evaluation ÷ the same in a loop in the style of PFLlib; below 1 is a gain."""
     for backbone in sizes.backbones:
-        experiment = experiment_of(sizes, folder, device, method="fedloge", backbone=backbone, evaluate_every=1)
-        found = take_turns({"ours": federated(experiment), "peer": peer(experiment)}, sizes.laps)
+        own = sizes.of(backbone)
+        changes: dict[str, Any] = {"method": "fedloge", "backbone": backbone, "evaluate_every": 1, "sites": own.few}
+        experiment = experiment_of(own, folder, device, **changes)
+        found = take_turns({"ours": federated(experiment), "peer": peer(experiment)}, own.laps)
         what = f"fedloge round with evaluation ÷ the same in PFLlib's style, {backbone}"
         yield _ratio("peer", what, device, found["ours"], found["peer"], None)
 

@@ -17,7 +17,7 @@ from common.config import Experiment, build
 from common.data import build_federation
 from common.model import build_model
 from server_app.app import run
-from server_app.engines import load_client_app
+from server_app.engines import load_client_app, works_ahead
 from server_app.local_grid import LocalGrid
 from tests.benchmarks.bench_turns import Lap, Work
 
@@ -31,27 +31,46 @@ class Sizes:
 
     Attributes:
         sites: K.
+        few: sites where their number does not matter.
         images: training images a site, a multiple of `batch`.
+        overhead: training images a site for the overhead: a few steps, and as many as CIFAR-10-LT's sites have (310).
         test: test images of the coordinator; each site draws its own from them.
         batch: images a step.
         width: of the backbone; None: its own.
         laps: repetitions of which the median is taken.
         counts: the numbers of sites whose cost is compared.
         backbones: those of the overhead.
+        rounds: of the run whose memory must not grow.
+        heavy: the sizes for a ResNet; None: these.
     """
 
     sites: int = 20
+    few: int = 20
     images: int = 64
+    overhead: tuple[int, ...] = (64, 320)
     test: int = 500
     batch: int = 32
     width: int | None = None
     laps: int = 5
     counts: tuple[int, ...] = (10, 40, 100, 400)
     backbones: tuple[str, ...] = ("cnn", "resnet18")
+    rounds: int = 200
+    heavy: "Sizes | None" = None
+
+    def of(self, backbone: str) -> "Sizes":
+        """Return the sizes for a backbone."""
+        return self.heavy if self.heavy and backbone != "cnn" else self
 
 
-SIZES = {"cpu": Sizes(), "cuda": Sizes(images=320, test=10_000)}
-QUICK = Sizes(sites=2, images=8, test=20, batch=4, width=4, laps=1, counts=(2, 4), backbones=("cnn",))
+# two cores train 20 to 40 images a second of a ResNet-18: the whole table is to take less than half an hour
+SIZES = {
+    "cpu": Sizes(heavy=Sizes(few=4, overhead=(64,), test=200, laps=3)),
+    "cuda": Sizes(images=320, overhead=(64, 320), test=10_000),
+}
+QUICK = Sizes(
+    sites=2, few=2, rounds=4, images=8, overhead=(8,), test=20, batch=4, width=4, laps=1,
+    counts=(2, 4), backbones=("cnn",),
+)  # fmt: skip
 
 
 def write_noise(path: Path, train: int, test: int, channels: int = 3, side: int = 32) -> Path:
@@ -73,7 +92,7 @@ def experiment_of(sizes: Sizes, folder: Path, device: str, **changes: Any) -> Ex
         write_noise(data, sites * images, sizes.test)
     values: dict[str, Any] = {
         "name": "bench", "dataset": "npz", "data-dir": str(data), "imbalance-factor": 1, "partition": "iid",
-        "sites": sites, "batch-size": sizes.batch, "width": sizes.width, "local-epochs": 1,
+        "sites": sites, "batch-size": sizes.batch, "learning-rate": 1e-3, "width": sizes.width, "local-epochs": 1,
         "method": "fedavg", "rounds": 1000, "evaluate-every": 100_000, "device": device, "threads": 1,
         "output-dir": str(folder / "runs"),
     }  # fmt: skip
@@ -81,25 +100,26 @@ def experiment_of(sizes: Sizes, folder: Path, device: str, **changes: Any) -> Ex
     return build(values | {"run-name": f"run-{next(_runs)}"})
 
 
-class _TurnGrid(LocalGrid):
+class TurnGrid(LocalGrid):
     """The in-process engine, which begins a lap with every round."""
 
-    def __init__(self, sites: int, lap: Lap) -> None:
-        super().__init__(load_client_app(), sites)
+    def __init__(self, experiment: Experiment, lap: Lap) -> None:
+        super().__init__(load_client_app(), experiment.sites, ahead=works_ahead(experiment))
         self._lap = lap
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
-        waiting = iter(messages)
-        first = next(waiting)
-        if first.metadata.message_type == wire.TRAIN:
-            self._lap()
-        yield self._answer(first)
-        yield from super().send_and_receive(waiting, timeout=timeout)
+        yield from super().send_and_receive(self._with_lap(messages), timeout=timeout)
+
+    def _with_lap(self, messages: Iterable[Message]) -> Iterator[Message]:
+        for number, message in enumerate(messages):
+            if not number and message.metadata.message_type == wire.TRAIN:
+                self._lap()
+            yield message
 
 
 def federated(experiment: Experiment) -> Work:
     """Return a run as work of which a lap is a whole round: messages, training, averaging, checkpoint."""
-    return lambda lap: run(_TurnGrid(experiment.sites, lap), experiment)
+    return lambda lap: run(TurnGrid(experiment, lap), experiment)
 
 
 def bare(experiment: Experiment) -> Work:
@@ -114,15 +134,29 @@ def bare(experiment: Experiment) -> Work:
     return work
 
 
-def bare_pass(experiment: Experiment, sites: slice = slice(None)) -> Callable[[], float]:
-    """Return a function that trains one model on the batches of some sites' rounds and returns the mean loss."""
+def bare_pass(
+    experiment: Experiment,
+    sites: slice = slice(None),
+    compiled: str | None = None,
+    **of_sgd: bool,
+) -> Callable[[], float]:
+    """Return a function that trains one model on the batches of some sites' rounds and returns the mean loss.
+
+    Args:
+        experiment: whose.
+        sites: which.
+        compiled: a mode of `torch.compile` for the backbone; None: as it is.
+        of_sgd: further arguments of the optimiser.
+    """
     torch.set_num_threads(experiment.threads)
     dataset, everybody = build_federation(experiment).dataset, build_federation(experiment).train_rows
     device = torch.device(experiment.device)
     model = build_model(experiment, dataset.train.channels, CLASSES).to(device)
     psi = model.aux_head
     assert psi is not None
-    sgd = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=experiment.momentum)
+    sgd = torch.optim.SGD(model.parameters(), lr=experiment.learning_rate, momentum=experiment.momentum, **of_sgd)
+    if compiled:
+        model.backbone.compile(mode=compiled)
     mean, std = (torch.tensor(v, device=device).view(1, -1, 1, 1) for v in (dataset.mean, dataset.std))
     pixels = dataset.train.batch(np.arange(len(dataset.train))).to(device)
     labels = torch.from_numpy(dataset.train.labels).to(device)

@@ -1,13 +1,18 @@
-"""Each part of the benchmark, but for Ray's, runs at tiny sizes, and the history says what became worse."""
+"""Each part of the benchmark runs at tiny sizes, and the history says what became worse."""
 
+import json
 import logging
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.benchmarks import bench
 from tests.benchmarks.bench import PARTS, main, measure
-from tests.benchmarks.bench_history import HISTORY, keep, last, regressions
+from tests.benchmarks.bench_growth import at, kind_of, resident
+from tests.benchmarks.bench_history import HISTORY, keep, regressions, usual
 from tests.benchmarks.bench_ratio import Ratio, machine, paired
 from tests.benchmarks.bench_turns import Lap, take_turns
 
@@ -17,7 +22,11 @@ def _quiet() -> None:
     logging.getLogger("flwr").setLevel(logging.ERROR)
 
 
-@pytest.mark.parametrize("part", [name for name in PARTS if name != "ray"])
+# Ray takes minutes to start and end as often as these do: `make bench BENCH="--quick --only ray,growth"` tries them
+IN_RAY = ("ray", "growth")
+
+
+@pytest.mark.parametrize("part", [part for part in PARTS if part not in IN_RAY])
 def test_a_part_measures_something(part: str, capsys: pytest.CaptureFixture[str]) -> None:
     ratios = measure([part], "cpu", quick=True)
     assert ratios and all(ratio.value > 0 and ratio.part == part for ratio in ratios)
@@ -47,7 +56,7 @@ def test_a_row_says_whether_its_goal_is_met() -> None:
 
 def test_the_history_names_what_became_worse_on_the_same_class_of_machine(tmp_path: Path) -> None:
     path = tmp_path / "results" / "history.jsonl"
-    assert last("cpu, 2 cores", path) is None and regressions([ratio(9)], "cpu, 2 cores", path) == []
+    assert usual("cpu, 2 cores", path) == {} and regressions([ratio(9)], "cpu, 2 cores", path) == []
     keep([], "cpu, 2 cores", path)
     assert not path.exists()
     keep([ratio(1.0)], "cpu, 2 cores", path)
@@ -56,6 +65,51 @@ def test_the_history_names_what_became_worse_on_the_same_class_of_machine(tmp_pa
     assert regressions([ratio(1.09)], "cpu, 2 cores", path) == []
     assert regressions([ratio(1.2)], "cpu, 2 cores", path) == ["part: a ÷ b (cpu): 1.000 → 1.200"]
     assert regressions([ratio(1.2)], "cpu, 64 cores", path) == []
+
+
+def test_what_creeps_upwards_is_noticed_and_what_is_next_to_nothing_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    told = []
+    for step in range(10):
+        now = [ratio(1.03**step), Ratio("frames", "variance", "cpu", 1e-9 * 10**step, "")]
+        told.append(regressions(now, "cpu, 2 cores", path))
+        keep(now, "cpu, 2 cores", path)
+    assert not told[1] and not told[2]  # 3 and 6 % are noise
+    assert told[-1] == [f"part: a ÷ b (cpu): {round(1.03**4, 4):.3f} → 1.305", "frames: variance (cpu): 0.000 → 1.000"]
+    kept = json.loads(path.read_text().splitlines()[0])
+    assert kept["absolute"]["part: a ÷ b (cpu)"] == "2 s / 1 s"
+
+
+def test_the_command_fails_when_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "measure", lambda *_: [ratio(2.0)])
+    monkeypatch.setattr(bench, "regressions", lambda *_: ["worse"])
+    for words, code in ((["--devices", "cpu"], None), (["--devices", "cpu", "--check"], 1)):
+        monkeypatch.setattr(sys, "argv", ["bench", *words])
+        if code is None:
+            main()
+            continue
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == code
+
+
+def test_memory_is_read_by_kind_of_process() -> None:
+    commands = {
+        "python3 /x/bin/flower-superlink --insecure": "SuperLink",
+        "python3 /x/bin/flwr-simulation --run-id 1": "coordinator",
+        "ray::ClientAppActor.run": "workers",
+        "/x/site-packages/ray/core/src/ray/raylet/raylet --a": "Ray's services",
+        "sleep 3": "others",
+    }
+    assert {command: kind_of(command) for command in commands} == commands
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        assert resident(os.getpid())["others"] > 1
+    finally:
+        child.kill()
+        child.wait()
+    readings = [(1.0, {"workers": 1.0}), (2.0, {"workers": 2.0})]
+    assert [at(readings, moment)["workers"] for moment in (0.5, 1.5, 9)] == [1, 1, 2]
 
 
 def test_work_takes_turns_and_the_first_lap_does_not_count() -> None:

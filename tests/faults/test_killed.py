@@ -23,8 +23,10 @@ from safetensors.numpy import load_file
 from common.config import APP_ROOT, Experiment
 from common.errors import UserError
 from server_app import strategy
+from server_app.checkpoint import Checkpoint
 from server_app.engines import run_local
 from server_app.journal import read_events
+from server_app.report import write_report
 
 Tiny = Callable[..., Experiment]
 ROUNDS = 4
@@ -122,20 +124,23 @@ def test_killed_when(runs: Runs, moment: str) -> None:
 
 def test_killed_again_and_again_at_any_moment(runs: Runs) -> None:
     """The moments are drawn: from before the first round to after the last one."""
-    draw, kills = random.Random(0), 0
-    for _ in range(8):
-        process = runs.start("often")
-        process.join(draw.uniform(0.1, 0.7) * runs.seconds)
-        if process.exitcode is not None:
+    draw, kills, name, seconds = random.Random(0), 0, "often", runs.seconds
+    for attempt in range(8):
+        process = runs.start(name)
+        process.join(draw.uniform(0.1, 0.7) * seconds)
+        if process.exitcode is None:
+            os.kill(process.pid or 0, signal.SIGKILL)
+            process.join()
+            kills += 1
+        elif kills:
             break
-        os.kill(process.pid or 0, signal.SIGKILL)
-        process.join()
-        kills += 1
+        else:  # the machine was busier when a run was timed: another one, killed earlier
+            name, seconds = f"often-{attempt}", seconds / 2
     assert kills
-    assert runs.end("often") == 0
-    for path in (runs.folder / "often").rglob("*.part"):
+    assert runs.end(name) == 0
+    for path in (runs.folder / name).rglob("*.part"):
         path.unlink()
-    runs.check("often")
+    runs.check(name)
 
 
 def command(runs: Runs, name: str) -> list[str]:
@@ -194,6 +199,17 @@ def test_a_full_disk_at_the_coordinator_leaves_the_checkpoints(tiny: Tiny, monke
     run_local(tiny(run_name="cut", rounds=3, resume=True))
     ours, theirs = load_file(folder / "generic.safetensors"), load_file(whole / "generic.safetensors")
     assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_a_folder_or_a_report_that_cannot_be_written_is_told(tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("a file is in the way")
+    with pytest.raises(UserError, match=r"checkpoints: cannot be written .* resume=true"):
+        strategy.save_checkpoint(tmp_path, Checkpoint(1, {}, {}), 3)
+    folder = run_local(tiny(rounds=1))
+    report = (folder / "report.html").read_text()
+    with full_disk(2000), pytest.raises(UserError, match=r"report\.html: cannot be written .* make room"):
+        write_report(folder)
+    assert (folder / "report.html").read_text() == report and not list(folder.glob("*.part"))
 
 
 @pytest.mark.parametrize("room", [0, 3000])

@@ -44,7 +44,7 @@ def start_until_accepted(real: Deployment, name: str, key: Path, config: Path) -
     raise AssertionError(real.log(name)[-2000:])
 
 
-def test_a_killed_site_is_left_out_and_comes_back_and_one_whose_line_is_cut_loses_nothing(tmp_path: Path) -> None:
+def test_a_killed_site_is_left_out_and_comes_back_and_a_cut_line_costs_a_reply_at_most(tmp_path: Path) -> None:
     folders, coordinator = write_folders(tmp_path / "data", 2)
     experiment = write_experiment(tmp_path, coordinator)
     with deployment(tmp_path) as real, ThreadPoolExecutor(1) as pool:
@@ -66,11 +66,13 @@ def test_a_killed_site_is_left_out_and_comes_back_and_one_whose_line_is_cut_lose
         assert real.status().startswith("finished:completed"), output
         assert line.calls, real.log(other)
     rounds = {event["round"]: event["answered"] for event in events_of(tmp_path, "round")}
-    assert sorted(rounds) == list(range(1, ROUNDS + 1)) and min(rounds.values()) >= 1  # the other site lost nothing
+    assert sorted(rounds) == list(range(1, ROUNDS + 1)) and min(rounds.values()) >= 1
     assert rounds[ROUNDS] == 2, output
-    left_out = {(event["site"], event["reason"]) for event in events_of(tmp_path, "rejected")}
-    assert {site for site, _ in left_out} == {killed}, left_out
+    left_out = {name: [e for e in events_of(tmp_path, "rejected") if e["site"] == name] for name in (other, killed)}
+    assert {event["round"] for event in left_out[killed]}, output
+    assert len(left_out[other]) <= 1, left_out  # if the cut went through an upload: Flower begins none again
     # Flower has two such errors; a site that is back before its message expires is only silent
-    assert all(re.search("unavailable|no answer", reason.lower()) for _, reason in left_out), left_out
+    reasons = [event["reason"] for events in left_out.values() for event in events]
+    assert all(re.search("unavailable|no answer", reason.lower()) for reason in reasons), reasons
     (model,) = (tmp_path / "site" / killed).rglob("personal_model.safetensors")
     assert len(list(model.parent.glob("personal-*"))) >= 1

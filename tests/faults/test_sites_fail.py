@@ -1,14 +1,13 @@
 """Sites that fail, come late or never come, in one process: what is told, how the run ends, and nobody else's loss."""
 
-import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Message
+from clinics import Clinic
 from safetensors.numpy import load_file
 
 import client_app.app as site_code
@@ -16,24 +15,14 @@ from common import wire
 from common.config import Experiment, build
 from server_app import local_grid
 from server_app.app import run
-from server_app.engines import load_client_app, run_local
+from server_app.engines import run_local
 from server_app.journal import Journal, read_events
-from server_app.local_grid import LocalGrid
 from server_app.resting import Resting
 from server_app.rounds import Round
 from server_app.strategy import FedStrategy
 
 Tiny = Callable[..., Experiment]
 Fails = Callable[[str, int], bool]  # of a site's name and a round
-
-
-@pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], str]]:
-    """Return a function that gives what was logged so far."""
-    logging.getLogger("fednc").addHandler(caplog.handler)
-    with caplog.at_level(logging.INFO, logger="fednc"):
-        yield lambda: caplog.text
-    logging.getLogger("fednc").removeHandler(caplog.handler)
 
 
 @pytest.fixture
@@ -149,55 +138,6 @@ def test_so_many_never_rest_that_the_quorum_is_out_of_reach(tmp_path: Path) -> N
 # --- slow, late and absent sites --------------------------------------------------------------------
 
 
-class Clinic(LocalGrid):
-    """A grid whose sites may be slow, and come and go, as real ones do.
-
-    Args:
-        sites: their configuration files, node 1 first.
-        there: says at each look whether a node is connected.
-        silent: says of a node and a message's type whether its reply comes too late.
-    """
-
-    def __init__(
-        self, sites: list[Path], there: Callable[[int], bool], silent: Callable[[int, str], bool] = lambda *_: False
-    ) -> None:
-        super().__init__(load_client_app(), len(sites), [{"site-config": str(path)} for path in sites])
-        self.there, self.silent = there, silent
-        self.asked: list[tuple[int, str]] = []
-
-    def get_node_ids(self) -> list[int]:
-        return [node for node in super().get_node_ids() if self.there(node)]
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
-        for message in messages:
-            node, kind = message.metadata.dst_node_id, message.metadata.message_type
-            self.asked.append((node, kind))
-            if self.there(node) and not self.silent(node, kind):
-                yield from super().send_and_receive([message])
-
-
-@pytest.fixture
-def clinic(tmp_path: Path) -> Callable[..., tuple[list[Path], Experiment]]:
-    """Return a function that writes sites of these names with images of digits, and their experiment."""
-    from real_processes import CLASSES, write_folders, write_site_config
-
-    def make(*names: str, **changes: Any) -> tuple[list[Path], Experiment]:
-        folders, coordinator = write_folders(tmp_path / "data", len(names))
-        sites = [
-            write_site_config(tmp_path / f"local-{i}", name, data)
-            for i, (name, data) in enumerate(zip(names, folders, strict=True))
-        ]
-        values = {
-            "partition": "deployed", "classes": list(CLASSES), "dataset": "image-folder", "data-dir": coordinator,
-            "sites": len(names), "width": 4, "image-size": 8, "rounds": 3, "local-epochs": 1, "batch-size": 16,
-            "evaluate-every": 1, "device": "cpu", "round-timeout": 5, "output-dir": tmp_path / "runs",
-            "run-name": "run",
-        }  # fmt: skip
-        return sites, build(values | {key.replace("_", "-"): value for key, value in changes.items()})
-
-    return make
-
-
 def test_a_slow_site_is_named_and_the_round_ends_at_its_deadline(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, told: Callable[[], str]
 ) -> None:
@@ -206,14 +146,14 @@ def test_a_slow_site_is_named_and_the_round_ends_at_its_deadline(
 
     def slow(*args: Any) -> dict[str, float]:
         if args[5] == "site-01" and args[6] == 2:
-            clock[0] += 30  # and the sites after it wait for it in this engine
+            clock[0] += 30  # the sites after it wait for it in this engine, and have their own time
         return real(*args)
 
     monkeypatch.setattr(site_code, "train_site", slow)
     events = read_events(run_local(tiny(rounds=3, round_timeout=25, quorum=0.6)))
-    assert of(events, "rejected", "round", "site", "reason") == [(2, "site-02", "no answer within 25 s")]
+    assert of(events, "rejected", "round", "site", "reason") == [(2, "site-01", "no answer within 25 s")]
     assert of(events, "round", "answered") == [3, 2, 3]
-    assert "round 2: site-02 left out: no answer within 25 s" in told()
+    assert "round 2: site-01 left out: no answer within 25 s" in told()
 
 
 def test_a_reply_that_comes_too_late_is_not_used(clinic: Any, told: Callable[[], str]) -> None:
@@ -240,29 +180,17 @@ def test_a_site_that_never_comes_is_waited_for_and_told(
     assert not (experiment.output_dir / "run").exists()  # nothing is in the way of the next try
 
 
-def test_a_late_site_joins_and_one_that_left_is_no_obstacle_to_resuming(
-    clinic: Any, told: Callable[[], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sites, experiment = clinic("north", "south", "west", "late", sites=3)
-    grid = Clinic(sites, lambda node: node < 4 or (2, wire.TRAIN) in grid.asked)
-    folder = run(grid, experiment)
-    events = read_events(folder)
-    assert of(events, "joined", "round", "site") == [(2, "late")]
-    assert of(events, "round", "answered") == [3, 4, 4]
-    assert "late joins in round 2" in told()
-    final = next(e for e in events if e["event"] == "personal" and e["stage"] == "final")
-    assert sorted(final["sites"]) == ["late", "north", "south", "west"]
-    assert "late" in (folder / "report.html").read_text(encoding="utf-8")
-
-    again = experiment.model_copy(update={"resume": True, "sites": 2})
-    run(Clinic(sites, lambda node: node in (1, 2)), again)
-    assert "not there any more: late, west" in told()
-
-
-def test_two_sites_of_one_name_end_the_run_before_it_begins(clinic: Any) -> None:
+def test_a_run_does_not_begin_while_two_of_its_sites_have_one_name(clinic: Any) -> None:
     sites, experiment = clinic("north", "south", "north")
-    with pytest.raises(wire.WireError, match="two sites call themselves 'north': give each its own name"):
+    with pytest.raises(wire.WireError, match=r"^1 of 3 .* two sites call themselves 'north': give each"):
         run(Clinic(sites, lambda _: True), experiment)
+
+
+def test_a_run_that_needs_neither_of_two_sites_of_one_name_leaves_both_out(clinic: Any) -> None:
+    sites, experiment = clinic("north", "south", "north", sites=1, quorum=0.5)
+    events = read_events(run(Clinic(sites, lambda _: True), experiment))
+    assert of(events, "round", "answered") == [1, 1, 1]
+    assert {1, 3} <= set(of(events, "left-out", "node")) and not of(events, "joined", "site")
 
 
 def test_a_late_site_of_a_name_that_is_taken_takes_no_part(clinic: Any, told: Callable[[], str]) -> None:
@@ -272,18 +200,3 @@ def test_a_late_site_of_a_name_that_is_taken_takes_no_part(clinic: Any, told: Ca
     assert of(events, "round", "answered") == [2, 2, 2] and not of(events, "joined", "site")
     assert "node 3 left out: another site calls itself 'north', too" in told()
     assert sum(asked == (3, wire.HELLO) for asked in grid.asked) <= 3
-
-
-def test_a_site_set_up_anew_takes_its_place_again(clinic: Any, told: Callable[[], str]) -> None:
-    """South's node is gone for good; it comes back as another node with the same name and folder."""
-    sites, experiment = clinic("north", "south", "west", rounds=4, quorum=0.6)
-    sites.append(sites[1])
-    grid = Clinic(sites, lambda node: {2: trained() < 2, 4: trained() > 4}.get(node, True))
-
-    def trained() -> int:
-        return sum(kind == wire.TRAIN for _, kind in grid.asked)
-
-    events = read_events(run(grid, experiment))
-    assert ("south" in of(events, "rejected", "site")) and of(events, "joined", "site") == ["south"]
-    assert "south is back in round" in told()
-    assert of(events, "round", "answered")[-1] == 3

@@ -4,10 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import yaml
-from PIL import Image
+from written_sites import write_site
 
 import client_app.app as site_code
 from common import wire
@@ -92,15 +90,8 @@ def test_nothing_that_belongs_to_a_site_or_to_the_machine_is_in_a_runs_folder(
     monkeypatch.setenv("REGISTRY_PASSWORD", SECRET)
     sites = []
     for name in ("north", "south"):
-        data = tmp_path / f"{SECRET}-{name}"
-        data.mkdir()
-        for index in range(6):
-            Image.fromarray(np.full((8, 8), index * 30, np.uint8)).save(data / f"smith-{index}.png")
-        rows = [f"smith-{i}.png,{'test' if i > 3 else 'train'},{('cat', 'dog')[i % 2]}" for i in range(6)]
-        (data / "manifest.csv").write_text("\n".join(["image,split,label", *rows]) + "\n")
-        config = tmp_path / f"{name}.yaml"
-        config.write_text(yaml.safe_dump({"name": name, "data": str(data), "state-dir": str(data / "state")}))
-        sites.append({"site-config": str(config)})
+        data = f"{SECRET}-{name}"
+        sites.append(write_site(tmp_path, name, images=6, **{"data": data, "state-dir": f"{data}/state"}))
     fail(monkeypatch, lambda site, _: site == "south", f"cannot log in with password={SECRET} to read smith-3.png")
     values = {
         "partition": "deployed", "classes": ["cat", "dog"], "image-size": 8, "device": "cpu", "width": 4, "sites": 2,

@@ -1,14 +1,17 @@
 """Coordinator and sites as containers, each a compose project of its own. For the test of the compose files."""
 
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,11 @@ def docker(*words: str, check: bool = True) -> str:
     return run(["docker", *words], check=check)
 
 
+def user() -> str:
+    """Return the user and group of the containers: with root's federation the images' own, else who made it."""
+    return f"{os.getuid()}:{os.getgid()}" if os.getuid() else "49999:49999"
+
+
 def run(command: list[str], check: bool = True, **options: Any) -> str:
     """Run a command; return its standard output, with the errors where it failed."""
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900, **options)
@@ -30,13 +38,18 @@ def run(command: list[str], check: bool = True, **options: Any) -> str:
 
 
 def compose_command() -> list[str]:
-    """Return the compose tool's command; skip where there is no engine, and fail where one cannot be used."""
+    """Return the compose tool's command; skip where there is no Docker, and fail where there is one that does not work.
+
+    On a machine whose Docker is not meant for tests, FEDNC_NO_CONTAINERS says why they are left out.
+    """
+    if reason := os.environ.get("FEDNC_NO_CONTAINERS"):
+        pytest.skip(f"no containers: {reason}")
     if not shutil.which("docker"):
         pytest.skip("there is no Docker on this machine")
     try:
         docker("version")
     except AssertionError as error:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no Docker engine answers: {error}")
+        pytest.fail(f"no Docker engine answers; start it, or set FEDNC_NO_CONTAINERS to the reason: {error}")
     for command in (["docker", "compose"], ["docker-compose"]):
         if shutil.which(command[0]) and not subprocess.run([*command, "version"], capture_output=True).returncode:
             return command
@@ -101,6 +114,27 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
         time.sleep(0.5)
 
 
+def files_of(images: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield every file of images as Docker saves them, and every file inside their layers."""
+    with subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE) as saving:
+        assert saving.stdout
+        with tarfile.open(fileobj=saving.stdout, mode="r|") as archive:
+            for member in archive:
+                content = read_member(archive, member)
+                yield member.name, content
+                try:
+                    with tarfile.open(fileobj=io.BytesIO(content)) as layer:
+                        yield from ((f"{member.name}: {m.name}", read_member(layer, m)) for m in layer)
+                except tarfile.ReadError:  # settings
+                    continue
+    assert saving.returncode == 0
+
+
+def read_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(member) if member.isfile() else None
+    return file.read() if file else b""
+
+
 class Machine:
     """A coordinator or a site: a kit's folder and its compose project.
 
@@ -113,8 +147,12 @@ class Machine:
     def __init__(self, folder: Path, compose: list[str], project: str) -> None:
         self.folder, self.project, self._compose = folder, project, compose
 
+    def words(self, *words: str) -> list[str]:
+        """Return a compose command, to be run in the kit's folder."""
+        return [*self._compose, *words]
+
     def compose(self, *words: str, check: bool = True) -> str:
-        return run([*self._compose, *words], check=check, cwd=self.folder)
+        return run(self.words(*words), check=check, cwd=self.folder)
 
     def container(self, service: str) -> str:
         """Return the id of a service's container, running or not."""
@@ -149,8 +187,32 @@ class Machine:
         return done.stdout + done.stderr
 
     def remove(self) -> None:
-        """Remove containers, networks and volumes."""
+        """Remove containers, networks and volumes, as far as they are there."""
         label = ["--filter", f"label=com.docker.compose.project={self.project}"]
         for kind, listed in (("container", ["ls", "-a"]), ("network", ["ls"]), ("volume", ["ls"])):
             if found := docker(kind, *listed, "-q", *label).split():
                 docker(kind, "rm", "--force", *found, check=False)
+
+
+@dataclass
+class Federation:
+    """Machines that are not started yet."""
+
+    folder: Path
+    host: str
+    fleet: int
+    control: int
+    images: tuple[str, ...]
+    coordinator: Machine
+    sites: dict[str, Machine]
+    asked: list[str]  # of the proxy of the first site
+
+    @property
+    def machines(self) -> list[Machine]:
+        return [self.coordinator, *self.sites.values()]
+
+    def secrets(self) -> set[str]:
+        """Return every line that must stay in the files where `fednc provision` wrote it."""
+        files = [path for path in self.folder.rglob("*") if path.suffix in (".key", ".secret")]
+        assert len(files) == 3 + 2 * len(self.sites)
+        return {line for path in files for line in path.read_text().splitlines() if line and "-----" not in line}

@@ -6,16 +6,21 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import load_file
 
+import server_app.compare as comparing
 from common.config import APP_ROOT, Experiment
 from common.errors import UserError
 from server_app.cli import main
 from server_app.compare import Cell, compare, curves, data_fingerprint, read_result
 from server_app.compare_results import write_results
 from server_app.engines import run_local
+from server_app.journal import read_events
 
 Tiny = Callable[..., Experiment]
 
@@ -31,7 +36,12 @@ def test_a_comparison_keeps_finished_runs_and_writes_tables(tiny: Tiny, tmp_path
 
     more = [*cells, Cell(tiny(method="fedavg", seed=1, rounds=1, run_name=None))]
     assert compare(more, folder, jobs=1) == 0
-    write_results([more[2]], folder)  # a smaller command leaves the others' rows in the table
+    assert "FedLoGe" not in write_results([more[2]], folder)
+
+    def cell_of(method: str, seed: int) -> Cell:
+        return Cell(tiny(method=method, seed=seed, rounds=1, run_name=None))
+
+    write_results([more[2]], folder, cell_of)  # a smaller command leaves the others' rows in the table
     assert {name: (folder / name).stat().st_mtime_ns for name in kept} == kept  # not run again
     rows = list(csv.DictReader((folder / "results.csv").open(encoding="utf-8")))
     assert [(r["method"], r["head"], r["judged"], r["seeds"]) for r in rows] == [
@@ -47,13 +57,37 @@ def test_a_comparison_keeps_finished_runs_and_writes_tables(tiny: Tiny, tmp_path
     assert "runs: 3 of 3" in page and f"{100 * float(rows[2]['generic_mean']):.1f}" in page
 
 
-def test_a_comparison_stops_when_its_time_is_up_and_goes_on(tiny: Tiny, tmp_path: Path) -> None:
-    cell = Cell(tiny(method="fedavg", rounds=1, run_name=None))
-    with pytest.raises(UserError, match=r"^the time is up"):
-        compare([cell], tmp_path / "results", jobs=1, minutes=0)
-    assert read_result(tmp_path / "results", cell) is None
-    assert compare([cell], tmp_path / "results", jobs=1) == 0
-    assert compare([cell], tmp_path / "results", jobs=1, minutes=0) == 0  # nothing left to do
+def test_a_comparison_stops_when_its_time_is_up_and_goes_on(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was stopped after some rounds ends as one that never was."""
+    cell = Cell(tiny(method="fedloge", rounds=40, finetune_epochs=1, run_name=None))
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    journal = cut / "runs" / cell.stem / "metrics.jsonl"
+    assert compare([cell], cut, jobs=1, minutes=0) == 0
+    assert not journal.parent.exists()  # nothing was begun
+
+    def late() -> float:
+        return time.monotonic() + 3600 * (journal.exists() and '"event": "round"' in journal.read_text())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(comparing, "time", SimpleNamespace(sleep=time.sleep, monotonic=late))
+        assert compare([cell], cut, jobs=1, minutes=30) == 0
+    assert read_result(cut, cell) is None
+    for folder in (cut, whole):
+        assert compare([cell], folder, jobs=1) == 0
+    begun = [event["round"] for event in read_events(journal.parent) if event["event"] == "begin"]
+    assert len(begun) == 2 and 1 <= begun[1] < 40
+    results = [read_result(folder, cell) for folder in (whole, cut)]
+    for result in results:
+        assert result is not None
+        assert result["summary"].pop("cost")["images_per_second"] > 0
+    assert results[0] == results[1]
+    names = sorted(path.relative_to(whole) for path in whole.rglob("*.safetensors"))
+    assert names
+    for name in names:
+        ours, theirs = load_file(whole / name), load_file(cut / name)
+        assert all(np.array_equal(ours[key], theirs[key]) for key in ours)
 
 
 def test_a_result_of_another_configuration_or_other_data_is_not_taken(tiny: Tiny, tmp_path: Path) -> None:

@@ -4,67 +4,47 @@ Skipped where there is no Docker engine; where there is one, everything has to w
 """
 
 import json
-import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
 import pytest
 import yaml
+from after_training import check_predictions, check_restore_and_upgrade, fetch, save_coordinator
 from containers import (
+    Federation,
     Machine,
     compose_command,
     docker,
+    files_of,
     host_address,
     images,
     mount_packages,
     run,
     set_up,
+    user,
     wait_until,
 )
 from real_processes import CLASSES, write_folders
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
-from common.config import APP_ROOT
 from server_app.cli import cli
 from server_app.flower_run import free_port, tool
 from server_app.journal import read_events
 from server_app.provision_flower import connect
+from tests.proxy import proxying
 
 SITES = ("hospital-0", "hospital-1", "hospital-2")
 ROUNDS = 5
-# in a tar archive a file begins after zeros; libraries hold the first line alone
-KEY_FILE = re.compile(rb"\0-----BEGIN [A-Z ]*PRIVATE KEY-----\r?\n[A-Za-z0-9+/]{40}")
-
-
-@dataclass
-class Federation:
-    """Machines that are not started yet."""
-
-    folder: Path
-    host: str
-    fleet: int
-    control: int
-    images: tuple[str, ...]
-    coordinator: Machine
-    sites: dict[str, Machine]
-
-    @property
-    def machines(self) -> list[Machine]:
-        return [self.coordinator, *self.sites.values()]
-
-    def secrets(self) -> set[str]:
-        """Return every line that must stay in the files where `fednc provision` wrote it."""
-        files = [path for path in self.folder.rglob("*") if path.suffix in (".key", ".secret")]
-        assert len(files) == 3 + 2 * len(SITES)
-        return {line for path in files for line in path.read_text().splitlines() if line and "-----" not in line}
+# as a file begins: libraries hold such lines inside
+KEY_FILE = re.compile(rb"\s*-----BEGIN [A-Z ]*PRIVATE KEY-----")
 
 
 def fednc(*words: object) -> None:
@@ -99,6 +79,7 @@ def federation(tmp_path: Path) -> Iterator[Federation]:
     with ExitStack() as stack:
         built = stack.enter_context(images(name))
         host = stack.enter_context(host_address(name))
+        proxy, asked = stack.enter_context(proxying(host=host))
         fednc("provision", "init", folder, "--host", host, "--port", fleet)
         kits = {"coordinator": folder / "coordinator"}
         for site in SITES:
@@ -110,11 +91,13 @@ def federation(tmp_path: Path) -> Iterator[Federation]:
             machines[key] = Machine(kit, compose, f"{name}-{key}")
             settings = {"FEDNC_IMAGE": image, "FEDNC_DATA": data / key, "COMPOSE_PROJECT_NAME": f"{name}-{key}"}
             more = {"FEDNC_CONTROL_PORT": control} if key == "coordinator" else {"COMPOSE_PROFILES": "cpu"}
+            if key == SITES[0]:
+                more["FEDNC_PROXY"] = f"http://{host}:{proxy}"
             set_up(kit, {**settings, **more, "COMPOSE_FILE": "compose.yml:compose.test.yml"})
-            mount_packages(kit, image, [app])
+            mount_packages(kit, image, [app] if key == "coordinator" else [app, "supernode"])
             stack.callback(machines[key].remove)
         coordinator = machines.pop("coordinator")
-        made = Federation(folder, host, fleet, control, built, coordinator, machines)
+        made = Federation(folder, host, fleet, control, built, coordinator, machines, asked)
         yield made
         for machine in made.machines:
             for service in machine.containers():
@@ -130,6 +113,22 @@ def start(federation: Federation) -> None:
         list(pool.map(lambda site: site.compose("up", "-d"), federation.sites.values()))
     for machine in federation.machines:
         wait_until(machine.healthy, 600, f"{machine.project} is healthy")
+
+
+def check_sites(federation: Federation, experiment: Path) -> None:
+    """Every site checks itself before it joins, in the guide's words."""
+    for name, site in federation.sites.items():
+        said = site.compose(
+            *("run", "--rm", "--no-deps", "-v", f"{experiment}:/pilot.yaml:ro", "clientapp-cpu"),
+            *("fednc-site", "check", "/etc/fednc/site.yaml", "--experiment", "/pilot.yaml"),
+        )
+        assert "ready: no problems" in said and name in said, said
+        way = f"{federation.host}:{federation.fleet}"
+        said = site.compose(
+            *("run", "--rm", "--no-deps", "supernode"),
+            *("fednc-site", "check", "--superlink", way, "--root-certificates", "/run/fednc/ca.crt"),
+        )
+        assert way in said and "ready: no problems" in said, said
 
 
 def check_ports(federation: Federation) -> None:
@@ -159,16 +158,15 @@ def check_ports(federation: Federation) -> None:
 
 
 def check_hardening(machine: Machine) -> None:
-    user = "49999:49999" if not os.getuid() else f"{os.getuid()}:{os.getgid()}"
     for service, facts in machine.containers().items():
         host = facts["HostConfig"]
-        assert facts["Config"]["User"] == user, service
+        assert facts["Config"]["User"] == user(), service
         assert host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"] and not host["Privileged"], service
         assert "no-new-privileges:true" in host["SecurityOpt"] and host["Init"], service
         assert host["RestartPolicy"]["Name"] == "unless-stopped", service
         assert host["LogConfig"]["Type"] == "json-file" and host["LogConfig"]["Config"]["max-size"], service
         said = machine.python(service, "import os; print(os.getuid()); open('/app/x', 'w')")
-        assert said.startswith(user.split(":")[0]) and "Read-only file system" in said, said
+        assert said.startswith(user().split(":")[0]) and "Read-only file system" in said, said
 
 
 def check_secrets(federation: Federation) -> None:
@@ -179,23 +177,20 @@ def check_secrets(federation: Federation) -> None:
         containers = machine.containers()
         shown += [json.dumps(containers), *map(machine.log, containers)]
     assert not [text for text in shown if any(secret in text for secret in secrets)]
-    users, rest = False, b""
-    with subprocess.Popen(["docker", "save", *federation.images], stdout=subprocess.PIPE) as archive:
-        assert archive.stdout
-        while chunk := archive.stdout.read(1 << 22):
-            text = rest + chunk
-            assert not KEY_FILE.search(text)
-            assert not [secret for secret in secrets if secret.encode() in text]
-            users, rest = users or b"fednc:x:49999" in text, text[-1024:]
-    assert archive.returncode == 0 and users  # the layers were read as they are, not compressed
+    users = False
+    for name, content in files_of(federation.images):
+        assert not KEY_FILE.match(content), name
+        assert not [secret for secret in secrets if secret.encode() in content], name
+        users |= name.endswith("etc/passwd") and b"fednc:x:49999" in content
+    assert users  # the layers were read
 
 
-def train(federation: Federation, log: Path) -> str:
+def train(federation: Federation, experiment: Path, log: Path) -> str:
     """Run the experiment with one site stopped and one cut off for a while in its midst; return the run's status."""
     stopped, cut = (federation.sites[name] for name in SITES[1:])
     with connect(f"127.0.0.1:{federation.control}", federation.folder / "ca" / "ca.crt") as link, log.open("w") as file:
-        settings = "config='/data/pilot.yaml'"
-        words = [*tool("flwr"), "run", str(APP_ROOT), link.name, "--stream", "--run-config", settings]
+        program = "from server_app.cli import main; main()"
+        words = [sys.executable, "-c", program, "run", str(experiment), "--superlink", link.name]
         with subprocess.Popen(words, env=link.environment, stdout=file, stderr=subprocess.STDOUT) as running:
 
             def says(text: str) -> bool:
@@ -230,13 +225,20 @@ def check_results(folder: Path) -> None:
 
 
 def test_shipped_compose_files_make_a_federation(federation: Federation, tmp_path: Path) -> None:
+    experiment = tmp_path / "data" / "coordinator" / "pilot.yaml"
     start(federation)
+    check_sites(federation, experiment)
     check_ports(federation)
     for machine in federation.machines:
         check_hardening(machine)
-    status = train(federation, tmp_path / "run.log")
+    assert set(federation.asked) == {f"CONNECT {federation.host}:{federation.fleet} HTTP/1.1"}  # the first site's way
+    status = train(federation, experiment, tmp_path / "run.log")
     assert status == "finished:completed", (tmp_path / "run.log").read_text()[-3000:]
-    docker("cp", f"{federation.coordinator.container('serverapp')}:/results/pilot", str(tmp_path / "pilot"))
+    fetch(federation.coordinator, "serverapp", "/results", "pilot", tmp_path)
     check_results(tmp_path / "pilot")
     assert all("round 1: got" in site.log("clientapp-cpu") for site in federation.sites.values())
+    first, data = SITES[0], tmp_path / "data"
+    check_predictions(federation.sites[first], first, data / first, tmp_path / "pilot" / "generic.safetensors")
+    saved = save_coordinator(federation)
     check_secrets(federation)
+    check_restore_and_upgrade(federation, saved, first)

@@ -93,7 +93,7 @@ def test_sites_that_disagree_with_the_experiment_are_named(
 ) -> None:
     one = write_site(tmp_path, "west", "label", "cat", "dog", "fox")
     several = write_site(tmp_path, "north", "labels", "cat", "dog|fox")
-    folder = start(deployed(labels="one"), one, several)
+    folder = start(deployed(labels="one", sites=1), one, several)
     assert "left out: site 'north': images have several labels each, but one each in this" in caplog.text
     caplog.clear()
     assert head(folder)["aux_head.weight"].shape[0] == 3

@@ -108,7 +108,7 @@ def test_a_registered_site_joins_and_a_revoked_one_is_refused(
     federation.synchronise(coordinator.folder, coordinator.superlink, now(), lambda _: None)
     node = load(coordinator.folder).keys[0].node_id
     assert coordinator.nodes() == {node: "registered"}
-    start(coordinator.supernode(kit), "site.log")
+    running = start(coordinator.supernode(kit), "site.log")
     wait(lambda: coordinator.nodes() == {node: "online"}, 300)
 
     keep = kit.with_name("kept")
@@ -118,6 +118,8 @@ def test_a_registered_site_joins_and_a_revoked_one_is_refused(
     assert coordinator.nodes() == {node: "unregistered"}
     assert start(coordinator.supernode(keep), "revoked.log").wait(timeout=300) != 0
     assert "Failed to activate SuperNode" in (tmp_path / "revoked.log").read_text()
+    running.wait(timeout=300)  # the one that was online ends at its next word to the coordinator
+    assert coordinator.nodes() == {node: "unregistered"}
 
 
 def test_a_site_with_another_authority_and_a_client_without_tls_get_nowhere(

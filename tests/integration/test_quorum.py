@@ -9,8 +9,10 @@ import pytest
 from flwr.app import Message
 from safetensors.numpy import load_file
 
+import client_app.app as site_code
 from common import wire
 from common.config import Experiment
+from common.errors import UserError
 from server_app.engines import run_local
 from server_app.journal import read_events
 
@@ -86,5 +88,39 @@ def test_above_the_quorum_a_bad_site_is_left_out(tiny: Tiny, monkeypatch: pytest
 
 @pytest.mark.parametrize("kind", ["median", "trimmed-mean", "multi-krum"])
 def test_a_run_with_a_robust_aggregation(tiny: Tiny, kind: str) -> None:
-    folder = run_local(tiny(aggregation=kind, sites=4, clip_norm=5.0))
+    folder = run_local(tiny(aggregation=kind, sites=5, clip_norm=5.0))
     assert (folder / "summary.json").exists()
+    with pytest.raises(UserError, match=f"aggregation = '{kind}': bears a wrong site among . or more, and 2 have"):
+        run_local(tiny(aggregation=kind, sites=2, run_name="few"))
+
+
+def test_a_robust_round_of_too_few_models_is_repeated(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two of three replies the median is the mean."""
+    break_replies(monkeypatch, lambda request: request.round == 2 and not broken.append(2) and len(broken) == 1)
+    broken: list[int] = []
+    events = read_events(run_local(tiny(aggregation="median", quorum=0.1)))
+    assert [(e["round"], e["answered"]) for e in events if e["event"] == "no-quorum"] == [(2, 2)]
+    assert [e["answered"] for e in events if e["event"] == "round"] == [3, 3]
+
+
+def test_the_last_step_needs_a_quorum_too_and_asks_again(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run_local(tiny(finetune_epochs=1, run_name="whole"))
+    real, left = site_code.finetune, [4]
+
+    def finetune(*args: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise RuntimeError("scanner on fire")
+        return real(*args)
+
+    monkeypatch.setattr(site_code, "finetune", finetune)
+    again = run_local(tiny(finetune_epochs=1, run_name="again"))  # all three once, one of them twice
+    ours, theirs = models(whole), models(again)
+    assert ours.keys() == theirs.keys() and all(np.array_equal(ours[key], theirs[key]) for key in ours)
+    left[0] = 100
+    with pytest.raises(wire.WireError, match=r"personal models: 0 of 3 sites have made one; .* resume=true"):
+        run_local(tiny(finetune_epochs=1, run_name="cut", round_retries=1))
+    assert left[0] == 100 - 6
+    left[0] = 0
+    theirs = models(run_local(tiny(finetune_epochs=1, run_name="cut", round_retries=1, resume=True)))
+    assert all(np.array_equal(ours[key], theirs[key]) for key in ours)

@@ -7,16 +7,21 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from flwr.app import Context, Message
 from safetensors.numpy import load_file
 
 from common.config import APP_ROOT, Experiment
+from server_app.app import run
 from server_app.compare import Cell, compare, read_result
-from server_app.engines import run_local
+from server_app.engines import load_client_app, run_local
 from server_app.flower_run import QUIET, free_port
+from server_app.local_grid import LocalGrid
 
 pytest.importorskip("ray", reason="Flower's simulation needs ray")
 
@@ -47,6 +52,50 @@ def test_ray_equals_the_in_process_engine(tiny: Tiny, tmp_path: Path) -> None:
         assert ours.keys() == theirs.keys()
         for key in ours:
             np.testing.assert_array_equal(ours[key], theirs[key], err_msg=f"{name}: {key}")
+
+
+def test_a_worker_builds_model_and_federation_once(tiny: Tiny, tmp_path: Path) -> None:
+    """Flower's own worker in Ray, which takes down what it makes, answers a whole run."""
+    import ray
+    from flwr.simulation.ray_transport.ray_actor import ClientAppActor
+
+    made = tmp_path / "made.txt"
+
+    def watch() -> None:
+        import client_app.models as models
+        import common.data.federation as federation
+
+        LocalGrid(load_client_app(), 0)  # Flower stamps messages with the process's identity
+
+        def count(module: ModuleType, name: str) -> None:
+            real = getattr(module, name)
+
+            def noted(*args: Any, **more: Any) -> Any:
+                with made.open("a", encoding="utf-8") as file:
+                    file.write(f"{name}\n")
+                return real(*args, **more)
+
+            setattr(module, name, noted)
+
+        count(models, "build_model")
+        count(federation, "load_dataset")
+
+    before = signal.getsignal(signal.SIGTERM)  # Ray puts its own there, and leaves it
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        worker = ClientAppActor.remote(watch)
+
+        def ask(message: Message, context: Context) -> Message:
+            _, reply, _ = ray.get(worker.run.remote(load_client_app, message, "0", context))
+            assert isinstance(reply, Message)
+            return reply
+
+        answering: Any = ask
+        run(LocalGrid(answering, 3), tiny(method="fedavg"))
+    finally:
+        ray.shutdown()
+        signal.signal(signal.SIGTERM, before)
+    assert sorted(made.read_text(encoding="utf-8").split()) == ["build_model", "load_dataset"]  # of nine messages
 
 
 @pytest.fixture
@@ -98,7 +147,7 @@ def test_a_users_mistake_in_a_flower_run_is_one_line(tiny: Tiny, tmp_path: Path)
 
 
 def test_a_comparison_has_the_same_results_from_flower(tiny: Tiny, tmp_path: Path) -> None:
-    """Two simulations side by side; one fails, with the coordinator's own line as its reason."""
+    """Two simulations side by side; in one a user's mistake, found by the coordinator: its line, no frames."""
     good, bad = Cell(tiny(method="fedloge", rounds=1)), Cell(tiny(method="fedavg", rounds=1, image_size=2))
     results = {}
     for engine in ("flower", "local"):
@@ -109,3 +158,6 @@ def test_a_comparison_has_the_same_results_from_flower(tiny: Tiny, tmp_path: Pat
         assert results[engine] is not None
         results[engine]["summary"].pop("cost")  # seconds differ
     assert results["flower"] == results["local"]
+    (said,) = [text for log in (tmp_path / "flower").rglob("log.txt") if "finished:failed" in (text := log.read_text())]
+    assert "error: " in said and "cnn" in said and "Traceback" not in said
+    assert "the run ended as 'finished:failed'" in said

@@ -1,5 +1,6 @@
 """A run that stopped and is taken up again equals one that never stopped, bit for bit, for every method."""
 
+import errno
 import json
 import logging
 from collections.abc import Callable
@@ -67,7 +68,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_for: Tiny, name: str, mo
 def test_wherever_the_coordinator_stopped(
     tiny: Tiny, where: str, server_round: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values: dict[str, Any] = {"rounds": 3}
+    values: dict[str, Any] = {"rounds": 3, "wire": "half" if where == "_take" else "single"}
     whole = run_local(tiny(**values, run_name="whole"))
     with monkeypatch.context() as patch, pytest.raises(PowerCutError):
         cut(patch, where, server_round)
@@ -124,19 +125,64 @@ def test_checkpoints_may_be_rounds_apart(tiny: Tiny, monkeypatch: pytest.MonkeyP
     assert all(np.array_equal(expected[key], found[key]) for key in expected)
     assert figures_of(resumed) == figures_of(whole)
     for site in resumed.glob("sites/*"):
-        assert len(list(site.glob("personal-*"))) <= 4  # of rounds 3, 6, 8 and perhaps one before
+        versions = sorted(int(path.stem[-5:]) for path in site.glob("personal-*"))
+        assert all(n >= 3 for n in versions[1:])  # checkpoints are those of rounds 3, 6 and 8
 
 
-def test_with_every_checkpoint_damaged_the_run_begins_again(tiny: Tiny) -> None:
+def test_rounds_between_checkpoints_may_change_where_a_run_is_taken_up(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values: dict[str, Any] = {"rounds": 8, "method": "ditto"}
+    whole = run_local(tiny(**values, run_name="whole"))
+    for last, every in ((4, 1), (7, 2), (8, 3)):
+        with monkeypatch.context() as patch, pytest.raises(PowerCutError):
+            cut(patch, "_record_round", last)
+            run_local(tiny(**values, run_name="cut", checkpoint_every=every, resume=True))
+    newest = sorted((whole.parent / "cut" / "checkpoints").glob("round-*"))[-1]
+    newest.write_bytes(b"")  # and the next start is from the one before it
+    resumed = run_local(tiny(**values, run_name="cut", checkpoint_every=5, resume=True))
+    expected, found = arrays_of(whole), arrays_of(resumed)
+    generic = [key for key in expected if "personal-" not in key]
+    assert all(np.array_equal(expected[key], found[key]) for key in generic)
+    assert figures_of(resumed) == figures_of(whole)
+
+
+def test_with_every_checkpoint_damaged_the_run_begins_again_only_if_asked_to(tiny: Tiny) -> None:
     folder = run_local(tiny(run_name="whole", rounds=4))
     before = arrays_of(folder)
     for path in (folder / "checkpoints").glob("round-*"):
         path.write_bytes(path.read_bytes()[:100])
+    for _ in range(2):  # the second time they have been renamed
+        with pytest.raises(UserError, match=r"no checkpoint is sound; .* remove that folder and run once more"):
+            run_local(tiny(run_name="whole", rounds=4, resume=True))
+    assert len(list((folder / "checkpoints").glob("*.damaged"))) == 3
+    assert arrays_of(folder).keys() == before.keys()
+    (folder / "checkpoints").rename(folder / "damaged")
     again = run_local(tiny(run_name="whole", rounds=4, resume=True))
     expected = arrays_of(again)
     assert all(np.array_equal(before[key], expected[key]) for key in before)
     assert [p.name for p in sorted((folder / "checkpoints").glob("*.safetensors"))][-1] == "round-00004.safetensors"
-    assert len(list((folder / "checkpoints").glob("*.damaged"))) == 3
+
+
+@pytest.mark.parametrize("what", ["open", "iterdir"])
+def test_a_checkpoint_that_cannot_be_read_just_now_is_not_damaged(
+    tiny: Tiny, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_local(tiny(run_name="whole"))
+    before = sorted(path.name for path in folder.rglob("*"))
+    real = getattr(Path, what)
+
+    def failing(path: Path, *args: Any, **named: Any) -> Any:
+        if path.name == "checkpoints" or (path.parent.name == "checkpoints" and "rb" in args):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(path, *args, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, what, failing)
+        with pytest.raises(UserError, match=r"checkpoints.*: cannot be read just now .*Too many open files"):
+            run_local(tiny(run_name="whole", resume=True))
+    assert sorted(path.name for path in folder.rglob("*")) == before
+    run_local(tiny(run_name="whole", resume=True))
 
 
 def test_other_data_or_other_versions_are_noticed(tiny: Tiny) -> None:

@@ -60,7 +60,8 @@ def test_a_run_is_watched_and_stopped(tmp_path: Path) -> None:
         real.wait_for("long", "fednc follow", 600)  # how to see it again, and how to stop it
         run = newest(real)
         assert f"flwr stop {run} prod" in real.log("long")
-        assert real.flwr("stop", run, "prod").returncode == 0
+        stopped = real.flwr("stop", run, "prod")
+        assert stopped.returncode == 0, f"{stopped.stdout}{stopped.stderr}{real.log('long')[-2000:]}"
         assert real.processes["long"].wait(timeout=300) == 1 and "finished:stopped" in real.log("long")
         again = fednc(real, "follow", run, "--superlink", "prod")
         assert again.returncode == 1 and "finished:stopped" in again.stderr

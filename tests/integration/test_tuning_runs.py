@@ -28,7 +28,7 @@ def test_tuning_chooses_the_better_of_two_values_and_keeps_its_runs(
             main()
         assert not exit_info.value.code
         printed = capsys.readouterr().out
-        assert "best: learning-rate=0.05; for the YAML file:\n\nlearning-rate: 0.05\n" in printed
+        assert "best: learning-rate=0.05; for the YAML file:\n\ntuned:\n  fedavg:\n    learning-rate: 0.05\n" in printed
         folder = tmp_path / "runs" / "tune-small-fedavg"
         written.append({path.name: path.stat().st_mtime_ns for path in folder.glob("*.json")})
     assert written[0] == written[1]

@@ -1,15 +1,15 @@
 """What the coordinator hears of a real site that fails: that it did, and no file's name; a refusal with its reason."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from flwr.app import ArrayRecord, Message
-from PIL import Image
+from safetensors.numpy import load_file
+from written_sites import write_site
 
 from client_app.store import SiteStore
 from common import files, wire
@@ -36,32 +36,16 @@ def deployed(tmp_path: Path) -> Deployed:
     return make
 
 
-def write_site(root: Path, name: str, **keys: Any) -> dict[str, str]:
-    folder = root / name
-    folder.mkdir()
-    for i in range(8):
-        Image.fromarray(np.full((8, 8), i * 30, np.uint8)).save(folder / f"smith-{i}.png")
-    rows = [f"smith-{i}.png,{'test' if i > 5 else 'train'},{('cat', 'dog')[i % 2]}" for i in range(8)]
-    (folder / "manifest.csv").write_text("\n".join(["image,split,label", *rows]) + "\n")
-    path = root / f"{name}.yaml"
-    path.write_text(yaml.safe_dump({"name": name, "data": name, "state-dir": f"{name}-state", **keys}))
-    return {"site-config": str(path)}
-
-
 def start(experiment: Experiment, *sites: dict[str, str]) -> Path:
     return run(LocalGrid(load_client_app(), len(sites), list(sites)), experiment)
 
 
 @pytest.fixture(autouse=True)
-def heard(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+def heard(caplog: pytest.LogCaptureFixture) -> None:
     """Let caplog hear both logs, which keep their lines to themselves."""
-    logs = [logging.getLogger(name) for name in ("fednc", "fednc.site")]
-    for log in logs:
-        log.addHandler(caplog.handler)
-        log.propagate = False
-    yield
-    for log in logs:
-        log.removeHandler(caplog.handler)
+    for name in ("fednc", "fednc.site"):
+        logging.getLogger(name).addHandler(caplog.handler)
+        logging.getLogger(name).propagate = False
 
 
 def lines(caplog: pytest.LogCaptureFixture, name: str) -> str:
@@ -83,7 +67,7 @@ def test_a_mistake_at_a_site_stays_in_its_log(
     caplog.set_level("INFO")
     sites = [write_site(tmp_path, name) for name in ("west", "north")]
     broken(tmp_path / "west")
-    start(deployed(), *sites)
+    start(deployed(sites=1), *sites)
     assert secret in lines(caplog, "fednc.site")
     (told,) = {record.getMessage() for record in caplog.records if "left out" in record.getMessage()}
     assert told.endswith("left out: the site failed (UserError); its own log says why")
@@ -93,7 +77,7 @@ def test_a_refusal_is_told_with_site_and_reason(
     tmp_path: Path, deployed: Deployed, caplog: pytest.LogCaptureFixture
 ) -> None:
     sites = write_site(tmp_path, "west", policy={"methods": ["fedavg"]}), write_site(tmp_path, "north")
-    start(deployed(), *sites)
+    start(deployed(sites=1), *sites)
     told = "left out: site 'west': this site refuses method = 'fedrod': its policy's methods are fedavg"
     assert told in lines(caplog, "fednc")
 
@@ -145,17 +129,34 @@ def test_the_replies_hold_only_what_the_wire_names(
     assert wire.EXTRAS.keys() & seen["arrays"] == set()
 
 
-def test_a_policy_keeps_figures_and_small_classes_at_the_site(
+def test_a_policy_keeps_losses_figures_and_small_classes_at_the_site(
     tmp_path: Path, deployed: Deployed, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     silent = write_site(tmp_path, "west", policy={"metrics": []})
     folder = start(deployed(sites=1), silent)
     told = [event for event in read_events(folder) if event["event"] == "personal"]
     assert told == [] and (folder / "report.html").exists()
+    assert [event["loss"] for event in read_events(folder) if event["event"] == "round"] == [{}]
+    assert "| 1 of 1 sites | loss – |" in lines(caplog, "fednc")
     small = write_site(tmp_path, "north", policy={"extras": ["class_counts"], "min-class-size": 4})
     large = write_site(tmp_path, "south", policy={"extras": ["class_counts"], "min-class-size": 3})
-    start(deployed(method="fedavg_la_global", run_name="extras"), small, large)
+    start(deployed(method="fedavg_la_global", run_name="extras", sites=1), small, large)
     (refusal,) = {record.getMessage() for record in caplog.records if "left out" in record.getMessage()}
     assert refusal.endswith(
         "site 'north': this site refuses to send class_counts: a class has fewer than its policy's min-class-size 4"
     )
+
+
+def test_a_sites_log_names_the_device_and_the_bytes_that_were_sent(
+    tmp_path: Path, deployed: Deployed, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    folder = start(deployed(sites=1, device="auto"), write_site(tmp_path, "west", device="cpu"))
+    (event,) = [event for event in read_events(folder) if event["event"] == "round"]
+    (line,) = [line for line in lines(caplog, "fednc.site").splitlines() if line.startswith("round 1: ")]
+    assert "6 training and 2 test images on cpu, " in line
+    assert f"got {event['bytes_down']} bytes of arrays" in line and f"sends {event['bytes_up']} bytes of arrays" in line
+    model = load_file(folder / "generic.safetensors")
+    shared = sum(array.nbytes for name, array in model.items() if name.startswith(("backbone.", "aux_head.")))
+    assert shared < event["bytes_up"] < shared + 256 * len(model)  # NumPy's headers

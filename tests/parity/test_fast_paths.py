@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
@@ -16,14 +17,18 @@ from safetensors.numpy import load_file
 
 import client_app.app as site_code
 import client_app.models as models
+import client_app.training as training
 from common import wire
 from common.config import Experiment, build
 from common.data import build_federation, resident
+from common.data.images import ArrayImages
 from common.methods import METHODS
 from common.packing import packed, unpacked
 from server_app import aggregation
 from server_app.aggregation import RunningMean
-from server_app.engines import run_local
+from server_app.app import run
+from server_app.engines import load_client_app, run_local
+from server_app.local_grid import LocalGrid
 
 Tiny = Callable[..., Experiment]
 DTYPES = st.sampled_from([np.float16, np.float32, np.float64, np.int64, np.uint8, np.bool_])
@@ -79,13 +84,77 @@ def test_no_more_models_are_kept_than_allowed(tiny: Tiny) -> None:
     assert len(models._models) == models._KEPT
 
 
+@pytest.fixture
+def far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the CPU be a device far away, to which pixels are sent once."""
+    monkeypatch.setattr(resident, "_NEAR", ())
+
+
 def test_pixels_on_the_device_are_the_pixels_sent(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    images, rows = build_federation(tiny()).dataset.train, np.array([3, 1, 2, 1])
-    assert resident.batch_for(images, rows, torch.device("cpu")) is not None and images not in resident._held
-    monkeypatch.setattr(resident, "_NEAR", ())  # as if the CPU were a device far away
-    assert torch.equal(resident.batch_for(images, rows, torch.device("cpu")), images.batch(rows))
+    monkeypatch.setattr(resident, "_held", WeakKeyDictionary())  # what other tests have sent
+    images, rows, cpu = build_federation(tiny()).dataset.train, np.array([3, 1, 2, 1]), torch.device("cpu")
+    assert torch.equal(resident.Cuts(images, rows, cpu).pixels(slice(1, 4)), images.batch(rows[1:]))
+    assert images not in resident._held
+    monkeypatch.setattr(resident, "_NEAR", ())
+    cuts = resident.Cuts(images, rows, cpu)
     assert images in resident._held
-    run_local(tiny(augment="crop-flip", rounds=1))  # and it can be trained on
+    for part in (slice(0, 2), slice(2, 9)):
+        assert torch.equal(cuts.pixels(part), images.batch(rows[part]))
+        assert torch.equal(cuts.labels[part], torch.from_numpy(images.labels[rows[part]]))
+
+
+@pytest.mark.parametrize("near", [True, False])
+def test_pixels_of_one_channel_lie_in_one_way(near: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However they are stored: convolutions choose an algorithm by strides, and round as it does."""
+    monkeypatch.setattr(resident, "_NEAR", ("cpu",) if near else ())
+    monkeypatch.setattr(resident, "_held", WeakKeyDictionary())
+    grey = np.arange(9 * 5 * 5, dtype=np.uint8).reshape(9, 5, 5)
+    labels, rows = np.zeros(9, np.int64), np.array([3, 1])
+    for pixels in (grey[:, None], grey[..., None].transpose(0, 3, 1, 2)):
+        taken = resident.Cuts(ArrayImages(pixels, labels), rows, torch.device("cpu")).pixels(slice(0, 2))
+        assert taken.stride() == (25, 25, 5, 1) and np.array_equal(taken[:, 0].numpy(), grey[rows])
+
+
+@pytest.mark.parametrize("method", ["fedloge", "fedloge_ml"])
+def test_a_run_on_resident_pixels_is_the_plain_one(tiny_for: Tiny, method: str, request: pytest.FixtureRequest) -> None:
+    plain = run_local(tiny_for(method, augment="crop-flip", finetune_epochs=1, run_name="plain"))
+    request.getfixturevalue("far")
+    fast = run_local(tiny_for(method, augment="crop-flip", finetune_epochs=1, run_name="fast"))
+    assert_equal_runs(fast, plain)
+
+
+@pytest.mark.usefixtures("far")
+def test_an_epoch_sends_what_it_needs_at_once(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU each tensor sent waits for all work before: there must be as many whatever the number of batches."""
+    experiment = tiny(method="fedavg", augment="crop-flip")
+    dataset, device = build_federation(experiment).dataset, torch.device("cpu")
+    sent: list[int] = []
+    real = torch.Tensor.to
+
+    def counted(tensor: torch.Tensor, *args: Any, **more: Any) -> torch.Tensor:
+        sent.append(1)
+        return real(tensor, *args, **more)
+
+    monkeypatch.setattr(torch.Tensor, "to", counted)
+    found = []
+    for size in (4, 16):
+        changed = experiment.model_copy(update={"batch_size": size})
+        chances = np.random.default_rng(0), torch.Generator().manual_seed(0)
+        list(training._epoch(dataset, np.arange(32), changed, *chances, device))  # the first time sends pixels, scales
+        sent.clear()
+        batches = len(list(training._epoch(dataset, np.arange(32), changed, *chances, device)))
+        found.append(len(sent) - batches)  # `prepare` is asked each time for where the batch is already
+    assert found[0] == found[1] == 4  # flips, shifts, labels, row numbers
+
+
+@pytest.mark.parametrize("method", ["fedloge", "creff", "ditto"])
+def test_sites_that_work_ahead_give_the_same_run(tiny: Tiny, method: str) -> None:
+    """As on a GPU: the next site trains while the coordinator adds up."""
+    runs = []
+    for ahead in (False, True):
+        experiment = tiny(method=method, finetune_epochs=1, run_name=f"ahead-{ahead}")
+        runs.append(run(LocalGrid(load_client_app(), experiment.sites, ahead=ahead), experiment))
+    assert_equal_runs(*runs)
 
 
 def test_pixels_that_are_too_many_are_sent(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

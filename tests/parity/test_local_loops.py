@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from plain_batches import normalised
 from torch.nn.functional import cross_entropy
 
 from client_app.methods import load
@@ -30,8 +31,7 @@ def test_ditto_equals_two_separate_loops(tiny: Tiny) -> None:
     personal.train()
     for _ in range(2):
         for chunk in batches(rows, experiment.batch_size, order):
-            pixels = dataset.train.batch(chunk).float() / 255
-            images = (pixels - torch.tensor(dataset.mean).view(-1, 1, 1)) / torch.tensor(dataset.std).view(-1, 1, 1)
+            images = normalised(dataset, chunk)
             loss = cross_entropy(
                 personal.personal_head(personal.personal_backbone(images)),
                 torch.from_numpy(dataset.train.labels[chunk]),
@@ -61,8 +61,7 @@ def test_fedper_trains_backbone_and_head_in_the_same_steps(tiny: Tiny) -> None:
     optimiser = torch.optim.SGD(by_hand.parameters(), lr=experiment.learning_rate, momentum=experiment.momentum)
     by_hand.train()
     for chunk in batches(rows, experiment.batch_size, numpy_generator(experiment.seed, "batches", "site-00", 1)):
-        pixels = dataset.train.batch(chunk).float() / 255
-        images = (pixels - torch.tensor(dataset.mean).view(-1, 1, 1)) / torch.tensor(dataset.std).view(-1, 1, 1)
+        images = normalised(dataset, chunk)
         loss = cross_entropy(by_hand.personal_head(by_hand(images)), torch.from_numpy(dataset.train.labels[chunk]))
         optimiser.zero_grad()
         loss.backward()

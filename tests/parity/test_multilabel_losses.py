@@ -121,7 +121,9 @@ def test_label_losses_are_their_formulas(batch: tuple[torch.Tensor, ...]) -> Non
     for kept, given_mask in ((mask.tolist(), mask), (torch.ones_like(mask).tolist(), None)):
         pairs = [(losses.bce(logits, labels, given_mask), bce(z, y, kept))]
         for t in (0.0, 1.0, 0.7):
-            pairs.append((losses.prior_bce(logits, labels, prior, t, given_mask), prior_bce(z, y, kept, t)))
+            pairs.append(
+                (losses.bce(losses.compensated(logits, prior, t), labels, given_mask), prior_bce(z, y, kept, t))
+            )
         for gamma, alpha in ((2.0, 0.25), (0.5, None), (0.0, 0.9), (1.0, 0.0)):
             pairs.append((losses.focal(logits, labels, given_mask, gamma, alpha), focal(z, y, kept, gamma, alpha)))
         for gammas, margin in (((0.0, 4.0), 0.05), ((1.0, 1.0), 0.0), ((0.5, 0.0), 0.3)):

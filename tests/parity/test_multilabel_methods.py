@@ -2,21 +2,26 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
 from sklearn.metrics import roc_auc_score
+from torch import nn
 
 from client_app.methods import load
 from client_app.methods.base import Local
+from client_app.realign import realign_personal
 from common.config import Experiment
 from common.data import build_federation
 from common.heads import linear_from
+from common.metrics import groups
 from common.model import Model, build_model
+from common.multilabel_metrics import split_rows
 from server_app.engines import run_local
+from server_app.evaluation import GenericEvaluation
 from server_app.frames import build_frame
 from server_app.journal import read_events
 from server_app.realign import add_prior, realign_generic
@@ -70,7 +75,7 @@ def test_fednca_ml_adds_its_regularisers_to_the_diagonals_loss(
             for j in range(10):
                 scores[b, c, j] = 10 * float(w[j] @ h)  # the scale is 10 and the biases 0 at first
             if labels[b, c] and local.visible[c]:
-                cosines = [float(v @ h / (v.norm() * h.norm())) / 0.07 for v in model.frame]
+                cosines = [float(v @ h / (v.norm() * h.norm())) / 0.07 for v in w]
                 clustering -= cosines[c] - math.log(sum(math.exp(x) for x in cosines))
     diagonal = torch.stack([scores[:, c, c] for c in range(10)], dim=1)
     assert losses["backbone"].item() == pytest.approx(
@@ -78,7 +83,8 @@ def test_fednca_ml_adds_its_regularisers_to_the_diagonals_loss(
     )
     assert losses["clustering"].item() == pytest.approx(clustering / 5, rel=1e-3)
     known = labels & local.visible
-    hard = sorted(max(scores[b, c]) for b in range(5) for c in range(10) if local.visible[c] and not labels[b, c])
+    best = scores.amax(dim=2) if attention else diagonal  # of one feature for all, other scores may be of true labels
+    hard = sorted(best[b, c] for b in range(5) for c in range(10) if local.visible[c] and not labels[b, c])
     worst = hard[-int(known.sum()) :]
     suppression = sum(max(0.0, 1 / (1 + math.exp(-float(v))) - 0.3) for v in worst) / 5
     assert losses["suppression"].item() == pytest.approx(0.5 * suppression, rel=1e-3)
@@ -140,10 +146,31 @@ def test_realignment_changes_no_class_auc(bias_mode: Any) -> None:
     torch.testing.assert_close(prior - realigned[1], torch.log(share / (1 - share)))
 
 
-@pytest.mark.parametrize("method", ["fednca_ml", "fedloge_ml"])
-@pytest.mark.parametrize("kind", ["etf", "padded_etf", "sparse_etf"])
+@pytest.mark.parametrize("bias_mode", ["keep", "scale", "drop"])
+def test_personal_realignment_ranks_each_class_as_psi_does(bias_mode: Any) -> None:
+    """Eq. 7 takes ψ's directions, so a class's AUC is ψ's, whatever φ_k's was; scikit-learn is the judge."""
+    generator = torch.Generator().manual_seed(4)
+    psi, phi = (torch.randn(6, 8, generator=generator) for _ in range(2))
+    biases = [torch.randn(6, generator=generator) for _ in range(2)]
+    features = torch.randn(200, 6, 8, generator=generator)
+    labels = (torch.rand(200, 6, generator=generator) < 0.3).numpy()
+    realigned = linear_from(*realign_personal(psi, biases[0], phi, biases[1], "paper", bias_mode))
+    found, of_psi, of_phi = (
+        [roc_auc_score(labels[:, c], head(features).detach()[:, c]) for c in range(6)]
+        for head in (realigned, linear_from(psi, biases[0]), linear_from(phi, biases[1]))
+    )
+    assert found == pytest.approx(of_psi) and found != pytest.approx(of_phi, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("method", "key", "kind"),
+    [
+        *(("fednca_ml", "query_frame", kind) for kind in ("etf", "padded_etf", "sparse_etf")),
+        *(("fedloge_ml", "frame", kind) for kind in ("etf", "sparse_etf")),
+    ],
+)
 def test_the_frame_is_bit_identical_after_a_run(
-    tiny_for: TinyFor, method: str, kind: str, monkeypatch: pytest.MonkeyPatch
+    tiny_for: TinyFor, method: str, key: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the models that trained, in their rounds and fine-tuning, where it classifies and where it asks."""
     import client_app.app as site_code
@@ -156,7 +183,7 @@ def test_the_frame_is_bit_identical_after_a_run(
         return real(model, *args, **more)
 
     monkeypatch.setattr(site_code, "train_site", watching)
-    experiment = tiny_for(method, query_frame=kind, finetune_epochs=1)
+    experiment = tiny_for(method, **{key: kind}, finetune_epochs=1)
     folder = run_local(experiment)
     built, _ = build_frame(experiment, 10, 16)
     assert len(trained) == (9 if method == "fednca_ml" else 6)  # 3 sites, 2 rounds; then the whole model or a head
@@ -174,6 +201,55 @@ def test_realignment_leaves_the_reported_auc_of_a_run_and_moves_its_f1(tiny_for:
     folder = run_local(tiny_for("fedloge_ml", realign_bias="keep", rounds=3, local_epochs=3))
     final = {e["head"]: e for e in read_events(folder) if e["event"] == "generic" and e["stage"] == "final"}
     assert final["aux_head"]["per_class"] == pytest.approx(final["aux_head_realigned"]["per_class"])
+    assert final["aux_head"]["macro_f1"] != pytest.approx(final["aux_head_realigned"]["macro_f1"])
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("fedloge_ml", {"realign_global": "prior"}),
+        ("fedloge_ml", {"realign_global": "none", "multilabel_loss": "distribution-balanced"}),
+        ("fedrod", {"multilabel_loss": "focal", "attention": True}),
+        ("fednca_ml", {"multilabel_loss": "asymmetric", "frame_trains": True}),
+        *((name, {"attention": True, "label_rule": "strict"}) for name in ("fedprox", "fedbn", "fedrep", "ditto")),
+    ],
+)
+def test_options_of_several_labels_go_together(tiny_for: TinyFor, method: str, options: dict[str, Any]) -> None:
+    folder = run_local(tiny_for(method, several=True, missing_classes=0.3, **options))
+    events = read_events(folder)
+    final = {e["head"]: e for e in events if e["event"] == "generic" and e["stage"] == "final"}
+    assert all(0 < e["macro_auc"] < 1 for e in final.values())
+    assert [e["answered"] for e in events if e["event"] == "round"] == [3, 3]
+    if options.get("realign_global") == "none":
+        assert final["aux_head"]["macro_f1"] == final["aux_head_realigned"]["macro_f1"]
+
+
+def test_each_form_of_the_global_realignment_is_its_formula(tiny_for: TinyFor) -> None:
+    heads: dict[str, nn.Linear] = {}
+    for how in ("none", "unit", "prior"):
+        experiment = tiny_for("fedloge_ml", realign_global=how)
+        federation = build_federation(experiment)
+        frame, _ = build_frame(experiment, 10, 16)
+        made = GenericEvaluation(experiment, federation.dataset, groups(federation.class_counts), frame).heads()
+        heads[how] = cast(nn.Linear, made["aux_head_realigned"])
+        psi = cast(nn.Linear, made["aux_head"])
+    assert torch.equal(heads["none"].weight, psi.weight) and torch.equal(heads["prior"].weight, psi.weight)
+    torch.testing.assert_close(heads["unit"].weight, psi.weight / psi.weight.norm(dim=1, keepdim=True))
+    labels = federation.dataset.test.labels
+    tuning, _ = split_rows(len(labels), experiment.seed, "")
+    share = (labels[tuning].sum(axis=0) + 1) / (len(tuning) + 2)
+    added = (heads["prior"].bias - psi.bias).detach().numpy()
+    np.testing.assert_allclose(added, np.log(share / (1 - share)), rtol=1e-5)
+
+
+def test_the_personal_head_keeps_its_own_bias(tiny_for: TinyFor) -> None:
+    model, _, _, local = site_model(tiny_for("fedloge_ml", realign_bias="scale"))
+    assert model.personal_head is not None and model.aux_head is not None
+    with torch.no_grad():
+        model.personal_head.bias += 3
+        model.aux_head.bias -= 3
+    head = load("fedloge_ml").realigned_head(model, local)
+    assert head is not None and torch.equal(head.bias, model.personal_head.bias)
 
 
 def test_generic_figures_are_those_of_scikit_learn(tiny_for: TinyFor) -> None:
@@ -182,7 +258,6 @@ def test_generic_figures_are_those_of_scikit_learn(tiny_for: TinyFor) -> None:
     federation = build_federation(experiment)
     from common.features import extract_features
     from common.model import load_state
-    from common.multilabel_metrics import split_rows
 
     saved = load_file(folder / "generic.safetensors")
     model = build_model(experiment, 1, 10)

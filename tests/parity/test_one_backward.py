@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from plain_batches import normalised
 from torch.nn.functional import cross_entropy, linear
 
 from client_app.methods.base import Local
@@ -93,8 +94,7 @@ def test_the_local_loop_equals_three_optimisers_over_batches(tiny: Callable[...,
     theirs.train()
     for _ in range(2):
         for batch in batches(rows, experiment.batch_size, order):
-            pixels = dataset.train.batch(batch).float() / 255
-            images = (pixels - torch.tensor(dataset.mean).view(-1, 1, 1)) / torch.tensor(dataset.std).view(-1, 1, 1)
+            images = normalised(dataset, batch)
             labels = torch.from_numpy(dataset.train.labels[batch])
             features = theirs.backbone(images)
             logits = [

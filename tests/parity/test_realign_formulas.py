@@ -132,7 +132,7 @@ def test_a_sites_own_shares_scale_its_head(tiny_for: Callable[..., Experiment], 
     for label in dataset.train.labels[rows]:
         for c in np.flatnonzero(label) if several else [label]:
             counts[c] += c not in hidden
-    model, method = build_model(experiment, 1, 10, torch.zeros(10, 16), site="site-00"), load(name)
+    model, method = build_model(experiment, 1, 10, torch.rand(10, 16), site="site-00"), load(name)
     visible = None if federation.visible is None else federation.visible[0]
     head = method.realigned_head(model, local_facts(model, method, dataset, rows, experiment, visible))
     assert head is not None and model.aux_head is not None

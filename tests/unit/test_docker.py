@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from common.config import APP_ROOT
+from common.errors import UserError
 from server_app import provision_federation
 from server_app.provision_certificates import now
 
@@ -137,3 +139,25 @@ def test_an_image_is_built_from_code_alone() -> None:
         "!common", "!client_app", "!server_app", "!configs", "!docker",
     }  # fmt: skip
     assert not [p for p in DOCKER.rglob("*") if p.suffix in (".key", ".secret", ".crt")]
+
+
+def test_a_federations_secrets_stay_out_of_an_image_wherever_they_lie(tmp_path: Path) -> None:
+    """Of the lines that match a file or a folder above it, Docker follows the last."""
+    folder = tmp_path / "federation"
+    provision_federation.make(folder, ["fed.example.org"], 9092, 90, now())
+    provision_federation.add_site(folder, "hospital-1", now())
+    private = [path.relative_to(tmp_path) for path in folder.rglob("*") if path.suffix in (".key", ".secret")]
+    private += [Path("federation/registry.json"), Path("federation/sites/hospital-1/.env")]
+    assert len(private) == 7 and all((tmp_path / path).is_file() for path in private)
+    rules = (APP_ROOT / ".dockerignore").read_text().splitlines()
+    names = [rule[3:] for rule in rules[rules.index("!docker") :] if rule.startswith("**/")]
+    for path in private:
+        assert any(fnmatch(part, name) for part in path.parts for name in names), path
+
+
+def test_a_federation_is_not_made_where_images_are_built_from(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(DOCKER)
+    for folder in (APP_ROOT / "federation", tmp_path / "link" / "federation"):
+        with pytest.raises(UserError, match="which images and runs are made from: keep keys elsewhere"):
+            provision_federation.make(folder, ["fed.example.org"], 9092, 90, now())
+        assert not folder.exists()

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from PIL import Image
 
 from client_app import image_cache
 from client_app.image_cache import cached
+from client_app.site_data import load_site_data
 from common.config import APP_ROOT
+from common.data import npz
 from common.data.images import ArrayImages, FileImages
 from common.errors import UserError
 
@@ -142,3 +145,34 @@ def test_what_a_crash_left_goes_after_a_day(open_site: Callable[..., Any], tmp_p
             os.utime(tmp_path / "cache" / name, (1, 1))
     open_site()
     assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".npy", ".part"]
+
+
+def test_an_archive_is_decoded_once(
+    tmp_path: Path, site: Callable[..., Any], deployed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = []
+    for _ in range(9):
+        Image.fromarray(RNG.integers(0, 256, (12, 9, 3), dtype=np.uint8)).save(file := BytesIO(), "JPEG")
+        files.append(np.frombuffer(file.getvalue(), np.uint8))
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / "x.npz"
+    offset, y = np.cumsum([0, *map(len, files)]), np.arange(9) % 3
+    arrays = {"jpeg": np.concatenate(files), "offset": offset, "y": y, "is_test": np.arange(9) > 5}
+    np.savez(path, class_names=np.array(["cat", "dog", "fox"]), **arrays)
+    config, calls = site(data="data/x.npz"), []  # type: Any, list[int]
+    real = npz.byte_images
+    monkeypatch.setattr(npz, "byte_images", lambda *a: calls.append(1) or real(*a))
+
+    def load(channels: int = 1) -> list[np.ndarray]:
+        dataset = load_site_data(config, deployed(pixel_mean=[0.5] * channels))
+        assert dataset.train.labels.tolist() == y[:6].tolist() and len(dataset.test) == 3
+        return [pixels(dataset.train), pixels(dataset.test)]
+
+    first = load()
+    assert len(calls) == 2 and all(map(np.array_equal, load(), first)) and len(calls) == 2
+    grey = np.asarray(real(arrays["jpeg"], offset, np.array([7]), y[7:8], 8, "x").pixels, np.float64)
+    weighted = (grey[0] * np.array([0.299, 0.587, 0.114])[:, None, None]).sum(axis=0)
+    assert first[1].shape == (3, 1, 8, 8) and np.abs(first[1][1, 0] - weighted).max() <= 1
+    assert load(channels=3)[0].shape == (6, 3, 8, 8) and len(calls) == 4
+    os.utime(path, ns=(1, 1))
+    assert all(map(np.array_equal, load(), first)) and len(calls) == 6

@@ -11,12 +11,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from client_app import cli, machine
+from client_app import cli
 from client_app.preflight import Findings, check_site
 from client_app.site_config import SiteConfig
 from common.config import Experiment
-from common.errors import UserError
-from common.methods import METHODS
 
 Write = Callable[..., Path]
 Site = Callable[..., SiteConfig]
@@ -153,46 +151,6 @@ def test_what_stands_between_site_and_experiment(
     assert message in findings.problems[0].reason
 
 
-def test_a_device_that_does_not_answer_is_one_line(
-    images: Write, site: Site, deployed: Deployed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: object, **__: object) -> None:
-        raise RuntimeError("CUDA error: no device\nand ten more lines")
-
-    images(HEADER, *GOOD)
-    monkeypatch.setattr(machine, "train_site", broken)
-    (problem,) = check_site(site(), deployed()).problems
-    assert problem.reason == "one batch of 4 images cannot be trained (CUDA error: no device)"
-
-
-def test_a_graphics_card_is_described(site: Site, deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
-    def lost() -> None:
-        raise RuntimeError("CUDA driver version is insufficient\nmore")
-
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (2**30, 3 * 2**30))
-    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "A card")
-    facts = machine.describe_device(deployed(device="auto"), site())
-    assert (facts["name"], facts["gpu_gib"], facts["gpu_free_gib"]) == ("A card", 3.0, 1.0)
-    monkeypatch.setattr("torch.cuda.mem_get_info", lost)
-    with pytest.raises(UserError, match=r"^device = 'cuda': does not answer \(CUDA driver version is insufficient\)$"):
-        machine.describe_device(deployed(device="cuda"), site())
-
-
-@pytest.mark.parametrize("method", sorted(METHODS))
-def test_a_batch_of_every_method_is_timed(method: str, deployed: Deployed) -> None:
-    assert machine.time_batch(deployed(method=method), 3)["seconds"] > 0
-
-
-def test_an_archive(site: Site, deployed: Deployed, tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    names, x = np.array(["cat", "dog"]), np.zeros((4, 8, 8), np.uint8)
-    np.savez(tmp_path / "data" / "x.npz", x=x, y=[0, 1, 1, 0], is_test=np.arange(4) > 2, class_names=names)
-    findings = check_site(site(data="data/x.npz"), deployed())
-    assert findings.problems == [] and findings.facts["classes"]["dog"] == {"train": 2, "test": 0}
-    assert check_site(site(data="data/x.npz")).warnings[0].reason.endswith("looked at with --experiment only")
-
-
 def run(*words: str | Path) -> Any:
     return CliRunner().invoke(cli.cli, ["check", *map(str, words)])
 
@@ -203,7 +161,11 @@ def test_the_exit_code_tells(images: Write, site_file: Write, deployed: Deployed
     experiment.write_text(yaml.safe_dump(deployed().dump()))
     good = run(config, "--experiment", experiment, "--json", found)
     assert good.exit_code == 0, good.output
-    assert "ready: no problems, 0 warnings" in good.output and "8, 4" in good.output
+    assert (
+        "ready: no problems, 0 warnings" in good.output
+        and "key shows when it joins" in good.output
+        and "8, 4" in good.output
+    )
     assert json.loads(found.read_text())["ok"] is True
     images(HEADER, *GOOD, *(f"gone{i}.jpg,p1,train,cat" for i in range(25)))
     bad = run(config, "--experiment", experiment, "--json", found)
@@ -287,17 +249,6 @@ def test_no_graphics_card_is_a_warning(
     images(HEADER, *GOOD)
     (warning,) = check_site(site(), deployed(device="auto")).warnings
     assert warning.kind == "device" and "no GPU that PyTorch can use: this site trains on its CPU" in warning.reason
-
-
-@pytest.mark.parametrize(("state", "words"), [(5, "nothing keeps this machine's clock right"), (0, ""), (-1, "")])
-def test_a_clock_that_nothing_keeps_is_doubted(state: int, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Kernel:
-        def __init__(self, _: None) -> None: ...
-        def adjtimex(self, _: object) -> int:
-            return state
-
-    monkeypatch.setattr("ctypes.CDLL", Kernel)
-    assert machine.clock_doubt().startswith(words) and bool(machine.clock_doubt()) == bool(words)
 
 
 def test_the_way_alone_can_be_looked_at(tmp_path: Path) -> None:

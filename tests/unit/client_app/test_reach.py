@@ -18,7 +18,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from client_app.proxy import proxy_for
 from client_app.reach import reach_coordinator
+from tests.proxy import proxying
 
 ErrorOf = Callable[[Callable[[], object]], str]
 DAY = datetime.timedelta(days=1)
@@ -99,7 +101,7 @@ def serving(files: tuple[Path, Path] | None, alpn: str = "h2") -> Iterator[int]:
 
 @pytest.fixture
 def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
-    for name in ("grpc_proxy", "https_proxy", "http_proxy"):
+    for name in ("grpc_proxy", "https_proxy", "http_proxy", "no_grpc_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     return Authority("ca", tmp_path)
 
@@ -124,12 +126,57 @@ def test_a_grpc_server_is_one_without_doubts(authority: Authority) -> None:
         server.stop(None).wait()
 
 
-def test_doubts_about_a_coordinator(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+@pytest.mark.parametrize("login", ["", "anna:s3cr@t"])
+def test_the_way_through_a_proxy(login: str, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(authority.server()) as port, proxying(login) as (proxy, asked):
+        user = "anna:s3cr%40t@" if login else ""
+        monkeypatch.setenv("grpc_proxy", f"http://{user}127.0.0.1:{proxy}")
+        answer = reach_coordinator(f"localhost:{port}", authority.path)
+        assert (answer.through, answer.doubts) == ("proxy", ())
+        assert asked == [f"CONNECT localhost:{port} HTTP/1.1"]
+        monkeypatch.setenv("no_proxy", "localhost")
+        assert reach_coordinator(f"localhost:{port}", authority.path).through == "direct" and len(asked) == 1
+
+
+def test_a_proxy_that_refuses_or_is_not_there(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, error_of: ErrorOf
+) -> None:
+    with serving(authority.server()) as port:
+        with proxying("anna:right") as (proxy, _):
+            monkeypatch.setenv("grpc_proxy", f"http://anna:wrong@127.0.0.1:{proxy}")
+            said = error_of(lambda: reach_coordinator(f"localhost:{port}", authority.path))
+        assert f"the proxy 127.0.0.1:{proxy} answers 'HTTP/1.1 407 Proxy Auth" in said and "wrong" not in said
+        said = error_of(lambda: reach_coordinator(f"localhost:{port}", authority.path))
+        assert f"the proxy 127.0.0.1:{proxy} cannot be reached" in said and "wrong" not in said
+        for odd in ("http://proxy:port", "http://proxy", "https://proxy:3128", "proxy:3128", "http://:3128"):
+            monkeypatch.setenv("grpc_proxy", odd)
+            assert "not of the form" in error_of(lambda: reach_coordinator(f"localhost:{port}", authority.path))
+
+
+@pytest.mark.parametrize(
+    ("environment", "host", "way"),
+    [
+        ({"grpc_proxy": "", "https_proxy": "http://a:1"}, "fed.org", ""),  # the first that is set decides
+        ({"https_proxy": "http://a:1", "http_proxy": "http://b:1"}, "fed.org", "http://a:1"),
+        ({"http_proxy": "http://b:1", "no_proxy": "Fed.org, other"}, "north.fed.ORG", ""),
+        ({"http_proxy": "http://b:1", "no_grpc_proxy": "", "no_proxy": "fed.org"}, "fed.org", "http://b:1"),
+        ({"http_proxy": "http://b:1", "no_proxy": "10.0.0.0/8"}, "10.1.2.3", ""),
+        ({"http_proxy": "http://b:1", "no_proxy": "10.0.0.0/8"}, "11.1.2.3", "http://b:1"),
+    ],
+)
+def test_which_proxy_grpc_would_take(
+    environment: dict[str, str], host: str, way: str, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert proxy_for(host) == way
+
+
+def test_doubts_about_a_coordinator(authority: Authority) -> None:
     with serving(authority.server(days=10), alpn="http/1.1") as port:
-        ends, http2, proxy = reach_coordinator(f"localhost:{port}", authority.path).doubts
+        ends, http2 = reach_coordinator(f"localhost:{port}", authority.path).doubts
     assert ends.startswith("its certificate ends in 9 days") or ends.startswith("its certificate ends in 10 days")
-    assert "does not offer HTTP/2" in http2 and "https_proxy = http://proxy:3128" in proxy
+    assert "does not offer HTTP/2" in http2
 
 
 def test_another_ca_is_not_trusted(authority: Authority, error_of: ErrorOf) -> None:

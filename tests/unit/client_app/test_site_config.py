@@ -11,7 +11,7 @@ from client_app.policy import check_policy
 from client_app.site_config import Policy, SiteConfig, load_site_config
 from common.config import APP_ROOT, Experiment
 from common.methods import METHODS
-from common.wire import FIGURES
+from common.wire import TOLD
 
 ErrorOf = Callable[[Callable[[], object]], str]
 
@@ -21,13 +21,13 @@ def test_paths_start_from_the_files_folder(site_file: Callable[..., Path], tmp_p
     assert (config.name, config.data) == ("west", tmp_path / "data")
     assert (config.state_dir, config.cache) == (tmp_path / "state", tmp_path / "c")
     assert load_site_config(site_file(state_dir="/elsewhere")).cache == Path("/elsewhere/cache")
-    assert (config.test_share, config.class_map) == (0.2, {})
+    assert (config.test_share, config.class_map, config.device) == (0.2, {}, "auto")
 
 
 def test_by_default_a_site_allows_every_method_and_no_extras(site_file: Callable[..., Path]) -> None:
     policy = load_site_config(site_file()).policy
     assert set(policy.methods) == set(METHODS)
-    assert (policy.metrics, policy.min_class_size) == (FIGURES, 1)
+    assert (policy.metrics, policy.min_class_size) == (TOLD, 1)
     assert (policy.extras, policy.max_epochs, policy.min_images, policy.max_rounds) == ((), 20, 1, None)
 
 
@@ -46,7 +46,7 @@ def test_the_file_of_a_kit_is_read_as_it_is_shipped(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("# methods:", "methods:"))
     assert load_site_config(path).policy.methods == ("fedavg", "fedloge")
     path.write_text(path.read_text().replace("# metrics:", "metrics:").replace("# max-rounds:", "max-rounds:"))
-    assert (load_site_config(path).policy.metrics, load_site_config(path).policy.max_rounds) == (("hits",), 500)
+    assert (load_site_config(path).policy.metrics, load_site_config(path).policy.max_rounds) == (("loss", "hits"), 500)
 
 
 def test_numbers_can_be_names_of_classes(site_file: Callable[..., Path]) -> None:
@@ -60,6 +60,7 @@ def test_numbers_can_be_names_of_classes(site_file: Callable[..., Path]) -> None
         ({"data": "nothing"}, "there is no such file or folder"),
         ({"name": "a b"}, "name = 'a b': "),
         ({"name": None}, "name = None: "),
+        ({"device": "gpu"}, "device = 'gpu': "),
         ({"test_share": 1}, "test-share = 1: "),
         ({"test_share": True}, "test-share = True: "),
         ({"class_map": ["a"]}, "class-map = ['a']: should be a mapping"),

@@ -48,7 +48,7 @@ def test_a_round_starts_from_the_newest_version_made_before_it(tmp_path: Path) -
     store = SiteStore(tmp_path)
     assert store.load_version(1) is None
     for server_round in (1, 2, 5):
-        store.save_version({"w": np.full(1, server_round, np.float32)}, server_round, secured=0)
+        store.save_version({"w": np.full(1, server_round, np.float32)}, server_round)
     assert [store.load_version(n)["w"][0] for n in (2, 3, 5, 6)] == [1, 2, 2, 5]
     assert store.load_version(1) is None  # a run that begins again does not start from what it made
 
@@ -56,14 +56,40 @@ def test_a_round_starts_from_the_newest_version_made_before_it(tmp_path: Path) -
 def test_versions_go_once_no_checkpoint_needs_them(tmp_path: Path) -> None:
     store = SiteStore(tmp_path)
     for server_round in range(1, 6):
-        store.save_version({"w": np.zeros(1, np.float32)}, server_round, secured=max(0, server_round - 2))
+        store.save_version({"w": np.zeros(1, np.float32)}, server_round, (max(0, server_round - 2),))
     assert versions(tmp_path) == [f"personal-0000{n}.safetensors" for n in (3, 4, 5)]
+
+
+def test_a_round_that_may_be_the_next_start_s_keeps_its_version(tmp_path: Path) -> None:
+    """However far apart the coordinator's checkpoints are: that may change where a run is taken up again."""
+    store = SiteStore(tmp_path)
+    for server_round in (1, 3, 4, 6, 7):
+        store.save_version({"w": np.zeros(1, np.float32)}, server_round, (5,) if server_round == 7 else (0,))
+    assert versions(tmp_path) == [f"personal-0000{n}.safetensors" for n in (4, 6, 7)]
+
+
+def test_versions_between_checkpoints_are_thinned(tmp_path: Path) -> None:
+    store = SiteStore(tmp_path)
+    for server_round in (1, 2, 4, 6, 7, 8, 9, 11, 12, 13):
+        done = range(0, server_round, 5)
+        store.save_version({"w": np.zeros(1, np.float32)}, server_round, tuple(done), every=5)
+    assert versions(tmp_path) == [f"personal-{n:05}.safetensors" for n in (4, 9, 13)]
+
+
+def test_versions_of_another_run_of_the_same_name_are_not_seen(tmp_path: Path) -> None:
+    first, second = SiteStore(tmp_path, "aa"), SiteStore(tmp_path, "12")
+    for server_round in (1, 2):
+        first.save_version({"w": np.full(1, server_round, np.float32)}, server_round)
+    assert second.of_other_runs() and not first.of_other_runs()
+    assert second.load_version(3) is None
+    second.save_version({"w": np.full(1, 9, np.float32)}, 1, (1,))
+    assert first.load_version(3)["w"][0] == 2 and second.load_version(3)["w"][0] == 9
 
 
 def test_a_repeated_round_replaces_what_came_after_it(tmp_path: Path) -> None:
     store = SiteStore(tmp_path)
     for server_round in (1, 2, 3):
-        store.save_version({"w": np.zeros(1, np.float32)}, server_round, secured=0)
-    store.save_version({"w": np.ones(1, np.float32)}, 2, secured=1)
+        store.save_version({"w": np.zeros(1, np.float32)}, server_round)
+    store.save_version({"w": np.ones(1, np.float32)}, 2, (1,))
     assert versions(tmp_path) == ["personal-00001.safetensors", "personal-00002.safetensors"]
     assert store.load_version(3)["w"][0] == 1

@@ -29,6 +29,45 @@ def test_later_sources_win(yaml_file: YamlFile) -> None:
     assert load(yaml_file("name: other")).name == "other"
 
 
+def test_a_method_has_its_own_tuned_values(yaml_file: YamlFile) -> None:
+    path = yaml_file(
+        "learning-rate: 1\ntuned:\n  fedavg: {learning-rate: 2, batch-size: 8}\n  fedper: {learning-rate: 3}\n"
+    )
+    rate = {name: load(path, {"method": name}).learning_rate for name in ("fedavg", "fedper", "fedrep")}
+    assert rate == {"fedavg": 2, "fedper": 3, "fedrep": 1}
+    assert load(path, {"method": "fedavg"}).batch_size == 8
+    assert load(path, {"method": "fedavg", "learning-rate": 4}).learning_rate == 4  # what is typed wins
+    own = "method: fedavg\ntuned: {fedavg: {batch-size: 7}}\n"
+    assert load(yaml_file(own)).batch_size == load(yaml_file(own), {"method": ""}).batch_size == 7
+    assert load(yaml_file(own), {"method": "fedper"}).batch_size == build({}).batch_size
+
+
+@pytest.mark.parametrize(
+    ("tuned", "said"),
+    [
+        ("fedavgg: {batch-size: 7}", "did you mean 'fedavg'"),
+        ("fedavg: {round: 7}", "rounds"),
+        ("fedavg: {seed: 7}", "seed is the experiment's"),
+        ("fedavg: {rounds: 7}", "rounds is the experiment's"),
+        ("fedavg: 3", "below its name"),
+        ("[fedavg]", "below its name"),
+        ("7: {batch-size: 7}", "unknown method"),
+        ("fedavg: {7: 7}", "unknown key"),
+    ],
+)
+def test_what_is_wrong_under_tuned_is_said_whatever_the_method(
+    tuned: str, said: str, yaml_file: YamlFile, error_of: ErrorOf
+) -> None:
+    text = f"tuned: {tuned}" if tuned.startswith("[") else f"tuned:\n  {tuned}"
+    message = error_of(lambda: load(yaml_file(text), {"method": "fedloge"}))
+    assert said in message and "tuned" in message and "exp.yaml" in message
+
+
+def test_a_key_twice_is_refused(yaml_file: YamlFile, error_of: ErrorOf) -> None:
+    twice = "tuned:\n  fedavg: {batch-size: 8}\nrounds: 3\ntuned:\n  fedper: {batch-size: 4}\n"
+    assert "'tuned' is there twice; put both into one" in error_of(lambda: load(yaml_file(twice)))
+
+
 def test_an_empty_override_is_not_given(yaml_file: YamlFile) -> None:
     path = yaml_file("rounds: 7\ndata-dir: /images\n")
     assert load(path, {"rounds": "", "data-dir": "", "run-name": ""}) == load(path)
@@ -165,7 +204,8 @@ IMPOSSIBLE: list[tuple[str, Any, str]] = [
     ("clustering-weight", -1, "0"),
     ("multilabel-loss", "mse", "'bce'"),
     ("prior-temperature", -1, "0"),
-    ("realign-prior", "perhaps", "boolean"),
+    ("realign-global", "perhaps", "'unit'"),
+    ("wire", "quarter", "'half'"),
     ("channels-last", "maybe", "boolean"),
     ("precision", "fp16", "'fp32'"),
     ("fedprox-mu", -0.1, "0"),
@@ -224,6 +264,7 @@ IMPOSSIBLE: list[tuple[str, Any, str]] = [
     ("trimmed-share", 0.5, "0.5"),
     ("wrong-sites", -1, "0"),
     ("clip-norm", 0, "0"),
+    ("max-step", 0, "0"),
     ("max-site-images", 0, "1"),
     ("checkpoint-every", 0, "1"),
     ("checkpoints-kept", 1, "2"),

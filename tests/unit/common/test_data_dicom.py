@@ -109,6 +109,29 @@ def test_colours() -> None:
     assert np.abs(shown(dicom(grey, PhotometricInterpretation="YBR_FULL")).astype(int) - 90).max() <= 1
 
 
+@pytest.mark.parametrize("syntax", ["JPEGLosslessProcess14", "JPEGLosslessProcess14_1", "JPEGLSLossless"])
+def test_lossless_jpeg_is_the_uncompressed_image(
+    syntax: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error_of: ErrorOf
+) -> None:
+    gdcm = pytest.importorskip("gdcm", reason="needs GDCM: pip install 'fednc[medical]'")
+    plain, packed = dicom(DEEP, WindowCenter=2000, WindowWidth=1000), tmp_path / "packed.dcm"
+    packed.write_bytes(plain)
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(packed))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    writer.SetFileName(str(packed))
+    assert writer.Write() and pydicom.dcmread(packed).file_meta.TransferSyntaxUID.is_compressed
+    assert np.array_equal(shown(packed.read_bytes()), shown(plain))
+    monkeypatch.setattr("pydicom.pixels.common.CoderBase.is_available", property(lambda self: False))
+    message = error_of(lambda: open_image(packed.read_bytes(), "x.dcm"))
+    assert "x.dcm: not a readable DICOM image (JPEG" in message and "needs a decoder: pip install" in message
+
+
 def test_files_of_a_site_may_be_dicom(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(dicom(DEEP))  # whatever its name
     (tmp_path / "b.dcm").write_bytes(dicom(np.zeros((9, 4, 3), np.uint8)))

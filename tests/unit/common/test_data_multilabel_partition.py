@@ -199,6 +199,13 @@ def test_images_that_fit_nowhere_are_dropped_under_strict_and_hidden_in_part_und
     assert strict.report.lonely_classes == (0, 1, 2, 3) and masked.report.lonely_classes == ()
 
 
+def test_strict_prefers_a_draw_that_leaves_every_class_at_two_sites() -> None:
+    shares = np.array([0.5, 0.4, 0.3, 0.1, 0.05, 0.03])  # of pairs, few fit anywhere: the first draw does it seldom
+    labels = [np.random.default_rng(seed).random((120, 6)) < shares for seed in range(15)]
+    parts = [dealt(table, 4, "strict", seed, alpha=0.1, missing_classes=0.5) for seed, table in enumerate(labels)]
+    assert sum(not part.report.lonely_classes for part in parts) >= 10
+
+
 def test_impossible_requests_are_named(error_of: Callable[[Callable[[], object]], str]) -> None:
     labels = np.eye(4, dtype=bool).repeat(10, axis=0)
     message = error_of(lambda: dealt(labels, 4, "mask", 0, min_site_size=11))

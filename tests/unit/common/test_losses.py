@@ -17,7 +17,7 @@ Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 # name -> (shape of the first argument behind B, the loss)
 LOSSES: dict[str, tuple[tuple[int, ...], Loss]] = {
     "bce": ((C,), losses.bce),
-    "prior_bce": ((C,), lambda z, y, m: losses.prior_bce(z, y, PRIOR, 1.0, m)),
+    "compensated": ((C,), lambda z, y, m: losses.bce(losses.compensated(z, PRIOR), y, m)),
     "focal": ((C,), losses.focal),
     "asymmetric": ((C,), losses.asymmetric),
     "distribution_balanced": ((C,), lambda z, y, m: losses.distribution_balanced(z, y, COUNTS, 100, m)),

@@ -39,8 +39,7 @@ def test_a_feature_of_zeros_has_no_direction() -> None:
     assert features.grad is not None and (features.grad == 0).all()
 
 
-def test_the_frame_gets_no_gradient() -> None:
-    frame = FRAME.clone().requires_grad_()
-    features = torch.randn(2, 3, 5, requires_grad=True)
-    compact_clustering(features, POSITIVE.expand(2, 3), frame).backward()
-    assert frame.grad is None
+def test_learned_class_vectors_get_their_gradient() -> None:
+    vectors = FRAME.clone().requires_grad_()
+    compact_clustering(torch.randn(2, 3, 5), POSITIVE.expand(2, 3), vectors).backward()
+    assert vectors.grad is not None and vectors.grad.any()

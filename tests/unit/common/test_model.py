@@ -26,11 +26,24 @@ def test_heads_follow_the_method(tiny: Tiny) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_and_site_starts_from_the_same_weights(tiny: Tiny, method: str) -> None:
     plain = build_model(tiny(method="fedavg"), 1, 10, site="site-00")
+    if "class_head" in METHODS[method].parts:  # see the next test
+        plain.aux_head = None
     model = build_model(tiny(method=method, attention=False), 1, 10, torch.zeros(10, 16), site="site-01")
     assert _equal(model.backbone, plain.backbone)
     # a head of a site's own beside ψ starts from the site's seed, as in FedLoGe's and FedROD's code
     for head in (model.aux_head or model.personal_head, model.retrained_head):
-        assert head is None or _equal(head, plain.aux_head)
+        assert head is None or plain.aux_head is None or _equal(head, plain.aux_head)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_fedloge_mls_heads_start_as_the_frames_head(tiny: Tiny, bias: bool) -> None:
+    frame = torch.randn(10, 16)
+    model = build_model(tiny(method="fedloge_ml", head_bias=bias), 1, 10, frame, site="site-01")
+    features = torch.randn(3, 10, 16)
+    assert model.aux_head is not None and model.personal_head is not None
+    for head in (model.aux_head, model.personal_head):
+        assert (head.bias is not None) is bias
+        torch.testing.assert_close(head(features), model.frame_logits(features))
 
 
 def test_other_seeds_are_other_weights(tiny: Tiny) -> None:

@@ -11,6 +11,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from common import wire
 from common.config import Experiment, build
 from common.errors import UserError
+from common.installed import check_installed
+from common.methods import METHODS
 from server_app.local_grid import LocalGrid
 
 DTYPES = st.sampled_from([np.float32, np.float64, np.int64, np.uint8])
@@ -43,12 +45,36 @@ def test_a_request_says_everything_a_site_needs(tiny: Callable[..., Experiment])
     assert np.array_equal(request.frame, frame) and request.sites_dir is None and request.model == {}
 
 
-def test_a_reply_comes_back(tiny: Callable[..., Experiment]) -> None:
-    sent = message_with()
-    reply = wire.Reply(wire.metrics_reply(sent, {"num-examples": 5}, {"w": np.ones(3, np.float32)}, "abc"))
+def test_a_reply_comes_back() -> None:
+    ones = {"backbone.w": np.ones(3, np.float32)}
+    sent = message_with(model=wire.pack(ones))
+    reply = wire.Reply(wire.metrics_reply(sent, {"num-examples": 5}, ones, "abc"))
     assert reply.metrics == {"num-examples": 5.0} and reply.frame_hash == "abc"
-    assert reply.model["w"].tolist() == [1, 1, 1] and reply.num_bytes > 12
+    assert reply.model["backbone.w"].tolist() == [1, 1, 1] and reply.num_bytes > 12
     assert wire.Reply(wire.metrics_reply(sent, {})).model == {}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_site_makes_no_reply_with_anything_else(name: str) -> None:
+    row, array = METHODS[name], np.ones(3, np.float32)
+    parts = {"backbone", *row.parts, *row.shared, "head", "frame"}
+    came = {f"{part}.w": array for part in parts}
+    sent = Message(wire.request(build({"method": name}), run="r", model=wire.pack(came)), 1, wire.TRAIN)
+    extras = dict.fromkeys(row.returns, array)
+    metrics = {"num-examples": 5, "num-test": 2, "loss-backbone": 1.0, "hits-arrival": 1, "auc_few-finetuned": 0.5}
+    shared = {f"{part}.w": array for part in row.shared}
+    reply = wire.Reply(wire.metrics_reply(sent, metrics, shared, "", extras))
+    assert reply.model.keys() == shared.keys() and reply.extras.keys() == extras.keys()
+    assert reply.metrics == metrics
+    for odd in ("hits", "hits-cat", "loss-Smith", "label", "num-examples-cat", "accuracy-arrival"):
+        with pytest.raises(wire.WireError, match=f"'{odd}' is nothing that a site sends here"):
+            wire.metrics_reply(sent, metrics | {odd: 1.0}, shared, "", extras)
+    for odd in [f"{part}.w" for part in parts - {*row.shared}] + ["backbone.else", "images"]:
+        with pytest.raises(wire.WireError, match=f"'{odd}' is nothing"):
+            wire.metrics_reply(sent, metrics, shared | {odd: array}, "", extras)
+    for odd in {"images", *wire.EXTRAS} - {*row.returns}:
+        with pytest.raises(wire.WireError, match=f"'{odd}' is nothing"):
+            wire.metrics_reply(sent, metrics, shared, "", extras | {odd: array})
 
 
 def test_failures_and_strangers_are_said_in_one_line() -> None:
@@ -76,6 +102,6 @@ def test_the_frames_hash_depends_on_every_bit_and_the_shape() -> None:
 
 
 def test_another_apps_module_is_refused(tmp_path: Any) -> None:
-    wire.check_installed(wire.__file__)
+    check_installed(wire.__file__)
     with pytest.raises(UserError, match="not part of the app"):
-        wire.check_installed(str(tmp_path / "client_app" / "app.py"))
+        check_installed(str(tmp_path / "client_app" / "app.py"))

@@ -72,6 +72,7 @@ def made_up_analysis(num_classes: int, site_names: list[str]) -> dict[str, Any]:
             "positives": 200,
             "at_most": 20,
             "without": 0,
+            "without_attention": {"cosines": np.ones((len(shown), len(shown))).tolist(), "mean_off_diagonal": 0.987},
         },
         "points": {
             "classes": kinds.tolist(),

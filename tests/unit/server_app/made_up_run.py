@@ -106,6 +106,8 @@ def _round(rng: np.random.Generator, r: int, names: list[str], num_classes: int)
         "answered": len(names),
         "asked": len(names),
         "loss": loss,
+        "images": 25 * len(names),
+        "weights": dict.fromkeys(names, 25),
         **traffic,
     }
     level = 0.6 * (1 - math.exp(-r / 4))

@@ -84,6 +84,15 @@ def test_without_the_extra_the_other_files_are_written(
     assert torch.equal(load_trained(tmp_path / "out" / "model.safetensors")(images), load_trained(folder)(images))
 
 
+def test_nothing_is_kept_that_could_not_be_compared(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = run_local(tiny(rounds=1, method="fedavg"))
+    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxruntime" else object())
+    (folder / "export").mkdir()
+    (folder / "export" / "model.onnx").write_bytes(b"of another export")
+    assert "left out, it needs more packages" in export.export(folder)[1]
+    assert sorted(path.name for path in (folder / "export").iterdir()) == ["MODEL_CARD.md", "model.safetensors"]
+
+
 @pytest.mark.parametrize(("method", "several"), [("fedloge", False), ("fedloge_ml", True)])
 def test_the_card_says_what_the_run_found(tiny_for: Tiny, no_onnx: None, method: str, several: bool) -> None:
     experiment = tiny_for(method, several, rounds=1, finetune_epochs=1)

@@ -7,6 +7,7 @@ import pytest
 from common.config import Experiment
 from common.errors import UserError
 from common.wire import WireError
+from server_app.disk import locked
 from server_app.journal import Clock, Journal, percent, read_events, run_folder
 
 
@@ -24,12 +25,20 @@ def test_events_are_json_lines_without_nan(tiny: Callable[..., Experiment], tmp_
 
 def test_one_process_at_a_time_works_in_a_folder(tiny: Callable[..., Experiment], tmp_path: Path) -> None:
     """A run may be taken up while the coordinator that was believed dead still writes."""
-    first, second = (Journal(tmp_path / "run", tiny()) for _ in range(2))
-    with first.to_the_end(), pytest.raises(UserError, match="another process is at work there"), second.to_the_end():
+    folder, taken = tmp_path / "run", pytest.raises(UserError, match="another process is at work there")
+    with locked(folder), taken, locked(folder):
         pass
-    with second.to_the_end():
+    assert [path.name for path in folder.iterdir()] == ["lock"]  # who comes second has written nothing
+    with locked(folder):
         pass
-    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_a_runs_identity_is_drawn_once(tiny: Callable[..., Experiment], tmp_path: Path) -> None:
+    begun = [Journal(tmp_path / name, tiny(resume=True)).identity for name in ("a", "a", "b")]
+    assert begun[0] == begun[1] != begun[2] and len(begun[0]) == 16
+    assert Journal(tmp_path / "a", tiny()).identity not in begun  # not taken up: another run
+    (tmp_path / "b" / "run.json").unlink()
+    assert not Journal(tmp_path / "b", tiny(resume=True)).identity  # of a version without
 
 
 def test_a_start_that_came_to_nothing_is_no_run(tiny: Callable[..., Experiment]) -> None:

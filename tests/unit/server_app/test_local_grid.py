@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -49,9 +51,33 @@ def test_replies_are_made_one_at_a_time() -> None:
     assert late.content["seen"]["times"] == 1  # the second message had not been answered yet
 
 
-def test_past_the_timeout_nobody_else_is_asked() -> None:
+def test_sites_that_work_ahead_are_one_ahead() -> None:
+    """While a reply is looked at, the next site works, in the grid's one thread, and no other."""
+    seen: list[tuple[int, str]] = []
+    app = ClientApp()
+
+    @app.query()
+    def answer(message: Message, context: Context) -> Message:
+        seen.append((context.node_id, threading.current_thread().name))
+        if context.node_id == 2:
+            raise RuntimeError("no luck")
+        return Message(RecordDict(), reply_to=message)
+
+    grid = LocalGrid(app, 4, ahead=True)
+    replies = grid.send_and_receive(ask(grid, 1, 2, 3, 4))
+    assert next(replies).metadata.src_node_id == 1
+    assert next(replies).has_error()
+    replies.close()  # the third is under way: it is waited for, and the fourth never asked
+    assert [node for node, _ in seen] == [1, 2, 3]
+    assert [r.metadata.src_node_id for r in grid.send_and_receive(ask(grid, 4, 1))] == [4, 1]
+    assert len({name for _, name in seen}) == 1 and threading.current_thread().name not in {n for _, n in seen}
+    assert list(grid.send_and_receive(ask(grid, 1, 2), timeout=-1)) == []
+
+
+def test_a_reply_past_the_timeout_is_dropped_and_the_others_are_asked_all_the_same() -> None:
     grid = LocalGrid(echo_app(), 2)
     assert list(grid.send_and_receive(ask(grid, 1, 2), timeout=-1)) == []
+    assert [r.content["seen"]["times"] for r in grid.send_and_receive(ask(grid, 1, 2), timeout=60)] == [2, 2]
 
 
 def test_push_then_pull_works_as_in_flower() -> None:

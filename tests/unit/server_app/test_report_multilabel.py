@@ -33,6 +33,8 @@ def test_every_section_speaks_of_auc_and_none_of_accuracy(tmp_path: Path) -> Non
     for term in ("Macro AUC, micro AUC", "mAP", "Label-aware attention", "Classes without AUC (undefined)"):
         assert f"<dt>{term}</dt>" in html
     assert "Average precision, head ψ realigned" in page.text
+    assert "Mean cosine between two different prototypes: −0.042" in page.text
+    assert "The same without attention, of the whole image's feature: mean 0.987." in page.text
 
 
 def test_what_the_partition_achieved_stands_beside_what_was_asked(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.config import Experiment, build
+from common.errors import UserError
 from server_app.aggregation import RunningMean
-from server_app.robust import Collected
-from server_app.sites import BadReplyError
+from server_app.robust import Collected, check_reach, models_needed
+from server_app.sites import BadReplyError, SiteFacts
 
 Tiny = Callable[..., Experiment]
 REFERENCE = {"w": np.zeros((2, 3), np.float32), "n": np.array(4, np.int64)}
@@ -23,7 +24,7 @@ def replies(count: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
 
 
 def combined(kind: str, given_replies: list[dict[str, np.ndarray]], **keys: Any) -> dict[str, np.ndarray]:
-    values = {"aggregation": kind, **{key.replace("_", "-"): value for key, value in keys.items()}}
+    values = {"aggregation": kind, "max-step": None, **{key.replace("_", "-"): value for key, value in keys.items()}}
     collected = Collected(REFERENCE, build(values))
     for number, reply in enumerate(given_replies):
         collected.add(reply, number + 1)
@@ -62,6 +63,41 @@ def test_one_gigantic_reply_moves_the_result_little(kind: str) -> None:
     for reply in [*sound, wrong]:
         mean.add(reply, 1)
     assert np.abs(mean.mean()["w"]).max() > 1e8
+
+
+@pytest.mark.parametrize("kind", ["mean", "median"])
+def test_a_step_beyond_many_times_the_models_norm_is_refused(kind: str) -> None:
+    """One reply of 1e9 everywhere drags the mean so far that every other site diverges; training moves far less."""
+    reference = {"w": np.ones((2, 8), np.float32), "n": np.array(4, np.int64)}  # norm 4
+    experiment = build({"aggregation": kind, "max-step": 2})
+    mean = RunningMean(reference, None, 2) if kind == "mean" else Collected(reference, experiment)
+    step = np.float32(10 / 4)  # 2 · (4 + 1) = 10 over 16 entries
+    assert mean.add({"w": reference["w"] + step, "n": np.array(10**8, np.int64)}, 1) == pytest.approx(10)
+    with pytest.raises(BadReplyError, match=r"it moved 10\.1 from what was sent, where max-step allows 10"):
+        mean.add({"w": reference["w"] + step * np.float32(1.01), "n": np.array(4, np.int64)}, 1)
+    assert mean.weight == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys", "needed"),
+    [
+        ("mean", {}, 0),
+        ("median", {}, 3),
+        *(("trimmed-mean", {"trimmed-share": share}, n) for share, n in ((0, 0), (0.2, 5), (0.3, 4), (0.49, 3))),
+        *(("multi-krum", {"wrong-sites": wrong}, n) for wrong, n in ((0, 0), (1, 5), (2, 7))),
+    ],
+)
+def test_with_fewer_models_an_aggregation_bears_no_wrong_one(kind: str, keys: dict[str, Any], needed: int) -> None:
+    experiment = build({"aggregation": kind, **keys})
+    assert models_needed(experiment) == needed
+    sites = {str(i): SiteFacts(i, 5 if i < needed else 0, 5) for i in range(needed + 2)}
+    check_reach(experiment, sites)
+    if needed:
+        del sites["0"]
+        with pytest.raises(UserError, match=f"among {needed} or more, and {needed - 1} have training images"):
+            check_reach(experiment, sites)
+    if kind == "trimmed-mean" and needed:  # one is cut off at each end, and with one reply fewer none would be
+        assert int(keys["trimmed-share"] * needed) == 1 and int(keys["trimmed-share"] * (needed - 1)) == 0
 
 
 def test_multi_krum_is_the_mean_of_all_but_the_wrong() -> None:

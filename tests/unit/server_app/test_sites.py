@@ -3,11 +3,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from common import wire
-from common.config import Experiment
+from common.config import Experiment, build
 from server_app.engines import load_client_app
 from server_app.local_grid import LocalGrid
 from server_app.sites import BadReplyError, SiteFacts, check_reply, figure_names, greet
@@ -23,8 +23,9 @@ SEVERAL = figure_names(("arrival",), multilabel=True)
 
 def reply_of(metrics: dict[str, Any], model: bool = True) -> wire.Reply:
     LocalGrid(ClientApp(), 0)  # Flower stamps messages with the process's identity
-    sent = Message(RecordDict(), 1, wire.TRAIN)
-    return wire.Reply(wire.metrics_reply(sent, metrics, {"w": np.ones(2, np.float32)} if model else None))
+    arrays = {"backbone.w": np.ones(2, np.float32)}
+    sent = Message(wire.request(build({}), run="", model=wire.pack(arrays)), 1, wire.TRAIN)
+    return wire.Reply(wire.metrics_reply(sent, metrics, arrays if model else None))
 
 
 def without(name: str) -> dict[str, Any]:
@@ -110,9 +111,10 @@ def answering(**facts: Any) -> ClientApp:
     return app
 
 
-def test_two_sites_of_one_name_are_refused(tiny: Tiny) -> None:
-    with pytest.raises(wire.WireError, match="two sites call themselves 'north'"):
+def test_of_two_sites_of_one_name_none_takes_part(tiny: Tiny, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(wire.WireError, match="two sites call themselves 'north': give each its own name"):
         greet(LocalGrid(answering(), 2), tiny(), timeout=60)
+    assert "node 1 left out: two sites" in caplog.text and "node 2 left out: two sites" in caplog.text
 
 
 def test_impossible_declarations_and_other_code_are_refused(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

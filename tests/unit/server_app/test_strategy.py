@@ -44,6 +44,15 @@ def test_every_site_is_sampled_about_equally_often(tiny: Tiny, tmp_path: Path) -
     assert min(counts) > 110 and max(counts) < 190  # 150 expected, sd 10
 
 
+def test_a_repeated_round_asks_others(tiny: Tiny, tmp_path: Path) -> None:
+    strategy = strategy_of(tiny(participation=0.3), tmp_path)
+    first = [strategy.sample(r) for r in range(1, 11)]
+    strategy._failed_rounds = 1
+    assert [strategy.sample(r) for r in range(1, 11)] != first
+    strategy._failed_rounds = 0
+    assert [strategy.sample(r) for r in range(1, 11)] == first
+
+
 def test_the_runs_folder_has_a_speaking_name(tiny: Tiny) -> None:
     assert run_folder(tiny(run_name="mine")).name == "mine"
     first = run_folder(tiny(run_name=None, method="fedavg", seed=4))

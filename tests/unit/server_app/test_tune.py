@@ -122,10 +122,13 @@ def test_the_best_mean_over_seeds_wins_and_is_printed_to_paste(on_validation: Ti
     assert text.startswith(
         "generic, mean over seeds 0, 1, on validation images:\n   70.0 %  learning-rate=0.1, augment="
     )
-    assert yaml.safe_load(text.split("YAML file:")[1]) == {"learning-rate": 0.1, "augment": "none"}
+    assert yaml.safe_load(text.split("YAML file:")[1]) == {
+        "tuned": {"fedavg": {"learning-rate": 0.1, "augment": "none"}}
+    }
     assert "equal to the best" not in text
     by_personal = choice(cells, grids, "personal", tmp_path)
-    assert yaml.safe_load(by_personal.split("YAML file:")[1]) == {"learning-rate": 0.1, "augment": "flip"}
+    pasted = yaml.safe_load(by_personal.split("YAML file:")[1])
+    assert pasted == {"tuned": {"fedavg": {"learning-rate": 0.1, "augment": "flip"}}}
     by_both = choice(cells, grids, "both", tmp_path)  # both figures add up to 1 everywhere
     assert "equal to the best: learning-rate=1e-05, augment=flip; learning-rate=0.1, augment=none" in by_both
     assert "best: learning-rate=1e-05, augment=none" in by_both

@@ -6,15 +6,34 @@ from typing import Any
 
 import pytest
 
+from common.config import Experiment, build
 from common.wire import WireError
 from server_app import waiting
+from server_app.sites import SiteFacts
 
 
 class Arriving:
-    """A grid to which one more site connects at each look."""
+    """A grid to which one more site connects at each look.
 
-    def __init__(self, most: int) -> None:
+    Args:
+        most: sites in the end.
+        wrong: node → at how many of its first hellos it cannot take part.
+    """
+
+    def __init__(self, most: int, wrong: dict[int, int] | None = None) -> None:
         self._most, self._looks = most, 0
+        self.wrong = wrong or {}
+        self.hellos: list[int] = []
+
+    def meet(self, _: object, __: Experiment, nodes: list[int], ___: float, sites: dict[str, SiteFacts]) -> Any:
+        reasons = {}
+        for node in nodes:
+            self.hellos.append(node)
+            if self.hellos.count(node) <= self.wrong.get(node, 0):
+                reasons[node] = f"site 'n{node}': wrong class list"
+            else:
+                sites[f"n{node}"] = SiteFacts(node, 5, 5)
+        return reasons
 
     def get_node_ids(self) -> list[int]:
         self._looks += 1
@@ -22,39 +41,84 @@ class Arriving:
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "_POLL_SECONDS", 0.01)
-
-
-def test_the_run_begins_when_enough_sites_are_there(caplog: pytest.LogCaptureFixture) -> None:
-    grid: Any = Arriving(most=5)
-    logging.getLogger("fednc").addHandler(caplog.handler)
-    try:
-        with caplog.at_level(logging.INFO, logger="fednc"):
-            assert waiting.wait_for_sites(grid, 3, timeout=10) == 3
-    finally:
-        logging.getLogger("fednc").removeHandler(caplog.handler)
-    assert "1 of 3 sites connected; waiting" in caplog.text
-
-
-def test_too_few_sites_end_the_wait_with_what_to_do() -> None:
-    grid: Any = Arriving(most=2)
-    with pytest.raises(WireError, match=r"2 of 3 sites connected within 0\.05 s: start the others"):
-        waiting.wait_for_sites(grid, 3, timeout=0.05)
-
-
-def test_the_countdown_is_seen(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    clock = [0.0]
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
 
     def sleep(seconds: float) -> None:
-        clock[0] += seconds
+        now[0] += seconds
 
-    monkeypatch.setattr(waiting, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
-    monkeypatch.setattr(waiting, "_POLL_SECONDS", 2.0)
+    monkeypatch.setattr(waiting, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    return now
+
+
+@pytest.fixture(autouse=True)
+def lines(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     monkeypatch.setattr(logging.getLogger("fednc"), "propagate", True)
-    grid: Any = Arriving(most=2)
-    with caplog.at_level(logging.INFO, logger="fednc"), pytest.raises(WireError, match="2 of 3 sites"):
-        waiting.wait_for_sites(grid, 3, timeout=100)
-    told = list(dict.fromkeys(record.getMessage() for record in caplog.records))
-    assert told[0] == "1 of 3 sites connected; waiting 100 s more"
-    assert told[1:] == [f"2 of 3 sites connected; waiting {left} s more" for left in (70, 40, 10)]
+    caplog.set_level(logging.INFO, logger="fednc")
+    return caplog
+
+
+def gather(grid: Any, monkeypatch: pytest.MonkeyPatch, timeout: float = 100) -> waiting.Company:
+    monkeypatch.setattr(waiting, "meet", grid.meet)
+    return waiting.gather(grid, build({"sites": 3, "round-timeout": timeout}))
+
+
+def test_the_run_begins_when_enough_sites_are_there(
+    monkeypatch: pytest.MonkeyPatch, lines: pytest.LogCaptureFixture
+) -> None:
+    grid = Arriving(most=5)
+    company = gather(grid, monkeypatch)
+    assert (list(company.sites), company.left_out) == (["n0", "n1", "n2"], {})
+    assert lines.messages == ["1 of 3 sites connected; waiting 100 s more"]
+
+
+def test_too_few_sites_end_the_wait_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(WireError, match=r"2 of 3 sites connected within 0\.5 s: start the others, lower sites, or"):
+        gather(Arriving(most=2), monkeypatch, timeout=0.5)
+
+
+def test_the_countdown_is_seen(monkeypatch: pytest.MonkeyPatch, lines: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(WireError, match="2 of 3 sites"):
+        gather(Arriving(most=2), monkeypatch)
+    assert lines.messages[0] == "1 of 3 sites connected; waiting 100 s more"
+    assert lines.messages[1:] == [f"2 of 3 sites connected; waiting {left} s more" for left in (70, 40, 10)]
+
+
+def test_a_site_that_cannot_take_part_does_not_count_until_it_is_mended(
+    monkeypatch: pytest.MonkeyPatch, lines: pytest.LogCaptureFixture, clock: list[float]
+) -> None:
+    grid = Arriving(most=3, wrong={1: 1})
+    company = gather(grid, monkeypatch)
+    assert (sorted(company.sites), company.left_out) == (["n0", "n1", "n2"], {})
+    assert grid.hellos == [0, 1, 2, 1] and 60 <= clock[0] <= 70  # it is asked again, alone, after a minute
+    assert "2 of 3 sites can take part; waiting" in lines.text
+
+
+def test_a_site_that_goes_is_forgotten_and_asked_again_when_it_is_back(
+    monkeypatch: pytest.MonkeyPatch, clock: list[float]
+) -> None:
+    grid = Arriving(most=3, wrong={2: 1})
+    ids, looks = grid.get_node_ids, []
+
+    def there() -> list[int]:
+        looks.append(1)
+        return [node for node in ids() if node != 2 or not 5 <= len(looks) < 8]
+
+    monkeypatch.setattr(grid, "get_node_ids", there)
+    assert sorted(gather(grid, monkeypatch).sites) == ["n0", "n1", "n2"]
+    assert grid.hellos == [0, 1, 2, 2] and clock[0] < 20  # at once, not after a minute
+
+
+def test_one_more_site_than_wanted_may_be_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = Arriving(most=4, wrong={0: 9})
+    company = gather(grid, monkeypatch)
+    assert sorted(company.sites) == ["n1", "n2", "n3"]
+    assert company.left_out == {0: "site 'n0': wrong class list"}
+
+
+def test_the_reasons_of_those_that_cannot_are_told_when_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = r"2 of 3 sites can take part within 100 s: .*; node 2 cannot: site 'n2': wrong class list$"
+    with pytest.raises(WireError, match=said):
+        gather(Arriving(most=3, wrong={2: 9}), monkeypatch)
+    with pytest.raises(WireError, match=r"^0 of 3 sites can take part"):
+        gather(Arriving(most=3, wrong={0: 9, 1: 9, 2: 9}), monkeypatch)

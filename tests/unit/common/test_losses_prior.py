@@ -1,9 +1,9 @@
-"""Prior-compensated cross-entropy: the prior itself, and where it vanishes."""
+"""Prior-compensated logits: the prior itself, and where it vanishes."""
 
 import pytest
 import torch
 
-from common.losses import bce, prior_bce, prior_logit
+from common.losses import bce, compensated, prior_logit
 
 
 def test_the_prior_is_smoothed_and_finite_at_both_ends() -> None:
@@ -22,15 +22,15 @@ def test_logits_of_zero_predict_the_prior() -> None:
     labels = torch.tensor([[True, False]] * 3 + [[False, False]] * 5)
     prior = torch.logit(torch.tensor([3 / 8, 0.1]))
     logits = torch.zeros(8, 2, requires_grad=True)
-    prior_bce(logits, labels, prior).backward()
+    bce(compensated(logits, prior), labels).backward()
     assert logits.grad is not None
     assert logits.grad[:, 0].sum().item() == pytest.approx(0, abs=1e-6)
 
 
-def test_temperature_zero_is_the_plain_loss() -> None:
+def test_temperature_zero_leaves_the_logits() -> None:
     logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     prior = prior_logit(torch.tensor([1, 2, 3]), 9)
-    assert torch.equal(prior_bce(logits, logits > 1, prior, temperature=0), bce(logits, logits > 1))
+    assert torch.equal(compensated(logits, prior, temperature=0), logits)
 
 
 def test_more_positives_than_images_are_refused() -> None:

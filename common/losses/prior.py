@@ -1,4 +1,4 @@
-"""Binary cross-entropy on prior-compensated logits: the multi-label form of logit adjustment.
+"""Prior-compensated logits: the multi-label form of logit adjustment.
 
 For softmax classifiers: Menon et al., ICLR 2021, https://arxiv.org/abs/2007.07314, Eq. 10. For C sigmoids the
 site's log-odds of each label take the place of its log-prior: trained on z + t·logit π̃, the bare z carries no
@@ -8,7 +8,6 @@ prior where t = 1, and is what sites with different priors can share.
 import torch
 from torch import Tensor
 
-from common.losses.bce import bce
 from common.losses.terms import full
 
 
@@ -29,23 +28,12 @@ def prior_logit(class_counts: Tensor, num_images: Tensor | int) -> Tensor:
     return torch.log(positives + 1) - torch.log(negatives + 1)
 
 
-def prior_bce(
-    logits: Tensor,
-    labels: Tensor,
-    prior: Tensor,
-    temperature: float = 1.0,
-    mask: Tensor | None = None,
-) -> Tensor:
-    """Return the binary cross-entropy of z + t·logit π̃, summed over labels, averaged over images.
+def compensated(logits: Tensor, prior: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return z + t·logit π̃, [B, C], in full precision, for any loss of several labels.
 
     Args:
         logits: z, float [B, C].
-        labels: bool [B, C].
         prior: logit π̃ [C], from `prior_logit`.
-        temperature: t; 0 is the plain binary cross-entropy.
-        mask: labels that count, bool [B, C]; None: all.
-
-    Raises:
-        ValueError: labels or mask are not bool [B, C].
+        temperature: t; 0 leaves z as it is.
     """
-    return bce(full(logits) + temperature * prior, labels, mask)
+    return full(logits) + temperature * prior

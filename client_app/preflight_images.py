@@ -1,0 +1,72 @@
+"""What `fednc-site check` sees of a site's images: each is decoded, so that every one with a fault is named."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from client_app.site_listing import Image, Problem
+from common.data import npz
+from common.data.archive import Archive
+from common.data.decoding import is_grey, open_image
+
+
+@dataclass
+class Seen:
+    """The images that can be read.
+
+    Attributes:
+        images: in their order.
+        sizes: how many have a (width, height) in pixels, before they are fitted.
+        colours: how many are grey, and how many colour.
+    """
+
+    images: list[Image] = field(default_factory=list)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    colours: Counter[str] = field(default_factory=Counter)
+    _copies: dict[str, list[Image]] = field(default_factory=dict)
+
+    def add_file(self, image: Image) -> None:
+        """Take in an image file; raise `OSError` or `UserError` where it cannot be read or decoded."""
+        data = image.path.read_bytes()
+        decoded = open_image(data, image.name, deep=True)
+        self._add(image, data, decoded.size, is_grey(decoded))
+
+    def add_stored(self, image: Image, stored: npz.Stored) -> None:
+        """Take in an image of an archive; raise `UserError` where it cannot be decoded."""
+        content = stored.content
+        if content.ndim == 1:
+            decoded = open_image(content.tobytes(), image.name)
+            return self._add(image, content.tobytes(), decoded.size, is_grey(decoded))
+        height, width, *channels = content.shape
+        return self._add(image, content.tobytes(), (width, height), channels in ([], [1]))
+
+    def _add(self, image: Image, data: bytes, size: tuple[int, int], grey: bool) -> None:
+        self.sizes[size] += 1
+        self.colours["grey" if grey else "colour"] += 1
+        self._copies.setdefault(hashlib.sha256(data).hexdigest(), []).append(image)
+        self.images.append(image)
+
+    def note_copies(self, problem: Callable[[Problem], None], warning: Callable[[Problem], None]) -> None:
+        """Note equal images: a problem where one is trained on and the other tests, or where their labels differ."""
+        for images in self._copies.values():
+            first = images[0]
+            for image in images[1:]:
+                if image.split != first.split:
+                    note, why = problem, f"is in {image.split} and {first.split}: a leak; keep one"
+                elif set(image.labels) != set(first.labels):
+                    note, why = problem, "has other labels; keep the one that is right"
+                else:
+                    note, why = warning, "counts twice; keep one"
+                note(Problem("duplicate", image.place, f"the same file as {first.place} {why}", image.row))
+
+
+def images_of_archive(archive: Archive) -> list[tuple[Image, npz.Stored]]:
+    """Return an archive's images as those of a list, each with what is stored of it; raise `UserError` as `npz` does.
+
+    Its labels are numbers of classes.
+    """
+    return [
+        (Image(archive.path, stored.place, stored.place, tuple(map(str, stored.labels)), "", stored.split), stored)
+        for stored in npz.stored_images(archive)
+    ]

@@ -1,0 +1,25 @@
+"""Which fields of an experiment say what images there are, and who has which: two experiments that agree share them."""
+
+DATASET_FIELDS = ("dataset", "image_size", "site_key", "group_key")
+
+FEDERATION_FIELDS = (
+    *DATASET_FIELDS,
+    *(
+        "seed",
+        "composites",
+        "composites_test",
+        "composite_single_share",
+        "composite_canvas",
+        "head_class_size",
+        "imbalance_factor",
+        "partition",
+        "sites",
+        "dirichlet",
+        "missing_classes",
+        "label_rule",
+        "min_site_size",
+        "local_test",
+        "evaluate_on",
+        "validation_share",
+    ),
+)

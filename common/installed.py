@@ -1,0 +1,36 @@
+"""Which code runs: its fingerprint, and that it is this app's own."""
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+from common.errors import UserError
+
+
+@lru_cache(maxsize=1)
+def code_fingerprint() -> str:
+    """Return a hash over the three packages' source, so that both sides know they run the same code."""
+    root = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for package in ("client_app", "common", "server_app"):
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=4)  # asked with every message
+def check_installed(module_file: str) -> None:
+    """Refuse to run when a module was imported from another app than this one.
+
+    Ray puts its working folder first on the workers' `sys.path`, and package names such as
+    `client_app` are common: another project's code could run silently.
+
+    Raises:
+        UserError: the module lies outside this app.
+    """
+    root = Path(__file__).resolve().parent.parent
+    if root not in Path(module_file).resolve().parents:
+        raise UserError(
+            f"{module_file} is not part of the app in {root}: start the run from a folder without "
+            "packages named common, client_app or server_app"
+        )

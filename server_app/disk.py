@@ -1,0 +1,46 @@
+"""A run's folder on the disk: one process at a time writes there, and a disk without room is told in one line."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from common.errors import UserError
+
+
+def make_folder(folder: Path) -> None:
+    """Make a run's folder if absent; raise `UserError` where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"output-dir: cannot make {folder} ({error.strerror}); choose another") from None
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a run's folder, made if absent: nothing is written there before.
+
+    Raises:
+        UserError: it cannot be made, or another process is at work there, perhaps a coordinator that was believed dead.
+    """
+    make_folder(folder)
+    path = folder / "lock"
+    with told(path):
+        file = path.open("a")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a process that dies gives it back
+        except BlockingIOError:
+            raise UserError(f"{folder}: another process is at work there: let it end, or end it") from None
+        yield
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Say in one line that a file of the run cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); make room, and run again with run-name and resume=true"
+        ) from None

@@ -1,0 +1,136 @@
+"""Numbers that are numbers and still no model: variances below 0, steps out of all proportion, outputs not finite."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Message
+from safetensors.numpy import load_file
+
+from common import wire
+from common.config import Experiment
+from common.data import build_federation
+from common.methods import METHODS
+from common.model import shared_state
+from server_app.engines import run_local
+from server_app.evaluation import GenericEvaluation
+from server_app.figures import generic_facts, primary
+from server_app.journal import read_events
+from server_app.methods.creff import FederatedFeatures
+
+Tiny = Callable[..., Experiment]
+Change = Callable[[wire.Request, wire.Arrays], wire.Arrays]
+
+
+def of(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [event for event in events if event["event"] == kind]
+
+
+def change_replies(monkeypatch: pytest.MonkeyPatch, change: Change) -> None:
+    """Have the models of sites' replies changed on their way."""
+    real = wire.metrics_reply
+
+    def answer(message: Message, metrics: Any, model: Any = None, *more: Any, **named: Any) -> Message:
+        return real(message, metrics, model and change(wire.Request(message), dict(model)), *more, **named)
+
+    monkeypatch.setattr(wire, "metrics_reply", answer)
+
+
+def once_a_round(rounds: set[int], change: Callable[[wire.Arrays], wire.Arrays]) -> Change:
+    """Change the first reply of each of these rounds: that of site-00."""
+    left = set(rounds)
+
+    def changed(request: wire.Request, model: wire.Arrays) -> wire.Arrays:
+        if request.round not in left:
+            return model
+        left.remove(request.round)
+        return change(model)
+
+    return changed
+
+
+def test_a_variance_below_0_from_one_site_is_left_out(tiny_for: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    def poison(model: wire.Arrays) -> wire.Arrays:
+        return {n: np.full_like(a, -1e6) if n.endswith("running_var") else a for n, a in model.items()}
+
+    change_replies(monkeypatch, once_a_round({1, 2}, poison))
+    events = read_events(run_local(tiny_for("fedavg", several=True, max_step=None)))
+    told = [
+        (event["round"], event["site"], "a value is below 0" in event["reason"]) for event in of(events, "rejected")
+    ]
+    assert told == [(1, "site-00", True), (2, "site-00", True)]
+    assert all(0 < event["macro_auc"] <= 1 for event in of(events, "generic"))
+
+
+def test_a_step_out_of_all_proportion_is_left_out_and_the_others_are_in_the_journal(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def huge(model: wire.Arrays) -> wire.Arrays:
+        return {n: np.full_like(a, 1e5) if a.dtype.kind == "f" else a for n, a in model.items()}
+
+    change_replies(monkeypatch, once_a_round({2}, huge))
+    events = read_events(run_local(tiny(rounds=3)))
+    (rejected,) = of(events, "rejected")
+    assert (rejected["round"], rejected["site"]) == (2, "site-00") and "where max-step allows" in rejected["reason"]
+    first, second, third = (event["steps"] for event in of(events, "round"))
+    assert sorted(first) == sorted(third) == ["site-00", "site-01", "site-02"]
+    assert sorted(second) == ["site-01", "site-02"]
+    assert all(0 < step < 10 for steps in (first, second, third) for step in steps.values())
+
+
+def test_where_a_step_is_allowed_the_end_says_where_to_look(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One site spoils round 2; all others diverge from then on, and would be blamed."""
+
+    def spoil(model: wire.Arrays) -> wire.Arrays:
+        return {n: np.full_like(a, 1e8) if n.endswith("weight") else a for n, a in model.items()}
+
+    change_replies(monkeypatch, once_a_round({2}, spoil))
+    with pytest.raises(
+        wire.WireError, match=r"resume=true\. Training diverged; the last checkpoint is of round 2"
+    ) as end:
+        run_local(tiny(rounds=4, max_step=None, method="fedavg", round_retries=0))
+    assert "(kept are 1, 2)" in str(end.value) and "clip-norm" in str(end.value)
+    events = read_events(tiny().output_dir / "run")
+    steps = of(events, "round")[1]["steps"]
+    assert max(steps, key=steps.__getitem__) == "site-00" and steps["site-00"] > 1e6 * steps["site-01"]
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_outputs_that_are_not_finite_give_no_figure_and_end_nothing(
+    tiny_for: Tiny, several: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    experiment = tiny_for("fedavg", several=several)
+    federation = build_federation(experiment)
+    groups: dict[str, list[int]] = {"many": [0], "medium": [1], "few": [2]}
+    evaluation = GenericEvaluation(experiment, federation.dataset, groups, None)
+    model = shared_state(evaluation.model, METHODS["fedavg"])
+    logging.getLogger("fednc").addHandler(caplog.handler)
+    try:
+        sound = evaluation(model)["aux_head"]
+        report = evaluation(model | {"aux_head.weight": np.full_like(model["aux_head.weight"], 3e38)})["aux_head"]
+    finally:
+        logging.getLogger("fednc").removeHandler(caplog.handler)
+    assert primary(sound) >= 0 and np.isnan(primary(report))
+    assert generic_facts(report).keys() == generic_facts(sound).keys()
+    assert "generic model, aux_head: outputs are not finite" in caplog.text
+
+
+def test_a_coordinators_half_that_diverges_is_a_round_to_repeat(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    values: dict[str, Any] = {"method": "creff", "rounds": 3, "creff_features": 2, "creff_match_steps": 2}
+    whole = run_local(tiny(**values, run_name="whole"))
+    real, odd = FederatedFeatures.finish, [2]
+
+    def finish(self: FederatedFeatures, sent: Any, mean: Any, server_round: int) -> Any:
+        parts, facts = real(self, sent, mean, server_round)
+        if server_round in odd:
+            odd.remove(server_round)
+            parts = {name: np.full_like(array, np.nan) for name, array in parts.items()}
+        return parts, facts
+
+    monkeypatch.setattr(FederatedFeatures, "finish", finish)
+    again = run_local(tiny(**values, run_name="again"))
+    assert [event["round"] for event in of(read_events(again), "no-quorum")] == [2]
+    ours, theirs = (load_file(folder / "generic.safetensors") for folder in (whole, again))
+    assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)

@@ -1,0 +1,111 @@
+"""`channels-last` and `precision: bf16` against the plain run: figures within rounding, single precision outside θ.
+
+Tolerances follow from the formats. Sums in another order differ by 1e-7 at each layer and by more after some steps:
+losses agree to 1e-3. bfloat16 has 8 bits: a step of rounding is 0.4 % in each of about 20 layers, which add up like
+noise to less than 2 %. Training amplifies that as it does any other noise, by as much as the data say; so losses in
+bfloat16 are compared along steps too small to matter, and the steps by their direction.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Message
+from safetensors.numpy import load_file
+
+import client_app.models as models
+import client_app.training as training
+from common.config import Experiment
+from common.packing import unpacked
+from server_app.app import run
+from server_app.engines import load_client_app
+from server_app.journal import read_events
+from server_app.local_grid import LocalGrid
+
+Tiny = Callable[..., Experiment]
+OPTIONS: dict[str, tuple[dict[str, Any], float]] = {
+    "channels_last": ({"channels_last": True}, 1e-3),
+    "bf16": ({"precision": "bf16"}, 0.02),
+    "both": ({"channels_last": True, "precision": "bf16"}, 0.02),
+}
+BACKBONES = {"cnn": {"width": 8}, "resnet18": {"width": 8, "sites": 2, "head_class_size": 15}}
+
+
+class Replies(LocalGrid):
+    """The in-process engine, which notes the types of the arrays that return."""
+
+    def __init__(self, sites: int) -> None:
+        super().__init__(load_client_app(), sites)
+        self.dtypes: set[str] = set()
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
+        for reply in super().send_and_receive(messages, timeout=timeout):
+            for record in reply.content.array_records.values():
+                self.dtypes |= {str(unpacked(array).dtype) for array in record.values()}
+            yield reply
+
+
+def losses(experiment: Experiment) -> tuple[dict[str, float], set[str]]:
+    """Run an experiment and return the last round's losses, and the types of all arrays that returned."""
+    grid = Replies(experiment.sites)
+    folder = run(grid, experiment)
+    return [event for event in read_events(folder) if event["event"] == "round"][-1]["loss"], grid.dtypes
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_tuned_run_is_the_plain_one_within_rounding(tiny: Tiny, backbone: str, option: str) -> None:
+    changes, tolerance = OPTIONS[option]
+    base = {"method": "fedloge", "backbone": backbone, "rounds": 1, **BACKBONES[backbone]}
+    if "precision" in changes:
+        base["learning_rate"] = 1e-6
+    plain, _ = losses(tiny(**base, run_name="plain"))
+    tuned, dtypes = losses(tiny(**base, **changes, run_name=option))
+    assert tuned.keys() == plain.keys() == {"backbone", "aux_head", "personal_head"}
+    for name, value in plain.items():
+        np.testing.assert_allclose(tuned[name], value, rtol=tolerance, err_msg=name)
+    assert dtypes <= {"float32", "int64"}
+
+
+def test_steps_in_bf16_go_where_the_plain_ones_go(tiny: Tiny) -> None:
+    """Each layer's gradient has the noise above twice, forward and backward: less than 4 %, a cosine over 0.99."""
+
+    def trained(name: str, **changes: Any) -> np.ndarray:
+        folder = run(LocalGrid(load_client_app(), 3), tiny(method="fedloge", rounds=1, run_name=name, **changes))
+        arrays = load_file(folder / "generic.safetensors")
+        kept = sorted(k for k in arrays if k.startswith("backbone.") and k.endswith((".weight", ".bias")))
+        return np.concatenate([arrays[k].ravel().astype(np.float64) for k in kept])
+
+    start = trained("start", learning_rate=1e-30)
+    plain, tuned = trained("plain", learning_rate=1e-3) - start, trained("bf16", learning_rate=1e-3, precision="bf16")
+    tuned -= start
+    assert plain @ tuned > 0.99 * np.linalg.norm(plain) * np.linalg.norm(tuned) > 0
+
+
+def test_heads_and_losses_stay_in_single_precision(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What enters a head, and each loss, are float32, where θ computes in bfloat16."""
+    seen: dict[str, set[torch.dtype]] = {"inside": set(), "heads": set(), "losses": set()}
+    real_build, real_add = models.build_model, training._add_up
+
+    def build(*args: Any, **more: Any) -> Any:
+        model = real_build(*args, **more)
+        for head in (model.aux_head, model.personal_head):
+            assert head is not None
+            head.register_forward_pre_hook(lambda module, inputs: seen["heads"].add(inputs[0].dtype))
+        layers = [m for m in model.backbone.modules() if isinstance(m, torch.nn.Conv2d)]
+        layers[-1].register_forward_hook(lambda module, inputs, output: seen["inside"].add(output.dtype))
+        return model
+
+    def add_up(noted: list[Any], *args: Any) -> None:
+        seen["losses"] |= {values.dtype for _, values, _ in noted}
+        real_add(noted, *args)
+
+    monkeypatch.setattr(models, "build_model", build)
+    monkeypatch.setattr(training, "_add_up", add_up)
+    models.forget_models()
+    run(LocalGrid(load_client_app(), 3), tiny(method="fedloge", precision="bf16", rounds=1))
+    models.forget_models()
+    assert seen["inside"] == {torch.bfloat16}
+    assert seen["heads"] == seen["losses"] == {torch.float32}
