@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import flwr.common.logger  # noqa: F401 - gives Flower's logger its handler
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -22,6 +23,11 @@ WAITING = (
     *("test_compose", "test_real_site_killed", "test_real_coordinator_killed", "test_deployment"),
     *("test_ray_simulation", "test_provisioning"),
 )
+# loggers that a run makes speak, as they are before any run
+LOGS = [
+    (log, list(log.handlers), log.level, log.propagate)
+    for log in map(logging.getLogger, ("fednc", "fednc.site", "flwr"))
+]
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -42,12 +48,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _logs_as_they_were() -> Iterator[None]:
-    """Leave no logger speaking for the tests after this one, which a worker may run in any order."""
-    logs = [logging.getLogger(name) for name in ("fednc", "fednc.site", "flwr")]
-    before = [(log, list(log.handlers), log.level, log.propagate) for log in logs]
+def _no_logger_speaks() -> Iterator[None]:
+    """Begin and end each test with silent loggers: a worker runs tests in any order.
+
+    A module's fixtures run before this one, so that what they left is undone too and not taken for what was.
+    """
+    _as_at_the_start()
     yield
-    for log, handlers, level, propagate in before:
+    _as_at_the_start()
+
+
+def _as_at_the_start() -> None:
+    for log, handlers, level, propagate in LOGS:
         log.handlers[:], log.propagate = handlers, propagate
         log.setLevel(level)
 

@@ -102,8 +102,10 @@ def test_memory_is_read_by_kind_of_process() -> None:
         "sleep 3": "others",
     }
     assert {command: kind_of(command) for command in commands} == commands
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    script = "import time; print('up', flush=True); time.sleep(60)"
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     try:
+        assert child.stdout and child.stdout.readline() == b"up\n"
         assert resident(os.getpid())["others"] > 1
     finally:
         child.kill()
