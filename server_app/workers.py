@@ -10,7 +10,7 @@ from common.config import Experiment
 from common.data import Dataset, build_federation
 from common.data.resident import resident_bytes
 from common.features import EVAL_BATCH
-from common.model import build_model, pick_device
+from common.model import build_model, feature_dim, frame_kind, pick_device
 
 _CONTEXT = 1 << 30  # bytes of a process's CUDA context, with the libraries' workspaces
 _MODELS = 10  # weights, gradients, momentum, what arrived, a personal model: each as large as the model, of two models
@@ -41,7 +41,9 @@ def claims(experiment: Experiment) -> tuple[int, float]:
 
 def gpu_bytes(experiment: Experiment, dataset: Dataset) -> int:
     """Return what a worker needs of a GPU's memory, on the safe side: context, images, models and activations."""
-    model = build_model(experiment, dataset.train.channels, len(dataset.classes))
+    plain = build_model(experiment, dataset.train.channels, len(dataset.classes))
+    frame = torch.zeros(len(dataset.classes), feature_dim(plain.backbone)) if frame_kind(experiment) else None
+    model = build_model(experiment, dataset.train.channels, len(dataset.classes), frame)
     weights = sum(value.nbytes for value in model.state_dict().values())
     one = activation_bytes(model.backbone, (dataset.train.channels, *dataset.train.size))
     pixels = resident_bytes(dataset.train) + resident_bytes(dataset.test)
@@ -55,10 +57,16 @@ def activation_bytes(backbone: nn.Module, shape: tuple[int, ...]) -> int:
     """Return the bytes of all layers' outputs for one image of a shape (channels, H, W); on the CPU."""
     sizes: list[int] = []
 
-    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        sizes.append(output.nbytes)
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, Tensor | None]) -> None:
+        if isinstance(module, nn.MultiheadAttention):  # the layers inside are never called by themselves
+            queries, pixels = inputs[:2]
+            maps = module.num_heads * queries.shape[-2] * pixels.shape[-2] * pixels.element_size()
+            sizes.append(3 * queries.nbytes + 3 * pixels.nbytes + 2 * maps)  # their projections, what is answered
+        elif isinstance(output, Tensor):
+            sizes.append(output.nbytes)
 
-    hooks = [m.register_forward_hook(note) for m in backbone.modules() if not list(m.children())]
+    leaves = [m for m in backbone.modules() if not list(m.children()) or isinstance(m, nn.MultiheadAttention)]
+    hooks = [m.register_forward_hook(note) for m in leaves]
     backbone.eval()(torch.zeros(1, *shape))
     for hook in hooks:
         hook.remove()

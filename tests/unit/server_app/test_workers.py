@@ -1,6 +1,7 @@
 """What a worker of Flower's simulation claims of machines that are made up."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 
 from common.config import Experiment
 from common.data import build_federation
+from common.methods import METHODS
 from server_app import workers
 from server_app.workers import activation_bytes, claims, gpu_bytes
 
@@ -68,6 +70,27 @@ def test_memory_bounds_the_workers_and_one_part_is_the_coordinators(tiny: Tiny, 
     assert claims(experiment) == (5, 0.3333)
     machine(16, free=one // 2)  # too little for any: the run itself will say so
     assert claims(experiment) == (16, 1.0)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_a_worker(tiny: Tiny, machine: Callable[..., None], name: str) -> None:
+    machine(16)
+    labels, values = METHODS[name].labels, {"method": name, "sites": 4, "threads": 0, "head_class_size": 100}
+    several = {"composites": 200, "composites_test": 50, "head_bias": True}
+    cases: list[dict[str, Any]] = [{}] if labels in ("any", "one") else []
+    cases += [several | {"attention": asked} for asked in (None, True, False)] if labels in ("any", "many") else []
+    for case in cases:
+        experiment = tiny(**values, **case)
+        assert claims(experiment) == (4, 1 / 4)
+        assert gpu_bytes(experiment, build_federation(experiment).dataset) > GIB
+
+
+def test_an_attentions_memory_is_counted(tiny: Tiny) -> None:
+    dataset = build_federation(tiny()).dataset
+    plain, asked = (
+        tiny(composites=200, composites_test=50, head_bias=True, attention=a, batch_size=256) for a in (False, True)
+    )
+    assert gpu_bytes(asked, dataset) > gpu_bytes(plain, dataset)
 
 
 def test_a_workers_memory_counts_images_weights_and_activations(tiny: Tiny, machine: Callable[..., None]) -> None:
