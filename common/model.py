@@ -167,6 +167,12 @@ def frame_kind(experiment: Experiment) -> str:
     return {"choice": experiment.frame, "query": experiment.query_frame}.get(kind, kind)
 
 
+def last_step_needs_frame(experiment: Experiment) -> bool:
+    """Whether making a personal model takes the frame: FedLoGe's works on ψ and φ_k alone, which a class head shapes."""
+    row = METHODS[experiment.method]
+    return row.generic_head == "frame" or "class_head" in row.parts or attends(experiment)
+
+
 def feature_dim(backbone: nn.Module) -> int:
     """Return d, the length of a backbone's feature vector."""
     return int(getattr(backbone, "feature_dim"))  # noqa: B009 - nn.Module attributes are untyped

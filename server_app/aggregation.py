@@ -143,7 +143,8 @@ def _squares(like: npt.NDArray[Any], array: npt.NDArray[Any] | None) -> float:
 
 def check_values(name: str, array: npt.NDArray[Any]) -> None:
     """Raise `DivergedError` where a number is not finite or beyond `LARGEST`."""
-    if not array.size or (array.min() >= -LARGEST and array.max() <= LARGEST):  # which not-a-number never is
+    # as Python's numbers: in half precision LARGEST itself would be infinite; not-a-number is never within
+    if not array.size or (float(array.min()) >= -LARGEST and float(array.max()) <= LARGEST):
         return
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise DivergedError(f"{name}: a value is not finite")

@@ -116,10 +116,12 @@ class LocalGrid(Grid):
             for message in messages:
                 under_way.append(self._worker.submit(self._in_time, message, timeout))
                 if len(under_way) > 1:
-                    yield under_way.pop(0).result()
+                    yield _first(under_way)
             while under_way:
-                yield under_way.pop(0).result()
+                yield _first(under_way)
         finally:
+            for answer in under_way:
+                answer.cancel()
             wait(under_way)  # nobody else may use the process's model meanwhile
 
     def _in_time(self, message: Message, timeout: float | None) -> Message | None:
@@ -133,6 +135,13 @@ class LocalGrid(Grid):
             return self._client_app(message, self._contexts[message.metadata.dst_node_id])
         except Exception:  # as Flower does: the site failed, the run goes on
             return Message(Error(_CLIENT_APP_RAISED, traceback.format_exc()), reply_to=message)
+
+
+def _first(under_way: list[Future[Message | None]]) -> Message | None:
+    """Wait for the first answer and take it off the list; one whose wait is interrupted stays there."""
+    reply = under_way[0].result()
+    under_way.pop(0)
+    return reply
 
 
 def _identify_process() -> None:

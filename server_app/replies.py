@@ -1,6 +1,7 @@
 """Which of a round's replies can be used; the others are named, with their reason, in the log and in the journal."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from flwr.app import Message
 
@@ -22,8 +23,21 @@ class Gate:
     def __init__(self, sites: Mapping[str, SiteFacts], journal: Journal) -> None:
         self._sites, self._journal = sites, journal
 
-    def usable(self, messages: Iterable[Message], now: Round, *, trains: bool) -> Iterator[tuple[str, wire.Reply]]:
-        """Yield a round's replies that can be used, one at a time, with their site's name."""
+    @contextmanager
+    def usable(
+        self, messages: Iterable[Message], now: Round, *, trains: bool
+    ) -> Iterator[Iterator[tuple[str, wire.Reply]]]:
+        """Give a round's replies that can be used, one at a time, with their site's name.
+
+        Whatever ends the round, the messages end with it: a site that works ahead in this process is waited for.
+        """
+        try:
+            yield self._usable(messages, now, trains)
+        finally:
+            if isinstance(messages, Generator):
+                messages.close()
+
+    def _usable(self, messages: Iterable[Message], now: Round, trains: bool) -> Iterator[tuple[str, wire.Reply]]:
         names = {facts.node_id: name for name, facts in self._sites.items()}
         for message in messages:
             node_id = message.metadata.src_node_id
@@ -46,7 +60,7 @@ class Gate:
     def reject(self, now: Round, site: str, reason: Exception | str) -> None:
         """Leave a site's reply out of a round."""
         why = plain(str(reason), 300)
-        now.diverged += isinstance(reason, DivergedError)
+        now.diverged += isinstance(reason, DivergedError) or "training diverged" in why  # it said so itself
         if site in self._sites:
             self._sites[site].has_frame = False  # it may have lost its cache: the next message brings the frame again
         log.warning("round %d: %s left out: %s", now.number, site, why)

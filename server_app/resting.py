@@ -5,15 +5,14 @@ that, it rests again. If so many rested that the quorum of all sites, or what a 
 reached, everybody is asked.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from common.config import Experiment
 from common.wire import Arrays
 from server_app.journal import Journal, log
-from server_app.robust import models_needed
+from server_app.robust import models_needed, quorum_of
 from server_app.rounds import Round
 
 
@@ -30,11 +29,12 @@ class Resting:
         self._failures: dict[str, int] = {}  # in a row, of sites that failed last time
         self._until: dict[str, int] = {}  # the last round of a site's rest
 
-    def awake(self, names: Sequence[str], server_round: int) -> list[str]:
-        """Return the sites that a round may ask."""
+    def awake(self, names: Sequence[str], server_round: int, makers: Collection[str]) -> list[str]:
+        """Return the sites that a round may ask, of all; `makers` are those that have images to make a model of."""
         found = [name for name in names if self._until.get(name, 0) < server_round]
-        needed = max(models_needed(self._experiment), math.ceil(self._experiment.quorum * len(names)))
-        return found if len(found) >= needed else list(names)
+        models = sum(name in makers for name in found)
+        enough = len(found) >= quorum_of(self._experiment, len(names))
+        return found if enough and models >= models_needed(self._experiment) else list(names)
 
     def note(self, now: Round) -> None:
         """Take down who failed in a round that is over, and say who rests from now on."""

@@ -36,9 +36,14 @@ def models_needed(experiment: Experiment) -> int:
     return 0
 
 
+def quorum_of(experiment: Experiment, asked: int) -> int:
+    """Return how many of the sites that were asked must answer with what can be used."""
+    return max(1, math.ceil(experiment.quorum * asked))
+
+
 def check_reach(experiment: Experiment, sites: Mapping[str, SiteFacts]) -> None:
-    """Raise `UserError` where fewer sites have training images than `models_needed`."""
-    training = sum(facts.num_train > 0 for facts in sites.values())
+    """Raise `UserError` where fewer sites make a model than `models_needed`."""
+    training = sum(facts.images > 0 for facts in sites.values())
     if training < (needed := models_needed(experiment)):
         raise UserError(
             f"aggregation = '{experiment.aggregation}': bears a wrong site among {needed} or more, and {training} have "
@@ -90,9 +95,13 @@ class Collected(RunningMean):
         wrong = self._experiment.wrong_sites
         if self._experiment.aggregation != "multi-krum":
             return self._replies
-        floats = [{n: a for n, a in reply.items() if a.dtype.kind == "f"} for reply in self._replies]
-        contents = [RecordDict({"model": pack(reply)}) for reply in floats]
+        contents = [RecordDict({"model": pack(self._moved(reply))}) for reply in self._replies]
         kept = select_multikrum(contents, wrong, len(contents) - wrong)
         return [
             reply for reply, content in zip(self._replies, contents, strict=True) if any(content is k for k in kept)
         ]
+
+    def _moved(self, reply: Arrays) -> Arrays:
+        """Return a reply's steps from what was sent: between whole models small distances would be lost in rounding."""
+        floats = {name: a.astype(np.float64) for name, a in reply.items() if a.dtype.kind == "f"}
+        return {name: array - self._reference[name] for name, array in floats.items()}

@@ -44,15 +44,18 @@ class Round:
                 self.add_loss(key.removeprefix("loss-"), value, images)
 
     def where_it_diverged(self, kept: Sequence[int]) -> str:
-        """Return where to look if replies, or their mean, were not finite or out of all proportion; else nothing.
+        """Return what may help if replies, or their mean, were not finite or out of all proportion; else nothing.
 
         Args:
             kept: rounds of the checkpoints.
         """
-        if not self.diverged or not kept:
+        if not self.diverged:
             return ""
+        told = ". Training diverged: a smaller learning-rate may help"
+        if not kept:
+            return told
         return (
-            f". Training diverged; the last checkpoint is of round {kept[-1]}; one reply may have spoilt the model: "
+            f"{told}; the last checkpoint is of round {kept[-1]}; one reply may have spoilt the model: "
             "the steps of each round in metrics.jsonl tell whose. Remove the checkpoints from its "
             f"round on (kept are {', '.join(map(str, kept))}) and that site, then resume; in a new run, clip-norm or "
             "another aggregation bears such a site"

@@ -29,6 +29,11 @@ class SiteFacts:
     has_frame: bool = False
     counts_for: int | None = None
 
+    @property
+    def images(self) -> int:
+        """Training images that it counts for; with none it makes no model."""
+        return self.num_train if self.counts_for is None else self.counts_for
+
 
 class BadReplyError(wire.WireError):
     """A reply that must not be used; the text says why."""

@@ -1,6 +1,5 @@
 """The rounds, as a Flower `Strategy`: sample sites, send θ and ψ, add up what returns (Algorithm 1, server)."""
 
-import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -13,7 +12,7 @@ from common import wire
 from common.config import Experiment
 from common.files import arrays_digest
 from common.methods import METHODS
-from common.model import attends
+from common.model import last_step_needs_frame
 from common.precision import received, sent
 from common.seeds import numpy_generator
 from server_app.aggregation import RunningMean, not_finite
@@ -25,7 +24,7 @@ from server_app.methods import ServerMethod
 from server_app.newcomers import Newcomers
 from server_app.replies import Gate
 from server_app.resting import Resting
-from server_app.robust import aggregation_of, models_needed
+from server_app.robust import aggregation_of, models_needed, quorum_of
 from server_app.rounds import Round, Teller
 from server_app.sites import BadReplyError, SiteFacts, figure_names
 
@@ -94,11 +93,12 @@ class FedStrategy(Strategy):
 
     def sample(self, server_round: int) -> list[str]:
         """Return the sites of a round: round(rate · K) of the sorted names, from the run's own generator."""
-        names = self.resting.awake(sorted(self.sites), server_round)
+        makers = [name for name, facts in self.sites.items() if facts.images]
+        names = self.resting.awake(sorted(self.sites), server_round, makers)
         count = max(1, self._needed, round(self.experiment.participation * len(names)))
         if count >= len(names):
             return names
-        names = [n for n in names if self.sites[n].num_train] if self._needed else names  # the others make no model
+        names = [name for name in names if name in makers] if self._needed else names
         again = f" {self._failed_rounds}" if self._failed_rounds else ""  # a round that is repeated asks others
         generator = numpy_generator(self.experiment.seed, f"sample{again}", server_round=server_round)
         return sorted(generator.choice(names, size=min(count, len(names)), replace=False).tolist())
@@ -125,11 +125,12 @@ class FedStrategy(Strategy):
         """Check each reply, add it to the running mean, and return the mean as the new global model."""
         server_round += self._done
         mean = aggregation_of({n: a for n, a in self._sent.items() if not self._row.sends_only(n)}, self.experiment)
-        for site, reply in self._gate.usable(replies, self._round, trains=True):
-            try:
-                self._take(site, reply, mean)
-            except wire.WireError as error:
-                self._gate.reject(self._round, site, error)
+        with self._gate.usable(replies, self._round, trains=True) as usable:
+            for site, reply in usable:
+                try:
+                    self._take(site, reply, mean)
+                except wire.WireError as error:
+                    self._gate.reject(self._round, site, error)
         self._gate.name_the_silent(self._round, self.experiment.round_timeout)
         self.resting.note(self._round)
         if len(self._round.answered) < self._quorum() or len(self._round.steps) < self._needed:
@@ -137,7 +138,7 @@ class FedStrategy(Strategy):
         arrays, kept = mean.mean(), self._method.state()
         parts, facts = self._method.finish(self._sent, arrays, server_round)
         arrays |= parts
-        if odd := sorted(not_finite(arrays | self._method.state())):
+        if odd := sorted(not_finite(arrays) + not_finite(self._method.state())):
             self._method.restore(kept)
             log.warning("round %d: %s would not be finite", server_round, ", ".join(odd[:3]))
             self._round.diverged += 1  # not one reply, but all together
@@ -158,7 +159,7 @@ class FedStrategy(Strategy):
         self._secured = checkpoint_rounds(self.journal.folder) or [0]  # sites may forget what lies between
 
     def _quorum(self) -> int:
-        return max(1, self._needed, math.ceil(self.experiment.quorum * len(self._round.asked)))
+        return max(self._needed, quorum_of(self.experiment, len(self._round.asked)))
 
     def _without_quorum(self, server_round: int) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Let the round pass without a change, or end the run if too many have; nothing that came is used."""
@@ -169,16 +170,16 @@ class FedStrategy(Strategy):
         if self._failed_rounds > self.experiment.round_retries:
             kept = checkpoint_rounds(self.journal.folder)
             raise wire.WireError(
-                f"{told}, {self._quorum()} are needed; the reasons are above. The run ends; its checkpoint stays: "
-                f"mend what is wrong, and run again with resume=true{self._round.where_it_diverged(kept)}"
+                f"{told}, {self._quorum()} are needed; the reasons are above. The run ends"
+                f"{'; its checkpoint stays' if kept else ''}: mend what is wrong, and run again with resume=true"
+                f"{self._round.where_it_diverged(kept)}"
             )
         log.warning("%s, %d are needed: the round is repeated", told, self._quorum())
         self._done -= 1  # Flower goes on counting
         return None, None
 
     def _take(self, site: str, reply: wire.Reply, mean: RunningMean) -> None:
-        now, facts = self._round, self.sites[site]
-        images = facts.num_train if facts.counts_for is None else facts.counts_for
+        now, facts, images = self._round, self.sites[site], self.sites[site].images
         weight = min(images, self.experiment.max_site_images or images)
         if images:
             self._method.check(reply.extras, self._sent, facts.num_train)
@@ -205,8 +206,7 @@ class FedStrategy(Strategy):
 
     def _message(self, kind: str, site: str, model: ArrayRecord, evaluate: bool) -> Message:
         facts = self.sites[site]
-        # the last step of FedLoGe works on ψ and φ_k alone
-        needs_frame = kind == wire.TRAIN or self._row.generic_head == "frame" or attends(self.experiment)
+        needs_frame = kind == wire.TRAIN or last_step_needs_frame(self.experiment)
         content = wire.request(
             self.experiment,
             run=self.journal.folder.name,
@@ -259,7 +259,7 @@ class FedStrategy(Strategy):
         everyone, timeout = sorted(self.sites), self.experiment.round_timeout
         figures = figure_names(wire.STAGES, multilabel=self._multilabel)
         stages: dict[str, dict[str, dict[str, float]]] = {stage: {} for stage in wire.STAGES}
-        needed, made, missing = max(1, math.ceil(self.experiment.quorum * len(everyone))), set[str](), everyone
+        needed, made, missing = quorum_of(self.experiment, len(everyone)), set[str](), everyone
         for attempt in range(self.experiment.round_retries + 1):
             if attempt:
                 log.warning("personal models: asking again %s", ", ".join(missing))
@@ -268,11 +268,12 @@ class FedStrategy(Strategy):
             self._begin(Round(self.experiment.rounds + 1, missing, figures))
             messages = (self._message(wire.PERSONALISE, name, arrays, evaluate=True) for name in missing)
             replies = grid.send_and_receive(messages, timeout=timeout)
-            for site, reply in self._gate.usable(replies, self._round, trains=False):
-                self._round.answered.append(site)
-                for stage, found in stages.items():
-                    if told := site_figures(reply.metrics, stage, self.sites[site].num_test):
-                        found[site] = told
+            with self._gate.usable(replies, self._round, trains=False) as usable:
+                for site, reply in usable:
+                    self._round.answered.append(site)
+                    for stage, found in stages.items():
+                        if told := site_figures(reply.metrics, stage, self.sites[site].num_test):
+                            found[site] = told
             self._gate.name_the_silent(self._round, timeout)
             made |= set(self._round.answered)
             # with the quorum there, who was silent is not waited for again

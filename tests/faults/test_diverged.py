@@ -88,13 +88,22 @@ def test_where_a_step_is_allowed_the_end_says_where_to_look(tiny: Tiny, monkeypa
 
     change_replies(monkeypatch, once_a_round({2}, spoil))
     with pytest.raises(
-        wire.WireError, match=r"resume=true\. Training diverged; the last checkpoint is of round 2"
+        wire.WireError,
+        match=r"its checkpoint stays.*resume=true\. Training diverged.*; the last checkpoint is of round 2",
     ) as end:
         run_local(tiny(rounds=4, max_step=None, method="fedavg", round_retries=0))
     assert "(kept are 1, 2)" in str(end.value) and "clip-norm" in str(end.value)
     events = read_events(tiny().output_dir / "run")
     steps = of(events, "round")[1]["steps"]
     assert max(steps, key=steps.__getitem__) == "site-00" and steps["site-00"] > 1e6 * steps["site-01"]
+
+
+def test_where_round_1_diverges_a_smaller_step_is_what_may_help(tiny: Tiny) -> None:
+    """There is no checkpoint yet, and the sites themselves say that they diverged."""
+    with pytest.raises(wire.WireError, match=r"^round 1: 0 of 3 replies could be used") as end:
+        run_local(tiny(method="fedavg", learning_rate=1e12, round_retries=0))
+    assert "checkpoint" not in str(end.value)
+    assert str(end.value).endswith("resume=true. Training diverged: a smaller learning-rate may help")
 
 
 @pytest.mark.parametrize("several", [False, True])

@@ -209,6 +209,8 @@ def test_realignment_leaves_the_reported_auc_of_a_run_and_moves_its_f1(tiny_for:
     [
         ("fedloge_ml", {"realign_global": "prior"}),
         ("fedloge_ml", {"realign_global": "none", "multilabel_loss": "distribution-balanced"}),
+        ("fedloge_ml", {"attention": False}),
+        ("fedloge_ml", {"attention": False, "frame_trains": True}),
         ("fedrod", {"multilabel_loss": "focal", "attention": True}),
         ("fednca_ml", {"multilabel_loss": "asymmetric", "frame_trains": True}),
         *((name, {"attention": True, "label_rule": "strict"}) for name in ("fedprox", "fedbn", "fedrep", "ditto")),

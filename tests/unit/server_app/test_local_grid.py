@@ -1,10 +1,18 @@
 import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from common.config import Experiment
+from server_app.journal import Journal
 from server_app.local_grid import LocalGrid
+from server_app.replies import Gate
+from server_app.rounds import Round
 
 
 def echo_app() -> ClientApp:
@@ -72,6 +80,60 @@ def test_sites_that_work_ahead_are_one_ahead() -> None:
     assert [r.metadata.src_node_id for r in grid.send_and_receive(ask(grid, 4, 1))] == [4, 1]
     assert len({name for _, name in seen}) == 1 and threading.current_thread().name not in {n for _, n in seen}
     assert list(grid.send_and_receive(ask(grid, 1, 2), timeout=-1)) == []
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_whatever_ends_a_round_ends_the_work_ahead(
+    tiny: Callable[..., Experiment], tmp_path: Path, trains: bool
+) -> None:
+    """Or a site would still train, and write, when the folder is another run's already."""
+    seen: list[int] = []
+    app = ClientApp()
+
+    @app.query()
+    def answer(message: Message, context: Context) -> Message:
+        time.sleep(0.2)
+        seen.append(context.node_id)
+        return Message(RecordDict(), reply_to=message)
+
+    grid, gate = LocalGrid(app, 4, ahead=True), Gate({}, Journal(tmp_path / "run", tiny()))
+    replies = grid.send_and_receive(ask(grid, 1, 2, 3, 4))
+    with pytest.raises(KeyboardInterrupt), gate.usable(replies, Round(1, []), trains=trains) as usable:
+        assert next(replies).metadata.src_node_id == 1
+        next(usable, None)  # all four would be refused: nobody was asked
+        raise KeyboardInterrupt
+    assert seen == [1, 2, 3, 4]
+    seen.clear()
+    replies = grid.send_and_receive(ask(grid, 1, 2, 3, 4))
+    with pytest.raises(KeyboardInterrupt), gate.usable(replies, Round(1, []), trains=trains):
+        assert next(replies).metadata.src_node_id == 1
+        raise KeyboardInterrupt
+    assert seen == [1, 2]
+    time.sleep(0.5)
+    assert seen == [1, 2]
+
+
+def test_an_interrupt_while_a_site_is_waited_for_waits_for_it_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    app = ClientApp()
+
+    @app.query()
+    def answer(message: Message, context: Context) -> Message:
+        time.sleep(0.2)
+        seen.append(context.node_id)
+        return Message(RecordDict(), reply_to=message)
+
+    def interrupted(future: Future[object]) -> None:
+        raise KeyboardInterrupt
+
+    grid = LocalGrid(app, 3, ahead=True)
+    replies = grid.send_and_receive(ask(grid, 1, 2, 3))
+    monkeypatch.setattr(Future, "result", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(replies)
+    assert seen == [1]  # the second was under way in name only
+    time.sleep(0.5)
+    assert seen == [1]
 
 
 def test_a_reply_past_the_timeout_is_dropped_and_the_others_are_asked_all_the_same() -> None:

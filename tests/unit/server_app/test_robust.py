@@ -1,5 +1,6 @@
 """Aggregations that bear wrong sites, against NumPy and scikit-learn-free naive forms."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from common.config import Experiment, build
 from common.errors import UserError
-from server_app.aggregation import RunningMean
+from server_app.aggregation import RunningMean, check_values
 from server_app.robust import Collected, check_reach, models_needed
 from server_app.sites import BadReplyError, SiteFacts
 
@@ -78,6 +79,14 @@ def test_a_step_beyond_many_times_the_models_norm_is_refused(kind: str) -> None:
     assert mean.weight == 1
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_what_is_not_finite_is_refused_in_every_precision(kind: type[np.floating[Any]], value: float) -> None:
+    check_values("w", np.full(3, 6e4, kind))
+    with pytest.raises(BadReplyError, match="w: a value is not finite"):
+        check_values("w", np.array([1, value, 2], kind))
+
+
 @pytest.mark.parametrize(
     ("kind", "keys", "needed"),
     [
@@ -96,6 +105,9 @@ def test_with_fewer_models_an_aggregation_bears_no_wrong_one(kind: str, keys: di
         del sites["0"]
         with pytest.raises(UserError, match=f"among {needed} or more, and {needed - 1} have training images"):
             check_reach(experiment, sites)
+        sites["0"] = SiteFacts(0, 5, 5, counts_for=0)  # has images now, and had none when it first took part
+        with pytest.raises(UserError, match=f"{needed - 1} have training images"):
+            check_reach(experiment, sites)
     if kind == "trimmed-mean" and needed:  # one is cut off at each end, and with one reply fewer none would be
         assert int(keys["trimmed-share"] * needed) == 1 and int(keys["trimmed-share"] * (needed - 1)) == 0
 
@@ -105,6 +117,21 @@ def test_multi_krum_is_the_mean_of_all_but_the_wrong() -> None:
     wrong = {"w": np.full((2, 3), 50, np.float32), "n": np.array(4, np.int64)}
     result = combined("multi-krum", [*sound[:3], wrong, *sound[3:]], wrong_sites=1)
     np.testing.assert_allclose(result["w"], np.mean([r["w"] for r in sound], axis=0), rtol=1e-5)
+
+
+def test_multi_krum_tells_small_steps_of_a_large_model_apart() -> None:
+    """Squares of whole models in single precision would drown them: ‖w‖² is 20,000 and a distance 0.001."""
+    rng = np.random.default_rng(1)
+    reference = {"w": rng.standard_normal(20_000).astype(np.float32)}
+    common = 0.01 * rng.standard_normal(20_000) / math.sqrt(20_000)  # what all sound sites learn: a step of 0.01
+    for attacker in range(10):
+        steps = [common + 0.005 * rng.standard_normal(20_000) / math.sqrt(20_000) for _ in range(10)]
+        steps[attacker] = -3 * common
+        collected = Collected(reference, build({"aggregation": "multi-krum", "wrong-sites": 1, "max-step": None}))
+        for step in steps:
+            collected.add({"w": (reference["w"] + step).astype(np.float32)}, 5)
+        sound = [reference["w"] + step for site, step in enumerate(steps) if site != attacker]
+        np.testing.assert_allclose(collected.mean()["w"], np.mean(sound, axis=0), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["mean", "median"])

@@ -24,9 +24,14 @@ class Arriving:
         self._most, self._looks = most, 0
         self.wrong = wrong or {}
         self.hellos: list[int] = []
+        self.timeouts: list[float] = []
+        self.clock: list[float] = []
 
-    def meet(self, _: object, __: Experiment, nodes: list[int], ___: float, sites: dict[str, SiteFacts]) -> Any:
+    def meet(self, _: object, __: Experiment, nodes: list[int], timeout: float, sites: dict[str, SiteFacts]) -> Any:
         reasons = {}
+        self.timeouts.append(timeout)
+        if self.clock:
+            self.clock[0] += timeout  # the wrong ones hang
         for node in nodes:
             self.hellos.append(node)
             if self.hellos.count(node) <= self.wrong.get(node, 0):
@@ -92,6 +97,20 @@ def test_a_site_that_cannot_take_part_does_not_count_until_it_is_mended(
     assert (sorted(company.sites), company.left_out) == (["n0", "n1", "n2"], {})
     assert grid.hellos == [0, 1, 2, 1] and 60 <= clock[0] <= 70  # it is asked again, alone, after a minute
     assert "2 of 3 sites can take part; waiting" in lines.text
+
+
+def test_a_site_that_hangs_is_waited_for_twice_as_long_each_time(
+    monkeypatch: pytest.MonkeyPatch, clock: list[float]
+) -> None:
+    grid = Arriving(most=3, wrong={1: 3})
+    grid.clock = clock
+    assert sorted(gather(grid, monkeypatch, timeout=10_000).sites) == ["n0", "n1", "n2"]
+    assert grid.timeouts == [60, 120, 240, 480] and grid.hellos == [0, 1, 2, 1, 1, 1]
+    grid, clock[0] = Arriving(most=3, wrong={1: 9}), 0
+    grid.clock = clock
+    with pytest.raises(WireError, match="2 of 3 sites can take part"):
+        gather(grid, monkeypatch, timeout=500)
+    assert sum(grid.timeouts) < 500 and clock[0] == pytest.approx(500)  # and never beyond the time there is
 
 
 def test_a_site_that_goes_is_forgotten_and_asked_again_when_it_is_back(
