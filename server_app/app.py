@@ -97,7 +97,6 @@ def _run(
     """Run the rounds that are left, and what comes after them."""
     done = checkpoint.server_round if checkpoint else 0
     sizes = {name: {"num_train": facts.num_train, "num_test": facts.num_test} for name, facts in sorted(sites.items())}
-    check_reach(experiment, sites)
     if not checkpoint:
         journal.forget_sites()
     if experiment.partition == "deployed":
@@ -105,6 +104,7 @@ def _run(
             log.warning("not there any more: %s; the run goes on without, until it is back", ", ".join(absent))
     else:
         journal.keep_json("sites", sizes)
+    check_reach(experiment, sites)
     journal.begin(experiment, done, sizes)
     describe(journal, experiment, federation, sites)
 
@@ -204,7 +204,7 @@ def describe(journal: Journal, experiment: Experiment, federation: Federation, s
     log.info("run's folder: %s", journal.folder)
     facts: dict[str, Any] = {
         "classes": list(dataset.classes),
-        "site_names": sorted(sites),
+        "site_names": journal.site_names(),
         "simulated": bool(federation.site_names),
         "num_test": len(dataset.test),
         "evaluate_on": experiment.evaluate_on,

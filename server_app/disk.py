@@ -32,6 +32,11 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a process that dies gives it back
         except BlockingIOError:
             raise UserError(f"{folder}: another process is at work there: let it end, or end it") from None
+        except OSError as error:  # some shares of a network
+            raise UserError(
+                f"{path}: cannot be locked ({error.strerror}), so another process could write there too; choose an "
+                "output-dir on another disk"
+            ) from None
         yield
 
 

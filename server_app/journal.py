@@ -90,10 +90,14 @@ class Journal:
         self.write_json(name, now)
 
     def forget_sites(self) -> None:
-        """Forget what sites declared at a start that came to nothing."""
-        path = self.folder / "sites.json"
-        with told(path):
-            path.unlink(missing_ok=True)
+        """Forget what sites declared, and what was said of them, at a start that came to nothing."""
+        for path in (self.folder / "sites.json", self.folder / "federation.json"):
+            with told(path):
+                path.unlink(missing_ok=True)
+
+    def site_names(self) -> list[str]:
+        """Return the sites that have taken part, also those that are not there now."""
+        return sorted(_read_json(self.folder / "sites.json"))
 
     def add_sites(self, sizes: Mapping[str, dict[str, int]]) -> dict[str, dict[str, int]]:
         """Add sites to what is known of them, and return what each known before declared when it first took part."""

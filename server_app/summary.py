@@ -22,7 +22,7 @@ class Summary:
         generic: head → score, its primary figure, and the others (0..1 or None).
         personal: stage → mean, std, worst, worst_site of the primary figure, and the means of all.
         headline: the method's own generic head and last personal stage: generic, personal, many, medium, few.
-        cost: seconds and bytes a round, mean, and training images a second, each as often as it was trained on.
+        cost: seconds and bytes a round, mean, and training images × local epochs a second.
     """
 
     generic: dict[str, dict[str, Any]]

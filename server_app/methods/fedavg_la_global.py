@@ -17,6 +17,11 @@ class GlobalPrior(ServerMethod):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._counts: dict[str, npt.NDArray[np.float32]] = {}
+        self._fresh: dict[str, npt.NDArray[np.float32]] = {}  # of the round that goes on
+
+    def begin(self) -> None:
+        """Forget the counts of a round that is repeated."""
+        self._fresh = {}
 
     def shapes(self, sent: Arrays) -> dict[str, tuple[int, ...]]:
         """Return [C] for the class counts."""
@@ -31,7 +36,7 @@ class GlobalPrior(ServerMethod):
 
     def take(self, site: str, extras: Mapping[str, npt.NDArray[Any]]) -> None:
         """Keep the site's counts."""
-        self._counts[site] = extras["class_counts"]
+        self._fresh[site] = extras["class_counts"]
 
     def state(self) -> Arrays:
         """Return each site's counts."""
@@ -43,6 +48,7 @@ class GlobalPrior(ServerMethod):
 
     def finish(self, sent: Arrays, mean: Arrays, server_round: int) -> tuple[Arrays, dict[str, Any]]:
         """Return the summed counts as class weights; a class that nobody has yet counts as one image."""
+        self._counts = self._counts | self._fresh
         if not self._counts:
             return {"class_weights": sent["class_weights"]}, {}
         total = np.sum(list(self._counts.values()), axis=0, dtype=np.float32)

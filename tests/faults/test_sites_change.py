@@ -1,5 +1,6 @@
 """Sites that come late, leave, come back as others, or with other images or another run's state."""
 
+import json
 import logging
 import shutil
 from collections.abc import Callable, Iterable
@@ -100,3 +101,5 @@ def test_a_late_site_joins_and_one_that_left_is_no_obstacle_to_resuming(
     again = experiment.model_copy(update={"resume": True, "sites": 2})
     run(Clinic(sites, lambda node: node in (1, 2)), again)
     assert "not there any more: late, west" in told()
+    known = json.loads((folder / "federation.json").read_text())["site_names"]
+    assert known == sorted(json.loads((folder / "sites.json").read_text())) == ["late", "north", "south", "west"]

@@ -199,6 +199,24 @@ def test_other_data_or_other_versions_are_noticed(tiny: Tiny) -> None:
         run_local(tiny(run_name="whole", resume=True))
 
 
+def test_a_start_without_a_checkpoint_binds_the_next_to_nothing(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing came of it, so data that were mended since are no other run's."""
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(FedStrategy, "sample", interrupt)
+        run_local(tiny(run_name="new", resume=True))
+    folder = tiny().output_dir / "new"
+    facts = {path: path.read_text() for path in (folder / "federation.json", folder / "sites.json")}
+    (folder / "federation.json").write_text(json.dumps(json.loads(facts[folder / "federation.json"]) | {"num_test": 1}))
+    sites = json.loads(facts[folder / "sites.json"])
+    (folder / "sites.json").write_text(json.dumps({name: counts | {"num_train": 1} for name, counts in sites.items()}))
+    run_local(tiny(run_name="new", resume=True))
+    assert {path: path.read_text() for path in facts} == facts
+
+
+def interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def test_resume_without_a_run_begins_one(tiny: Tiny) -> None:
     assert (run_local(tiny(run_name="new", resume=True)) / "summary.json").exists()
 

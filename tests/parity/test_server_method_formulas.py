@@ -122,6 +122,9 @@ def test_the_global_prior_adds_up_each_site_once(tiny: Tiny) -> None:
     federation = build_federation(experiment)
     method = load_server("fedavg_la_global")(experiment, federation)
     model, local = build_model(experiment, 1, 10, site="site-00"), load("fedavg_la_global")
+    method.begin()  # a round of which too little came
+    method.take("gone", {"class_counts": np.ones(10, np.float32)})
+    method.begin()
     for _ in range(2):
         for site, rows in zip(federation.site_names, federation.train_rows, strict=True):
             extras = local.extras(model, federation.dataset, rows)

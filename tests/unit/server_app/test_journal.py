@@ -1,3 +1,4 @@
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 from common.config import Experiment
 from common.errors import UserError
 from common.wire import WireError
+from server_app import disk
 from server_app.disk import locked
 from server_app.journal import Clock, Journal, percent, read_events, run_folder
 
@@ -30,6 +32,18 @@ def test_one_process_at_a_time_works_in_a_folder(tiny: Callable[..., Experiment]
         pass
     assert [path.name for path in folder.iterdir()] == ["lock"]  # who comes second has written nothing
     with locked(folder):
+        pass
+
+
+def test_a_disk_that_knows_no_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(disk.fcntl, "flock", flock)
+    with (
+        pytest.raises(UserError, match=r"lock: cannot be locked \(No locks available\).*another disk"),
+        locked(tmp_path),
+    ):
         pass
 
 
