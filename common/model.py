@@ -197,6 +197,8 @@ def sent_state(model: nn.Module, method: Method) -> dict[str, npt.NDArray[Any]]:
 
 def personal_state(model: nn.Module, method: Method) -> dict[str, npt.NDArray[Any]]:
     """Copy what stays at the site to NumPy: the method's personal parts, and BatchNorm where that is local."""
+    if not method.personal and not method.local_norm:
+        return {}
     norms = _norm_names(model) if method.local_norm else frozenset()
     return _arrays(model, lambda name: _part(name) in method.personal or name in norms)
 

@@ -22,7 +22,8 @@ def packed(array: npt.NDArray[Any]) -> Array:
         array: of any shape, its rows one after the other (order C).
     """
     content = array.reshape(-1).view(np.uint8)
-    return Array(str(array.dtype), array.shape, _NUMPY, b"".join((_header(array.dtype, array.shape), content.data)))
+    kind, header = _header(array.dtype, array.shape)
+    return Array(kind, array.shape, _NUMPY, b"".join((header, content.data)))
 
 
 def unpacked(array: Array) -> npt.NDArray[Any]:
@@ -40,11 +41,12 @@ def unpacked(array: Array) -> npt.NDArray[Any]:
 
 
 @lru_cache(_HEADERS)
-def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> tuple[str, bytes]:
+    """Return the type's name and NumPy's header."""
     stream = BytesIO()
     about = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     npy.write_array_header_1_0(stream, about)
-    return stream.getvalue()
+    return str(dtype), stream.getvalue()
 
 
 @lru_cache(_HEADERS)

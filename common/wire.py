@@ -274,7 +274,10 @@ def _refuse_error(message: Message) -> None:
 
 def pack(arrays: Mapping[str, npt.NDArray[Any]]) -> ArrayRecord:
     """Turn named arrays into Flower's record."""
-    return ArrayRecord({name: packed(np.asarray(a, order="C")) for name, a in arrays.items()})
+    record = ArrayRecord()  # given a mapping, it would make each array once more
+    for name, array in arrays.items():
+        record[name] = packed(np.asarray(array, order="C"))
+    return record
 
 
 def unpack(message: Message, record: str) -> Arrays:
