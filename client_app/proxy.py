@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 import socket
 from ipaddress import ip_address, ip_network
 from urllib.parse import unquote, urlsplit
@@ -62,7 +63,7 @@ def connect(host: str, port: int, timeout: float, proxy: str = "") -> socket.soc
     except OSError as error:
         way.close()
         raise UserError(f"{via} does not answer ({error.strerror or error})") from None
-    if answer.split(" ")[1:2] != ["200"]:
+    if not re.match(r"\S+ 2\d\d\b", answer):  # gRPC takes any of them for a yes
         way.close()
         raise UserError(f"{via} answers '{answer}' to CONNECT {target}: it must allow that, see Proxy in README.md")
     return way
@@ -73,11 +74,13 @@ def _address(proxy: str) -> tuple[tuple[str, int], str]:
     try:
         parts = urlsplit(proxy)
         host, port = parts.hostname, parts.port
+        (host or "").encode("idna")  # as sockets do; a UnicodeError is a ValueError
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""
+        login.encode()  # bytes that are no text stand there as letters that cannot be sent
     except ValueError:
         host = None
     if not host or not port or parts.scheme != "http":  # gRPC would go directly, or elsewhere
         raise UserError("the proxy's address is not of the form http://proxy.example.org:3128")
-    login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""
     return (host, port), login
 
 

@@ -96,7 +96,15 @@ def _split(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise UserError(f"superlink = '{address}': give HOST:PORT, e.g. fl.hospital.org:9092")
-    return host.strip("[]"), int(port)
+    host = host.strip("[]")
+    try:
+        host.encode("idna")  # as sockets and TLS do, which raise it too
+    except UnicodeError:
+        raise UserError(
+            f"superlink = '{address}': '{host}' cannot be a host's name: between its dots are 1 to 63 letters, digits "
+            "or hyphens; look for a typing mistake"
+        ) from None
+    return host, int(port)
 
 
 def _context(root_certificates: Path) -> ssl.SSLContext:

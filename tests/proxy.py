@@ -10,12 +10,15 @@ from contextlib import contextmanager, suppress
 
 
 @contextmanager
-def proxying(login: str = "", host: str = "127.0.0.1") -> Iterator[tuple[int, list[str]]]:
+def proxying(
+    login: str = "", host: str = "127.0.0.1", yes: str = "200 Connection established"
+) -> Iterator[tuple[int, list[str]]]:
     """Yield the port of a proxy, and the first lines of what it was asked.
 
     Args:
         login: `user:password`; who does not give it is refused. '': everybody may.
         host: the address that it listens at.
+        yes: status and reason of its answer where the way is open.
     """
     asked: list[str] = []
 
@@ -37,14 +40,14 @@ def proxying(login: str = "", host: str = "127.0.0.1") -> Iterator[tuple[int, li
                 self.wfile.write(b"HTTP/1.1 502 Bad Gateway\r\n\r\n")
                 return
             with onward, suppress(OSError):
-                self.wfile.write(b"HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\n")
+                self.wfile.write(f"HTTP/1.1 {yes}\r\nVia: test\r\n\r\n".encode())
                 pass_on(self.connection, onward)
 
     class Server(socketserver.ThreadingTCPServer):
         daemon_threads = True  # a line that is open does not keep the test from ending
 
     with Server((host, 0), Proxy) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         try:
             yield server.server_address[1], asked
         finally:

@@ -138,6 +138,21 @@ def test_the_way_through_a_proxy(login: str, authority: Authority, monkeypatch: 
         assert reach_coordinator(f"localhost:{port}", authority.path).through == "direct" and len(asked) == 1
 
 
+@pytest.mark.parametrize(
+    ("answer", "open_"), [("201 Created", True), ("299", True), ("2000 Odd", False), ("300 No", False)]
+)
+def test_any_answer_of_200_to_299_opens_the_way_as_for_grpc(
+    answer: str, open_: bool, authority: Authority, monkeypatch: pytest.MonkeyPatch, error_of: ErrorOf
+) -> None:
+    with serving(authority.server()) as port, proxying(yes=answer) as (proxy, _):
+        monkeypatch.setenv("grpc_proxy", f"http://127.0.0.1:{proxy}")
+        if open_:
+            assert reach_coordinator(f"localhost:{port}", authority.path).through == "proxy"
+        else:
+            said = error_of(lambda: reach_coordinator(f"localhost:{port}", authority.path))
+            assert f"answers 'HTTP/1.1 {answer}' to CONNECT localhost:{port}" in said
+
+
 def test_a_proxy_that_refuses_or_is_not_there(
     authority: Authority, monkeypatch: pytest.MonkeyPatch, error_of: ErrorOf
 ) -> None:
@@ -148,7 +163,8 @@ def test_a_proxy_that_refuses_or_is_not_there(
         assert f"the proxy 127.0.0.1:{proxy} answers 'HTTP/1.1 407 Proxy Auth" in said and "wrong" not in said
         said = error_of(lambda: reach_coordinator(f"localhost:{port}", authority.path))
         assert f"the proxy 127.0.0.1:{proxy} cannot be reached" in said and "wrong" not in said
-        for odd in ("http://proxy:port", "http://proxy", "https://proxy:3128", "proxy:3128", "http://:3128"):
+        form = ("http://proxy:port", "http://proxy", "https://proxy:3128", "proxy:3128", "http://:3128")
+        for odd in (*form, "http://a..b:3128", f"http://{'a' * 64}.org:3128", "http://anna\udcff:s3cret@proxy:3128"):
             monkeypatch.setenv("grpc_proxy", odd)
             assert "not of the form" in error_of(lambda: reach_coordinator(f"localhost:{port}", authority.path))
 
@@ -221,6 +237,17 @@ def test_nobody_answers(authority: Authority, error_of: ErrorOf) -> None:
 @pytest.mark.parametrize("address", ["localhost", ":9092", "localhost:x", "localhost:0", "localhost:65536", ""])
 def test_an_address_needs_host_and_port(address: str, authority: Authority, error_of: ErrorOf) -> None:
     assert "give HOST:PORT" in error_of(lambda: reach_coordinator(address, authority.path))
+
+
+@pytest.mark.parametrize("host", ["fed..org", ".fed.org", f"{'a' * 64}.org", "fed\udcff.org"])
+def test_a_host_that_cannot_be_one_is_said_before_anything_is_sent(
+    host: str, authority: Authority, monkeypatch: pytest.MonkeyPatch, error_of: ErrorOf
+) -> None:
+    assert "cannot be a host's name" in error_of(lambda: reach_coordinator(f"{host}:9092", authority.path))
+    with proxying() as (proxy, asked):
+        monkeypatch.setenv("grpc_proxy", f"http://127.0.0.1:{proxy}")
+        assert "cannot be a host's name" in error_of(lambda: reach_coordinator(f"{host}:9092", authority.path))
+    assert asked == []
 
 
 def test_a_file_that_is_no_certificate(tmp_path: Path, error_of: ErrorOf) -> None:
