@@ -138,9 +138,10 @@ def _check_experiment(findings: Findings, config: SiteConfig, experiment: Experi
 
 def _check_machine(findings: Findings, config: SiteConfig, experiment: Experiment) -> None:
     def look() -> None:
-        device = own_device(experiment, config)
+        # what reaches a real site says auto, whatever the coordinator's own file says: see wire.experiment_json
+        device = own_device(experiment.model_copy(update={"device": "auto"}), config)
         findings.facts["device"] = describe_device(device, config)
-        if {experiment.device, config.device} == {"auto"} and device.type == "cpu":
+        if config.device == "auto" and device.type == "cpu":
             findings.warn("device", "no GPU that PyTorch can use: this site trains on its CPU; see `nvidia-smi`")
         findings.facts["batch"] = time_batch(experiment, agreed_channels(experiment), device)
 

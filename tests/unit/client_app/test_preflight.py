@@ -12,9 +12,11 @@ import yaml
 from typer.testing import CliRunner
 
 from client_app import cli
+from client_app.device import own_device
 from client_app.preflight import Findings, check_site
 from client_app.site_config import SiteConfig
-from common.config import Experiment
+from common.config import Experiment, build
+from common.wire import experiment_json
 
 Write = Callable[..., Path]
 Site = Callable[..., SiteConfig]
@@ -29,7 +31,7 @@ def kinds(findings: Findings) -> list[tuple[str, int | None]]:
 
 def test_a_site_without_faults(images: Write, site: Site, deployed: Deployed) -> None:
     images(HEADER, *GOOD)
-    findings = check_site(site(), deployed())
+    findings = check_site(site(device="cpu"), deployed())
     assert (findings.problems, findings.warnings) == ([], [])
     facts = findings.facts
     assert facts["classes"] == {
@@ -95,7 +97,7 @@ def test_every_fault_is_named_with_its_row(images: Write, site: Site, deployed: 
 def test_warnings_alone_are_no_problem(images: Write, site: Site, deployed: Deployed) -> None:
     zero = np.zeros((4, 4), np.uint8)
     images("image,split,Hund,cat", "a.png,train,1,0", "b.png,train,1,0", a=zero, b=zero)
-    findings = check_site(site(class_map={"Hund": "dog"}), deployed(method="fednca_ml"))
+    findings = check_site(site(class_map={"Hund": "dog"}, device="cpu"), deployed(method="fednca_ml"))
     assert findings.problems == []
     assert [(warning.kind, warning.row) for warning in findings.warnings][:1] == [("duplicate", 3)]
     reasons = [warning.reason for warning in findings.warnings[1:]]
@@ -131,7 +133,7 @@ def test_without_an_experiment_any_label_goes(images: Write, site: Site) -> None
         ({"class_map": {"a": "b"}}, {}, "data", "the experiment has no class 'b'"),
         ({}, {"image_size": None}, "experiment", "needs image-size"),
         ({}, {"partition": "iid"}, "experiment", "needs 'deployed'"),
-        ({}, {"device": "cuda"}, "device", "device = 'cuda': PyTorch finds none here"),
+        ({"device": "cuda"}, {}, "device", "device = 'cuda': PyTorch finds no GPU here"),
     ],
 )
 def test_what_stands_between_site_and_experiment(
@@ -157,7 +159,7 @@ def run(*words: str | Path) -> Any:
 
 def test_the_exit_code_tells(images: Write, site_file: Write, deployed: Deployed, tmp_path: Path) -> None:
     images(HEADER, *GOOD)
-    config, experiment, found = site_file(), tmp_path / "exp.yaml", tmp_path / "found.json"
+    config, experiment, found = site_file(device="cpu"), tmp_path / "exp.yaml", tmp_path / "found.json"
     experiment.write_text(yaml.safe_dump(deployed().dump()))
     good = run(config, "--experiment", experiment, "--json", found)
     assert good.exit_code == 0, good.output
@@ -242,13 +244,19 @@ def test_a_folder_that_cannot_be_made_is_named(images: Write, site: Site, deploy
     assert problem.kind == "disk" and problem.reason.startswith("state-dir = '/proc/no/such': 0.12 GiB cannot be")
 
 
-def test_no_graphics_card_is_a_warning(
-    images: Write, site: Site, deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("device", ["auto", "cuda", "cpu"])
+def test_no_graphics_card_is_a_warning_whatever_the_coordinators_own_device_is(
+    device: str, images: Write, site: Site, deployed: Deployed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A site never gets to know that one: it trains on the device of its own file, or on what PyTorch finds."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     images(HEADER, *GOOD)
-    (warning,) = check_site(site(), deployed(device="auto")).warnings
+    findings = check_site(site(), deployed(device=device))
+    (warning,) = findings.warnings
     assert warning.kind == "device" and "no GPU that PyTorch can use: this site trains on its CPU" in warning.reason
+    assert findings.problems == [] and findings.facts["batch"]["seconds"] > 0
+    sent = build(json.loads(experiment_json(deployed(device=device))))
+    assert own_device(sent, site()).type == "cpu" == findings.facts["device"]["name"]
 
 
 def test_the_way_alone_can_be_looked_at(tmp_path: Path) -> None:
