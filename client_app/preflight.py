@@ -22,7 +22,6 @@ from client_app.site_data import agreed_channels, agreed_classes, load_site_data
 from client_app.site_listing import Image, Listing, Problem, list_images
 from common.config import Experiment
 from common.data import Dataset, label_counts
-from common.data.archive import Archive
 from common.errors import UserError
 from common.methods import METHODS
 
@@ -161,7 +160,7 @@ def _check_files(
 
 
 def _check_archive(findings: Findings, config: SiteConfig, seen: Seen, track: Track) -> None:
-    stored = dict(images_of_archive(Archive(config.data)))
+    stored = dict(images_of_archive(config))
     for image in track(list(stored)):
         findings.look(image, partial(seen.add_stored, image, stored[image]))
     seen.note_copies(findings.problems.append, findings.warnings.append)

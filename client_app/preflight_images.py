@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from client_app.site_config import SiteConfig
 from client_app.site_listing import Image, Problem
 from common.data import npz
 from common.data.archive import Archive
@@ -61,12 +62,18 @@ class Seen:
                 note(Problem("duplicate", image.place, f"the same file as {first.place} {why}", image.row))
 
 
-def images_of_archive(archive: Archive) -> list[tuple[Image, npz.Stored]]:
-    """Return an archive's images as those of a list, each with what is stored of it; raise `UserError` as `npz` does.
+def images_of_archive(config: SiteConfig) -> list[tuple[Image, npz.Stored]]:
+    """Return the images of a site's archive as those of a list, each with what is stored of it.
 
-    Its labels are numbers of classes.
+    Labels are in the experiment's words, as training takes them: two of the archive's may be one there. A word that
+    is no class of it stays, for training to refuse.
+
+    Raises:
+        UserError: as `npz.stored_images`.
     """
-    return [
-        (Image(archive.path, stored.place, stored.place, tuple(map(str, stored.labels)), "", stored.split), stored)
-        for stored in npz.stored_images(archive)
-    ]
+    return [(_listed(config, stored), stored) for stored in npz.stored_images(Archive(config.data))]
+
+
+def _listed(config: SiteConfig, stored: npz.Stored) -> Image:
+    labels = tuple(config.class_map.get(name, name) for name in stored.labels)
+    return Image(config.data, stored.place, stored.place, labels, "", stored.split)

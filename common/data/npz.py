@@ -72,13 +72,13 @@ class Stored:
     Attributes:
         split: train or test.
         place: archive, array and row, such as `x.npz: jpeg_train[3]`.
-        labels: its class as a number, or those of several.
+        labels: its class by name, or those of several.
         content: uint8, a file's bytes [n], or pixels [H, W] or [H, W, channels].
     """
 
     split: str
     place: str
-    labels: tuple[int, ...]
+    labels: tuple[str, ...]
     content: npt.NDArray[np.uint8]
 
 
@@ -88,8 +88,9 @@ def stored_images(archive: Archive) -> list[Stored]:
     Raises:
         UserError: naming array and row of what is missing, malformed or out of range.
     """
-    found = []
-    for split, part in zip(("train", "test"), _parts(archive), strict=True):
+    found, parts = [], _parts(archive)
+    classes = _classes(archive, *parts)
+    for split, part in zip(("train", "test"), parts, strict=True):
         labels = archive.labels(part.y)
         files = part.x not in archive and f"jpeg{part.suffix}" in archive
         key = f"jpeg{part.suffix}" if files else part.x
@@ -100,8 +101,9 @@ def stored_images(archive: Archive) -> list[Stored]:
             content = list(_pixels(archive, part))
         for row in part.rows.tolist():
             of = labels[row]
-            several = tuple(np.flatnonzero(of).tolist()) if labels.ndim == 2 else (int(of),)
-            found.append(Stored(split, f"{archive.path}: {key}[{row}]", several, content[row]))
+            numbers = np.flatnonzero(of).tolist() if labels.ndim == 2 else [int(of)]
+            names = tuple(classes[number] for number in numbers)
+            found.append(Stored(split, f"{archive.path}: {key}[{row}]", names, content[row]))
     return found
 
 

@@ -62,3 +62,30 @@ def test_an_archives_faults_are_named_with_array_and_row(site: Site, deployed: D
     assert findings.facts["images"]["colours"] == {"colour": 7}
     save(jpeg(0), y=y, is_test=is_test)
     assert "offset has 2 entries, expected 8" in check_site(site(data="data/x.npz"), deployed()).problems[0].reason
+
+
+def test_copies_in_an_archive_are_told_by_the_experiments_classes(
+    site: Site, deployed: Deployed, tmp_path: Path
+) -> None:
+    """Two of the archive's words may mean one class: no contradiction, as in a manifest."""
+    (tmp_path / "data").mkdir()
+    names, one = np.array(["nevus", "mole", "dog"]), np.zeros((8, 8), np.uint8)
+    x = np.stack([one, one, *np.arange(128, dtype=np.uint8).reshape(2, 8, 8)])
+    keys: dict[str, Any] = {"data": "data/x.npz", "class_map": {"nevus": "cat", "mole": "cat"}}
+
+    def found(y: Any) -> tuple[list[str], list[str]]:
+        np.savez(tmp_path / "data" / "x.npz", x=x, y=y, is_test=np.arange(4) > 2, class_names=names)
+        findings = check_site(site(**keys), deployed())
+        copies = [[f.reason for f in of if f.kind == "duplicate"] for of in (findings.problems, findings.warnings)]
+        return copies[0], copies[1]
+
+    several = np.eye(3, dtype=np.int64)
+    for same in ([0, 1, 2, 2], several[[0, 1, 2, 2]], several[[0, 0, 2, 2]] + several[[1, 1, 0, 0]]):
+        problems, (warning,) = found(same)
+        assert problems == [] and warning.endswith("x[0] counts twice; keep one")
+    for other in ([0, 2, 1, 2], several[[0, 2, 1, 2]]):
+        (problem,), warnings = found(other)
+        assert warnings == [] and problem.endswith("has other labels; keep the one that is right")
+    keys["class_map"] = {"nevus": "cat"}
+    (problem,), _ = found([0, 1, 2, 2])  # no class of the experiment is another class
+    assert problem.endswith("has other labels; keep the one that is right")
