@@ -63,7 +63,7 @@ def load(
     """
     path = find_config(config, base)
     stem = re.sub(r"[^\w.-]", "-", path.stem).lstrip(".-")[:64]
-    given = {k: v for k, v in (overrides or {}).items() if v != ""}
+    given = _given(overrides or {})
     values: dict[str, Any] = {"name": stem or "experiment", **read_experiment(path, given.get("method"))}
     _make_absolute(values, path.parent)
     _make_absolute(given, base)
@@ -124,8 +124,7 @@ def read_experiment(path: Path, method: str | None = None) -> dict[str, Any]:
             if key in _UNTUNED:
                 raise UserError(f"{where}: {name}: {key} is the experiment's, the same for all methods")
     chosen = method or values.get("method", Experiment.model_fields["method"].default)
-    own: dict[str, Any] = tuned.get(str(chosen), {})
-    return values | own
+    return values | _given(tuned.get(str(chosen), {}))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -146,7 +145,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected 'key: value' lines, found {type(values).__name__}")
-    return {str(key): value for key, value in values.items() if value != ""}
+    return _given({str(key): value for key, value in values.items()})
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys that have a value: an empty string is none."""
+    return {key: value for key, value in values.items() if value != ""}
 
 
 def _parse_yaml(text: str) -> Any:
@@ -155,6 +159,8 @@ def _parse_yaml(text: str) -> Any:
         return yaml.load(text, Loader=_PlainLoader)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except OverflowError:  # of the scanner
+        raise ValueError("it has a character, written as \\U…, that does not exist") from None
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
 
@@ -175,8 +181,22 @@ class _PlainLoader(yaml.SafeLoader):
             raise yaml.YAMLError(f"an alias (*) before line {self.line + 1}; write the value itself there")
         return super().compose_node(parent, index)
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (
+            AttributeError,
+            LookupError,
+            TypeError,
+        ):  # PyYAML does not expect a tag (!!) that does not fit its value
+            kind = node.tag.removeprefix("tag:yaml.org,2002:")
+            raise yaml.YAMLError(
+                f"line {node.start_mark.line + 1}: {shown(node.value)} is no {kind}; leave out the !!{kind} before it"
+            ) from None
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [str(key.value) for key, _ in node.value]
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []  # a tag can make anything come here
+        keys = [str(key.value) for key, _ in pairs]
         if twice := [key for key in keys if keys.count(key) > 1]:
             raise yaml.YAMLError(
                 f"line {node.start_mark.line + 1}: {shown(twice[0])} is there twice; put both into one"

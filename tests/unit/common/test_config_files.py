@@ -24,6 +24,17 @@ YamlFile = Callable[[str], Path]
         ("seed: 2024-13-45\n", "not a YAML file"),  # YAML takes it for a date
         ("[" * 3000, "not a YAML file"),
         ("seed: !!python/object/apply:os.getcwd []\n", "not a YAML file"),
+        ("rounds: 3\nseed: !!int ''\n", "not a YAML file: line 2: '' is no int; leave out the !!int before it"),
+        ("seed: !!float\n", "line 1: '' is no float"),
+        ("head-bias: !!bool maybe\n", "line 1: 'maybe' is no bool"),
+        ("seed: !!timestamp now\n", "line 1: 'now' is no timestamp"),
+        ("tuned: {fedavg: {seed: !!timestamp now}}\n", "line 1: 'now' is no timestamp"),
+        ("tuned: !!map fedavg\n", "not a YAML file: expected a mapping node, but found scalar"),
+        ("tuned: !!map [1, 2]\n", "not a YAML file: expected a mapping node, but found sequence"),
+        ("tuned: !!set [fedavg]\n", "not a YAML file: expected a mapping node, but found sequence"),
+        ("? !!set {a}\n: 1\n", "not a YAML file: while constructing a mapping"),
+        ("<<: [1]\n", "not a YAML file: while constructing a mapping"),
+        ('name: "\\UFFFFFFFF"\n', "not a YAML file: it has a character"),
     ],
 )
 def test_a_file_that_is_no_flat_mapping(text: str, what: str, yaml_file: YamlFile, error_of: ErrorOf) -> None:
@@ -104,6 +115,9 @@ def test_a_relative_folder_in_the_environment(monkeypatch: pytest.MonkeyPatch, e
 
 def test_an_empty_value_in_a_file_is_not_given(yaml_file: YamlFile) -> None:
     assert load(yaml_file("data-dir: ''\nname: ''\n")).data_dir is None
+    tuned = "width: 7\ntuned: {fedavg: {width: '', batch-size: 9}}\n"
+    experiment = load(yaml_file(tuned), {"method": "fedavg"})
+    assert (experiment.width, experiment.batch_size) == (7, 9)
 
 
 @pytest.mark.parametrize(("stem", "name"), [("my exp", "my-exp"), (".hidden", "hidden"), ("--", "experiment")])
