@@ -1,6 +1,7 @@
 """What a real site's engineer reads: each round, what came, what was done and what goes out, in bytes."""
 
 import logging
+import traceback
 from collections.abc import Mapping
 
 from flwr.app import Message
@@ -8,7 +9,7 @@ from torch import nn
 
 from client_app.site import Site
 from common import wire
-from common.errors import RefusalError, UserError
+from common.errors import RefusalError, UserError, plain
 from common.logs import speak
 
 log = logging.getLogger("fednc.site")
@@ -47,9 +48,9 @@ def tell(
 
 
 def remark(text: str) -> None:
-    """Log what a real site's engineer should know."""
+    """Log what a real site's engineer should know, as one line, whatever words of the coordinator are in it."""
     speak(log, "%(asctime)s %(message)s")
-    log.warning("%s", text)
+    log.warning("%s", plain(text))
 
 
 def told(error: Exception) -> RefusalError:
@@ -58,7 +59,13 @@ def told(error: Exception) -> RefusalError:
     The text of an error may name files, and so patients.
     """
     speak(log, "%(asctime)s %(message)s")
-    log.error("error: %s", error, exc_info=None if isinstance(error, UserError) else error)
+    log.error("error: %s%s", plain(str(error)), "" if isinstance(error, UserError) else _traced(error))
     if isinstance(error, RefusalError):
         return error
     return RefusalError(f"the site failed ({type(error).__name__}); its own log says why")
+
+
+def _traced(error: Exception) -> str:
+    """Return a traceback as lines that cannot pass for the log's own, though what came may have chosen their words."""
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    return "".join(f"\n{plain(f'| {line}')}" for line in lines)

@@ -184,11 +184,8 @@ class _PlainLoader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except (
-            AttributeError,
-            LookupError,
-            TypeError,
-        ):  # PyYAML does not expect a tag (!!) that does not fit its value
+        except (AttributeError, LookupError, TypeError):
+            # PyYAML does not expect a tag (!!) that does not fit its value
             kind = node.tag.removeprefix("tag:yaml.org,2002:")
             raise yaml.YAMLError(
                 f"line {node.start_mark.line + 1}: {shown(node.value)} is no {kind}; leave out the !!{kind} before it"
