@@ -168,7 +168,7 @@ def frame_kind(experiment: Experiment) -> str:
 
 
 def last_step_needs_frame(experiment: Experiment) -> bool:
-    """Whether making a personal model takes the frame: FedLoGe's works on ψ and φ_k alone, which a class head shapes."""
+    """Whether making a personal model takes the frame: FedLoGe's is on ψ and φ_k alone, which a class head shapes."""
     row = METHODS[experiment.method]
     return row.generic_head == "frame" or "class_head" in row.parts or attends(experiment)
 

@@ -47,8 +47,7 @@ PERSONALISE = "train.personalise"
 # a site's figures of several labels an image, fields of `multilabel_metrics.MultilabelReport`; each is followed by
 # '-' and the stage; one that its test images cannot measure is left out
 MULTILABEL_FIGURES = (
-    *("macro_auc", "micro_auc", "macro_f1", "macro_f1_tuned", "of1", "mean_ap"),
-    *("calibration_error", "undefined_auc"),
+    *("macro_auc", "micro_auc", "macro_f1", "macro_f1_tuned", "of1", "mean_ap", "calibration_error", "undefined_auc"),
     *("auc_many", "auc_medium", "auc_few"),  # in simulation, where the classes of each are known
 )
 
