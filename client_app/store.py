@@ -63,6 +63,8 @@ class SiteStore:
     ) -> None:
         """Keep the personal parts as they are after a round, beside the versions that a resumed run may need.
 
+        Versions of other runs stay: theirs may be taken up again, which only people know; see docker/README.md.
+
         Args:
             arrays: the personal parts.
             server_round: the round that made them.

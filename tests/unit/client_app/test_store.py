@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 from safetensors import safe_open
 
 from client_app.store import SiteStore
+from common.config import APP_ROOT
 from common.errors import UserError
 
 
@@ -84,6 +86,20 @@ def test_versions_of_another_run_of_the_same_name_are_not_seen(tmp_path: Path) -
     assert second.load_version(3) is None
     second.save_version({"w": np.full(1, 9, np.float32)}, 1, (1,))
     assert first.load_version(3)["w"][0] == 2 and second.load_version(3)["w"][0] == 9
+
+
+def test_the_line_of_the_guide_that_deletes_versions_leaves_the_models(tmp_path: Path) -> None:
+    guide = (APP_ROOT / "docker" / "README.md").read_text(encoding="utf-8")
+    (pattern,) = re.findall(r"'rm /state/models/pilot/(\S+)'", guide)
+    earlier, run = (SiteStore(tmp_path / "hospital-1", identity) for identity in ("aa", "bb"))
+    for store in (earlier, run):
+        store.save_version({"w": np.zeros(1, np.float32)}, 1)
+        for name in ("frame", "personal_model"):
+            store.save(name, {"w": np.zeros(1, np.float32)})
+    assert len(versions(run.folder)) == 2  # an earlier run's stay
+    for path in tmp_path.glob(pattern):
+        path.unlink()
+    assert sorted(path.stem for path in run.folder.iterdir()) == ["frame", "personal_model"]
 
 
 def test_a_repeated_round_replaces_what_came_after_it(tmp_path: Path) -> None:
