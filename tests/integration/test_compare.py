@@ -24,6 +24,19 @@ from server_app.journal import read_events
 
 Tiny = Callable[..., Experiment]
 
+# before a cell's program: its sites train in round 3 until the process is stopped
+HELD_IN_ROUND_3 = """
+import pathlib, time
+import client_app.app as site_code
+real = site_code.train_site
+def train_site(*args):
+    if args[6] == 3:
+        pathlib.Path({mark!r}).touch()
+        time.sleep(900)
+    return real(*args)
+site_code.train_site = train_site
+"""
+
 
 def test_a_comparison_keeps_finished_runs_and_writes_tables(tiny: Tiny, tmp_path: Path) -> None:
     cells = [Cell(tiny(method=m, seed=0, rounds=1, run_name=None)) for m in ("fedavg", "fedloge")]
@@ -60,24 +73,29 @@ def test_a_comparison_keeps_finished_runs_and_writes_tables(tiny: Tiny, tmp_path
 def test_a_comparison_stops_when_its_time_is_up_and_goes_on(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that was stopped after some rounds ends as one that never was."""
-    cell = Cell(tiny(method="fedloge", rounds=40, finetune_epochs=1, run_name=None))
+    """A run that was stopped amid a round ends as one that never was."""
+    cell = Cell(tiny(method="fedloge", rounds=4, finetune_epochs=1, run_name=None))
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    journal = cut / "runs" / cell.stem / "metrics.jsonl"
+    run_folder = cut / "runs" / cell.stem
     assert compare([cell], cut, jobs=1, minutes=0) == 0
-    assert not journal.parent.exists()  # nothing was begun
+    assert not run_folder.exists()  # nothing was begun
 
     def late() -> float:
-        return time.monotonic() + 3600 * (journal.exists() and '"event": "round"' in journal.read_text())
+        return time.monotonic() + 3600 * (run_folder / "third").exists()
+
+    def held(words: list[str], **options: object) -> subprocess.Popen[bytes]:
+        program = HELD_IN_ROUND_3.format(mark=str(run_folder / "third"))
+        return subprocess.Popen([*words[:2], program + words[2], *words[3:]], **options)  # type: ignore[call-overload]
 
     with monkeypatch.context() as patch:
         patch.setattr(comparing, "time", SimpleNamespace(sleep=time.sleep, monotonic=late))
+        patch.setattr(comparing, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": held}))
         assert compare([cell], cut, jobs=1, minutes=30) == 0
     assert read_result(cut, cell) is None
     for folder in (cut, whole):
         assert compare([cell], folder, jobs=1) == 0
-    begun = [event["round"] for event in read_events(journal.parent) if event["event"] == "begin"]
-    assert len(begun) == 2 and 1 <= begun[1] < 40
+    begun = [event["round"] for event in read_events(run_folder) if event["event"] == "begin"]
+    assert begun == [0, 2]
     results = [read_result(folder, cell) for folder in (whole, cut)]
     for result in results:
         assert result is not None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -24,6 +25,7 @@ from tests.proxy import proxying
 
 ErrorOf = Callable[[Callable[[], object]], str]
 DAY = datetime.timedelta(days=1)
+reach = partial(reach_coordinator, timeout=300)  # a machine may be busy; nobody who answers is waited for so long
 
 
 @dataclass
@@ -99,6 +101,14 @@ def serving(files: tuple[Path, Path] | None, alpn: str = "h2") -> Iterator[int]:
         thread.join(5)
 
 
+@contextmanager
+def nobody() -> Iterator[int]:
+    """Yield a port where connections are refused, and which nobody else can take meanwhile."""
+    with socket.socket() as bound:  # and not listening
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
 @pytest.fixture
 def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
     for name in ("grpc_proxy", "https_proxy", "http_proxy", "no_grpc_proxy", "no_proxy"):
@@ -109,7 +119,7 @@ def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 def test_a_coordinator_of_this_ca_is_reached(host: str, authority: Authority) -> None:
     with serving(authority.server()) as port:
-        answer = reach_coordinator(f"{host}:{port}", authority.path)
+        answer = reach(f"{host}:{port}", authority.path)
     assert answer.address == f"{host}:{port}" and answer.protocol.startswith("TLSv1.")
     assert answer.days_left in (89, 90) and answer.milliseconds > 0 and answer.doubts == ()
 
@@ -121,7 +131,7 @@ def test_a_grpc_server_is_one_without_doubts(authority: Authority) -> None:
     port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
     server.start()
     try:
-        assert reach_coordinator(f"127.0.0.1:{port}", authority.path).doubts == ()
+        assert reach(f"127.0.0.1:{port}", authority.path).doubts == ()
     finally:
         server.stop(None).wait()
 
@@ -131,11 +141,11 @@ def test_the_way_through_a_proxy(login: str, authority: Authority, monkeypatch: 
     with serving(authority.server()) as port, proxying(login) as (proxy, asked):
         user = "anna:s3cr%40t@" if login else ""
         monkeypatch.setenv("grpc_proxy", f"http://{user}127.0.0.1:{proxy}")
-        answer = reach_coordinator(f"localhost:{port}", authority.path)
+        answer = reach(f"localhost:{port}", authority.path)
         assert (answer.through, answer.doubts) == ("proxy", ())
         assert asked == [f"CONNECT localhost:{port} HTTP/1.1"]
         monkeypatch.setenv("no_proxy", "localhost")
-        assert reach_coordinator(f"localhost:{port}", authority.path).through == "direct" and len(asked) == 1
+        assert reach(f"localhost:{port}", authority.path).through == "direct" and len(asked) == 1
 
 
 @pytest.mark.parametrize(
@@ -147,9 +157,9 @@ def test_any_answer_of_200_to_299_opens_the_way_as_for_grpc(
     with serving(authority.server()) as port, proxying(yes=answer) as (proxy, _):
         monkeypatch.setenv("grpc_proxy", f"http://127.0.0.1:{proxy}")
         if open_:
-            assert reach_coordinator(f"localhost:{port}", authority.path).through == "proxy"
+            assert reach(f"localhost:{port}", authority.path).through == "proxy"
         else:
-            said = error_of(lambda: reach_coordinator(f"localhost:{port}", authority.path))
+            said = error_of(lambda: reach(f"localhost:{port}", authority.path))
             assert f"answers 'HTTP/1.1 {answer}' to CONNECT localhost:{port}" in said
 
 
@@ -159,14 +169,16 @@ def test_a_proxy_that_refuses_or_is_not_there(
     with serving(authority.server()) as port:
         with proxying("anna:right") as (proxy, _):
             monkeypatch.setenv("grpc_proxy", f"http://anna:wrong@127.0.0.1:{proxy}")
-            said = error_of(lambda: reach_coordinator(f"localhost:{port}", authority.path))
+            said = error_of(lambda: reach(f"localhost:{port}", authority.path))
         assert f"the proxy 127.0.0.1:{proxy} answers 'HTTP/1.1 407 Proxy Auth" in said and "wrong" not in said
-        said = error_of(lambda: reach_coordinator(f"localhost:{port}", authority.path))
+        with nobody() as proxy:
+            monkeypatch.setenv("grpc_proxy", f"http://anna:wrong@127.0.0.1:{proxy}")
+            said = error_of(lambda: reach(f"localhost:{port}", authority.path))
         assert f"the proxy 127.0.0.1:{proxy} cannot be reached" in said and "wrong" not in said
         form = ("http://proxy:port", "http://proxy", "https://proxy:3128", "proxy:3128", "http://:3128")
         for odd in (*form, "http://a..b:3128", f"http://{'a' * 64}.org:3128", "http://anna\udcff:s3cret@proxy:3128"):
             monkeypatch.setenv("grpc_proxy", odd)
-            assert "not of the form" in error_of(lambda: reach_coordinator(f"localhost:{port}", authority.path))
+            assert "not of the form" in error_of(lambda: reach(f"localhost:{port}", authority.path))
 
 
 @pytest.mark.parametrize(
@@ -190,7 +202,7 @@ def test_which_proxy_grpc_would_take(
 
 def test_doubts_about_a_coordinator(authority: Authority) -> None:
     with serving(authority.server(days=10), alpn="http/1.1") as port:
-        ends, http2 = reach_coordinator(f"localhost:{port}", authority.path).doubts
+        ends, http2 = reach(f"localhost:{port}", authority.path).doubts
     assert ends.startswith("its certificate ends in 9 days") or ends.startswith("its certificate ends in 10 days")
     assert "does not offer HTTP/2" in http2
 
@@ -198,7 +210,7 @@ def test_doubts_about_a_coordinator(authority: Authority) -> None:
 def test_another_ca_is_not_trusted(authority: Authority, error_of: ErrorOf) -> None:
     other = Authority("other", authority.folder)
     with serving(authority.server()) as port:
-        message = error_of(lambda: reach_coordinator(f"localhost:{port}", other.path))
+        message = error_of(lambda: reach(f"localhost:{port}", other.path))
     assert f"its certificate is not of the CA in {other.path}" in message
 
 
@@ -214,46 +226,44 @@ def test_certificates_that_cannot_be_used(
     host: str, age: int, days: int, message: str, authority: Authority, error_of: ErrorOf
 ) -> None:
     with serving(authority.server(host=host, age=age, days=days)) as port:
-        assert message in error_of(lambda: reach_coordinator(f"localhost:{port}", authority.path))
+        assert message in error_of(lambda: reach(f"localhost:{port}", authority.path))
 
 
 def test_a_server_without_tls(authority: Authority, error_of: ErrorOf) -> None:
     with serving(None) as port:
-        assert "answers, but not with TLS" in error_of(lambda: reach_coordinator(f"localhost:{port}", authority.path))
+        assert "answers, but not with TLS" in error_of(lambda: reach(f"localhost:{port}", authority.path))
 
 
 def test_nobody_answers(authority: Authority, error_of: ErrorOf) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:  # accepts, and stays silent
         port = listener.getsockname()[1]
-        message = error_of(lambda: reach_coordinator(f"127.0.0.1:{port}", authority.path, timeout=0.2))
+        message = error_of(lambda: reach(f"127.0.0.1:{port}", authority.path, timeout=0.2))
         assert "no answer within 0.2 seconds; a firewall may stop connections" in message
-    assert "refused; is the coordinator running" in error_of(
-        lambda: reach_coordinator(f"127.0.0.1:{port}", authority.path)
-    )
-    message = error_of(lambda: reach_coordinator("no-such-host.invalid:9092", authority.path))
+    with nobody() as port:
+        message = error_of(lambda: reach(f"127.0.0.1:{port}", authority.path))
+        assert "refused; is the coordinator running" in message
+    message = error_of(lambda: reach("no-such-host.invalid:9092", authority.path))
     assert "there is no host 'no-such-host.invalid'" in message
 
 
 @pytest.mark.parametrize("address", ["localhost", ":9092", "localhost:x", "localhost:0", "localhost:65536", ""])
 def test_an_address_needs_host_and_port(address: str, authority: Authority, error_of: ErrorOf) -> None:
-    assert "give HOST:PORT" in error_of(lambda: reach_coordinator(address, authority.path))
+    assert "give HOST:PORT" in error_of(lambda: reach(address, authority.path))
 
 
 @pytest.mark.parametrize("host", ["fed..org", ".fed.org", f"{'a' * 64}.org", "fed\udcff.org"])
 def test_a_host_that_cannot_be_one_is_said_before_anything_is_sent(
     host: str, authority: Authority, monkeypatch: pytest.MonkeyPatch, error_of: ErrorOf
 ) -> None:
-    assert "cannot be a host's name" in error_of(lambda: reach_coordinator(f"{host}:9092", authority.path))
+    assert "cannot be a host's name" in error_of(lambda: reach(f"{host}:9092", authority.path))
     with proxying() as (proxy, asked):
         monkeypatch.setenv("grpc_proxy", f"http://127.0.0.1:{proxy}")
-        assert "cannot be a host's name" in error_of(lambda: reach_coordinator(f"{host}:9092", authority.path))
+        assert "cannot be a host's name" in error_of(lambda: reach(f"{host}:9092", authority.path))
     assert asked == []
 
 
 def test_a_file_that_is_no_certificate(tmp_path: Path, error_of: ErrorOf) -> None:
     path = tmp_path / "ca.crt"
-    assert "cannot be read" in error_of(lambda: reach_coordinator("localhost:1", path))
+    assert "cannot be read" in error_of(lambda: reach("localhost:1", path))
     path.write_text("nothing")
-    assert "no certificate in PEM form; take ca.crt of this site's kit" in error_of(
-        lambda: reach_coordinator("localhost:1", path)
-    )
+    assert "no certificate in PEM form; take ca.crt of this site's kit" in error_of(lambda: reach("localhost:1", path))
