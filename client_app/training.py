@@ -16,7 +16,7 @@ from common.config import Experiment
 from common.data import Dataset, label_counts
 from common.data.resident import Cuts
 from common.data.transforms import augment, draw, prepare
-from common.errors import UserError
+from common.errors import RefusalError
 from common.model import Model
 from common.seeds import numpy_generator, torch_generator
 
@@ -49,7 +49,7 @@ def train_site(
         stream: names random streams of their own for training outside the rounds.
 
     Raises:
-        UserError: a loss is no longer finite.
+        RefusalError: a loss is no longer finite.
     """
     order_rng = numpy_generator(experiment.seed, f"{stream}batches", site, server_round)
     augmentation_rng = torch_generator(experiment.seed, f"{stream}augment", site, server_round)
@@ -82,7 +82,7 @@ def _add_up(noted: list[tuple[tuple[str, ...], Tensor, int]], totals: dict[str, 
     for (names, _, images), values in zip(noted, fetched, strict=True):
         for name, value in zip(names, values, strict=True):
             if not math.isfinite(value):
-                raise UserError(
+                raise RefusalError(  # the coordinator may know: it names no file
                     f"training diverged, its loss '{name}' is {value}: a smaller learning-rate than "
                     f"{experiment.learning_rate:g} may help"
                 )

@@ -90,8 +90,9 @@ class Journal:
         self.write_json(name, now)
 
     def forget_sites(self) -> None:
-        """Forget what sites declared, and what was said of them, at a start that came to nothing."""
-        for path in (self.folder / "sites.json", self.folder / "federation.json"):
+        """Forget what sites declared, and what was made of it, at a start that came to nothing."""
+        for name in ("sites.json", "federation.json", "frame.safetensors"):
+            path = self.folder / name
             with told(path):
                 path.unlink(missing_ok=True)
 

@@ -103,5 +103,6 @@ class Collected(RunningMean):
 
     def _moved(self, reply: Arrays) -> Arrays:
         """Return a reply's steps from what was sent: between whole models small distances would be lost in rounding."""
-        floats = {name: a.astype(np.float64) for name, a in reply.items() if a.dtype.kind == "f"}
-        return {name: array - self._reference[name] for name, array in floats.items()}
+        # in one order, which is not the site's to choose: Flower puts the arrays end to end
+        floats = [name for name, like in sorted(self._reference.items()) if like.dtype.kind == "f"]
+        return {n: np.subtract(reply[n], self._reference[n], dtype=np.float64).astype(np.float32) for n in floats}

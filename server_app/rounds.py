@@ -43,6 +43,11 @@ class Round:
             if key.startswith("loss-"):
                 self.add_loss(key.removeprefix("loss-"), value, images)
 
+    def usable(self, models_needed: int) -> str:
+        """Say what could be used, and of how many replies where an aggregation needs so many models."""
+        models = f", {len(self.steps)} of them with a model" if models_needed else ""
+        return f"round {self.number}: {len(self.answered)} of {len(self.asked)} replies could be used{models}"
+
     def where_it_diverged(self, kept: Sequence[int]) -> str:
         """Return what may help if replies, or their mean, were not finite or out of all proportion; else nothing.
 
@@ -51,14 +56,14 @@ class Round:
         """
         if not self.diverged:
             return ""
-        told = ". Training diverged: a smaller learning-rate may help"
+        told = ". Training diverged: in a new run a smaller learning-rate may help"
         if not kept:
             return told
         return (
             f"{told}; the last checkpoint is of round {kept[-1]}; one reply may have spoilt the model: "
             "the steps of each round in metrics.jsonl tell whose. Remove the checkpoints from its "
-            f"round on (kept are {', '.join(map(str, kept))}) and that site, then resume; in a new run, clip-norm or "
-            "another aggregation bears such a site"
+            f"round on (kept are {', '.join(map(str, kept))}) and that site, then resume; in a new run clip-norm, too, "
+            "or another aggregation bears such a site"
         )
 
     def add_loss(self, name: str, value: float, images: int) -> None:

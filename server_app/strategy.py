@@ -93,7 +93,7 @@ class FedStrategy(Strategy):
 
     def sample(self, server_round: int) -> list[str]:
         """Return the sites of a round: round(rate · K) of the sorted names, from the run's own generator."""
-        makers = [name for name, facts in self.sites.items() if facts.images]
+        makers = {name for name, facts in self.sites.items() if facts.images}
         names = self.resting.awake(sorted(self.sites), server_round, makers)
         count = max(1, self._needed, round(self.experiment.participation * len(names)))
         if count >= len(names):
@@ -164,7 +164,7 @@ class FedStrategy(Strategy):
     def _without_quorum(self, server_round: int) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Let the round pass without a change, or end the run if too many have; nothing that came is used."""
         self._failed_rounds += 1
-        told = f"round {server_round}: {len(self._round.answered)} of {len(self._round.asked)} replies could be used"
+        told = self._round.usable(self._needed)
         names = sorted(self._round.answered)
         self.journal.event("no-quorum", round=server_round, asked=self._round.asked, answered=len(names), sites=names)
         if self._failed_rounds > self.experiment.round_retries:

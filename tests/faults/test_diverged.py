@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from clinics import Clinic
 from flwr.app import Message
 from safetensors.numpy import load_file
 
@@ -14,6 +15,7 @@ from common.config import Experiment
 from common.data import build_federation
 from common.methods import METHODS
 from common.model import shared_state
+from server_app.app import run
 from server_app.engines import run_local
 from server_app.evaluation import GenericEvaluation
 from server_app.figures import generic_facts, primary
@@ -98,12 +100,24 @@ def test_where_a_step_is_allowed_the_end_says_where_to_look(tiny: Tiny, monkeypa
     assert max(steps, key=steps.__getitem__) == "site-00" and steps["site-00"] > 1e6 * steps["site-01"]
 
 
-def test_where_round_1_diverges_a_smaller_step_is_what_may_help(tiny: Tiny) -> None:
-    """There is no checkpoint yet, and the sites themselves say that they diverged."""
+@pytest.mark.parametrize(("rate", "said"), [(1e12, "beyond 1e+09"), (1e30, "its loss 'backbone' is nan")])
+def test_where_round_1_diverges_a_smaller_step_is_what_may_help(tiny: Tiny, rate: float, said: str) -> None:
+    """There is no checkpoint yet; the coordinator sees it, or the sites themselves say it."""
     with pytest.raises(wire.WireError, match=r"^round 1: 0 of 3 replies could be used") as end:
-        run_local(tiny(method="fedavg", learning_rate=1e12, round_retries=0))
+        run_local(tiny(method="fedavg", learning_rate=rate, round_retries=0))
     assert "checkpoint" not in str(end.value)
-    assert str(end.value).endswith("resume=true. Training diverged: a smaller learning-rate may help")
+    assert str(end.value).endswith("resume=true. Training diverged: in a new run a smaller learning-rate may help")
+    rejected = of(read_events(tiny().output_dir / "run"), "rejected")
+    assert len(rejected) == 3 and all(said in event["reason"] for event in rejected)
+
+
+def test_a_real_site_says_that_it_diverged(clinic: Any) -> None:
+    """Other errors stay in its own log."""
+    sites, experiment = clinic("north", "south", learning_rate=1e30, round_retries=0, method="fedavg")
+    with pytest.raises(wire.WireError, match="Training diverged: in a new run a smaller learning-rate may help"):
+        run(Clinic(sites, lambda _: True), experiment)
+    reasons = [event["reason"] for event in of(read_events(experiment.output_dir / "run"), "rejected")]
+    assert len(reasons) == 2 and all("its loss 'backbone' is nan" in reason for reason in reasons)
 
 
 @pytest.mark.parametrize("several", [False, True])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from common.config import Experiment
 from common.errors import UserError
@@ -205,12 +205,14 @@ def test_a_start_without_a_checkpoint_binds_the_next_to_nothing(tiny: Tiny, monk
         patch.setattr(FedStrategy, "sample", interrupt)
         run_local(tiny(run_name="new", resume=True))
     folder = tiny().output_dir / "new"
+    save_file({"frame": np.zeros((3, 16), np.float32)}, folder / "frame.safetensors")  # of other classes
     facts = {path: path.read_text() for path in (folder / "federation.json", folder / "sites.json")}
     (folder / "federation.json").write_text(json.dumps(json.loads(facts[folder / "federation.json"]) | {"num_test": 1}))
     sites = json.loads(facts[folder / "sites.json"])
     (folder / "sites.json").write_text(json.dumps({name: counts | {"num_train": 1} for name, counts in sites.items()}))
     run_local(tiny(run_name="new", resume=True))
     assert {path: path.read_text() for path in facts} == facts
+    assert load_file(folder / "frame.safetensors")["frame"].shape == (10, 16)
 
 
 def interrupt(*_: Any) -> None:

@@ -30,6 +30,14 @@ def echo_app() -> ClientApp:
     return app
 
 
+def wait_until(true: Callable[[], bool]) -> None:
+    """Return as soon as something is true: what another thread does comes when it comes."""
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
 def ask(grid: LocalGrid, *nodes: int) -> list[Message]:
     return [Message(RecordDict(), node, "query", group_id="1") for node in nodes]
 
@@ -75,6 +83,7 @@ def test_sites_that_work_ahead_are_one_ahead() -> None:
     replies = grid.send_and_receive(ask(grid, 1, 2, 3, 4))
     assert next(replies).metadata.src_node_id == 1
     assert next(replies).has_error()
+    wait_until(lambda: len(seen) == 3)
     replies.close()  # the third is under way: it is waited for, and the fourth never asked
     assert [node for node, _ in seen] == [1, 2, 3]
     assert [r.metadata.src_node_id for r in grid.send_and_receive(ask(grid, 4, 1))] == [4, 1]
@@ -82,20 +91,26 @@ def test_sites_that_work_ahead_are_one_ahead() -> None:
     assert list(grid.send_and_receive(ask(grid, 1, 2), timeout=-1)) == []
 
 
+def slow_app(begun: list[int], ended: list[int]) -> ClientApp:
+    app = ClientApp()
+
+    @app.query()
+    def answer(message: Message, context: Context) -> Message:
+        begun.append(context.node_id)
+        time.sleep(0.2)
+        ended.append(context.node_id)
+        return Message(RecordDict(), reply_to=message)
+
+    return app
+
+
 @pytest.mark.parametrize("trains", [True, False])
 def test_whatever_ends_a_round_ends_the_work_ahead(
     tiny: Callable[..., Experiment], tmp_path: Path, trains: bool
 ) -> None:
     """Or a site would still train, and write, when the folder is another run's already."""
-    seen: list[int] = []
-    app = ClientApp()
-
-    @app.query()
-    def answer(message: Message, context: Context) -> Message:
-        time.sleep(0.2)
-        seen.append(context.node_id)
-        return Message(RecordDict(), reply_to=message)
-
+    begun, seen = list[int](), list[int]()
+    app = slow_app(begun, seen)
     grid, gate = LocalGrid(app, 4, ahead=True), Gate({}, Journal(tmp_path / "run", tiny()))
     replies = grid.send_and_receive(ask(grid, 1, 2, 3, 4))
     with pytest.raises(KeyboardInterrupt), gate.usable(replies, Round(1, []), trains=trains) as usable:
@@ -103,10 +118,12 @@ def test_whatever_ends_a_round_ends_the_work_ahead(
         next(usable, None)  # all four would be refused: nobody was asked
         raise KeyboardInterrupt
     assert seen == [1, 2, 3, 4]
+    begun.clear()
     seen.clear()
     replies = grid.send_and_receive(ask(grid, 1, 2, 3, 4))
     with pytest.raises(KeyboardInterrupt), gate.usable(replies, Round(1, []), trains=trains):
         assert next(replies).metadata.src_node_id == 1
+        wait_until(lambda: 2 in begun)
         raise KeyboardInterrupt
     assert seen == [1, 2]
     time.sleep(0.5)
@@ -114,19 +131,13 @@ def test_whatever_ends_a_round_ends_the_work_ahead(
 
 
 def test_an_interrupt_while_a_site_is_waited_for_waits_for_it_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[int] = []
-    app = ClientApp()
-
-    @app.query()
-    def answer(message: Message, context: Context) -> Message:
-        time.sleep(0.2)
-        seen.append(context.node_id)
-        return Message(RecordDict(), reply_to=message)
+    begun, seen = list[int](), list[int]()
 
     def interrupted(future: Future[object]) -> None:
+        wait_until(lambda: 1 in begun)
         raise KeyboardInterrupt
 
-    grid = LocalGrid(app, 3, ahead=True)
+    grid = LocalGrid(slow_app(begun, seen), 3, ahead=True)
     replies = grid.send_and_receive(ask(grid, 1, 2, 3))
     monkeypatch.setattr(Future, "result", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -134,6 +134,25 @@ def test_multi_krum_tells_small_steps_of_a_large_model_apart() -> None:
         np.testing.assert_allclose(collected.mean()["w"], np.mean(sound, axis=0), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+def test_a_site_does_not_choose_the_order_of_its_layers(names: tuple[str, str]) -> None:
+    """It sends the steps of two layers of one size swapped, and perhaps swaps their places in the message, too."""
+    rng = np.random.default_rng(0)
+    reference = {name: rng.standard_normal((20, 20)).astype(np.float32) for name in "ab"}
+    step = {name: 0.01 * rng.standard_normal((20, 20)) for name in "ab"}
+    collected = Collected(reference, build({"aggregation": "multi-krum", "wrong-sites": 1}))
+    sound = []
+    for _ in range(6):
+        noise = 0.002 * rng.standard_normal((20, 20))
+        sound.append({n: (reference[n] + step[n] + noise).astype(np.float32) for n in "ab"})
+        collected.add(sound[-1], 5)
+    other = {"a": "b", "b": "a"}
+    collected.add({n: (reference[n] + step[other[n]]).astype(np.float32) for n in names}, 5)
+    for name in "ab":
+        expected = np.mean([reply[name] for reply in sound], axis=0)
+        np.testing.assert_allclose(collected.mean()[name], expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["mean", "median"])
 def test_a_reply_that_moved_too_far_is_drawn_back(kind: str) -> None:
     reference = {"w": np.ones((2, 3), np.float32), "n": np.array(4, np.int64)}
