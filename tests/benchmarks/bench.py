@@ -42,13 +42,13 @@ PARTS: dict[str, Part] = {
     "ray": overhead_ray,
     "method": method_cost,
     "evaluation": evaluation,
-    "frames": frames,
     "wire": wire_bytes,
     "scale": scale,
     "peer": against_peer,
     "steps": steps,
     "growth": growth,
     "memory": coordinator_memory,
+    "frames": frames,  # last: what a large one leaves behind slows a process
 }
 ON_CPU_ALONE = ("frames", "wire", "memory")
 

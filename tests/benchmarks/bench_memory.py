@@ -8,7 +8,6 @@ all sites ready at once, as a SuperLink may. The model is a ResNet-18 (45 MB). R
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tests.benchmarks.bench_ratio import Ratio
+from tests.benchmarks.bench_ratio import Ratio, peak
 from tests.benchmarks.bench_work import Sizes
 
 LIMIT = 1.15  # what the last row may be of the first
@@ -51,11 +50,6 @@ class Link:
         arrays = {n: Array(a.dtype, a.shape, a.stype, bytes(bytearray(a.data))) for n, a in sent.items()}
         reply.content["model"] = ArrayRecord(arrays)
         return reply
-
-
-def peak() -> float:
-    """Return the process's peak resident memory in MB (Linux)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measure(sites: int, rounds: int, aggregation: str) -> dict[str, float]:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -59,3 +60,12 @@ def machine(device: str) -> str:
     """Return the class of machine whose figures may be compared, e.g. 'cpu, 2 cores'."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{torch.cuda.get_device_name() if device == 'cuda' else 'cpu'}, {cores} cores"
+
+
+def peak() -> float:
+    """Return this process's own peak resident memory in MB (Linux).
+
+    What getrusage tells of a child is at least what its parent had when it began.
+    """
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024  # in kB

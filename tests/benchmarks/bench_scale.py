@@ -2,7 +2,6 @@
 
 import json
 import logging
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from common.config import APP_ROOT, build
 from server_app.app import run
 from server_app.engines import load_client_app
 from server_app.local_grid import LocalGrid
-from tests.benchmarks.bench_ratio import Ratio, paired, seconds
+from tests.benchmarks.bench_ratio import Ratio, paired, peak, seconds
 from tests.benchmarks.bench_turns import take_turns
 from tests.benchmarks.bench_work import Sizes, experiment_of, federated
 
@@ -77,4 +76,4 @@ if __name__ == "__main__":
     wanted = build(json.loads(sys.argv[1]))
     run(LocalGrid(load_client_app(), wanted.sites), wanted)
     gpu = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, gpu)  # Linux counts in kB
+    print(peak(), gpu)

@@ -114,6 +114,17 @@ def test_memory_is_read_by_kind_of_process() -> None:
     assert [at(readings, moment)["workers"] for moment in (0.5, 1.5, 9)] == [1, 1, 2]
 
 
+def test_a_childs_peak_memory_is_its_own() -> None:
+    """And not its parent's, which has held 500 MB."""
+    tell = "from tests.benchmarks.bench_ratio import peak; print(peak(), flush=True)"
+    hold = "import numpy; numpy.ones(500 << 17)"
+    ask = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {tell!r}], check=True)"
+    code = "\n".join((tell, hold, tell, ask))
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    before, parents, childs = map(float, done.stdout.split())
+    assert parents > before + 490 and childs < before + 100
+
+
 def test_work_takes_turns_and_the_first_lap_does_not_count() -> None:
     seen: list[str] = []
 
