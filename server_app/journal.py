@@ -105,8 +105,7 @@ class Journal:
         first, federation = (_read_json(self.folder / f"{name}.json") for name in ("sites", "federation"))
         self.write_json("sites", dict(sorted({**sizes, **first}.items())))
         if federation:
-            federation["site_names"] = sorted({*federation.get("site_names", ()), *sizes})
-            self.write_json("federation", federation)
+            self.write_json("federation", federation | {"site_names": self.site_names()})
         return first
 
     def event(self, kind: str, **facts: Any) -> None:

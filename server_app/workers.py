@@ -41,9 +41,10 @@ def claims(experiment: Experiment) -> tuple[int, float]:
 
 def gpu_bytes(experiment: Experiment, dataset: Dataset) -> int:
     """Return what a worker needs of a GPU's memory, on the safe side: context, images, models and activations."""
-    plain = build_model(experiment, dataset.train.channels, len(dataset.classes))
-    frame = torch.zeros(len(dataset.classes), feature_dim(plain.backbone)) if frame_kind(experiment) else None
-    model = build_model(experiment, dataset.train.channels, len(dataset.classes), frame)
+    shape = dataset.train.channels, len(dataset.classes)
+    model = build_model(experiment, *shape)
+    if frame_kind(experiment):  # whose length is the backbone's
+        model = build_model(experiment, *shape, torch.zeros(shape[1], feature_dim(model.backbone)))
     weights = sum(value.nbytes for value in model.state_dict().values())
     one = activation_bytes(model.backbone, (dataset.train.channels, *dataset.train.size))
     pixels = resident_bytes(dataset.train) + resident_bytes(dataset.test)
