@@ -21,7 +21,7 @@ ALONE := tests/integration/test_run_life.py
 
 test: install check
 	$(BIN)/python -m pytest -r sfE --ignore $(ALONE)
-	$(BIN)/python -m pytest -r sfE -n 0 $(ALONE)
+	$(BIN)/python -m pytest -n 0 $(ALONE)
 
 bench: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.bench --keep $(BENCH)

@@ -190,9 +190,8 @@ class Machine:
         """Remove containers, networks and volumes, as far as they are there."""
         label = ["--filter", f"label=com.docker.compose.project={self.project}"]
         for kind, listed in (("container", ["ls", "-a"]), ("network", ["ls"]), ("volume", ["ls"])):
-            found = subprocess.run(["docker", kind, *listed, "-q", *label], capture_output=True, text=True, check=False)
-            if found.stdout.split():
-                docker(kind, "rm", "--force", *found.stdout.split(), check=False)
+            if found := docker(kind, *listed, "-q", *label).split():
+                docker(kind, "rm", "--force", *found, check=False)
 
 
 @dataclass
