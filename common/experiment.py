@@ -49,6 +49,19 @@ class Experiment(BaseModel):
     image_size: Positive | None = Field(
         None, le=4096, description="resize to this many pixels a side (composites: their own); default: as stored"
     )
+    depth: Literal["percentile", "stored"] = Field(
+        "percentile",
+        description="more than 8 bits a pixel: the image's 0.1 to 99.9 % percentiles, or its type's range, become 0..255",
+    )
+    skip_bad_images: NotNegative = Field(
+        0, description="this many images that cannot be read are left out, by name; one more ends the run"
+    )
+    image_memory: Positive = Field(
+        1024, le=10**6, description="MiB of decoded images kept in memory; beyond it, in a memory-mapped file"
+    )
+    image_cache: Path | None = Field(
+        None, description="folder of decoded images; default FEDNC_CACHE, or ~/.cache/fednc/images"
+    )
     site_key: str | None = Field(None, description="npz: the array naming each image's site, e.g. 'center'")
     group_key: str | None = Field(None, description="npz: the array naming each image's patient or lesion")
     composites: Positive | None = Field(
@@ -79,6 +92,9 @@ class Experiment(BaseModel):
     )
     label_rule: Literal["strict", "mask"] = Field(
         "mask", description="an image with labels that a site misses: goes elsewhere (strict); those are hidden (mask)"
+    )
+    keep_patients: bool = Field(
+        True, description="simulated partition: all images of one patient (or lesion) lie at one site"
     )
     min_site_size: NotNegative = Field(1, description="redraw the partition until every site has this many images")
     local_test: Literal["keep-classes", "paper"] = Field(
@@ -206,6 +222,9 @@ class Experiment(BaseModel):
     round_timeout: float = Field(3600, gt=0, description="seconds the coordinator waits for a round's replies")
     wire: Literal["single", "half"] = Field(
         "single", description="precision of weights on the way; half: half the bytes, computed with in single"
+    )
+    report_images: bool = Field(
+        False, description="the report shows test images: of patients, where the data are; it says so"
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: cuda, else mps, else cpu")
     threads: NotNegative = Field(

@@ -27,6 +27,7 @@ class Dataset:
         test_groups: [N_test]; no group is on both sides.
         mean: of the training images, one a channel, in 0..1 units.
         std: likewise.
+        notes: what a person should know of the data, a line each: files skipped, images that occur twice, …
     """
 
     name: str
@@ -40,6 +41,7 @@ class Dataset:
     site_names: tuple[str, ...] = ()
     train_groups: npt.NDArray[np.int64] | None = None
     test_groups: npt.NDArray[np.int64] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def multilabel(self) -> bool:

@@ -30,7 +30,7 @@ def test_the_readme_names_every_experiment() -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(APP_ROOT).as_posix())
 def test_rooms_keep_apart_and_files_small(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert text.count("\n") < 300
+    assert text.count("\n") <= 320  # a hint at two subjects, no aim
     assert "torch.load(" not in text
     room = path.relative_to(APP_ROOT).parts[0]
     for node in ast.walk(ast.parse(text)):
