@@ -1,4 +1,7 @@
-"""`fednc-site`: the command of a site's engineer."""
+"""`fednc-site`: the command of a site's engineer.
+
+A command imports what is heavy itself, after it has read its words: `--help` and a mistyped word wait for no PyTorch.
+"""
 
 import json
 import sys
@@ -10,9 +13,6 @@ from rich.console import Console
 from rich.progress import track
 
 from client_app.predict_cli import predict
-from client_app.preflight import check_site
-from client_app.preflight_table import show
-from client_app.site_config import load_site_config
 from common.config import load
 from common.errors import UserError
 
@@ -38,8 +38,13 @@ def check(
         raise UserError("--superlink and --root-certificates go together: an address and the CA it is checked by")
     if not site and not superlink:
         raise UserError("nothing to look at: give the site's YAML file, or --superlink and --root-certificates")
+    from client_app.site_config import load_site_config
+
     config = load_site_config(site) if site else None
     chosen = load(experiment, base=Path.cwd()) if experiment else None
+    from client_app.preflight import check_site
+    from client_app.preflight_table import show
+
     console, notes = Console(), Console(stderr=True)
     findings = check_site(
         *(config, chosen, superlink, root_certificates),

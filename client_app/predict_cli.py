@@ -4,15 +4,11 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import track
 
-from client_app.predict import find_images, write_predictions
-from client_app.predict import predict as answers
 from common.errors import UserError
-from common.trained import load_trained
 
 
 def predict(
@@ -34,6 +30,12 @@ def predict(
         raise UserError(f"--device {device}: allowed: auto, cpu, cuda, mps")
     if output.resolve() in {path.resolve() for path in (*images, model, *([personal] if personal else []))}:
         raise UserError(f"--output {output}: is one of the files to read; choose another")
+    import numpy as np  # and PyTorch, which `--help` and a mistyped option need not wait for
+
+    from client_app.predict import find_images, write_predictions
+    from client_app.predict import predict as answers
+    from common.trained import load_trained
+
     trained = load_trained(model, personal, head, device)
     if threshold is not None and not trained.about.multilabel:
         raise UserError("--threshold: this model gives each image one label, the likeliest; leave it out")

@@ -37,6 +37,10 @@ def shown(value: Any) -> str:
         return f"a {type(value).__name__} of enormous size"
 
 
+class WireError(Exception):
+    """A message between coordinator and site that does not have the agreed form; the text says what was wrong."""
+
+
 class RefusalError(UserError):
     """A real site's refusal, whose text the coordinator may read: it names no file, image or patient."""
 

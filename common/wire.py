@@ -34,6 +34,7 @@ import numpy.typing as npt
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from common.config import Experiment, build
+from common.errors import WireError as WireError
 from common.errors import last_line, plain, shown
 from common.installed import code_fingerprint
 from common.methods import METHODS
@@ -72,10 +73,6 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 _LONGEST_NAME, _LONGEST_REASON = 128, 300  # letters of a site's name, and of what it says went wrong
 _MODEL, _FRAME, _EXTRAS, _CONFIG, _METRICS = "model", "frame", "extras", "config", "metrics"
-
-
-class WireError(Exception):
-    """A message that does not have the form of the table above; the text says what was wrong."""
 
 
 # --- coordinator → site ---------------------------------------------------------------------------

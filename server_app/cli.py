@@ -1,29 +1,26 @@
-"""`fednc`: the researcher's and coordinator's command."""
+"""`fednc`: the researcher's and coordinator's command.
+
+A command imports what is heavy itself, after it has read its words: PyTorch, Flower and Ray take seconds, which
+`--help` and a mistyped word, key or value need not wait for.
+"""
 
 import math
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from common import wire
 from common.config import DEFAULT_CONFIG, Experiment, check_key, load, parse_value
-from common.data import build_federation
-from common.errors import UserError, unknown
+from common.errors import UserError, WireError, unknown
 from common.methods import METHODS
 from server_app import provision
-from server_app.compare import Cell
-from server_app.compare import compare as run_comparison
-from server_app.compare_results import write_results
-from server_app.deployed_run import follow_run, run_deployed
-from server_app.engines import check_engine, run_experiment
-from server_app.export import export as export_model
-from server_app.journal import quiet_logging
-from server_app.report import write_report
+from server_app.choices import FIGURES, check_engine
 from server_app.studies import STUDIES, Variant, methods_of
-from server_app.tune import FIGURES, choice, figure_to_judge, read_grids, tuning_cells, tuning_experiment
+
+if TYPE_CHECKING:
+    from server_app.compare import Cell
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.add_typer(provision.cli, name="provision")
@@ -50,9 +47,14 @@ def run(
     check_engine(engine)
     given = parse_overrides(overrides or [])
     if superlink:
+        from server_app.deployed_run import run_deployed
+
         run_deployed(config, given, superlink, Path.cwd())
         return
     experiment = load(config, given, base=Path.cwd())
+    from common.data import build_federation
+    from server_app.engines import run_experiment
+
     build_federation(experiment)  # fetches and checks the data once, before any worker needs it
     run_experiment(experiment, engine)
 
@@ -63,6 +65,8 @@ def follow(
     superlink: Annotated[str, typer.Option(help="a connection of Flower's configuration")] = "fednc",
 ) -> None:
     """Show the lines of a run at real sites until it ends; exit code 1 if it failed or was stopped."""
+    from server_app.deployed_run import follow_run
+
     follow_run(run_id, superlink)
 
 
@@ -71,6 +75,8 @@ def report(folder: Annotated[Path, typer.Argument(help="a run's folder")]) -> No
     """Write a run's report.html again."""
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is not a run's folder: it has no config.json")
+    from server_app.report import write_report
+
     typer.echo(write_report(folder))
 
 
@@ -81,6 +87,8 @@ def export(
     output: Annotated[Path | None, typer.Option(help="default: export/ in the run's folder")] = None,
 ) -> None:
     """Write the generic model for use elsewhere: safetensors, ONNX and a model card."""
+    from server_app.export import export as export_model
+
     for line in export_model(folder, head, output):
         typer.echo(line)
 
@@ -98,7 +106,6 @@ def compare(
     minutes: Annotated[float, typer.Option(help="stop after so long; the same command goes on")] = math.inf,
 ) -> None:
     """Compare methods, or a study's variants, over seeds; finished runs are kept and not repeated."""
-    quiet_logging()
     check_engine(engine)
     given = parse_overrides(overrides or [])
     for key, option in (("method", "--methods"), ("seed", "--seeds")):
@@ -111,12 +118,12 @@ def compare(
         for key in given.keys() & {key for variant in STUDIES[name] for key in variant.overrides}:
             raise UserError(f"{key} = {given[key]!r}: the study {name} varies it; leave it out")
     names = _words(methods) if methods not in ("", "all") else []
-    if not names and (methods or not studies):
-        names = fitting_methods(load(config, given, base=Path.cwd()))
     for name in names:
         if name not in METHODS:
             raise unknown("method", name, METHODS)
     numbers = _seeds(seeds)
+    if not names and (methods or not studies):
+        names = fitting_methods(load(config, given, base=Path.cwd()))
     wanted = [(name, variant) for study in studies for name in names or methods_of(study) for variant in STUDIES[study]]
     cell_of = partial(_cell, config, given)
     cells = [
@@ -125,6 +132,11 @@ def compare(
         for name, variant in (wanted if studies else [(name, _PLAIN) for name in names])
     ]
     cells = list({cell.stem: cell for cell in cells}.values())  # studies may share variants
+    from server_app.compare import compare as run_comparison
+    from server_app.compare_results import write_results
+    from server_app.journal import quiet_logging
+
+    quiet_logging()
     title = "-".join(("compare", cells[0].experiment.name, *studies))
     folder = (output or cells[0].experiment.output_dir / title).resolve()
     failed = run_comparison(cells, folder, jobs, engine, minutes)
@@ -136,6 +148,8 @@ def compare(
 
 def fitting_methods(experiment: Experiment) -> list[str]:
     """Return the methods for the experiment's kind of labels, one or several an image."""
+    from common.data import build_federation
+
     multilabel = build_federation(experiment).dataset.multilabel
     return [name for name, row in METHODS.items() if row.labels in ("any", "many" if multilabel else "one")]
 
@@ -151,11 +165,13 @@ def _seeds(text: str) -> list[int]:
     return [int(seed) for seed in _words(text)]
 
 
-def _cell(config: str, given: dict[str, Any], method: str, seed: int, variant: Variant = _PLAIN) -> Cell:
+def _cell(config: str, given: dict[str, Any], method: str, seed: int, variant: Variant = _PLAIN) -> "Cell":
     overrides = given | {"method": method, "seed": seed} | dict(variant.overrides)
     experiment = load(config, overrides, base=Path.cwd())
     if "sites" in variant.overrides and experiment.partition == "natural":
         raise UserError(f"{variant.label}: {config} has the sites that its data name; this study deals images anew")
+    from server_app.compare import Cell
+
     return Cell(experiment, variant.label)
 
 
@@ -171,12 +187,18 @@ def tune(
     output: Annotated[Path | None, typer.Option(help="folder of the results")] = None,
 ) -> None:
     """Choose hyper-parameters on images held out from the training images; no test image is looked at."""
-    quiet_logging()
+    from server_app.tune import choice, figure_to_judge, read_grids, tuning_cells, tuning_experiment
+
     given = parse_overrides(overrides or [])
     numbers = _seeds(seeds)
     experiment = tuning_experiment(config, given, method, Path.cwd())
     grids = read_grids(grid or [], experiment, given)
     figure = figure_to_judge(by, experiment, grids)
+    from server_app.compare import compare as run_comparison
+    from server_app.compare_results import write_results
+    from server_app.journal import quiet_logging
+
+    quiet_logging()
     cells = tuning_cells(experiment, grids, numbers)
     folder = (output or experiment.output_dir / f"tune-{experiment.name}-{experiment.method}").resolve()
     failed = run_comparison(cells, folder, jobs)
@@ -206,6 +228,6 @@ def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 1."""
     try:
         cli(standalone_mode=True)
-    except (UserError, wire.WireError) as error:
+    except (UserError, WireError) as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(1)

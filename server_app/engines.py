@@ -11,9 +11,9 @@ from flwr.clientapp import ClientApp
 
 from common.config import Experiment
 from common.data import build_federation
-from common.errors import UserError
 from common.model import pick_device
 from server_app.app import run
+from server_app.choices import check_engine
 from server_app.flower_run import flower_run
 from server_app.journal import quiet_logging
 from server_app.local_grid import LocalGrid
@@ -31,12 +31,6 @@ def run_experiment(experiment: Experiment, engine: str) -> None:
     """
     check_engine(engine)
     _ENGINES[engine](experiment)
-
-
-def check_engine(engine: str) -> None:
-    """Raise `UserError` for a word that names no engine."""
-    if engine not in _ENGINES:
-        raise UserError(f"engine = '{engine}': allowed: {', '.join(_ENGINES)}")
 
 
 def run_flower(experiment: Experiment) -> None:

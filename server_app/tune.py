@@ -12,22 +12,22 @@ The runs are a comparison's: one small result file each, finished ones kept, tab
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from common.config import Experiment, build, check_key, load, parse_value
-from common.data import build_federation
 from common.errors import UserError, unknown
 from common.fields import FEDERATION_FIELDS
 from common.methods import METHODS
-from server_app.compare import Cell, read_result
+from server_app.choices import FIGURES
 from server_app.journal import percent
 from server_app.studies import GRIDS, product
 
-Grids = Mapping[str, Sequence[Any]]
+if TYPE_CHECKING:  # PyTorch comes with it, which a mistyped key need not wait for
+    from server_app.compare import Cell
 
-FIGURES = ("generic", "personal", "fine-tuned", "both")
+Grids = Mapping[str, Sequence[Any]]
 
 # keys that leave the generic model as it is, and the figure that shows what they do
 _FIGURE_OF_KEY = {
@@ -106,11 +106,14 @@ def figure_to_judge(by: str, experiment: Experiment, grids: Grids) -> str:
     return figure
 
 
-def tuning_cells(experiment: Experiment, grids: Grids, seeds: Sequence[int]) -> list[Cell]:
+def tuning_cells(experiment: Experiment, grids: Grids, seeds: Sequence[int]) -> "list[Cell]":
     """Return a run for every seed and combination; each seed holds out images of its own.
 
     The data are split here once a seed, so that what is wrong with them ends the command and not every run.
     """
+    from common.data import build_federation
+    from server_app.compare import Cell
+
     cells = []
     for seed in seeds:
         build_federation(experiment.model_copy(update={"seed": seed}))
@@ -120,8 +123,10 @@ def tuning_cells(experiment: Experiment, grids: Grids, seeds: Sequence[int]) -> 
     return cells
 
 
-def ranking(cells: Sequence[Cell], by: str, folder: Path) -> list[tuple[Cell, float | None]]:
+def ranking(cells: "Sequence[Cell]", by: str, folder: Path) -> "list[tuple[Cell, float | None]]":
     """Return a cell of each variant with its mean over seeds, best first; None where a run or figure is missing."""
+    from server_app.compare import read_result
+
     figures: dict[str, list[float | None]] = {}
     for cell in cells:
         result = read_result(folder, cell)
@@ -131,7 +136,7 @@ def ranking(cells: Sequence[Cell], by: str, folder: Path) -> list[tuple[Cell, fl
     return sorted(ranked, key=lambda pair: float("inf") if pair[1] is None else -pair[1])
 
 
-def choice(cells: Sequence[Cell], grids: Grids, by: str, folder: Path) -> str:
+def choice(cells: "Sequence[Cell]", grids: Grids, by: str, folder: Path) -> str:
     """Return the variants, best first, and the best one's lines for a YAML file.
 
     Only a variant whose runs of all seeds have finished is chosen; of equal ones, the first in the grid.

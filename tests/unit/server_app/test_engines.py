@@ -4,7 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.config import Experiment, load
+from server_app import engines
+from server_app.choices import ENGINES
 from server_app.engines import write_config
+
+
+def test_the_command_line_offers_the_engines_that_there_are() -> None:
+    assert set(ENGINES) == set(engines._ENGINES)
 
 
 def test_a_flower_run_reads_the_same_experiment(tiny: Callable[..., Experiment], tmp_path: Path) -> None:

@@ -1,0 +1,110 @@
+"""`--help` and a mistyped word answer at once: they import neither PyTorch nor Flower, Ray or scikit-learn."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from cold import PROGRAMS, main_of, start, variables
+
+from client_app.cli import cli as fednc_site
+from server_app.cli import cli as fednc
+
+HEAVY = {"torch", "torchvision", "ray", "flwr", "sklearn", "scipy", "onnx", "matplotlib", "pandas"}
+SECONDS = 1.5  # of processor time
+
+LIGHT = ("common.config", "common.experiment", "common.methods", "common.errors", "common.paths", "common.fields")
+
+# a mistake of the user, and a word of the answer
+MISTAKES = [
+    ("fednc runn", "run"),
+    ("fednc run --enginne local", "--engine"),
+    ("fednc run configs/digits_lt.yaml --engine spark", "allowed: flower, local"),
+    ("fednc run configs/digits_lt.yaml rouds=1", "did you mean 'rounds'"),
+    ("fednc run configs/digits_lt.yaml rounds=0", "rounds = 0"),
+    ("fednc run configs/digits_lt.yaml rounds", "key=value"),
+    ("fednc run configs/digit_lt.yaml", "configs/digits_lt.yaml"),
+    ("fednc run configs/digits_lt.yaml --superlink x data-dir=there", "data-dir"),
+    ("fednc compare configs/digits_lt.yaml rouds=1", "did you mean 'rounds'"),
+    ("fednc compare configs/digits_lt.yaml rounds=0", "rounds = 0"),
+    ("fednc compare configs/digits_lt.yaml rounds=0 --methods fedavg", "rounds = 0"),
+    ("fednc compare configs/digits_lt.yaml --methods fedlog", "fedloge"),
+    ("fednc compare configs/digits_lt.yaml --study table", "table3"),
+    ("fednc compare configs/digits_lt.yaml --seeds x", "seeds"),
+    ("fednc compare configs/digits_lt.yaml seed=1", "--seeds"),
+    ("fednc tune configs/digits_lt.yaml rouds=1", "did you mean 'rounds'"),
+    ("fednc tune configs/digits_lt.yaml --grid rouds=1,2", "did you mean 'rounds'"),
+    ("fednc tune configs/digits_lt.yaml --method fedlog", "fedloge"),
+    ("fednc tune configs/digits_lt.yaml --by genric", "generic"),
+    ("fednc report nowhere", "config.json"),
+    ("fednc export", "FOLDER"),
+    ("fednc export --hed x", "--head"),
+    ("fednc follow seven", "seven"),
+    ("fednc provision lst", "list"),
+    ("fednc provision list nowhere", "nowhere"),
+    ("fednc-site chek", "check"),
+    ("fednc-site check --superlnk x", "--superlink"),
+    ("fednc-site check", "nothing to look at"),
+    ("fednc-site check nowhere.yaml", "nowhere.yaml"),
+    ("fednc-site predict --modell x", "--model"),
+    ("fednc-site predict images --model x --device gpu", "allowed: auto, cpu, cuda, mps"),
+]
+
+
+def commands() -> list[str]:
+    """Return every command and group, each as a user types it: 'fednc', 'fednc run', …"""
+
+    def below(words: str, command: object) -> list[str]:
+        inner = getattr(command, "commands", {})
+        return [words, *(word for name, each in inner.items() for word in below(f"{words} {name}", each))]
+
+    apps = (("fednc", fednc), ("fednc-site", fednc_site))
+    return [words for name, app in apps for words in below(name, typer.main.get_command(app))]
+
+
+def imported(command: str, folder: Path) -> tuple[set[str], subprocess.CompletedProcess[str]]:
+    """Run a command in a process of its own; return the packages that it has imported when it exits."""
+    name, *words = command.split()
+    notes = folder / "imported"
+    program = f"import atexit, sys; atexit.register(lambda: open({str(notes)!r}, 'w').write(' '.join(sys.modules)))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", program + main_of(name), *words],
+        cwd=folder,
+        env=variables(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return {module.split(".")[0] for module in notes.read_text().split()}, done
+
+
+@pytest.mark.parametrize("command", commands())
+def test_help_of_every_command_imports_nothing_heavy(command: str, tmp_path: Path) -> None:
+    packages, done = imported(f"{command} --help", tmp_path)
+    assert done.returncode == 0 and f"Usage: {command} " in done.stdout and not done.stderr
+    assert packages & HEAVY == set()
+
+
+@pytest.mark.parametrize(("command", "hint"), MISTAKES, ids=[command for command, _ in MISTAKES])
+def test_a_mistyped_word_imports_nothing_heavy(command: str, hint: str, tmp_path: Path) -> None:
+    packages, done = imported(command, tmp_path)
+    assert done.returncode in (1, 2) and hint in done.stderr and "Traceback" not in done.stderr
+    messages = {"flwr"} if "check nowhere" in command else set()  # its policy's words are those of the wire: 0.3 s
+    assert packages & HEAVY <= messages
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_what_is_read_first_imports_nothing_heavy(module: str) -> None:
+    program = f"import sys, {module}; print(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", program], env=variables(), capture_output=True, text=True, check=True)
+    assert {name.split(".")[0] for name in shown.stdout.split()} & (HEAVY | {"numpy"}) == set()
+
+
+@pytest.mark.parametrize("words", ["--help", "chekc", "--hlp"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_help_and_a_typo_take_little_time(name: str, words: str, tmp_path: Path) -> None:
+    """The smallest of three, since another process on the same processor makes one slower."""
+    seconds = min(start(name, words, folder=tmp_path).cpu for _ in range(3))
+    assert seconds < SECONDS
