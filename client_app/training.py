@@ -15,7 +15,7 @@ from client_app.methods.base import Local, LocalMethod, Phase
 from common.config import Experiment
 from common.data import Dataset, label_counts
 from common.data.resident import Cuts
-from common.data.transforms import augment, draw, prepare
+from common.data.transforms import Scaling, augment, draw
 from common.errors import RefusalError
 from common.model import Model
 from common.seeds import numpy_generator, torch_generator
@@ -121,10 +121,10 @@ def _epoch(
     parts = list(slices(len(rows), experiment.batch_size))
     draws = draw(experiment.augment, [part.stop - part.start for part in parts], augmentation_rng)
     draws = draws and draws.to(device)
-    cuts = Cuts(dataset.train, shuffled, device)
+    cuts, scale = Cuts(dataset.train, shuffled, device), Scaling(dataset.mean, dataset.std, device)
     for part in parts:
         images = augment(cuts.pixels(part), draws and draws.cut(part))
-        yield prepare(images, dataset.mean, dataset.std, device), cuts.labels[part]
+        yield scale(images), cuts.labels[part]
 
 
 def _optimizer(model: Model, learning_rate: float, experiment: Experiment) -> torch.optim.SGD:

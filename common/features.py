@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from common.data import Dataset, ImageSource
 from common.data.resident import Cuts
-from common.data.transforms import prepare
+from common.data.transforms import Scaling
 
 EVAL_BATCH = 512  # images a forward pass: enough to fill a processor, few enough for any GPU
 
@@ -28,10 +28,10 @@ def feature_batches(
     """
     backbone.eval()
     device = next(backbone.parameters()).device
-    cuts = Cuts(images, rows, device)
+    cuts, scale = Cuts(images, rows, device), Scaling(dataset.mean, dataset.std, device)
     for start in range(0, len(rows), EVAL_BATCH):
         part = slice(start, start + EVAL_BATCH)
-        yield backbone(prepare(cuts.pixels(part), dataset.mean, dataset.std, device)), cuts.labels[part]
+        yield backbone(scale(cuts.pixels(part))), cuts.labels[part]
 
 
 def extract_features(

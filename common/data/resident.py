@@ -57,7 +57,7 @@ def _resident(images: ImageSource, device: torch.device) -> Tensor | None:
         return None
     here = _held.setdefault(images, {})
     if device not in here:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.inference_mode(False):  # what is kept may be trained on later
             warnings.simplefilter("ignore", UserWarning)  # the array cannot be written, nor is it
             here[device] = torch.from_numpy(images.pixels).to(device)
     return here[device]

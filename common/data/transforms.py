@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -13,19 +12,34 @@ Augmentation = Literal["none", "flip", "crop-flip"]
 _PADDING = 4  # pixels, the customary amount for 32×32 images
 
 
+class Scaling:
+    """Pixels to network input, for many batches: mean and standard deviation are sent to the device once.
+
+    They belong to the loop that made it and not to the process: a tensor that is made while a graph is traced
+    serves nobody afterwards.
+
+    Args:
+        mean: of a channel's pixels in 0..1, one value for all channels or one each.
+        std: likewise.
+        device: of the network.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device | str) -> None:
+        self._device = device
+        self._mean, self._std = (
+            torch.tensor(tuple(values), dtype=torch.float32, device=device).view(1, -1, 1, 1) for values in (mean, std)
+        )
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        """Move uint8 [B, C, H, W] to the device and return float32 (x/255 − mean)/std, per channel."""
+        return (batch.to(self._device).float() / 255 - self._mean) / self._std
+
+
 def prepare(
     batch: torch.Tensor, mean: Sequence[float], std: Sequence[float], device: torch.device | str
 ) -> torch.Tensor:
-    """Move uint8 [B, C, H, W] to the device and return float32 (x/255 − mean)/std, per channel."""
-    moved = batch.to(device)
-    means, stds = (_per_channel(tuple(values), moved.device) for values in (mean, std))
-    return (moved.float() / 255 - means) / stds
-
-
-@lru_cache(maxsize=16)
-def _per_channel(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
-    """Return values as [1, C, 1, 1], put on the device once."""
-    return torch.tensor(values, dtype=torch.float32, device=device).view(1, -1, 1, 1)
+    """Return one batch as network input; see `Scaling`."""
+    return Scaling(mean, std, device)(batch)
 
 
 @dataclass(frozen=True)
@@ -71,7 +85,7 @@ def draw(kind: Augmentation, sizes: Sequence[int], generator: torch.Generator) -
 def augment(batch: torch.Tensor, draws: Draws | None) -> torch.Tensor:
     """Crop and flip each image as drawn, filling with zeros.
 
-    Apply it to uint8 pixels, before `prepare`: the padding is then black, as in the customary CIFAR recipe.
+    Apply it to uint8 pixels, before `Scaling`: the padding is then black, as in the customary CIFAR recipe.
 
     Args:
         batch: [B, C, H, W], any dtype, any device.
