@@ -8,13 +8,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from common.errors import nearest, shown
+from common.consistency import contradictions
+from common.errors import nearest
 from common.methods import METHODS
 from common.paths import default_dir
 
 Positive = Annotated[int, Field(ge=1, le=10**9)]
 NotNegative = Annotated[int, Field(ge=0, le=10**9)]
 Rate = Annotated[float, Field(gt=0, le=1)]
+
+FIELDS_ALONE = "fields alone"  # context of a validation that does not look for contradictions between keys
 
 
 class Experiment(BaseModel):
@@ -248,51 +251,25 @@ class Experiment(BaseModel):
             raise ValueError("should be text that can be written to a file")  # \ud800 and the like
         return value
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.method not in METHODS:
-            near = nearest(self.method, METHODS)
-            raise ValueError(
-                f"method = {shown(self.method)}: {did_you_mean(near)}allowed: {', '.join(sorted(METHODS))}"
-            )
-        if self.partition == "natural" and not (self.site_key or self.dataset in ("inaturalist", "manifest")):
-            raise ValueError("partition = 'natural' needs site-key, the array that names each image's site")
-        for key, value in (("site-key", self.site_key), ("group-key", self.group_key)):
-            if value and self.dataset != "npz":
-                raise ValueError(f"{key} = {shown(value)}: only dataset 'npz' has such an array, not '{self.dataset}'")
-        if self.partition == "deployed" and len(set(self.classes or ())) < 2:
-            raise ValueError("partition = 'deployed' needs classes, the names of two or more that all sites agree on")
-        if self.classes and len(set(self.classes)) < len(self.classes):
-            raise ValueError(f"classes = {list(self.classes)}: a name occurs twice")
-        if min(self.pixel_std) <= 0 or {len(self.pixel_mean), len(self.pixel_std)} - {1, 3}:
-            raise ValueError("pixel-mean, pixel-std: one value or three, and no deviation of 0")
-        if self.resume and not self.run_name:
-            raise ValueError("resume = True: needs run-name, the run to continue")
-        if self.backbone == "resnet50" and self.width not in (None, 64):
-            raise ValueError(f"width = {self.width}: resnet50 is torchvision's, whose width is 64; leave width out")
-        return self
+    @field_validator("method")
+    @classmethod
+    def _known_method(cls, name: str) -> str:
+        if name not in METHODS:
+            near = nearest(name, METHODS)
+            raise ValueError(f"{did_you_mean(near)}allowed: {', '.join(sorted(METHODS))}")
+        return name
 
     @model_validator(mode="after")
-    def _labels_consistent(self) -> Self:
-        """Refuse keys without effect; what depends on the data set's labels, `build_federation` checks."""
-        for name in ("composites_test", "composite_single_share", "composite_canvas"):
-            value = getattr(self, name)
-            if not self.composites and value != type(self).model_fields[name].default:
-                raise ValueError(f"{name.replace('_', '-')} = {value}: there are no composites; set composites, too")
-        if self.composites and self.partition == "natural":
-            raise ValueError("partition = 'natural': composites belong to no site; use dirichlet or iid")
-        if self.labels and self.partition != "deployed":
-            raise ValueError(f"labels = '{self.labels}': with partition '{self.partition}' the data say; leave it out")
-        if self.labels and (taken := METHODS[self.method].labels) not in ("any", self.labels):
-            raise ValueError(f"labels = '{self.labels}': method '{self.method}' takes {taken} an image")
-        if self.partition == "deployed" and self.label_rule != "mask":
-            raise ValueError(f"label-rule = '{self.label_rule}': real sites pass no images on; leave it out")
-        if self.missing_classes and self.partition != "dirichlet":
-            raise ValueError(
-                f"missing-classes = {self.missing_classes:g}: with partition '{self.partition}' no class is missing "
-                "by design; use dirichlet"
-            )
+    def _consistent(self, info: ValidationInfo) -> Self:
+        """Refuse keys that contradict each other; what depends on the data set's labels, `build_federation` checks."""
+        if info.context != FIELDS_ALONE and (found := contradictions(self)):
+            raise ValueError("; ".join(words for _, words in found))
         return self
+
+    @classmethod
+    def default(cls, key: str) -> Any:
+        """Return the value that a key has where nobody gives one."""
+        return cls.model_fields[key.replace("-", "_")].get_default(call_default_factory=True)
 
     @property
     def data_root(self) -> Path:

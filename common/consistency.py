@@ -1,0 +1,124 @@
+"""What the keys of an experiment say together: contradictions, each with the key that has to change.
+
+A rule reads an experiment whose fields are valid by themselves, and yields what contradicts itself. A rule that reads
+a key whose value is not known (it was no valid one) says nothing.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING, cast
+
+from common.effects import without_effect
+from common.errors import shown
+from common.methods import METHODS
+
+if TYPE_CHECKING:
+    from common.experiment import Experiment
+
+Mistake = tuple[str, str]  # the key, and the words that name it
+Rule = Callable[["Experiment"], Iterator[Mistake]]
+
+
+class UnknownValueError(Exception):
+    """A key was read whose value is not known."""
+
+
+class _Partial:
+    """An experiment some of whose values are not known."""
+
+    def __init__(self, experiment: "Experiment", unknown: Collection[str]) -> None:
+        self._experiment, self._unknown = experiment, frozenset(unknown)
+
+    def __getattr__(self, name: str) -> object:
+        if name.replace("_", "-") in self._unknown:
+            raise UnknownValueError(name)
+        return getattr(self._experiment, name)
+
+
+def partial(experiment: "Experiment", unknown: Collection[str]) -> "Experiment":
+    """Return the experiment without the values of these keys: reading one raises `UnknownValueError`."""
+    return cast("Experiment", _Partial(experiment, unknown)) if unknown else experiment
+
+
+def contradictions(experiment: "Experiment") -> list[Mistake]:
+    """Return every contradiction between the keys of an experiment, also of a `partial` one."""
+    found: list[Mistake] = []
+    for rule in _RULES:
+        try:
+            found.extend(rule(experiment))
+        except UnknownValueError:
+            continue
+    return found
+
+
+def _natural(e: "Experiment") -> Iterator[Mistake]:
+    if e.partition == "natural" and not (e.site_key or e.dataset in ("inaturalist", "manifest")):
+        yield "partition", "partition = 'natural' needs site-key, the array that names each image's site"
+
+
+def _site_key(e: "Experiment") -> Iterator[Mistake]:
+    if e.site_key and e.dataset != "npz":
+        yield "site-key", _no_such_array("site-key", e.site_key, e.dataset)
+
+
+def _group_key(e: "Experiment") -> Iterator[Mistake]:
+    if e.group_key and e.dataset != "npz":
+        yield "group-key", _no_such_array("group-key", e.group_key, e.dataset)
+
+
+def _no_such_array(key: str, value: str, dataset: str) -> str:
+    return f"{key} = {shown(value)}: only dataset 'npz' has such an array, not '{dataset}'"
+
+
+def _classes(e: "Experiment") -> Iterator[Mistake]:
+    if e.classes and len(set(e.classes)) < len(e.classes):
+        yield "classes", f"classes = {list(e.classes)}: a name occurs twice"
+    if e.partition == "deployed" and len(set(e.classes or ())) < 2:
+        yield "partition", "partition = 'deployed' needs classes, the names of two or more that all sites agree on"
+
+
+def _pixels(e: "Experiment") -> Iterator[Mistake]:
+    if min(e.pixel_std) <= 0 or {len(e.pixel_mean), len(e.pixel_std)} - {1, 3}:
+        yield "pixel-std", "pixel-mean, pixel-std: one value or three, and no deviation of 0"
+
+
+def _resume(e: "Experiment") -> Iterator[Mistake]:
+    if e.resume and not e.run_name:
+        yield "resume", "resume = True: needs run-name, the run to continue"
+
+
+def _width(e: "Experiment") -> Iterator[Mistake]:
+    if e.backbone == "resnet50" and e.width not in (None, 64):
+        yield "width", f"width = {e.width}: resnet50 is torchvision's, whose width is 64; leave width out"
+
+
+def _composites(e: "Experiment") -> Iterator[Mistake]:
+    if e.composites and e.partition == "natural":
+        yield "partition", "partition = 'natural': composites belong to no site; use dirichlet or iid"
+    for name in ("composites-test", "composite-single-share", "composite-canvas"):
+        if without_effect(name, e, whatever_method=True):
+            value = getattr(e, name.replace("-", "_"))
+            yield name, f"{name} = {value}: there are no composites; set composites, too"
+
+
+def _labels(e: "Experiment") -> Iterator[Mistake]:
+    if e.labels and e.partition != "deployed":
+        yield "labels", f"labels = '{e.labels}': with partition '{e.partition}' the data say; leave it out"
+    if e.labels and (taken := METHODS[e.method].labels) not in ("any", e.labels):
+        yield "labels", f"labels = '{e.labels}': method '{e.method}' takes {taken} an image"
+
+
+def _label_rule(e: "Experiment") -> Iterator[Mistake]:
+    if e.partition == "deployed" and e.label_rule != "mask":
+        yield "label-rule", f"label-rule = '{e.label_rule}': real sites pass no images on; leave it out"
+
+
+def _missing_classes(e: "Experiment") -> Iterator[Mistake]:
+    if e.missing_classes and e.partition != "dirichlet":
+        why = f"with partition '{e.partition}' no class is missing by design; use dirichlet"
+        yield "missing-classes", f"missing-classes = {e.missing_classes:g}: {why}"
+
+
+_RULES: tuple[Rule, ...] = (
+    *(_natural, _site_key, _group_key, _classes, _pixels, _resume, _width),
+    *(_composites, _labels, _label_rule, _missing_classes),
+)
