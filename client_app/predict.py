@@ -1,7 +1,7 @@
 """Answers of a finished model for images of the site's own: probabilities and labels, as a CSV."""
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from common.data.discovery import find_images as images_below
+from common.data.discovery import skipped_notes
 from common.data.file_sets import read_table
-from common.data.folder import SUFFIXES, image_files
 from common.data.images import read_image
 from common.errors import UserError
 from common.trained import TrainedModel
@@ -42,24 +43,32 @@ class Prediction:
     error: str = ""
 
 
-def find_images(sources: Sequence[Path]) -> list[Listed]:
+def find_images(sources: Sequence[Path], note: Callable[[str], None] = lambda line: None) -> list[Listed]:
     """List the images of folders (with all below them), of CSVs with a column `image`, and single files, in order.
 
-    Images of a folder are named by their path below it, those of a CSV as in the CSV, whose folder relative paths
-    start from.
+    Images of a folder are named by their path below it, behind the folder's as it was given where there are several
+    folders; those of a CSV as in the CSV, whose folder relative paths start from, behind that folder's where another
+    source has the name for another file.
+
+    Args:
+        sources: folders, CSVs and files.
+        note: takes a line for each folder of which files were skipped.
 
     Raises:
         UserError: a source that is not there, or without any image.
     """
     found: list[Listed] = []
+    several = sum(source.is_dir() for source in sources) > 1
     for source in sources:
         if source.is_dir():
-            images = [Listed(path.relative_to(source).as_posix(), path) for path in image_files(source)]
-            if not images:
-                raise UserError(
-                    f"{source}: no image in this folder or below it (endings: {', '.join(sorted(SUFFIXES))})"
-                )
-            found += images
+            below = images_below(source)
+            lines = skipped_notes(below.skipped)
+            if not below.images:
+                raise UserError("; ".join((f"{source}: no image in this folder or below it", *lines)))
+            for line in lines:
+                note(f"{source}: {line}")
+            base = source if several else Path()
+            found += [Listed((base / path.relative_to(source)).as_posix(), path) for path in below.images]
         elif not source.exists():
             raise UserError(f"{source}: there is no such file or folder")
         elif source.suffix.lower() == ".csv":
@@ -67,7 +76,10 @@ def find_images(sources: Sequence[Path]) -> list[Listed]:
             found += [Listed(row["image"], source.parent / row["image"]) for _, row in rows]
         else:
             found.append(Listed(str(source), source))
-    return found
+    paths: dict[str, set[Path]] = {}
+    for image in found:
+        paths.setdefault(image.name, set()).add(image.path)
+    return [image if len(paths[image.name]) == 1 else Listed(str(image.path), image.path) for image in found]
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """`fednc-site predict`: a finished model's answers for images, as a CSV."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +41,7 @@ def predict(
     if threshold is not None and not trained.about.multilabel:
         raise UserError("--threshold: this model gives each image one label, the likeliest; leave it out")
     thresholds = trained.thresholds if threshold is None else np.full(len(trained.about.classes), threshold)
-    listed = find_images(images)
+    listed = find_images(images, partial(typer.echo, err=True))
     shown = track(
         answers(trained, listed, batch, thresholds),
         description="images",

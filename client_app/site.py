@@ -12,6 +12,7 @@ from client_app.device import own_device
 from client_app.policy import check_class_sizes, check_policy
 from client_app.site_config import SiteConfig, load_site_config
 from client_app.site_data import load_labelled_data
+from client_app.site_log import remark
 from common.config import Experiment
 from common.data import Federation, build_federation, label_counts
 from common.errors import RefusalError, UserError
@@ -95,6 +96,8 @@ def _own_federation(experiment: Experiment, path: Path, changed: float) -> Feder
     """Read a real site's images once a process, and again where its configuration has changed."""
     config = load_site_config(path)
     dataset, labelled = load_labelled_data(config, experiment)
+    for note in dataset.notes:
+        remark(f"{config.data}: {note}")
     train, test = (np.arange(len(images), dtype=np.int64) for images in (dataset.train, dataset.test))
     visible = None if labelled is None else labelled[None]
     return Federation(dataset, (config.name,), (train,), (test,), visible)

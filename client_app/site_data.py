@@ -90,10 +90,10 @@ def _of_files(config: SiteConfig, experiment: Experiment, listing: Listing, clas
     parts = [np.flatnonzero([image.split == side for image in images]) for side in SPLITS]
     train, test = (SubsetImages(source, rows) for rows in parts)
     patients, numbers = np.unique([image.patient for image in images], return_inverse=True)
-    if patients.tolist() == [""]:
-        return _dataset(config, experiment, train, test)
-    train_groups, test_groups = (numbers[rows].astype(np.int64) for rows in parts)
-    return _dataset(config, experiment, train, test, train_groups=train_groups, test_groups=test_groups)
+    more: dict[str, Any] = {"notes": listing.notes}
+    if patients.tolist() != [""]:
+        more["train_groups"], more["test_groups"] = (numbers[rows].astype(np.int64) for rows in parts)
+    return _dataset(config, experiment, train, test, **more)
 
 
 def _labels(config: SiteConfig, listing: Listing, experiment: Experiment, classes: tuple[str, ...]) -> Labels:

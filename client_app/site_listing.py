@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from client_app.site_config import SiteConfig
+from common.data.discovery import Skipped, find_classes, skipped_notes
 from common.data.file_sets import Row
-from common.data.folder import class_folders, image_files
 from common.data.manifest_rows import ABOUT, SPLITS, ManifestRow, read_rows, report_leaks
 from common.errors import UserError, nearest
 from common.experiment import did_you_mean
@@ -71,11 +71,13 @@ class Listing:
         images: sorted by name.
         multilabel: several labels an image, or none.
         labelled: classes that the site labels: of columns of 0 and 1 those that are there; None: it does not say.
+        notes: what a person should know of the data, a line each.
     """
 
     images: tuple[Image, ...]
     multilabel: bool
     labelled: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def refuse(problem: Problem) -> None:
@@ -173,22 +175,23 @@ def _of_folders(config: SiteConfig, listed: Path, classes: Sequence[str] | None,
     if not config.data.is_dir():
         raise UserError(f"{config.data}: no such file or folder")
     split = all((root / side).is_dir() for side in SPLITS)
-    images = []
+    images: list[Image] = []
+    skipped: list[Skipped] = []
     for side in SPLITS if split else ("",):
-        for folder in class_folders(root / side):
+        found = find_classes(root / side, root)
+        skipped += found.skipped
+        for name, paths in found.classes.items():
             try:
-                find_class(config, folder.name, classes)
+                find_class(config, name, classes)
             except UserError as mistake:
-                tell(Problem("label", str(folder), str(mistake)))
+                tell(Problem("label", str(root / side / name), str(mistake)))
                 continue
-            for path in image_files(folder):
-                name = path.relative_to(root).as_posix()
-                images.append(Image(path, name, str(path), (folder.name,), "", side))
+            images += [Image(path, path.relative_to(root).as_posix(), str(path), (name,), "", side) for path in paths]
+    notes = skipped_notes(skipped)
     if not images:
-        raise UserError(
-            f"{config.data}: no images; expected manifest.csv, <class>/…, or train/<class>/… and test/<class>/…"
-        )
-    return Listing(tuple(images), False)
+        expected = "expected manifest.csv, <class>/…, or train/<class>/… and test/<class>/…"
+        raise UserError("; ".join((f"{config.data}: no images; {expected}", *notes)))
+    return Listing(tuple(images), False, notes=notes)
 
 
 def _within(images: Sequence[Image], root: Path, tell: Tell) -> list[Image]:

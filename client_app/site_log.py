@@ -3,20 +3,23 @@
 import logging
 import traceback
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from flwr.app import Message
 from torch import nn
 
-from client_app.site import Site
 from common import wire
 from common.errors import RefusalError, UserError, plain
 from common.logs import speak
+
+if TYPE_CHECKING:
+    from client_app.site import Site
 
 log = logging.getLogger("fednc.site")
 
 
 def tell(
-    site: Site,
+    site: "Site",
     model: nn.Module,
     message: Message,
     reply: Message,

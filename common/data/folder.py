@@ -6,10 +6,9 @@ import numpy as np
 
 from common.config import Experiment
 from common.data.dataset import Dataset
+from common.data.discovery import FoundClasses, find_classes, skipped_notes
 from common.data.file_sets import Side, file_dataset
 from common.errors import UserError
-
-SUFFIXES = frozenset({".bmp", ".dcm", ".dicom", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
 def load(experiment: Experiment) -> Dataset:
@@ -19,36 +18,26 @@ def load(experiment: Experiment) -> Dataset:
         UserError: a missing part, a part without images, an unreadable first file; others when decoded.
     """
     root = experiment.data_root
-    folders = {part: _part(root, part) for part in ("train", "test")}
-    classes = sorted({folder.name for part in folders.values() for folder in part})
-    train, test = (_images(folders[part], classes, root / part) for part in ("train", "test"))
-    return file_dataset("image-folder", tuple(classes), train, test, experiment.image_size)
+    parts = {part: _part(root, part) for part in ("train", "test")}
+    classes = sorted({name for part in parts.values() for name in part.classes})
+    train, test = (_images(parts[part], classes, root / part) for part in ("train", "test"))
+    notes = skipped_notes(skipped for part in parts.values() for skipped in part.skipped)
+    return file_dataset("image-folder", tuple(classes), train, test, experiment.image_size, notes=notes)
 
 
-def _part(root: Path, part: str) -> list[Path]:
+def _part(root: Path, part: str) -> FoundClasses:
     folder = root / part
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; image-folder needs <data-dir>/train/<class>/ and …/test/<class>/")
-    return class_folders(folder)
+    return find_classes(folder, root)
 
 
-def class_folders(folder: Path) -> list[Path]:
-    """Return the visible folders of a folder, each of which is a class."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Return the files at any depth below a folder that end as images do, in order."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-
-
-def _images(folders: list[Path], classes: list[str], root: Path) -> Side:
+def _images(found: FoundClasses, classes: list[str], folder: Path) -> Side:
     paths: list[Path] = []
     labels: list[int] = []
-    for folder in folders:
-        found = image_files(folder)
-        paths += found
-        labels += [classes.index(folder.name)] * len(found)
+    for name, images in found.classes.items():
+        paths += images
+        labels += [classes.index(name)] * len(images)
     if not paths:
-        raise UserError(f"{root}: no images below its class folders; known endings: {', '.join(sorted(SUFFIXES))}")
+        raise UserError("; ".join((f"{folder}: no images below its class folders", *skipped_notes(found.skipped))))
     return Side(paths, np.array(labels, np.int64))

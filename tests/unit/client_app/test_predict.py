@@ -159,3 +159,25 @@ def test_a_users_mistake_is_one_line_and_a_failure(
     assert error.startswith("error: ") and "\n" not in error and message in error
     assert not list(tmp_path.rglob("*.part"))
     assert Image.open(images / "0.png").size == (8, 8)
+
+
+def test_several_folders_keep_their_images_apart(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        Image.new("L", (4, 4)).save(tmp_path / folder / "x.png")
+        (tmp_path / folder / "list.csv").write_text("image\nx.png\n", encoding="utf-8")
+    found = find_images([tmp_path / "a", tmp_path / "b"])
+    assert [image.name for image in found] == [(tmp_path / folder / "x.png").as_posix() for folder in "ab"]
+    assert [image.name for image in find_images([tmp_path / "a"])] == ["x.png"]
+    assert [image.name for image in find_images([tmp_path / "a" / "list.csv"])] == ["x.png"]
+    lists = find_images([tmp_path / "a" / "list.csv", tmp_path / "b" / "list.csv"])
+    assert [image.name for image in lists] == [str(tmp_path / folder / "x.png") for folder in "ab"]
+
+
+def test_files_that_predict_skips_are_counted(tmp_path: Path) -> None:
+    Image.new("L", (4, 4)).save(tmp_path / "IM1", "PNG")
+    (tmp_path / ".DS_Store").write_bytes(b"x")
+    (tmp_path / "notes.txt").write_text("no image")
+    lines: list[str] = []
+    assert [image.name for image in find_images([tmp_path], lines.append)] == ["IM1"]
+    assert lines == [f"{tmp_path}: 2 files skipped: 1 hidden (.DS_Store), 1 no image (notes.txt)"]
