@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from common.errors import nearest, shown
 from common.methods import METHODS
+from common.names import check_names, class_name
 from common.paths import default_dir
 
 Positive = Annotated[int, Field(ge=1, le=10**9)]
@@ -248,6 +249,11 @@ class Experiment(BaseModel):
             raise ValueError("should be text that can be written to a file")  # \ud800 and the like
         return value
 
+    @field_validator("classes")
+    @classmethod
+    def _class_names(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if names is None else check_names(names, class_name, "class")
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.method not in METHODS:
@@ -262,8 +268,6 @@ class Experiment(BaseModel):
                 raise ValueError(f"{key} = {shown(value)}: only dataset 'npz' has such an array, not '{self.dataset}'")
         if self.partition == "deployed" and len(set(self.classes or ())) < 2:
             raise ValueError("partition = 'deployed' needs classes, the names of two or more that all sites agree on")
-        if self.classes and len(set(self.classes)) < len(self.classes):
-            raise ValueError(f"classes = {list(self.classes)}: a name occurs twice")
         if min(self.pixel_std) <= 0 or {len(self.pixel_mean), len(self.pixel_std)} - {1, 3}:
             raise ValueError("pixel-mean, pixel-std: one value or three, and no deviation of 0")
         if self.resume and not self.run_name:
