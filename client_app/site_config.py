@@ -8,6 +8,7 @@
 No coordinator sees it. Relative paths start from the file's folder.
 """
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -18,6 +19,7 @@ from common.config import explain, read_yaml
 from common.errors import UserError, nearest, shown
 from common.experiment import Experiment, did_you_mean
 from common.methods import METHODS
+from common.names import class_name, site_name
 from common.paths import expand
 from common.wire import EXTRAS, TOLD
 
@@ -58,7 +60,7 @@ class SiteConfig(BaseModel):
 
     model_config = Experiment.model_config
 
-    name: str = Field(pattern=r"^\w[\w.-]{0,63}$", description="how the coordinator and the reports call the site")
+    name: str = Field(description="how the coordinator and the reports call the site")
     data: Path = Field(description="a manifest (CSV), a folder of class folders (or train, test with such), or .npz")
     test_share: Share = Field(0.2, description="of patients, else of images, where the data names no split")
     class_map: dict[str, str] = Field({}, description="the site's name of a class: the experiment's name of it")
@@ -66,6 +68,11 @@ class SiteConfig(BaseModel):
     cache: Path = Field(description="folder of decoded images; default: cache in state-dir")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="cuda: without a GPU it takes no part")
     policy: Policy = Field(default_factory=lambda: Policy.model_validate({}), description="what the site allows")
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, name: str) -> str:
+        return site_name(name)
 
     @field_validator("class_map", mode="before")
     @classmethod
@@ -75,7 +82,8 @@ class SiteConfig(BaseModel):
         for word in (*value.keys(), *value.values()):
             if isinstance(word, bool) or not isinstance(word, str | int):  # YAML reads no: and 1: so
                 raise ValueError(f"should map names to names; put quotes around {shown(word)}")
-        return {str(local): str(name) for local, name in value.items()}
+        words = {str(local): class_name(str(name)) for local, name in value.items()}
+        return {unicodedata.normalize("NFC", local).strip(): name for local, name in words.items()}
 
     @model_validator(mode="after")
     def _known_by_name(self) -> Self:

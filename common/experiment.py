@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from common.consistency import contradictions
 from common.errors import nearest
 from common.methods import METHODS
+from common.names import check_names, class_name
 from common.paths import default_dir
 
 Positive = Annotated[int, Field(ge=1, le=10**9)]
@@ -54,7 +55,7 @@ class Experiment(BaseModel):
     )
     depth: Literal["percentile", "stored"] = Field(
         "percentile",
-        description="more than 8 bits a pixel: the image's 0.1 to 99.9 % percentiles, or its type's range, become 0..255",
+        description="over 8 bits: 0.1 to 99.9 % percentiles of an image, or the stored range, become 0..255",
     )
     skip_bad_images: NotNegative = Field(
         0, description="this many images that cannot be read are left out, by name; one more ends the run"
@@ -258,6 +259,11 @@ class Experiment(BaseModel):
             near = nearest(name, METHODS)
             raise ValueError(f"{did_you_mean(near)}allowed: {', '.join(sorted(METHODS))}")
         return name
+
+    @field_validator("classes")
+    @classmethod
+    def _class_names(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if names is None else check_names(names, class_name, "class")
 
     @model_validator(mode="after")
     def _consistent(self, info: ValidationInfo) -> Self:

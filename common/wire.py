@@ -38,6 +38,7 @@ from common.errors import WireError as WireError
 from common.errors import last_line, plain, shown
 from common.installed import code_fingerprint
 from common.methods import METHODS
+from common.names import site_name
 from common.packing import packed, unpacked
 from common.precision import received
 
@@ -71,7 +72,7 @@ EXTRAS = {
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-_LONGEST_NAME, _LONGEST_REASON = 128, 300  # letters of a site's name, and of what it says went wrong
+_LONGEST_REASON = 300  # letters of what a site says went wrong
 _MODEL, _FRAME, _EXTRAS, _CONFIG, _METRICS = "model", "frame", "extras", "config", "metrics"
 
 
@@ -248,11 +249,15 @@ def read_hello(message: Message) -> Hello:
         hello = Hello(site, *cast(list[int], counts))
     except Exception:  # as of a reply
         raise WireError("it is not FedNC's client: another app's code was loaded there") from None
-    if not site.isprintable() or len(site) > _LONGEST_NAME:
+    try:
+        usable = site_name(site) == site
+    except ValueError:
+        usable = False
+    if not usable:
         raise WireError(f"a site of no usable name: {shown(site)}")
     if code != code_fingerprint():
         raise WireError(f"{hello.site} runs other code than the coordinator: install the same version on both")
-    if not hello.site or min(hello.num_train, hello.num_test) < 0:
+    if min(hello.num_train, hello.num_test) < 0:
         raise WireError(f"site '{hello.site}' declares {hello.num_train} training and {hello.num_test} test images")
     return hello
 

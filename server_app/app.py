@@ -96,13 +96,12 @@ def _run(
 ) -> None:
     """Run the rounds that are left, and what comes after them."""
     done = checkpoint.server_round if checkpoint else 0
-    sizes = {name: {"num_train": facts.num_train, "num_test": facts.num_test} for name, facts in sorted(sites.items())}
     if not checkpoint:
         journal.forget_sites()
-    if experiment.partition == "deployed":
-        if absent := recall(journal, sites, done + 1):
-            log.warning("not there any more: %s; the run goes on without, until it is back", ", ".join(absent))
-    else:
+    if experiment.partition == "deployed" and (absent := recall(journal, sites, done + 1)):
+        log.warning("not there any more: %s; the run goes on without, until it is back", ", ".join(absent))
+    sizes = {name: {"num_train": facts.num_train, "num_test": facts.num_test} for name, facts in sorted(sites.items())}
+    if experiment.partition != "deployed":
         journal.keep_json("sites", sizes)
     check_reach(experiment, sites)
     journal.begin(experiment, done, sizes)

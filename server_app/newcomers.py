@@ -1,11 +1,12 @@
 """Real sites that connect while a run goes on: a late one joins, one that was set up anew takes its place again."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection
 
 from flwr.serverapp import Grid
 
 from common.config import Experiment
+from common.names import lookalike, told_apart
 from server_app.journal import Journal, log
 from server_app.sites import SiteFacts, ask_names, leave_out
 
@@ -14,14 +15,17 @@ _TRIES = 3  # a node that does not answer, or must not take part, is asked in so
 _AGAIN = 10  # and then in every tenth round: it may have been mended
 
 
-def recall(journal: Journal, sites: Mapping[str, SiteFacts], server_round: int) -> list[str]:
+def recall(journal: Journal, sites: dict[str, SiteFacts], server_round: int) -> list[str]:
     """Compare sites with what they declared when they first took part; whoever differs counts for the fewer images.
 
     A site may lose or gain an image between two starts. Were its new word simply taken, it could weigh what it likes.
+    One whose name only looks like that of a site which has taken part is no longer among `sites` afterwards.
 
     Returns:
         The sites that have taken part in the run, and are not among these.
     """
+    for name in [name for name in sites if posing_as(name, journal.site_names())]:
+        leave_out(sites.pop(name).node_id, posing_as(name, journal.site_names()), journal)
     now = {name: {"num_train": facts.num_train, "num_test": facts.num_test} for name, facts in sites.items()}
     first = journal.add_sites(now)
     for name, facts in sorted(sites.items()):
@@ -35,6 +39,13 @@ def recall(journal: Journal, sites: Mapping[str, SiteFacts], server_round: int) 
         facts_now = {"before": before, "now": now[name], "counts_for": facts.counts_for}
         journal.event("recounted", round=server_round, site=name, **facts_now)
     return sorted(first.keys() - sites.keys())
+
+
+def posing_as(name: str, known: Collection[str]) -> str:
+    """Return why a name that only looks like a known one cannot take part; '' for all others."""
+    if name in known or not (other := lookalike(name, known)):
+        return ""
+    return f"'{name}' looks like '{other}', which takes part: {told_apart(name, other)}"
 
 
 class Newcomers:
@@ -68,6 +79,9 @@ class Newcomers:
             before = self._sites.get(hello)
             if (before and before.node_id in connected) or taken[hello] > 1:
                 leave_out(facts.node_id, f"another site calls itself '{hello}', too", self._journal)
+                continue
+            if why := posing_as(hello, [*self._sites, *self._journal.site_names()]):
+                leave_out(facts.node_id, why, self._journal)
                 continue
             recall(self._journal, {hello: facts}, server_round)
             self._sites[hello] = facts

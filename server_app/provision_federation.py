@@ -9,6 +9,7 @@ from pathlib import Path
 
 from common.config import APP_ROOT
 from common.errors import UserError
+from common.names import lookalike
 from server_app import provision_flower as flower
 from server_app.provision_certificates import (
     CA_DAYS,
@@ -71,6 +72,8 @@ def add_site(folder: Path, name: str, at: datetime) -> SiteKey:
         raise UserError(f"site {name!r}: allowed are up to 32 lower-case letters, digits and hyphens, e.g. hospital-1")
     if any(key.site == name for key in registry.keys):
         raise UserError(f"site {name!r} exists: `fednc provision renew {folder} {name}` makes a new key for it")
+    if other := lookalike(name, {key.site for key in registry.keys}):
+        raise UserError(f"site {name!r} looks like {other!r}, which exists: give each site a name of its own")
     if (folder / "sites" / name).exists():
         raise UserError(f"{folder / 'sites' / name} is there, but not in the registry: delete it and run this again")
     return _new_key(folder, registry, name, at)

@@ -9,6 +9,7 @@ from flwr.serverapp import Grid
 
 from common import wire
 from common.config import Experiment
+from common.names import skeleton, told_apart
 from server_app.journal import Journal, log
 
 LARGEST = 1e9  # no loss, weight, moment or counter of a training that works comes near; sums and squares stay in range
@@ -72,18 +73,31 @@ def meet(
     """Ask nodes who they are, add those that can take part to `sites`, and return the others with why they cannot.
 
     Of several nodes with one name none takes part, the one in `sites` neither: nobody knows which is the right one.
+    Nor does any of several whose names look alike; one in `sites` stays, for its name was known first.
     """
     reasons: dict[int, str] = {}
-    named: dict[str, list[SiteFacts]] = {name: [facts] for name, facts in sites.items()}
-    for name, facts in ask_names(grid, experiment, nodes, timeout, reasons, journal):
-        named.setdefault(name, []).append(facts)
-    for name, several in named.items():
-        if len(several) == 1:
-            sites[name] = several[0]
-            continue
-        sites.pop(name, None)
-        for facts in several:
-            reasons[facts.node_id] = f"two sites call themselves '{name}': give each its own name"
+    alike: dict[str, list[tuple[str, SiteFacts]]] = {}
+    answers = ask_names(grid, experiment, nodes, timeout, reasons, journal)
+    for name, facts in (*sites.items(), *answers):
+        alike.setdefault(skeleton(name), []).append((name, facts))
+    for several in alike.values():
+        names = sorted({name for name, _ in several})
+        known = names[0] if len(names) == 1 else next((name for name in names if name in sites), "")
+        right = [(name, facts) for name, facts in several if name == known]
+        if len(right) == 1:
+            sites[known] = right[0][1]
+        else:
+            sites.pop(known, None)
+            right = []
+        for name, facts in several:
+            if (name, facts) in right:
+                continue
+            reasons[facts.node_id] = (
+                f"two sites call themselves '{name}': give each its own name"
+                if len(names) == 1
+                else f"'{name}' looks like '{next(other for other in names if other != name)}', another site: "
+                f"{told_apart(*names[:2])}"
+            )
             leave_out(facts.node_id, reasons[facts.node_id], journal)
     return reasons
 

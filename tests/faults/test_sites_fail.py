@@ -212,3 +212,11 @@ def test_a_late_site_of_a_name_that_is_taken_takes_no_part(clinic: Any, told: Ca
     assert of(events, "round", "answered") == [2, 2, 2] and not of(events, "joined", "site")
     assert "node 3 left out: another site calls itself 'north', too" in told()
     assert sum(asked == (3, wire.HELLO) for asked in grid.asked) <= 3
+
+
+def test_a_late_site_whose_name_looks_like_anothers_takes_no_part(clinic: Any, told: Callable[[], str]) -> None:
+    sites, experiment = clinic("north", "south", "North", sites=2)
+    grid = Clinic(sites, lambda node: node < 3 or (1, wire.TRAIN) in grid.asked)
+    events = read_events(run(grid, experiment))
+    assert of(events, "round", "answered") == [2, 2, 2] and not of(events, "joined", "site")
+    assert "node 3 left out: 'North' looks like 'north', which takes part: did you mean one of them?" in told()

@@ -58,7 +58,9 @@ def test_numbers_can_be_names_of_classes(site_file: Callable[..., Path]) -> None
     [
         ({"dta": "x"}, "unknown key 'dta' (value 'x'): did you mean 'data'?"),
         ({"data": "nothing"}, "there is no such file or folder"),
-        ({"name": "a b"}, "name = 'a b': "),
+        ({"name": "a/b"}, "name = 'a/b': use letters, digits, blanks"),
+        ({"name": "west\u202e"}, "does not show (RIGHT-TO-LEFT OVERRIDE)"),
+        ({"class_map": {"x": "do\u200bg"}}, "does not show (ZERO WIDTH SPACE)"),
         ({"name": None}, "name = None: "),
         ({"device": "gpu"}, "device = 'gpu': "),
         ({"test_share": 1}, "test-share = 1: "),

@@ -93,6 +93,12 @@ def test_hello_names_site_and_counts() -> None:
     assert hello == wire.Hello("north", 7, 2)
 
 
+@pytest.mark.parametrize("name", ["", " north", "a/b", "..", "no\u202erth", "e\u0301st", "x" * 65, "<b>"])
+def test_a_site_of_an_unusable_name_is_refused(name: str) -> None:
+    with pytest.raises(wire.WireError, match="a site of no usable name"):
+        wire.read_hello(wire.hello_reply(message_with(), site=name, num_train=7, num_test=2))
+
+
 def test_the_frames_hash_depends_on_every_bit_and_the_shape() -> None:
     frame = np.zeros((2, 3), np.float32)
     other = frame.copy()

@@ -296,3 +296,11 @@ def test_a_superlink_that_is_not_there_is_one_line(
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: ") and "\n" not in error and "does the rest when the SuperLink runs" in error
     assert load(folder).keys[0].to_register
+
+
+def test_two_sites_whose_names_look_alike_are_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fednc(monkeypatch, "site", folder, "7") == 0
+    assert fednc(monkeypatch, "site", folder, "07") == 1
+    assert "site '07' looks like '7', which exists" in capsys.readouterr().err

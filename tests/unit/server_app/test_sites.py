@@ -10,7 +10,7 @@ from common import wire
 from common.config import Experiment, build
 from server_app.engines import load_client_app
 from server_app.local_grid import LocalGrid
-from server_app.sites import BadReplyError, SiteFacts, check_reply, figure_names, greet
+from server_app.sites import BadReplyError, SiteFacts, check_reply, figure_names, greet, meet
 
 Tiny = Callable[..., Experiment]
 SITE = SiteFacts(node_id=1, num_train=5, num_test=4)
@@ -115,6 +115,33 @@ def test_of_two_sites_of_one_name_none_takes_part(tiny: Tiny, caplog: pytest.Log
     with pytest.raises(wire.WireError, match="two sites call themselves 'north': give each its own name"):
         greet(LocalGrid(answering(), 2), tiny(), timeout=60)
     assert "node 1 left out: two sites" in caplog.text and "node 2 left out: two sites" in caplog.text
+
+
+def naming(*names: str) -> ClientApp:
+    app = ClientApp()
+
+    @app.query("hello")
+    def hello(message: Message, context: Context) -> Message:
+        name = names[int(context.node_config["partition-id"])]  # type: ignore[arg-type]
+        return wire.hello_reply(message, site=name, num_train=1, num_test=1)
+
+    return app
+
+
+@pytest.mark.parametrize("other", ["North", "n\u043erth", "no rth"])
+def test_of_two_sites_whose_names_look_alike_none_takes_part(
+    other: str, tiny: Tiny, caplog: pytest.LogCaptureFixture
+) -> None:
+    sites = greet(LocalGrid(naming("south", "north", other), 3), tiny(), timeout=60)
+    assert list(sites) == ["south"]
+    assert f"'{other}' looks like 'north', another site" in caplog.text
+    assert f"'north' looks like '{other}', another site" in caplog.text
+
+
+def test_a_site_that_is_known_stays_when_one_of_a_like_name_comes(tiny: Tiny) -> None:
+    sites = {"north": SiteFacts(7, 1, 1)}
+    reasons = meet(LocalGrid(naming("North"), 1), tiny(), [1], 60, sites)
+    assert list(sites) == ["north"] and "'North' looks like 'north', another site" in reasons[1]
 
 
 def test_impossible_declarations_and_other_code_are_refused(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
