@@ -15,6 +15,7 @@ from rich.progress import track
 from client_app.predict_cli import predict
 from common.config import load
 from common.errors import UserError
+from common.files import write_text
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.command()(predict)
@@ -59,7 +60,7 @@ def check(
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text + "\n", encoding="utf-8")
+        write_text(path, text + "\n")
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 

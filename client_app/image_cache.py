@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from common.data.images import ArrayImages, ImageSource, Labels, Pixels, Rows
+from common.files import private_folder
 
 log = logging.getLogger("fednc")
 
@@ -110,7 +111,7 @@ def _read(path: Path, shape: tuple[int, ...]) -> Pixels | None:
 
 def _write(path: Path, source: ImageSource, shape: tuple[int, ...]) -> None:
     """Write the cache so that a crash leaves none or a whole one."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(path.parent)
     # of this process alone, and readable by its user alone
     with tempfile.NamedTemporaryFile(suffix=".part", dir=path.parent, delete=False) as file:
         part = Path(file.name)

@@ -21,6 +21,7 @@ from common.config import Experiment
 from common.data import Dataset
 from common.data.images import ArrayImages, Labels
 from common.errors import UserError
+from common.files import private_folder
 from common.model import build_model, feature_dim, frame_kind
 
 _BYTES = 2**30
@@ -47,7 +48,7 @@ def check_disk(config: SiteConfig, num_bytes: int) -> None:
     decoded = 0 if list(config.cache.glob("*.npy")) else num_bytes
     for key, folder, needed in (("state-dir", config.state_dir, 0), ("cache", config.cache, decoded)):
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(folder)
             with tempfile.TemporaryFile(dir=folder) as probe:
                 os.posix_fallocate(probe.fileno(), 0, needed + _MODEL_BYTES)
         except OSError as error:

@@ -15,6 +15,8 @@ from common.data.discovery import skipped_notes
 from common.data.file_sets import read_table
 from common.data.images import read_image
 from common.errors import UserError
+from common.files import private_file
+from common.markup import csv_text
 from common.trained import TrainedModel
 
 
@@ -126,7 +128,8 @@ def write_predictions(
     """Write a CSV, one line an image, and return how many images could not be read.
 
     Columns: `image`; `predicted`, several labels with | between them; `p:<class>`, the probability of each class;
-    `threshold:<class>` where images may have several labels; `error`. The file appears when it is complete.
+    `threshold:<class>` where images may have several labels; `error`. Text is as `csv_text` says. The file appears when
+    it is complete.
 
     Raises:
         UserError: the file cannot be written.
@@ -137,13 +140,15 @@ def write_predictions(
     columns += [f"threshold:{name}" for name in classes if several] + ["error"]
     unread, part = 0, path.with_name(path.name + ".part")
     try:
-        with part.open("w", encoding="utf-8", newline="") as file:
+        part.unlink(missing_ok=True)
+        with private_file(part, newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(columns)
+            writer.writerow(map(csv_text, columns))
             for answer in predictions:
                 unread += answer.probabilities is None
                 shown = [""] * len(classes) if answer.probabilities is None else map(_number, answer.probabilities)
-                writer.writerow([answer.image, "|".join(answer.labels), *shown, *cuts, answer.error])
+                said = csv_text("|".join(answer.labels))
+                writer.writerow([csv_text(answer.image), said, *shown, *cuts, csv_text(answer.error)])
         part.replace(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --output") from None

@@ -3,11 +3,12 @@
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from client_app.preflight import Findings
 from client_app.site_listing import Problem
+from common.errors import plain
 
 _SHOWN = 20  # reasons of one kind; JSON has all
 _LINES = 8  # of one reason
@@ -22,7 +23,7 @@ def show(findings: Findings, console: Console) -> None:
     if rows := _machine(facts):
         table = Table("", "", title="Machine and coordinator", title_justify="left", show_header=False)
         for name, value in rows:
-            table.add_row(name, escape(value))
+            table.add_row(name, _text(value))
         console.print(table)
     for title, colour, problems in (
         ("Warnings", "yellow", findings.warnings),
@@ -39,8 +40,8 @@ def show(findings: Findings, console: Console) -> None:
 
 def _images(site: str, facts: dict[str, Any]) -> Table:
     images = facts["images"]
-    table = Table("", "", title=f"Images of {escape(site)}", title_justify="left", show_header=False)
-    table.add_row("data", escape(facts["data"]))
+    table = Table("", "", title=_text(f"Images of {site}"), title_justify="left", show_header=False)
+    table.add_row("data", _text(facts["data"]))
     table.add_row("training, test", f"{images['train']}, {images['test']}")
     table.add_row("patients", str(images["patients"] or "not named"))
     table.add_row("labels", "several an image" if images["several_labels"] else "one an image")
@@ -57,7 +58,7 @@ def _classes(counts: dict[str, dict[str, int]]) -> Table:
     table.add_column("training", justify="right")
     table.add_column("test", justify="right")
     for name, of in counts.items():
-        table.add_row(escape(name), str(of["train"]), str(of["test"]))
+        table.add_row(_text(name), str(of["train"]), str(of["test"]))
     return table
 
 
@@ -88,10 +89,15 @@ def _problems(title: str, colour: str, problems: list[Problem]) -> Table:
             if problem.kind == kind:
                 alike.setdefault(problem.reason, []).append(problem)
         for reason, found in list(alike.items())[:_SHOWN]:
-            table.add_row(kind, escape(_where(found)), escape(reason))
+            table.add_row(_text(kind), _text(_where(found)), _text(reason))
         if len(alike) > _SHOWN:
-            table.add_row(kind, "", f"and {len(alike) - _SHOWN} more; --json writes all")
+            table.add_row(_text(kind), "", f"and {len(alike) - _SHOWN} more; --json writes all")
     return table
+
+
+def _text(words: str) -> Text:
+    """Return words that came from elsewhere as they are: neither [red] nor :heart: in them is anything else."""
+    return Text(plain(words))
 
 
 def _where(problems: list[Problem]) -> str:

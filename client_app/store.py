@@ -11,7 +11,7 @@ from typing import Any
 import numpy.typing as npt
 
 from common.errors import UserError
-from common.files import read_own, save_arrays
+from common.files import private_folder, read_own, save_arrays
 
 
 class SiteStore:
@@ -28,7 +28,7 @@ class SiteStore:
     def __init__(self, folder: Path, identity: str = "") -> None:
         self.folder, self._prefix = folder, f"personal-{identity}-" if identity else "personal-"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            private_folder(folder)
         except OSError as error:
             raise UserError(f"{folder}: cannot be made ({error.strerror}); look at state-dir") from None
 

@@ -9,7 +9,7 @@ impossible value is a one-line `UserError`.
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -24,6 +24,7 @@ __all__ = [
     "APP_ROOT",
     "DEFAULT_CONFIG",
     "KEYS",
+    "PATH_KEYS",
     "Experiment",
     "build",
     "check_key",
@@ -31,6 +32,7 @@ __all__ = [
     "find_config",
     "load",
     "parse_value",
+    "portable",
     "read_experiment",
     "read_yaml",
 ]
@@ -38,11 +40,17 @@ __all__ = [
 APP_ROOT = Path(__file__).resolve().parent.parent  # holds configs/ beside the three packages
 DEFAULT_CONFIG = "configs/digits_lt.yaml"
 _LARGEST_FILE = 1 << 16  # bytes
-_PATH_KEYS = ("data-dir", "output-dir")
+PATH_KEYS = tuple(  # where things are on one machine
+    name.replace("_", "-")
+    for name, field in Experiment.model_fields.items()
+    if Path in {field.annotation, *get_args(field.annotation)}
+)
+_OF_ONE_START = ("run-name", "resume")  # the folder of a run, and to go on with what is in it
 _UNTUNED = {  # what methods are compared under
     *(name.replace("_", "-") for name in FEDERATION_FIELDS),
     *("name", "method", "rounds", "local-epochs", "participation", "classes", "labels"),
-    *("data-dir", "output-dir", "run-name", "resume"),
+    *PATH_KEYS,
+    *_OF_ONE_START,
 }
 _MOST_BRACKETS = 50  # no key needs more than two
 
@@ -79,6 +87,11 @@ def build(values: Mapping[str, Any], source: str = "the experiment") -> Experime
         return Experiment.model_validate(dict(values))
     except ValidationError as error:
         raise UserError(f"{source}: {explain(error)}") from None
+
+
+def portable(experiment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration as it may be handed on: without keys that name a folder of the machine it ran on."""
+    return {key: value for key, value in experiment.items() if key not in (*PATH_KEYS, *_OF_ONE_START)}
 
 
 def check_key(key: str, value: Any, source: str) -> None:
@@ -207,7 +220,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 def _make_absolute(values: dict[str, Any], base: Path | None) -> None:
-    for key in _PATH_KEYS:
+    for key in PATH_KEYS:
         if not isinstance(value := values.get(key), str | Path):
             continue
         path = expand(value, key)

@@ -1,4 +1,8 @@
-"""Arrays on disk as safetensors, written atomically. Nothing is ever unpickled."""
+"""Files that this program makes: atomic, and for their owner alone; arrays as safetensors, nothing ever unpickled.
+
+A folder that is made has mode 0700 and a file 0600, whatever the umask: runs and sites' folders hold what is known of
+patients' images. A folder that was there before keeps its mode.
+"""
 
 import hashlib
 import json
@@ -6,7 +10,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +18,40 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from common.errors import UserError
+
+
+def private_folder(path: Path) -> Path:
+    """Make a folder, and those above it that are not there, for their owner alone, and return it.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if not path.is_dir():
+        if not path.parent.is_dir():
+            private_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
+def private_file(path: Path, mode: str = "w", newline: str | None = None) -> IO[Any]:
+    """Open a file to be written, text in UTF-8; one that is made is for its owner alone.
+
+    Args:
+        path: of the file.
+        mode: as for `open`.
+        newline: as for `open`.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    encoding = None if "b" in mode else "utf-8"
+    return open(path, mode, encoding=encoding, newline=newline, opener=lambda name, flags: os.open(name, flags, 0o600))
+
+
+def _new_file(path: Path, mode: str = "w") -> IO[Any]:
+    """Open a file in the place of one that a crash left, perhaps with another mode."""
+    path.unlink(missing_ok=True)
+    return private_file(path, mode.replace("w", "x"))
 
 
 def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]], about: Mapping[str, str]) -> None:
@@ -30,6 +68,7 @@ def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]], about: Mappi
     part = path.with_suffix(".part")
     facts = {**about, "sha256": _digest(arrays, about)}
     try:
+        _new_file(part).close()  # safetensors keeps the mode of what is there
         # not ascontiguousarray: it would turn a 0-d counter into shape (1,)
         save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, part, facts)
         with part.open("rb") as file:
@@ -42,15 +81,24 @@ def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]], about: Mappi
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small file in UTF-8 so that a crash or a power cut leaves the old one or the new one.
+    """Write a small file in UTF-8 so that a crash or a power cut leaves the old one or the new one, and for its owner.
+
+    Raises:
+        OSError: it cannot be written; what was there before stays.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a small file as `write_text` does.
 
     Raises:
         OSError: it cannot be written; what was there before stays.
     """
     part = path.with_suffix(".part")
     try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with _new_file(part, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         _rename(part, path)

@@ -16,7 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor, nn
 
-from common.config import Experiment, build
+from common.config import Experiment, build, portable
 from common.data import Dataset
 from common.data.transforms import prepare
 from common.errors import UserError, unknown
@@ -165,8 +165,8 @@ def describe(
 
 
 def header(experiment: Mapping[str, Any], about: Description) -> dict[str, str]:
-    """Return the header of a model's file."""
-    return {"experiment": json.dumps(experiment), "model": about.model_dump_json()}
+    """Return the header of a model's file, which may be handed on: it names no folder of this machine."""
+    return {"experiment": json.dumps(portable(experiment)), "model": about.model_dump_json()}
 
 
 def backbone_digest(backbone: nn.Module) -> str:

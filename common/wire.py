@@ -33,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-from common.config import Experiment, build
+from common.config import Experiment, build, portable
 from common.errors import WireError as WireError
 from common.errors import last_line, plain, shown
 from common.installed import code_fingerprint
@@ -150,7 +150,7 @@ def experiment_json(experiment: Experiment) -> str:
     values = experiment.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     values["output-dir"] = str(experiment.output_dir)  # its default is the machine's
     if experiment.partition == "deployed":
-        values |= {"data-dir": None, "output-dir": "/nowhere", "run-name": None, "resume": False, "device": "auto"}
+        values = portable(values) | {"output-dir": "/nowhere", "device": "auto"}
     return json.dumps(values, sort_keys=True)
 
 

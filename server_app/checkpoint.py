@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.errors import UserError
-from common.files import DamagedError, read_arrays, save_arrays
+from common.files import DamagedError, private_folder, read_arrays, save_arrays
 from common.wire import Arrays
 from server_app.disk import told
 from server_app.journal import log
@@ -40,7 +40,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
     """
     checkpoints = folder / "checkpoints"
     with told(checkpoints):
-        checkpoints.mkdir(exist_ok=True)
+        private_folder(checkpoints)
     arrays = {_MODEL + name: array for name, array in checkpoint.arrays.items()}
     arrays |= {_METHOD + name: array for name, array in checkpoint.method.items()}
     arrays |= {_SITES + name: array for name, array in checkpoint.sites.items()}

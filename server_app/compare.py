@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from common.config import Experiment, build
+from common.config import PATH_KEYS, Experiment, build
 from common.data import load_dataset
 from common.errors import UserError, last_line
+from common.files import private_file, private_folder, write_text
 from common.installed import code_fingerprint
 from server_app.compare_progress import Display
 from server_app.engines import run_experiment
@@ -35,7 +36,10 @@ from server_app.journal import log, read_events
 from server_app.multilabel_analysis import prototype_cosine
 
 # where, not what: the data itself is fingerprinted
-_MACHINE_KEYS = ("data-dir", "output-dir", "run-name", "device", "resume", "checkpoint-every", "checkpoints-kept")
+_MACHINE_KEYS = (
+    *PATH_KEYS,
+    *("run-name", "device", "resume", "checkpoint-every", "checkpoints-kept", "report-images"),
+)
 # keys that some methods alone read: another's result does not depend on them
 _METHOD_KEYS = {
     "fedprox-mu": ("fedprox",),
@@ -112,7 +116,7 @@ def compare(cells: Sequence[Cell], folder: Path, jobs: int, engine: str = "local
         UserError: the folder cannot be made, the data cannot be read, or the person interrupts.
     """
     try:
-        (folder / "runs").mkdir(parents=True, exist_ok=True)
+        private_folder(folder / "runs")
     except OSError as error:
         raise UserError(f"output: cannot write to {folder} ({error.strerror}); choose another") from None
     for cell in cells:
@@ -205,10 +209,10 @@ def _start(cell: Cell, folder: Path, engine: str) -> _Child:
     run_folder = folder / "runs" / cell.stem
     if not _has_begun(run_folder, cell):
         shutil.rmtree(run_folder, ignore_errors=True)  # of another configuration or other code
-    run_folder.mkdir(parents=True, exist_ok=True)
+    private_folder(run_folder)
     program = "import sys; from server_app.compare import run_cell; run_cell(*sys.argv[1:])"
     values = cell.experiment.dump() | {"output-dir": str(run_folder.parent), "run-name": cell.stem, "resume": True}
-    with (run_folder / "log.txt").open("w", encoding="utf-8") as file:
+    with private_file(run_folder / "log.txt") as file:
         process = subprocess.Popen(
             [sys.executable, "-c", program, json.dumps(values), engine],
             stdin=subprocess.DEVNULL,
@@ -246,9 +250,7 @@ def _collect(child: _Child, folder: Path) -> str | None:
     }
     if (cosine := prototype_cosine(run_folder)) is not None:
         result["prototype_cosine"] = cosine
-    part = folder / f"{cell.stem}.part"
-    part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    part.replace(folder / f"{cell.stem}.json")
+    write_text(folder / f"{cell.stem}.json", json.dumps(result, indent=1) + "\n")
     return None
 
 

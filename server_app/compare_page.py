@@ -44,9 +44,8 @@ def comparison_page(entries: Sequence[Entry], rows: Sequence[dict[str, str]]) ->
     )
     seeds = dict.fromkeys(str(cell.experiment.seed) for entry in entries for cell in entry.cells)
     done, runs = sum(len(entry.found) for entry in entries), sum(len(entry.cells) for entry in entries)
-    archive = first.data_dir.name if first.dataset == "npz" and first.data_dir else ""
     facts = {
-        "Data set": archive or first.dataset,
+        "Data set": first.dataset,
         "sites": first.sites if first.partition != "natural" else "natural",
         "rounds": first.rounds,
         "methods": len({entry.method.name for entry in entries}),

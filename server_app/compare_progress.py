@@ -139,7 +139,8 @@ class Display:
 
 
 def _bars(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[words]}"))
+    name, words = (TextColumn(part, markup=False) for part in ("{task.description}", "{task.fields[words]}"))
+    columns = (name, BarColumn(bar_width=24), words)
     return Progress(*columns, console=console, auto_refresh=False)  # `refresh` draws
 
 

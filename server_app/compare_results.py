@@ -5,6 +5,7 @@ from pathlib import Path
 
 from common.data import build_federation
 from common.errors import UserError
+from common.files import write_text
 from common.methods import METHODS
 from server_app.compare import Cell, read_result
 from server_app.compare_page import comparison_page
@@ -44,7 +45,7 @@ def write_results(cells: Sequence[Cell], folder: Path, cell_of: Callable[[str, i
     }
     for name, text in files.items():
         try:
-            (folder / name).write_text(text, encoding="utf-8")
+            write_text(folder / name, text)
         except OSError as error:
             raise UserError(f"{folder / name}: cannot be written ({error.strerror}); the runs' files stay") from None
     return markdown

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from common.markup import csv_text, escape_markdown
 from common.methods import HEAD_TITLES, METHODS, Method
 from common.wire import STAGES
 from server_app.compare import Cell, read_result
@@ -109,7 +110,12 @@ def as_csv(entries: Sequence[Entry]) -> str:
     lines: list[dict[str, object]] = []
     for entry, head in _heads(entries):
         judged = head == entry.method.reported_head
-        line = {"method": entry.method.name, "variant": entry.variant, "head": head or "", "judged": int(judged)}
+        line = {
+            "method": entry.method.name,
+            "variant": csv_text(entry.variant),
+            "head": head or "",
+            "judged": int(judged),
+        }
         line |= {"measured_on": entry.measured_on, "seeds": len(entry.found)}
         for key, values in figures_of(entry, head).items():
             known = [value for value in values if value is not None]
@@ -206,7 +212,7 @@ def _means(stages: Mapping[str, Any]) -> dict[str, Any]:
 def as_markdown(rows: Sequence[dict[str, str]]) -> str:
     """Return the rows as a Markdown table."""
     lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
-    lines += ["| " + " | ".join(row.values()) + " |" for row in rows]
+    lines += ["| " + " | ".join(map(escape_markdown, row.values())) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 

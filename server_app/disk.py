@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from common.errors import UserError
+from common.files import private_file, private_folder
 
 
 def make_folder(folder: Path) -> None:
     """Make a run's folder if absent; raise `UserError` where that cannot be."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
     except OSError as error:
         raise UserError(f"output-dir: cannot make {folder} ({error.strerror}); choose another") from None
 
@@ -26,7 +27,7 @@ def locked(folder: Path) -> Iterator[None]:
     make_folder(folder)
     path = folder / "lock"
     with told(path):
-        file = path.open("a")
+        file = private_file(path, "a")
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a process that dies gives it back

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common.config import portable
 from common.errors import UserError
+from common.files import private_file, private_folder, write_text
 from common.model import pick_device
 from common.seeds import derive
 from common.trained import GENERIC, TrainedModel, load_trained
@@ -18,7 +20,7 @@ from server_app.model_card import model_card
 TOLERANCE = 1e-4  # of ONNX Runtime's answers against PyTorch's
 INSTALL = "pip install 'fednc[onnx]'"
 
-_OF_ONE_MACHINE = ("data-dir", "output-dir", "run-name", "resume", "device", "threads")
+_OF_ONE_MACHINE = ("device", "threads")
 
 
 def export(folder: Path, head: str = "", output: Path | None = None) -> list[str]:
@@ -41,13 +43,13 @@ def export(folder: Path, head: str = "", output: Path | None = None) -> list[str
         raise UserError(f"{folder}: has no {GENERIC}: the run has not come to its end; continue it with resume=true")
     model = load_trained(folder, head=head)
     output = output or folder / "export"
-    experiment = {key: value for key, value in model.experiment.dump().items() if key not in _OF_ONE_MACHINE}
+    experiment = {k: v for k, v in portable(model.experiment.dump()).items() if k not in _OF_ONE_MACHINE}
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        private_folder(output)
         model.save(output / "model.safetensors", experiment)
         onnx = export_onnx(model, output / "model.onnx")
         card = model_card(folder, model, experiment, onnx)
-        (output / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+        write_text(output / "MODEL_CARD.md", card)
     except OSError as error:
         raise UserError(f"{output}: cannot be written ({error.strerror}); choose another --output") from None
     return [f"{output / 'model.safetensors'}", f"{output / 'model.onnx'}: {onnx}", f"{output / 'MODEL_CARD.md'}"]
@@ -100,6 +102,7 @@ def export_onnx(model: TrainedModel, path: Path) -> str:
     proto = program.model_proto
     onnx.helper.set_model_props(proto, {"model": model.about.model_dump_json()})
     part = path.with_suffix(".part")
+    private_file(part).close()  # its mode stays
     onnx.save(proto, part)
     try:
         checked = _check(graph, part)

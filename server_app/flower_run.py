@@ -22,6 +22,7 @@ import httpx
 
 from common.config import APP_ROOT
 from common.errors import UserError
+from common.files import private_file
 
 QUIET = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
@@ -107,7 +108,7 @@ def superlink(home: Path) -> Iterator[dict[str, str]]:
         "--disable-runtime-dependency-installation",
     ]  # fmt: skip
     log_path = home / "superlink.log"
-    with log_path.open("w", encoding="utf-8") as log_file:
+    with private_file(log_path) as log_file:
         process = subprocess.Popen(
             command,
             cwd=home,
@@ -115,6 +116,7 @@ def superlink(home: Path) -> Iterator[dict[str, str]]:
             stdout=log_file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=0o077,  # of its database and log, and of Ray's
         )
         try:
             _await_health(process, port, log_path)

@@ -14,9 +14,9 @@ from secrets import token_hex
 from typing import Any
 
 from common import __version__
-from common.config import Experiment
+from common.config import PATH_KEYS, Experiment
 from common.errors import UserError, plain
-from common.files import write_text
+from common.files import private_file, write_text
 from common.installed import code_fingerprint
 from common.logs import speak
 from server_app.disk import make_folder, told
@@ -25,8 +25,9 @@ log = logging.getLogger("fednc")
 
 # keys that may change when a run is taken up again: they do not decide what comes out
 _FREE = (
-    *("data-dir", "output-dir", "run-name", "resume", "device", "round-timeout", "round-retries"),
-    *("checkpoint-every", "checkpoints-kept", "max-step"),
+    *PATH_KEYS,
+    *("run-name", "resume", "device", "round-timeout", "round-retries"),
+    *("checkpoint-every", "checkpoints-kept", "max-step", "report-images"),
 )
 _ALWAYS = ("begin", "left-out", "stopped")  # of a start, not of a round: they stay where a run is taken up again
 _PACKAGES = ("flwr", "torch", "torchvision", "numpy", "scikit-learn", "safetensors", "ray")
@@ -111,7 +112,7 @@ class Journal:
     def event(self, kind: str, **facts: Any) -> None:
         """Append one line to `metrics.jsonl`; a value that is not finite is written as null."""
         line = {"event": kind, "time": round(time.time(), 3), **facts}
-        with told(self._lines), self._lines.open("a", encoding="utf-8") as file:
+        with told(self._lines), private_file(self._lines, "a") as file:
             file.write(json.dumps(_finite(line), allow_nan=False) + "\n")
 
     def sync(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from common.markup import escape_markdown, fenced
 from common.methods import HEAD_TITLES, METHODS
 from common.trained import TrainedModel
 from server_app.figures import generic_score
@@ -32,7 +33,7 @@ def model_card(folder: Path, model: TrainedModel, experiment: Mapping[str, Any],
     sites = _site_sizes(folder, run)
     given = {key: value for key, value in experiment.items() if value is not None}
     parts = (
-        f"# {experiment['name']}: {row.title}, generic model",
+        f"# {escape_markdown(experiment['name'])}: {row.title}, generic model",
         _summary(model, run, len(sites)),
         "**It is not a medical device.** Nobody has approved it for diagnosis, triage or any other clinical decision.",
         "## Use and limits",
@@ -46,9 +47,11 @@ def model_card(folder: Path, model: TrainedModel, experiment: Mapping[str, Any],
         "## Data by site",
         _sites(run, sites),
         "## Configuration",
-        f"```yaml\n{yaml.safe_dump(given, sort_keys=False, allow_unicode=True)}```",
+        fenced(yaml.safe_dump(given, sort_keys=False, allow_unicode=True), "yaml"),
         "## Versions",
-        _table(["package", "version"], [[name, str(value)] for name, value in run.versions.items()]),
+        _table(
+            ["package", "version"], [[escape_markdown(str(word)) for word in pair] for pair in run.versions.items()]
+        ),
         "## Citation",
         f"{row.title}: {row.paper}",
     )
@@ -79,7 +82,7 @@ def _limits(model: TrainedModel, run: RunRecord) -> str:
         "It was trained on images at the size below: larger ones lose their detail when they are fitted to it.",
     ]
     if weak:
-        lines.append(f"It saw few training images of: {', '.join(map(_cell, weak))}.")
+        lines.append(f"It saw few training images of: {', '.join(map(escape_markdown, weak))}.")
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -98,7 +101,7 @@ def _interface(model: TrainedModel, onnx: str) -> str:
         ["inside the model", f"(x / 255 − mean) / std, mean {_list(about.mean)}, std {_list(about.std)}"],
         ["output", f"`probabilities` [batch, {len(about.classes)}], {kind}; `logits` likewise"],
         ["`model.safetensors`", "`common.trained.load_trained`, or `fednc-site predict --model`"],
-        ["`model.onnx`", onnx],
+        ["`model.onnx`", escape_markdown(onnx)],
     ]
     return _table(["", ""], rows)
 
@@ -126,7 +129,10 @@ def _figures(model: TrainedModel, run: RunRecord) -> str:
 
 
 def _spread(event: Event) -> list[str]:
-    return [*(percent(number(event.get(key))) for key in ("mean", "std", "worst")), str(event.get("worst_site") or "–")]
+    return [
+        *(percent(number(event.get(key))) for key in ("mean", "std", "worst")),
+        escape_markdown(str(event.get("worst_site") or "–")),
+    ]
 
 
 def _classes(model: TrainedModel, run: RunRecord) -> str:
@@ -135,7 +141,7 @@ def _classes(model: TrainedModel, run: RunRecord) -> str:
     scores, cuts = numbers(event.get("per_class")), model.thresholds
     rows = [
         [
-            name,
+            escape_markdown(name),
             f"{at(run.class_counts, c, 0.0):,.0f}" if run.class_counts else "–",
             run.group_of.get(c, "–"),
             percent(at(scores, c, None)),
@@ -153,7 +159,7 @@ def _sites(run: RunRecord, sizes: Mapping[str, Sequence[float | None]]) -> str:
     figure = str(stages[-1].get("figure", "accuracy")) if stages else "accuracy"
     rows = [
         [
-            name,
+            escape_markdown(name),
             *("–" if size is None else f"{size:,.0f}" for size in pair),
             percent(number(last.get(name, {}).get(figure))),
         ]
@@ -173,13 +179,9 @@ def _site_sizes(folder: Path, run: RunRecord) -> dict[str, tuple[float | None, f
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of cells in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    """Return text that stays in its cell and is no markup."""
-    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _list(values: Sequence[float]) -> str:

@@ -181,9 +181,12 @@ def points(subject: Subject) -> dict[str, Any]:
 
 @torch.no_grad()
 def attention_samples(subject: Subject) -> list[dict[str, Any]]:
-    """Return test images, one of a class, with the attention of the class on them; empty without attention."""
+    """Return test images, one of a class, with the attention of the class on them; empty without attention.
+
+    Empty too unless `report-images` asks for them: they may be of patients, whose anatomy a map alone can show.
+    """
     backbone, dataset = subject.model.backbone, subject.dataset
-    if not isinstance(backbone, LabelAwareBackbone) or _no_features(subject):
+    if not subject.experiment.report_images or not isinstance(backbone, LabelAwareBackbone) or _no_features(subject):
         return []
     labels, drawn = np.asarray(dataset.test.labels, np.bool_), subject.positives
     classes = ends([c for c in subject.order if drawn[:, c].any()], _SAMPLES)

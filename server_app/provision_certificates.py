@@ -5,7 +5,6 @@ whole. Times are UTC.
 """
 
 import ipaddress
-import os
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from common.errors import UserError
+from common.files import write_bytes
 
 CA_DAYS = 3650
 INSIDE_HOSTS = ("superlink", "localhost", "127.0.0.1")  # the ServerApp's container, and the coordinator's own machine
@@ -30,15 +30,10 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file that its owner alone can read, atomically; it never has another mode."""
-    part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+def write_public(path: Path, content: bytes) -> None:
+    """Write a file that the containers' user can read too, whatever the umask is; it lies in a private folder."""
+    write_bytes(path, content)
+    path.chmod(0o644)
 
 
 def read_private(path: Path) -> bytes:
@@ -87,8 +82,8 @@ def make_authority(folder: Path, days: int, at: datetime) -> None:
         .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
     )
-    write_private(folder / "ca.key", _key_bytes(key))
-    (folder / "ca.crt").write_bytes(builder.sign(key, hashes.SHA384()).public_bytes(Encoding.PEM))
+    write_bytes(folder / "ca.key", _key_bytes(key))
+    write_public(folder / "ca.crt", builder.sign(key, hashes.SHA384()).public_bytes(Encoding.PEM))
 
 
 def make_server_certificate(ca: Path, hosts: Sequence[str], days: int, at: datetime) -> tuple[bytes, bytes]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from common import files
 from common.config import APP_ROOT
 from common.errors import UserError
 from common.names import lookalike
@@ -18,6 +19,7 @@ from server_app.provision_certificates import (
     make_authority,
     make_server_certificate,
     read_certificate,
+    write_public,
 )
 from server_app.provision_kit import (
     fill,
@@ -27,7 +29,6 @@ from server_app.provision_kit import (
     own_user,
     private_folder,
     version,
-    write_public,
     write_secret,
 )
 from server_app.provision_registry import Registry, SiteKey, load, save
@@ -47,14 +48,14 @@ def make(folder: Path, hosts: Sequence[str], port: int, days: int, at: datetime)
         raise UserError(f"{folder} exists and is not empty: nothing is overwritten; name another folder")
     for host in hosts:
         host_name(host)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    files.private_folder(folder.parent)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
         part = private_folder(Path(temporary) / "part")
         ca, coordinator = private_folder(part / "ca"), private_folder(part / "coordinator")
         make_authority(ca, CA_DAYS, at)
         _write_server_certificate(part, hosts, days, at)
         write_secret(coordinator / "secrets" / "superexec.secret", new_secret())
-        (coordinator / "data").mkdir()
+        private_folder(coordinator / "data").chmod(0o755)  # what lies there, the containers' user must read
         fill("coordinator", coordinator, {"tag": version(), "port": str(port), "user": own_user()})
         private_folder(part / "sites")
         save(part, Registry(hosts[0], port))

@@ -26,9 +26,10 @@ from cryptography.hazmat.primitives.serialization import (
     ssh_key_fingerprint,
 )
 
+from common import files
 from common.config import APP_ROOT
 from common.errors import UserError
-from server_app.provision_certificates import write_private
+from server_app.provision_certificates import write_public
 
 CONTAINER_USER = 49999  # of the images
 _FIELD = re.compile(r"\{\{(\w+)\}\}")
@@ -56,21 +57,14 @@ def own_user() -> str:
 
 def write_secret(path: Path, content: bytes) -> None:
     """Write a secret of a container; made by root, it belongs to the images' user."""
-    write_private(path, content)
+    files.write_bytes(path, content)
     if not os.getuid():
         os.chown(path, CONTAINER_USER, CONTAINER_USER)
 
 
-def write_public(path: Path, content: bytes) -> None:
-    """Write a file that the container's user can read, whatever the umask is."""
-    path.write_bytes(content)
-    path.chmod(0o644)
-
-
 def private_folder(path: Path) -> Path:
-    """Make a folder that its owner alone can enter."""
-    path.mkdir(parents=True, exist_ok=True)
-    path.chmod(0o700)
+    """Make a folder that its owner alone can enter, whatever its mode was."""
+    files.private_folder(path).chmod(0o700)
     return path
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Column, Table
+from rich.text import Text
 
 from server_app.provision_certificates import hosts_of, read_certificate
 from server_app.provision_registry import Registry
@@ -54,9 +55,9 @@ def exit_code(folder: Path, at: datetime) -> int:
 def tables(folder: Path, registry: Registry) -> Iterable[Table]:
     """Yield a table of the certificates and one of the sites' keys."""
     server = read_certificate(folder / "coordinator" / "secrets" / "server.crt")
-    certificates = Table("certificate", "expires", "for", title=f"{registry.address}, port {registry.port}")
+    certificates = Table("certificate", "expires", "for", title=Text(f"{registry.address}, port {registry.port}"))
     for expiry, hosts in zip(expiries(folder), ("", ", ".join(hosts_of(server))), strict=True):
-        certificates.add_row(expiry.what, f"{expiry.until:%Y-%m-%d}", hosts)
+        certificates.add_row(expiry.what, f"{expiry.until:%Y-%m-%d}", Text(hosts))
     yield certificates
     keys = Table(
         "site",
@@ -69,7 +70,8 @@ def tables(folder: Path, registry: Registry) -> Iterable[Table]:
     )
     for key in registry.keys:
         registered = "removed" if key.unregistered else key.registered[:10] or ("" if key.revoked else "no")
-        keys.add_row(key.site, key.fingerprint, key.created[:10], key.revoked[:10], registered, str(key.node_id or ""))
+        row = (key.site, key.fingerprint, key.created[:10], key.revoked[:10], registered, str(key.node_id or ""))
+        keys.add_row(*map(Text, row))
     yield keys
 
 

@@ -5,12 +5,12 @@ one is not revoked.
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from common.errors import UserError, unknown
+from common.files import write_text
 
 FILE = "registry.json"
 _FORMAT = 1
@@ -71,12 +71,7 @@ class Registry:
 def save(folder: Path, registry: Registry) -> None:
     """Write `registry.json` as a whole: a crash leaves the old one or the new one."""
     content = {"format": _FORMAT, **asdict(registry)}
-    part = folder / f".{FILE}.part"
-    with part.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(content, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(folder / FILE)
+    write_text(folder / FILE, json.dumps(content, indent=1) + "\n")
 
 
 def load(folder: Path) -> Registry:

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from common.errors import UserError
 from common.files import write_text
-from server_app.report.attention import attention
+from server_app.report.attention import attention, image_notice
 from server_app.report.class_auc import auc_against_counts
 from server_app.report.classes import per_class
 from server_app.report.geometry import frame_geometry, head_norms
@@ -62,7 +62,7 @@ def write_report(run_dir: Path) -> Path:
     if not run_dir.is_dir():
         raise UserError(f"no run's folder '{run_dir}': give the folder that holds the run's metrics.jsonl")
     run = read_run(run_dir)
-    html = page(_title(run), _lead(run), [(name, section(run)) for name, section in _sections(run)])
+    html = page(run.name, _lead(run), [(name, section(run)) for name, section in _sections(run)], image_notice(run))
     path = run_dir / "report.html"
     try:
         write_text(path, html)  # a reader never sees half a report
@@ -80,14 +80,8 @@ def _sections(run: RunRecord) -> _Sections:
     return [(name, section) for name, section in _SEVERAL if section is not attention or run.attends]
 
 
-def _title(run: RunRecord) -> str:
-    return str(run.config.get("run-name") or run.folder)
-
-
 def _dataset(run: RunRecord) -> str:
-    """The data set's name; an archive is told by its file."""
-    name, place = str(run.config.get("dataset", DASH)), run.config.get("data-dir")
-    name = Path(place).name if name == "npz" and isinstance(place, str) and place else name
+    name = str(run.config.get("dataset", DASH))
     return f"{name} composites" if run.config.get("composites") else name
 
 

@@ -3,12 +3,12 @@
 import base64
 import io
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from common.markup import escape_html as escape
 from server_app.report.analysis import Matrix, class_indices
 from server_app.report.axes import svg, text
 from server_app.report.charts import WIDTH, shorten
@@ -42,9 +42,14 @@ class Sample:
 
 
 def attention(run: RunRecord) -> str:
-    """Return the pictures, most frequent classes first."""
-    found = run.analysis.get("attention")
-    samples = [s for facts in (found if isinstance(found, list) else []) if (s := _sample(facts, run))]
+    """Return the pictures, most frequent classes first; without `report-images`, how to ask for them."""
+    samples = _samples(run)
+    if not run.shows_images:
+        kept = f" The folder's analysis.json has {len(samples)} all the same: do not hand it on." if samples else ""
+        return paragraph(
+            "Test images and where the classes look on them are shown where the run is made with report-images=true, "
+            f"since they may be of patients.{kept}"
+        )
     if not samples:
         return paragraph("No attention was recorded.")
     words = (
@@ -55,6 +60,22 @@ def attention(run: RunRecord) -> str:
         "of the class, and the image's labels."
     )
     return figure(_grid(run, samples), words)
+
+
+def image_notice(run: RunRecord) -> str:
+    """Return what the top of the page says of the images in it; '' where it has none."""
+    if not run.shows_images or not (count := len(_samples(run))):
+        return ""
+    of = f"the data set '{run.config.get('dataset')}'" if run.config.get("dataset") else "the coordinator"
+    return (
+        f"This page contains {count} of the test images of {of}, asked for by report-images: true. Where these are of "
+        "patients, so is this page, and the folder's analysis.json."
+    )
+
+
+def _samples(run: RunRecord) -> list[Sample]:
+    found = run.analysis.get("attention")
+    return [s for facts in (found if isinstance(found, list) else []) if (s := _sample(facts, run))]
 
 
 def _sample(facts: object, run: RunRecord) -> Sample | None:

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
+
+from common.markup import escape_html as escape
 
 # One shape and one dash a style, so that nothing is told by colour alone; colours are in page.py's CSS. Where colours
 # come again, they come with another shape and dash: 24 styles differ.

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import pairwise
 
+from common.markup import escape_html as escape
 from server_app.report.axes import (
     DASHES,
     Axis,

@@ -1,8 +1,8 @@
 """Section 4: each class's accuracy or AUC beside its count, before and after realignment."""
 
-from html import escape
 from itertools import groupby
 
+from common.markup import escape_html as escape
 from server_app.report.axes import Axis, count_axis, count_ticks, line, mark, svg, text, y_grid
 from server_app.report.charts import LEFT, WIDTH, Series, legend, rank_ticks, shorten, text_width
 from server_app.report.headline import head_name, reported_generic

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
+from common.markup import escape_html as escape
 from server_app.report.axes import svg, text
 from server_app.report.charts import WIDTH, rank_ticks, shorten, text_width
 

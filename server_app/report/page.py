@@ -1,8 +1,8 @@
 """The page around the sections: layout, style sheet, and helpers that escape whatever they are given."""
 
 from collections.abc import Sequence
-from html import escape
 
+from common.markup import escape_html as escape
 from server_app.report.record import number
 
 DASH = "–"
@@ -76,12 +76,13 @@ svg .strong{fill:var(--bg)}svg .middling{fill:#14181f}
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
-def page(title: str, lead: str, sections: Sequence[tuple[str, str]]) -> str:
+def page(title: str, lead: str, sections: Sequence[tuple[str, str]], notice: str = "") -> str:
     """Return the HTML document.
 
     Args:
         title, lead: plain text.
         sections: (plain-text heading, HTML body) in the order of the page.
+        notice: plain text that stands above all of them; '' for none.
     """
     links = "".join(f'<li><a href="#s{i}">{escape(name)}</a></li>' for i, (name, _) in enumerate(sections, 1))
     bodies = "".join(
@@ -94,6 +95,7 @@ def page(title: str, lead: str, sections: Sequence[tuple[str, str]]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}"/>'
         f'<link rel="icon" href="data:,"/><title>{escape(title)}</title><style>{_CSS}</style></head>\n'
         f'<body><header><h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p>'
+        f"{note(notice) if notice else ''}"
         f'<nav aria-label="Sections"><ol>{links}</ol></nav></header>\n<main>{bodies}</main></body></html>\n'
     )
 

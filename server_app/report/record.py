@@ -2,18 +2,21 @@
 
 import json
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+from common.config import portable
 from common.methods import METHODS, Method
 
 Event: TypeAlias = dict[str, Any]
 T = TypeVar("T")
 D = TypeVar("D")
 GROUPS = ("many", "medium", "few")
+_PLACE = re.compile(r"(?:^|[\s'\"(\[=:])(?:~?/+[^\s/]|[A-Za-z]:\\)")  # where an absolute path begins
 
 
 def number(value: object) -> float | None:
@@ -33,8 +36,8 @@ class RunRecord:
     """What a run left in its folder.
 
     Attributes:
-        folder: the folder's name.
-        config: the resolved experiment under its hyphenated keys.
+        name: the run's.
+        config: the resolved experiment under its hyphenated keys, without those that name a folder of the machine.
         versions: package name to version.
         frame: quality of the fixed frame; empty if the method has none.
         federation: classes, site names, counts and class groups.
@@ -43,7 +46,7 @@ class RunRecord:
         analysis: what the coordinator found out at the end of a run of several labels, see `multilabel_analysis`.
     """
 
-    folder: str
+    name: str
     config: dict[str, Any]
     versions: dict[str, Any]
     frame: dict[str, Any]
@@ -98,6 +101,11 @@ class RunRecord:
         """Whether label-aware attention gives one feature a class."""
         asked = self.config.get("attention")
         return asked if isinstance(asked, bool) else self.method is not None and self.method.attends
+
+    @property
+    def shows_images(self) -> bool:
+        """Whether the run was asked to show test images."""
+        return self.config.get("report-images") is True
 
     @property
     def frame_trains(self) -> bool:
@@ -181,7 +189,27 @@ def read_run(run_dir: Path) -> RunRecord:
     }
     events = _read_lines(run_dir / "metrics.jsonl", problems)
     analysis = _read_json(run_dir / "analysis.json", problems)
-    return RunRecord(run_dir.resolve().name, **files, events=events, problems=tuple(problems), analysis=analysis)
+    name, files["config"] = _name(run_dir, files["config"]), portable(files["config"])
+    return RunRecord(name, **files, events=events, problems=tuple(problems), analysis=analysis)
+
+
+def reason_of(event: Event) -> str:
+    """Return why a reply was left out, without the places on this machine that an error may name."""
+    reason = str(event.get("reason", ""))
+    return (
+        "it names a file of the machine; the journal, metrics.jsonl, has the reason"
+        if _PLACE.search(reason)
+        else reason
+    )
+
+
+def _name(run_dir: Path, config: Mapping[str, Any]) -> str:
+    """Return the name that a person, or the run itself, gave it; not one that its folder was given later."""
+    if config.get("run-name"):
+        return str(config["run-name"])
+    stem, folder = "-".join(str(config.get(key, "")) for key in ("name", "method")), run_dir.resolve().name
+    stem += f"-seed{config.get('seed', '')}"
+    return folder if folder.startswith(f"{stem}-") else stem
 
 
 def round_of(event: Event) -> int:

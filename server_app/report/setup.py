@@ -5,7 +5,7 @@ from statistics import mean
 
 from server_app.report.charts import Series, line_chart
 from server_app.report.page import DASH, details, figure, note, paragraph, plain, table
-from server_app.report.record import Event, RunRecord, number, round_of
+from server_app.report.record import Event, RunRecord, number, reason_of, round_of
 
 
 def setup(run: RunRecord) -> str:
@@ -15,6 +15,7 @@ def setup(run: RunRecord) -> str:
     return "".join(
         (
             _cost(run),
+            paragraph("Folders of the machine that the run was made on are left out; its config.json names them."),
             table("Configuration", ["Key", "Value"], config, ["code"]) if config else paragraph("No configuration."),
             table("Versions", ["Package", "Version"], versions, ["code"]) if versions else paragraph("No versions."),
         )
@@ -76,7 +77,7 @@ def _cost(run: RunRecord) -> str:
 
 
 def _rejected(run: RunRecord) -> str:
-    rows = [[str(round_of(e)), str(e.get("site", DASH)), str(e.get("reason", DASH))] for e in run.of("rejected")]
+    rows = [[str(round_of(e)), str(e.get("site", DASH)), reason_of(e) or DASH] for e in run.of("rejected")]
     if not rows:
         return ""
     body = table("Replies that were left out", ["Round", "Site", "Reason"], rows, ["", "code"])

@@ -126,12 +126,6 @@ def test_what_is_exported_names_no_folder_of_this_machine(tiny: Tiny, no_onnx: N
     assert str(tmp_path) not in header + card and "secret" not in header + card
 
 
-def test_names_cannot_break_the_cards_tables() -> None:
-    from server_app.model_card import _table
-
-    assert _table(["a|b"], [["<b>\nx|y"]]).splitlines() == ["| a\\|b |", "| --- |", "| &lt;b> x\\|y |"]
-
-
 def test_mistakes_are_one_line(
     tiny: Tiny, no_onnx: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

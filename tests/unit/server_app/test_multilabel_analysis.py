@@ -45,12 +45,19 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_run_of_several_labels_leaves_its_analysis_and_a_report(
     tiny_for: Tiny, method: str, lines: list[str]
 ) -> None:
-    folder = run_local(tiny_for(method, several=True, rounds=1))
+    folder = run_local(tiny_for(method, several=True, rounds=1, report_images=True))
     found = json.loads((folder / "analysis.json").read_text())
     assert not [line for line in lines if "analysis" in line]
     expected = {"label_pairs"} if method == "fedbn" else {"label_pairs", "prototypes", "points"}
     assert set(found) == expected | ({"attention"} if method == "fedloge_ml" else set())
     assert "Labels that occur together" in (folder / "report.html").read_text()
+
+
+def test_no_image_and_no_map_of_one_is_kept_unless_asked_for(tiny_for: Tiny) -> None:
+    folder = run_local(tiny_for("fedloge_ml", rounds=1))
+    assert set(json.loads((folder / "analysis.json").read_text())) == {"label_pairs", "prototypes", "points"}
+    page = (folder / "report.html").read_text()
+    assert "data:image" not in page and "report-images=true" in page
 
 
 def test_a_run_of_one_label_leaves_none(tiny: Tiny) -> None:
@@ -64,7 +71,7 @@ def test_a_part_that_fails_is_one_line_and_the_run_keeps_its_result(
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(multilabel_analysis, "embed", fail)
-    folder = run_local(tiny_for("fedloge_ml", rounds=1))
+    folder = run_local(tiny_for("fedloge_ml", rounds=1, report_images=True))
     assert [line for line in lines if "analysis" in line] == ["analysis: no points: out of memory"]
     assert set(json.loads((folder / "analysis.json").read_text())) == {"label_pairs", "prototypes", "attention"}
     assert (folder / "summary.json").exists() and (folder / "report.html").exists()
@@ -93,7 +100,7 @@ def test_real_sites_disclose_no_pairs(tiny_for: Tiny) -> None:
 
 
 def test_the_same_seed_gives_the_same_analysis(tiny_for: Tiny) -> None:
-    first, again = (subject_of(tiny_for("fednca_ml")) for _ in range(2))
+    first, again = (subject_of(tiny_for("fednca_ml", report_images=True)) for _ in range(2))
     for part in (prototypes, points, attention_samples):
         assert part(first) == part(again)
     other = subject_of(tiny_for("fednca_ml", seed=1))
@@ -112,7 +119,7 @@ def test_prototypes_are_also_of_the_features_before_attention(tiny_for: Tiny) ->
 
 
 def test_samples_have_their_class_and_attention_that_sums_to_one(tiny_for: Tiny) -> None:
-    subject = subject_of(tiny_for("fednca_ml"))
+    subject = subject_of(tiny_for("fednca_ml", report_images=True))
     samples = attention_samples(subject)
     assert [sample["class"] for sample in samples] == list(subject.order)  # ten classes; of more than twenty, the ends
     for sample in samples:

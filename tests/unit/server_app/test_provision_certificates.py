@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import UserError
+from common.files import write_bytes
 from server_app.provision_certificates import (
     CA_DAYS,
     host_name,
@@ -20,7 +21,6 @@ from server_app.provision_certificates import (
     make_server_certificate,
     read_certificate,
     read_private,
-    write_private,
 )
 
 AT = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -124,9 +124,9 @@ def test_a_damaged_authority_is_explained(ca: Path, tmp_path: Path) -> None:
 
     (tmp_path / "other").mkdir()
     make_authority(tmp_path / "other", CA_DAYS, AT)
-    write_private(ca / "ca.key", (tmp_path / "other" / "ca.key").read_bytes())
+    write_bytes(ca / "ca.key", (tmp_path / "other" / "ca.key").read_bytes())
     fails(r"ca\.key is not the key of ca\.crt")
-    write_private(ca / "ca.key", b"no key")
+    write_bytes(ca / "ca.key", b"no key")
     fails(r"ca\.key is no private key")
     (ca / "ca.key").unlink()
     fails(r"ca\.key is missing")
@@ -138,7 +138,7 @@ def test_a_private_file_never_has_another_mode(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_text("old")
     path.chmod(0o666)
-    write_private(path, b"new")
+    write_bytes(path, b"new")
     assert path.stat().st_mode & 0o777 == 0o600 and read_private(path) == b"new"
     assert [p.name for p in tmp_path.iterdir()] == ["key"]
     path.chmod(0o640)

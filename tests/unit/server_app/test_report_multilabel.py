@@ -48,7 +48,8 @@ def test_what_the_partition_achieved_stands_beside_what_was_asked(tmp_path: Path
 
 
 def test_nothing_is_requested_from_outside_though_there_are_pictures(tmp_path: Path) -> None:
-    html, page = multilabel_report(write_multilabel_run(tmp_path))
+    html, page = multilabel_report(write_multilabel_run(tmp_path, **{"report-images": True}))
+    assert "This page contains 6 of the test images of the data set 'digits'" in page.text.split("1. Results")[0]
     pictures = [attrs for tag, attrs in page.tags if tag == "image"]
     assert len(pictures) == 12  # of six classes, the image and its overlay
     assert not {"script", "img", "iframe", "object", "embed"} & {tag for tag, _ in page.tags}
@@ -59,6 +60,17 @@ def test_nothing_is_requested_from_outside_though_there_are_pictures(tmp_path: P
     for attrs in pictures:
         data = base64.b64decode(str(attrs["href"]).split(",")[1])
         assert Image.open(io.BytesIO(data)).size[0] > 0
+
+
+@pytest.mark.parametrize("asked", [{}, {"report-images": False}])
+def test_images_of_an_earlier_run_are_not_shown_unless_it_was_asked_for_them(tmp_path: Path, asked: Any) -> None:
+    write_multilabel_run(tmp_path)
+    config = {k: v for k, v in json.loads((tmp_path / "config.json").read_text()).items() if k != "report-images"}
+    dump(tmp_path, config=config | asked)
+    html, page = multilabel_report(tmp_path)
+    assert "data:image" not in html and "<image" not in html and "This page contains" not in page.text
+    assert "shown where the run is made with report-images=true, since they may be of patients" in page.text
+    assert "analysis.json has 6 all the same: do not hand it on" in page.text
 
 
 @pytest.mark.parametrize(("num_classes", "num_sites"), [(2, 1), (80, 40), (300, 90)])
@@ -109,7 +121,7 @@ def test_without_common_batchnorm_there_are_no_features(tmp_path: Path) -> None:
 
 
 def test_a_run_without_its_analysis_says_so(tmp_path: Path) -> None:
-    write_multilabel_run(tmp_path)
+    write_multilabel_run(tmp_path, **{"report-images": True})
     (tmp_path / "analysis.json").unlink()
     _, page = multilabel_report(tmp_path)
     for words in ("No features were", "No attention was", "No labels that occur together were"):
@@ -145,7 +157,7 @@ _ODD = st.recursive(
 @settings(max_examples=40)
 @given(st.data())
 def test_whatever_a_broken_analysis_holds_the_report_survives(tmp_path_factory: Any, data: st.DataObject) -> None:
-    folder = write_multilabel_run(tmp_path_factory.mktemp("run"), num_sites=2, rounds=1)
+    folder = write_multilabel_run(tmp_path_factory.mktemp("run"), num_sites=2, rounds=1, **{"report-images": True})
     analysis = made_up_analysis(10, ["site-00", "site-01"])
     name = data.draw(st.sampled_from(sorted(analysis)))
     if name == "attention":
@@ -160,7 +172,7 @@ def test_whatever_a_broken_analysis_holds_the_report_survives(tmp_path_factory: 
 
 def test_text_from_the_run_is_escaped(tmp_path: Path) -> None:
     evil = "<script>alert('x')</script>&\"'"
-    write_multilabel_run(tmp_path)
+    write_multilabel_run(tmp_path, **{"report-images": True})
     federation = json.loads((tmp_path / "federation.json").read_text())
     federation["classes"][0] = federation["site_names"][0] = evil
     analysis = made_up_analysis(10, [evil])

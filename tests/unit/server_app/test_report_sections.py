@@ -62,7 +62,7 @@ def test_natural_sites_are_tested_on_their_own_images(tmp_path: Path) -> None:
     assert "those of all sites together" in page.text
     assert "Each site is measured on its own test images." in page.text
     assert "local-test)" not in page.text
-    assert "data set: skin.npz" in page.text
+    assert "data set: npz;" in page.text and "skin" not in page.text
 
 
 def test_share_of_the_most_frequent_class_stands_beside_personal_accuracy(tmp_path: Path) -> None:
