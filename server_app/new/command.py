@@ -1,0 +1,132 @@
+"""`fednc new`: from images to an experiment, in the order in which a person would look."""
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from common.backbones import check_image_size
+from common.config import build, load
+from common.data import Dataset, build_federation, label_counts
+from common.data.loading import load_dataset
+from common.errors import UserError
+from common.files import write_text
+from server_app.app import check_task
+from server_app.new import choose
+from server_app.new.choose import Choice, Choices
+from server_app.new.look import look_at_sizes
+from server_app.new.recognise import recognise
+from server_app.new.write import as_yaml, described
+
+_KEPT = ("learning-rate", "momentum", "weight-decay", "precision", "seed", "device")  # defaults that people look for
+
+
+def new_experiment(data: Path, output: Path | None = None) -> list[str]:
+    """Write an experiment on someone's own images, complete and commented, that runs as it is.
+
+    Args:
+        data: a folder of images, a CSV that lists them, or an .npz archive.
+        output: the file; default: `<name of the data>.yaml` in this folder.
+
+    Returns:
+        Lines for the person: what was found, and the commands that come next.
+
+    Raises:
+        UserError: no images, labels that cannot be learned from, images that cannot be read, or a file that is there
+            already.
+    """
+    path = output or Path(f"{_name(data)}.yaml")
+    if path.exists():
+        raise UserError(f"{path}: is there already; give another --output, or remove it")
+    keys = recognise(data)
+    device = choose.chosen_device()
+    size = choose.choose_size(look_at_sizes(keys), device)
+    dataset = load_dataset(build(keys | _values({"image-size": size}), source=str(data)))
+    sections = _sections(keys, size, dataset, device)
+    found, methods = _found(data, dataset), choose.fitting_methods(dataset)
+    text = as_yaml([*found, *dataset.notes], sections, methods, str(path))
+    _write(path, text)
+    try:
+        _check(path)
+    except UserError:
+        path.unlink()  # nothing that does not run
+        raise
+    notes = [f"note: {note}" for note in dataset.notes]
+    return [*found, *notes, f"wrote {path}; look at it, then", f"  fednc run {shlex.quote(str(path))}"]
+
+
+def _sections(keys: Mapping[str, Any], size: Choice, dataset: Dataset, device: Any) -> dict[str, Choices]:
+    data = {key: Choice(value, _REASONS.get(key, described(key))) for key, value in keys.items()}
+    data |= {"image-size": size, "skip-bad-images": Choice(0, described("skip-bad-images"))}
+    model, method, sites = (
+        choose.choose_model(dataset, device),
+        choose.choose_method(dataset),
+        choose.choose_sites(dataset),
+    )
+    number = sites["sites"].value if "sites" in sites else len(dataset.site_names)
+    so_far = {key: value for key, value in _values(data | sites | model | method).items() if key != "tuned"}
+    training = choose.choose_training(so_far, dataset, number, device)
+    augment = {"augment": Choice("none", "flip, crop-flip: where a mirrored image means the same")}
+    defaults = build({})
+    kept = {key: Choice(defaults.dump()[key], described(key)) for key in _KEPT}
+    personal = {"finetune-epochs": Choice(0, described("finetune-epochs"))}
+    return {
+        "data": data,
+        "sites": sites,
+        "model": model,
+        "method": method,
+        "training": training | augment | {key: kept[key] for key in _KEPT[:4]},
+        "personal models": personal,
+        "run": {key: kept[key] for key in _KEPT[4:]} | {"report-images": Choice(False, described("report-images"))},
+    }
+
+
+_REASONS = {
+    "dataset": "how the images are stored",
+    "data-dir": "where they are",
+    "site-key": "the array that names each image's site",
+    "group-key": "the array that names each image's patient or lesion",
+}
+
+
+def _values(choices: Mapping[str, Choice]) -> dict[str, Any]:
+    return {key: choice.value for key, choice in choices.items() if choice.value is not None}
+
+
+def _found(data: Path, dataset: Dataset) -> list[str]:
+    """Return lines that say what the images are."""
+    counts = label_counts(dataset.train.labels, len(dataset.classes))
+    labels = "several labels an image, or none" if dataset.multilabel else "one label an image"
+    colour = "grey" if dataset.train.channels == 1 else "colour"
+    patients = (
+        "" if dataset.train_groups is None else f", {len(set(dataset.train_groups.tolist()))} patients to train on"
+    )
+    order = counts.argsort(kind="stable")[::-1]
+    shown = ", ".join(f"{dataset.classes[c]} {counts[c]}" for c in order[:12])
+    more = f", … and {len(order) - 12} more, down to {counts.min()}" if len(order) > 12 else ""
+    return [
+        f"{data.resolve().name}: {len(dataset.train)} training and {len(dataset.test)} test images, {colour}, "
+        f"{labels}{patients}",
+        f"{len(dataset.classes)} classes, by training images: {shown}{more}",
+    ]
+
+
+def _name(data: Path) -> str:
+    stem = data.resolve().stem if data.is_file() else data.resolve().name
+    return re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "experiment"
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); give another --output") from None
+
+
+def _check(path: Path) -> None:
+    """Read the file as `fednc run` will, and deal the images to the sites."""
+    experiment = load(str(path), {}, base=Path.cwd())
+    federation = build_federation(experiment)
+    check_task(experiment, federation.dataset)
+    check_image_size(experiment.backbone, federation.dataset.train.size)
