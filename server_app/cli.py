@@ -60,6 +60,18 @@ def run(
 
 
 @cli.command()
+def new(
+    data: Annotated[Path, typer.Argument(help="a folder of images, a CSV that lists them, or an .npz archive")],
+    output: Annotated[Path | None, typer.Option(help="the YAML file; default: <name of the data>.yaml here")] = None,
+) -> None:
+    """Look at your own images and write an experiment that runs as it is, every key with its reason."""
+    from server_app.new import new_experiment
+
+    for line in new_experiment(data, output):
+        typer.echo(line)
+
+
+@cli.command()
 def follow(
     run_id: Annotated[int, typer.Argument(help="Flower's number of the run; `flwr ls` shows it")],
     superlink: Annotated[str, typer.Option(help="a connection of Flower's configuration")] = "fednc",

@@ -9,8 +9,8 @@ import numpy as np
 
 from common.data.archive import Archive
 from common.data.decoding import open_image
+from common.data.discovery import find_images
 from common.data.file_sets import Row
-from common.data.folder import image_files
 from common.data.manifest_rows import ABOUT, read_rows
 from common.data.npz import stored_images
 from common.errors import UserError
@@ -51,7 +51,7 @@ def look_at_sizes(keys: dict[str, Any]) -> Sizes | None:
     if keys["dataset"] == "npz":
         return _of_archive(data)
     if keys["dataset"] == "image-folder":
-        return _of_files(image_files(data), data)
+        return _of_files(find_images(data).images, data)
     if keys["dataset"] == "manifest":
         listed = data / "manifest.csv" if data.is_dir() else data
         return _of_files([row.path for row in read_rows(listed, _any_labels).rows], data)
