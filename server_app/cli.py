@@ -98,11 +98,18 @@ def export(
     head: Annotated[str, typer.Option(help="a generic head; default: the one that the method is judged by")] = "",
     output: Annotated[Path | None, typer.Option(help="default: export/ in the run's folder")] = None,
 ) -> None:
-    """Write the generic model for use elsewhere: safetensors, ONNX and a model card."""
+    """Write the generic model for use elsewhere: safetensors, ONNX and a model card.
+
+    Without the extra 'onnx' the ONNX file is left out. Exit code 1 if it could have been written and was not, or
+    if nothing was.
+    """
     from server_app.export import export as export_model
 
-    for line in export_model(folder, head, output):
+    lines, trouble = export_model(folder, head, output)
+    for line in lines:
         typer.echo(line)
+    if trouble:
+        raise UserError(trouble)
 
 
 @cli.command()

@@ -51,8 +51,8 @@ def test_onnx_answers_as_pytorch_does_for_any_batch(tiny_for: Tiny, method: str,
 
     experiment = tiny_for(method, rounds=1, **changes)
     folder = run_local(experiment)
-    lines = export.export(folder)
-    assert "its answers differ from PyTorch's by" in lines[1]
+    lines, trouble = export.export(folder)
+    assert "its answers differ from PyTorch's by" in lines[1] and not trouble
     session = onnxruntime.InferenceSession(folder / "export" / "model.onnx", providers=["CPUExecutionProvider"])
     model, test = load_trained(folder / "export" / "model.safetensors"), build_federation(experiment).dataset.test
     model.backbone.get_submodule("body" if method == "fednca_ml" else "").tune(False, False)
@@ -64,13 +64,68 @@ def test_onnx_answers_as_pytorch_does_for_any_batch(tiny_for: Tiny, method: str,
     assert '"classes":["0","1"' in session.get_modelmeta().custom_metadata_map["model"]
 
 
+def failing(*_: object, **__: object) -> None:
+    try:
+        raise ValueError(f"no such operator, see {Path(export.__file__)}:\n  a long trace")
+    except ValueError as cause:
+        raise RuntimeError("please report this") from cause
+
+
 @ONNX
-def test_a_graph_that_answers_otherwise_is_not_written(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = run_local(tiny(rounds=1))
-    monkeypatch.setattr(export, "TOLERANCE", -1.0)
-    with pytest.raises(export.UserError, match=r"model\.onnx: ONNX Runtime answers .* away from PyTorch"):
-        export.export(folder)
-    assert not list((folder / "export").glob("model.onnx*")) and not list((folder / "export").glob("*.part"))
+@pytest.mark.parametrize(
+    ("replaced", "what", "message"),
+    [
+        ("server_app.export.TOLERANCE", -1.0, "model.onnx: ONNX Runtime answers "),
+        ("torch.onnx.export", failing, "model.onnx: not written: ValueError: no such operator, see "),
+        ("onnx.save", failing, "model.onnx: not written: ValueError: no such operator, see "),
+        ("onnxruntime.InferenceSession", failing, "model.onnx: not written: ValueError: no such operator, see "),
+    ],
+)
+def test_the_other_files_are_written_where_onnx_cannot_be(
+    tiny: Tiny,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    replaced: str,
+    what: object,
+    message: str,
+) -> None:
+    """Whether an answer differs or something fails: one line says why, and the exit code is 1."""
+    folder = run_local(tiny(rounds=1, method="fedavg"))
+    (folder / "export").mkdir()
+    (folder / "export" / "model.onnx").write_bytes(b"of another export")
+    capsys.readouterr()
+    monkeypatch.setattr(replaced, what)
+    assert run_main(monkeypatch, folder) == 1
+    said = capsys.readouterr()
+    assert said.err.startswith(f"error: {message}") and said.err.count("\n") == 1
+    assert "model.onnx: not written: " in said.out and "MODEL_CARD.md" in said.out
+    assert sorted(path.name for path in (folder / "export").iterdir()) == ["MODEL_CARD.md", "model.safetensors"]
+    card = (folder / "export" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "| `model.onnx` | not written: " in card and str(Path(export.__file__).parent) not in card
+
+
+@ONNX
+def test_an_onnx_file_has_no_notes_of_its_exporter(tmp_path: Path) -> None:
+    """At any depth: of the model, its graph, nodes, values, branches and functions."""
+    import onnx
+    from onnx import helper
+
+    value = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1], doc_string="secret")
+    branch = helper.make_graph(
+        [helper.make_node("Neg", ["x"], ["y"], doc_string="secret")], "b", [], [value], [], "secret"
+    )
+    node = helper.make_node("If", ["x"], ["y"], then_branch=branch, else_branch=branch)
+    weight = helper.make_tensor("w", onnx.TensorProto.FLOAT, [1], [0.0])
+    inner = helper.make_node("Neg", ["x"], ["y"], doc_string="secret")
+    function = helper.make_function("own", "f", ["x"], ["y"], [inner], [helper.make_opsetid("", 18)])
+    graph = helper.make_graph([node], "g", [value], [value], [weight])
+    model = helper.make_model(graph, functions=[function], doc_string="secret")
+    for part in (model, graph, node, value, weight, function, *branch.node, *model.graph.node, model.graph):
+        part.metadata_props.append(onnx.StringStringEntryProto(key="secret", value="secret"))
+    assert model.SerializeToString().count(b"secret") > 8
+    export._forget_notes(model)
+    assert b"secret" not in model.SerializeToString()
+    assert [n.op_type for n in model.graph.node] == ["If"] and len(model.functions) == 1
 
 
 def test_without_the_extra_the_other_files_are_written(
@@ -89,7 +144,7 @@ def test_nothing_is_kept_that_could_not_be_compared(tiny: Tiny, monkeypatch: pyt
     monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxruntime" else object())
     (folder / "export").mkdir()
     (folder / "export" / "model.onnx").write_bytes(b"of another export")
-    assert "left out, it needs more packages" in export.export(folder)[1]
+    assert "left out, it needs more packages" in export.export(folder)[0][1]
     assert sorted(path.name for path in (folder / "export").iterdir()) == ["MODEL_CARD.md", "model.safetensors"]
 
 
