@@ -14,7 +14,7 @@ from client_app.preflight import check_site
 from client_app.preflight_table import show
 from client_app.site_config import load_site_config
 from common.config import load
-from common.errors import UserError
+from common.errors import UserError, print_error
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.command()(predict)
@@ -64,5 +64,5 @@ def main() -> None:
     try:
         cli(standalone_mode=True)
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+        print_error(error)
         sys.exit(1)

@@ -13,8 +13,7 @@ from client_app.site_config import SiteConfig
 from common.data.file_sets import Row
 from common.data.folder import class_folders, image_files
 from common.data.manifest_rows import ABOUT, SPLITS, ManifestRow, read_rows, report_leaks
-from common.errors import UserError, nearest
-from common.experiment import did_you_mean
+from common.errors import UserError, did_you_mean, nearest
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,20 +10,22 @@ from typing import Annotated, Any
 import typer
 
 from common import wire
-from common.config import DEFAULT_CONFIG, Experiment, check_key, load, parse_value
+from common.config import DEFAULT_CONFIG, Experiment, load, parse_value
 from common.data import build_federation
-from common.errors import UserError, unknown
+from common.errors import MistakesError, UserError, print_error, unknown
 from common.methods import METHODS
 from server_app import provision
 from server_app.compare import Cell
 from server_app.compare import compare as run_comparison
+from server_app.compare_cells import comparison
 from server_app.compare_results import write_results
 from server_app.deployed_run import follow_run, run_deployed
 from server_app.engines import check_engine, run_experiment
 from server_app.export import export as export_model
+from server_app.feasibility import check_feasible, check_simulated
 from server_app.journal import quiet_logging
 from server_app.report import write_report
-from server_app.studies import STUDIES, Variant, methods_of
+from server_app.studies import PLAIN, STUDIES, Variant
 from server_app.tune import FIGURES, choice, figure_to_judge, read_grids, tuning_cells, tuning_experiment
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -30,8 +33,6 @@ cli.add_typer(provision.cli, name="provision")
 
 Config = Annotated[str, typer.Argument(help="a YAML file, e.g. configs/digits_lt.yaml")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="any key of the experiment: rounds=200 seed=1")]
-
-_PLAIN = Variant("", {})  # a method as the YAML has it
 
 
 @cli.callback()
@@ -53,7 +54,8 @@ def run(
         run_deployed(config, given, superlink, Path.cwd())
         return
     experiment = load(config, given, base=Path.cwd())
-    build_federation(experiment)  # fetches and checks the data once, before any worker needs it
+    check_simulated(experiment)
+    check_feasible(experiment)  # fetches and checks the data once, before any worker needs it
     run_experiment(experiment, engine)
 
 
@@ -104,27 +106,16 @@ def compare(
     for key, option in (("method", "--methods"), ("seed", "--seeds")):
         if key in given:
             raise UserError(f"{key} = {given[key]!r}: a comparison takes {option} instead")
-    studies = _words(study) if study else []
+    studies = known_words("study", study, STUDIES) if study else []
     for name in studies:
-        if name not in STUDIES:
-            raise unknown("study", name, STUDIES)
         for key in given.keys() & {key for variant in STUDIES[name] for key in variant.overrides}:
             raise UserError(f"{key} = {given[key]!r}: the study {name} varies it; leave it out")
-    names = _words(methods) if methods not in ("", "all") else []
+    names = known_words("method", methods, METHODS) if methods not in ("", "all") else []
     if not names and (methods or not studies):
-        names = fitting_methods(load(config, given, base=Path.cwd()))
-    for name in names:
-        if name not in METHODS:
-            raise unknown("method", name, METHODS)
+        names = fitting_methods(load(config, given, base=Path.cwd(), single=False))
     numbers = _seeds(seeds)
-    wanted = [(name, variant) for study in studies for name in names or methods_of(study) for variant in STUDIES[study]]
     cell_of = partial(_cell, config, given)
-    cells = [
-        cell_of(name, seed, variant)
-        for seed in numbers
-        for name, variant in (wanted if studies else [(name, _PLAIN) for name in names])
-    ]
-    cells = list({cell.stem: cell for cell in cells}.values())  # studies may share variants
+    cells = comparison(cell_of, given, numbers, names, studies)
     title = "-".join(("compare", cells[0].experiment.name, *studies))
     folder = (output or cells[0].experiment.output_dir / title).resolve()
     failed = run_comparison(cells, folder, jobs, engine, minutes)
@@ -136,8 +127,17 @@ def compare(
 
 def fitting_methods(experiment: Experiment) -> list[str]:
     """Return the methods for the experiment's kind of labels, one or several an image."""
+    check_simulated(experiment)
     multilabel = build_federation(experiment).dataset.multilabel
     return [name for name, row in METHODS.items() if row.labels in ("any", "many" if multilabel else "one")]
+
+
+def known_words(what: str, text: str, known: Iterable[str]) -> list[str]:
+    """Split at commas; raise `UserError` that names every unknown word."""
+    words, known = _words(text), [*known]
+    if wrong := [word for word in words if word not in known]:
+        raise MistakesError([("", str(unknown(what, word, known))) for word in wrong])
+    return words
 
 
 def _words(text: str) -> list[str]:
@@ -151,9 +151,10 @@ def _seeds(text: str) -> list[int]:
     return [int(seed) for seed in _words(text)]
 
 
-def _cell(config: str, given: dict[str, Any], method: str, seed: int, variant: Variant = _PLAIN) -> Cell:
+def _cell(config: str, given: dict[str, Any], method: str, seed: int, variant: Variant = PLAIN) -> Cell:
     overrides = given | {"method": method, "seed": seed} | dict(variant.overrides)
-    experiment = load(config, overrides, base=Path.cwd())
+    sources = {"method": "--methods", "seed": "--seeds"} | dict.fromkeys(variant.overrides, "--study")
+    experiment = load(config, overrides, base=Path.cwd(), sources=sources, single=False)
     if "sites" in variant.overrides and experiment.partition == "natural":
         raise UserError(f"{variant.label}: {config} has the sites that its data name; this study deals images anew")
     return Cell(experiment, variant.label)
@@ -177,7 +178,7 @@ def tune(
     experiment = tuning_experiment(config, given, method, Path.cwd())
     grids = read_grids(grid or [], experiment, given)
     figure = figure_to_judge(by, experiment, grids)
-    cells = tuning_cells(experiment, grids, numbers)
+    cells = tuning_cells(experiment, grids, numbers, given)
     folder = (output or experiment.output_dir / f"tune-{experiment.name}-{experiment.method}").resolve()
     failed = run_comparison(cells, folder, jobs)
     typer.echo(write_results(cells, folder))
@@ -187,19 +188,15 @@ def tune(
 
 
 def parse_overrides(words: list[str]) -> dict[str, Any]:
-    """Turn ['rounds=200', 'method=fedavg'] into values, read as YAML does.
+    """Turn ['rounds=200', 'method=fedavg'] into values, read as YAML does; `load` looks at the keys.
 
     Raises:
-        UserError: a word without '=', or an unknown key.
+        UserError: words without '='.
     """
-    values: dict[str, Any] = {}
-    for word in words:
-        key, equals, text = word.partition("=")
-        if not equals:
-            raise UserError(f"'{word}' is not of the form key=value")
-        check_key(key, text, source="command line")
-        values[key] = parse_value(text) if text else ""
-    return values
+    if wrong := [word for word in words if "=" not in word]:
+        raise MistakesError([("command line", f"'{word}' is not of the form key=value") for word in wrong])
+    pairs = [word.split("=", 1) for word in words]
+    return {key: parse_value(text) if text else "" for key, text in pairs}
 
 
 def main() -> None:
@@ -207,5 +204,5 @@ def main() -> None:
     try:
         cli(standalone_mode=True)
     except (UserError, wire.WireError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        print_error(error)
         sys.exit(1)
