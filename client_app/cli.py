@@ -14,7 +14,7 @@ from rich.progress import track
 
 from client_app.predict_cli import predict
 from common.config import load
-from common.errors import UserError
+from common.errors import UserError, print_error
 from common.files import write_text
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -70,5 +70,5 @@ def main() -> None:
     try:
         cli(standalone_mode=True)
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+        print_error(error)
         sys.exit(1)

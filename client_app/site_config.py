@@ -11,17 +11,18 @@ No coordinator sees it. Relative paths start from the file's folder.
 import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator
 
-from common.config import explain, read_yaml
-from common.errors import UserError, nearest, shown
-from common.experiment import Experiment, did_you_mean
+from common.checked import unknown_keys, valid_fields
+from common.errors import MistakesError, UserError, did_you_mean, nearest, shown
+from common.experiment import Experiment
 from common.methods import METHODS
 from common.names import class_name, site_name
 from common.paths import expand
 from common.wire import EXTRAS, TOLD
+from common.yaml_files import given, read_yaml
 
 # strict: neither yes nor '3' is a number
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -49,9 +50,8 @@ class Policy(BaseModel):
         known: Iterable[str] = {"methods": tuple(METHODS), "extras": tuple(EXTRAS), "metrics": TOLD}[info.field_name]
         if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
             raise ValueError(f"should be a list of words: [{', '.join(sorted(known))}]")
-        for word in words:
-            if word not in known:
-                raise ValueError(f"'{word}': {did_you_mean(nearest(word, known))}allowed: {', '.join(sorted(known))}")
+        if wrong := [f"'{word}': {did_you_mean(nearest(word, known))}" for word in words if word not in known]:
+            raise ValueError(f"{', '.join(map(str.strip, wrong))} allowed: {', '.join(sorted(known))}")
         return words
 
 
@@ -85,43 +85,47 @@ class SiteConfig(BaseModel):
         words = {str(local): class_name(str(name)) for local, name in value.items()}
         return {unicodedata.normalize("NFC", local).strip(): name for local, name in words.items()}
 
-    @model_validator(mode="after")
-    def _known_by_name(self) -> Self:
-        if not self.data.exists():
-            raise ValueError(f"data = '{self.data}': there is no such file or folder")
-        return self
+    @field_validator("data")
+    @classmethod
+    def _is_there(cls, path: Path) -> Path:
+        if not path.exists():
+            raise ValueError("there is no such file or folder")
+        return path
 
 
 def load_site_config(path: str | Path) -> SiteConfig:
     """Read a site's YAML file.
 
     Raises:
-        UserError: naming file, key and value: an unknown key, an impossible value, a missing or malformed file.
+        UserError: naming file, key and value of every mistake: unknown keys, impossible values, a missing key; or a
+            missing or malformed file.
     """
     path = expand(path, "site configuration").absolute()
-    values = read_yaml(path)
-    values = {"state-dir": "state"} | values
+    keys = [name.replace("_", "-") for name in SiteConfig.model_fields]
+    values, found = {"state-dir": "state"} | given(read_yaml(path), keys), []
     for key in ("data", "state-dir", "cache"):
         if isinstance(value := values.get(key), str):
-            values[key] = (path.parent / expand(value, f"{path}: {key}")).resolve()
+            try:
+                values[key] = (path.parent / expand(value, key)).resolve()
+            except UserError as error:
+                found.append((str(path), str(error)))
+                values[key] = path  # some path, so that this is the only mistake that the key has
     values.setdefault("cache", Path(str(values["state-dir"])) / "cache")
-    policy = values.get("policy") or {}
-    if not isinstance(policy, Mapping):
-        raise UserError(f"{path}: policy = {shown(policy)}: should be 'key: value' lines")
-    values["policy"] = _validated(Policy, {str(k): v for k, v in policy.items()}, f"{path}: policy")
-    return _validated(SiteConfig, values, str(path))
+    policy = values.pop("policy", None) or {}
+    if isinstance(policy, Mapping):
+        known, wrong = _checked(Policy, {str(key): value for key, value in policy.items()}, f"{path}: policy")
+        found += wrong
+        values |= {"policy": known} if known else {}
+    else:
+        found.append((str(path), f"policy = {shown(policy)}: should be 'key: value' lines"))
+    config, wrong = _checked(SiteConfig, values, str(path))
+    if (found := wrong + found) or config is None:
+        raise MistakesError(found)
+    return config
 
 
-def _validated(model: type[ModelT], values: dict[str, Any], source: str) -> ModelT:
+def _checked(model: type[ModelT], values: dict[str, Any], source: str) -> tuple[ModelT | None, list[tuple[str, str]]]:
+    """Return the model, and every mistake with where it is."""
     keys = [name.replace("_", "-") for name in model.model_fields]
-    for key, value in values.items():
-        if key not in keys:
-            hint = did_you_mean(nearest(key, keys)).rstrip() or f"known keys: {', '.join(keys)}"
-            raise UserError(f"{source}: unknown key {shown(key)} (value {shown(value)}): {hint}")
-    for key, field in zip(keys, model.model_fields.values(), strict=True):
-        if field.is_required() and key not in values:
-            raise UserError(f"{source}: no key '{key}': {field.description}")
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise UserError(f"{source}: {explain(error)}") from None
+    config, wrong = valid_fields(model, {key: value for key, value in values.items() if key in keys})
+    return config, [(source, words) for _, words in unknown_keys(values, keys) + wrong]

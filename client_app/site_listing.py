@@ -13,8 +13,7 @@ from client_app.site_config import SiteConfig
 from common.data.discovery import Skipped, find_classes, skipped_notes
 from common.data.file_sets import Row
 from common.data.manifest_rows import ABOUT, SPLITS, ManifestRow, read_rows, report_leaks
-from common.errors import UserError, nearest
-from common.experiment import did_you_mean
+from common.errors import UserError, did_you_mean, nearest
 
 
 @dataclass(frozen=True)

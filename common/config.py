@@ -2,23 +2,26 @@
 
 Sources, later ones win: its defaults, a YAML file in `configs/`, what that file has under `tuned` for the
 experiment's method, flat `key=value` overrides
-(`flwr run . --run-config "rounds=200 seed=1"` or `fednc run … rounds=200 seed=1`). An unknown key or an
-impossible value is a one-line `UserError`.
+(`flwr run . --run-config "rounds=200 seed=1"` or `fednc run … rounds=200 seed=1`). Every unknown key, impossible
+value, contradiction and key without effect is named at once, with the source that it stands in.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-from pydantic import ValidationError
-
-from common.errors import UserError, nearest, shown, unknown
-from common.experiment import KEYS, Experiment, did_you_mean
+from common.checked import Mistake, unknown_keys, valid_fields
+from common.consistency import UnknownValueError, contradictions, partial
+from common.effects import ACTS, METHOD_KEYS, idle, without_effect
+from common.errors import MistakesError, UserError, did_you_mean, nearest, unknown
+from common.experiment import FIELDS_ALONE, KEYS, Experiment
 from common.fields import FEDERATION_FIELDS
 from common.methods import METHODS
 from common.paths import expand
+from common.yaml_files import given, parse_value, read_yaml
 
 __all__ = [
     "APP_ROOT",
@@ -26,9 +29,9 @@ __all__ = [
     "KEYS",
     "PATH_KEYS",
     "Experiment",
+    "acting",
     "build",
     "check_key",
-    "explain",
     "find_config",
     "load",
     "parse_value",
@@ -39,7 +42,6 @@ __all__ = [
 
 APP_ROOT = Path(__file__).resolve().parent.parent  # holds configs/ beside the three packages
 DEFAULT_CONFIG = "configs/digits_lt.yaml"
-_LARGEST_FILE = 1 << 16  # bytes
 PATH_KEYS = tuple(  # where things are on one machine
     name.replace("_", "-")
     for name, field in Experiment.model_fields.items()
@@ -52,11 +54,27 @@ _UNTUNED = {  # what methods are compared under
     *PATH_KEYS,
     *_OF_ONE_START,
 }
-_MOST_BRACKETS = 50  # no key needs more than two
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """Keys that one source gives.
+
+    Attributes:
+        source: as errors name it.
+        values: key → value.
+    """
+
+    source: str
+    values: dict[str, Any]
 
 
 def load(
-    config: str | Path = DEFAULT_CONFIG, overrides: Mapping[str, Any] | None = None, base: Path | None = None
+    config: str | Path = DEFAULT_CONFIG,
+    overrides: Mapping[str, Any] | None = None,
+    base: Path | None = None,
+    sources: Mapping[str, str] | None = None,
+    single: bool = True,
 ) -> Experiment:
     """Read a YAML file, apply overrides and return the validated experiment with absolute paths.
 
@@ -65,28 +83,85 @@ def load(
         overrides: flat keys; an empty string means "not given" (Flower's run-config needs a value).
         base: the folder that relative paths start from, normally the user's; None where nobody knows
             it (inside a Flower run): a relative path in an override is then an error.
+        sources: what errors name for an override; default: the command line, or the run-config of a Flower run.
+        single: whether this is all that runs, so that every override must act in it; of several experiments, see
+            `without_effect` of `common/effects.py`.
 
     Raises:
-        UserError: unknown key, impossible value, missing or malformed file.
+        UserError: unknown keys, impossible values, contradictions, keys without effect; missing or malformed file.
     """
     path = find_config(config, base)
     stem = re.sub(r"[^\w.-]", "-", path.stem).lstrip(".-")[:64]
-    given = _given(overrides or {})
-    values: dict[str, Any] = {"name": stem or "experiment", **read_experiment(path, given.get("method"))}
-    _make_absolute(values, path.parent)
-    _make_absolute(given, base)
-    values.update(given)
-    return build(values, source=str(config))
+    typed = given(overrides or {}, KEYS)
+    where = "command line" if base else "run-config"
+    layers, found = _file_layers(path, str(config), typed.get("method"))
+    layers[0].values.setdefault("name", stem or "experiment")
+    for key, value in typed.items():
+        layers.append(_Layer((sources or {}).get(key, where), {key: value}))
+    for i, layer in enumerate(layers):
+        found += _absolute(layer, path.parent if i < 2 else base)
+    if not set(KEYS) <= layers[0].values.keys():  # a resolved experiment holds keys that its method does not read
+        found += _without_effect(layers[:1], layers[:1], whatever_method=True)  # an override may make them idle
+    if single:
+        found += _without_effect(layers[2:], layers)
+    return _build(layers, found)
 
 
 def build(values: Mapping[str, Any], source: str = "the experiment") -> Experiment:
-    """Validate a flat mapping; raise `UserError` naming key, value, what is allowed, nearest key."""
-    for key, value in values.items():
-        check_key(key, value, source)
-    try:
-        return Experiment.model_validate(dict(values))
-    except ValidationError as error:
-        raise UserError(f"{source}: {explain(error)}") from None
+    """Validate a flat mapping; raise `UserError` naming key, value, what is allowed, nearest key, of each mistake."""
+    return _build([_Layer(source, dict(values))], [])
+
+
+def acting(values: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
+    """Return the values that change something in the experiment they are of, whatever the method."""
+    return {k: v for k, v in values.items() if k not in ACTS or not without_effect(k, experiment, whatever_method=True)}
+
+
+def _build(layers: Sequence[_Layer], found: list[tuple[str, str]]) -> Experiment:
+    """Validate layers, later ones win; raise `UserError` with all mistakes, these first ones too."""
+    bad: set[str] = set()
+    for layer in layers:
+        for key, words in _field_mistakes(layer.values):
+            found.append((layer.source, words))
+            bad.add(key)
+    experiment = _fields(layers)
+    for key, words in contradictions(partial(experiment, bad)):
+        places = [layer.source for layer in layers if key in layer.values]
+        found.append(((places or [layers[0].source])[-1], words))
+    if found:
+        place = {layer.source: i for i, layer in enumerate(layers)}
+        raise MistakesError(sorted(found, key=lambda pair: place.get(pair[0], 0)))
+    return experiment
+
+
+def _field_mistakes(values: Mapping[str, Any]) -> list[Mistake]:
+    """Return what is wrong with each key by itself."""
+    known = {key: value for key, value in values.items() if key in KEYS}
+    return unknown_keys(values, KEYS) + valid_fields(Experiment, known, FIELDS_ALONE)[1]
+
+
+def _fields(layers: Sequence[_Layer]) -> Experiment:
+    """Return the experiment of layers, later ones win, without what is wrong with a key by itself."""
+    values = {key: value for layer in layers for key, value in layer.values.items() if key in KEYS}
+    experiment, _ = valid_fields(Experiment, values, FIELDS_ALONE)
+    assert experiment is not None  # every key has a default
+    return experiment
+
+
+def _without_effect(
+    of: Sequence[_Layer], layers: Sequence[_Layer], whatever_method: bool = False
+) -> list[tuple[str, str]]:
+    """Return a mistake for each key of some layers that changes nothing in the experiment of all the layers."""
+    bad = {key for layer in layers for key, _ in _field_mistakes(layer.values)}
+    experiment, found = partial(_fields(layers), bad), []
+    named = {key for key, _ in contradictions(experiment)}
+    for source, key, value in ((layer.source, *pair) for layer in of for pair in layer.values.items()):
+        if key not in ACTS or key in named or (whatever_method and ACTS[key].elsewhere):
+            continue
+        with suppress(UnknownValueError):
+            if needed := without_effect(key, experiment, whatever_method):
+                found.append((source, idle(key, value, needed)))
+    return found
 
 
 def portable(experiment: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,17 +171,15 @@ def portable(experiment: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_key(key: str, value: Any, source: str) -> None:
     """Raise `UserError` for a key that no experiment has: names key, value and the nearest known key."""
-    if key not in KEYS:
-        near = nearest(str(key), KEYS)
-        hint = did_you_mean(near).rstrip() or f"known keys: {', '.join(KEYS)}"
-        raise UserError(f"{source}: unknown key {shown(str(key))} (value {shown(value)}): {hint}")
+    if found := unknown_keys({key: value}, KEYS):
+        raise UserError(f"{source}: {found[0][1]}")
 
 
 def find_config(config: str | Path, base: Path | None) -> Path:
     """Return the YAML's absolute path; raise `UserError` that lists the shipped ones if there is none."""
-    given = expand(config, "config")
+    wanted = expand(config, "config")
     roots = ([base] if base else []) + [APP_ROOT, APP_ROOT / "common"]
-    tried = [given] if given.is_absolute() else [root / given for root in roots]
+    tried = [wanted] if wanted.is_absolute() else [root / wanted for root in roots]
     for path in tried:
         if path.is_file():
             return path.resolve()
@@ -124,123 +197,50 @@ def read_experiment(path: Path, method: str | None = None) -> dict[str, Any]:
     Raises:
         UserError: as `read_yaml`; under `tuned` an unknown method or key, or what is no mapping.
     """
-    values = read_yaml(path)
+    (own, tuned), found = _file_layers(path, str(path), method)
+    if found:
+        raise MistakesError(found)
+    return own.values | tuned.values
+
+
+def _file_layers(path: Path, source: str, method: str | None) -> tuple[list[_Layer], list[tuple[str, str]]]:
+    """Return the file's own keys and those under `tuned` for the method, and the mistakes of the whole `tuned`."""
+    values = given(read_yaml(path), KEYS)
     tuned = values.pop("tuned", {})
-    where = f"{path}: tuned"
+    where = f"{source}: tuned"
+    own, chosen = _Layer(source, values), method or values.get("method", Experiment.default("method"))
     if not isinstance(tuned, dict) or not all(isinstance(keys, dict) for keys in tuned.values()):
-        raise UserError(f"{where}: give a method's keys below its name, e.g. tuned: {{fedavg: {{learning-rate: 0.1}}}}")
+        form = "give a method's keys below its name, e.g. tuned: {fedavg: {learning-rate: 0.1}}"
+        return [own, _Layer(where, {})], [(where, form)]
+    found: list[tuple[str, str]] = []
     for name, keys in tuned.items():
         if name not in METHODS:
-            raise unknown(f"method under 'tuned' of {path}", str(name), METHODS)
-        for key, value in keys.items():
-            check_key(key, value, f"{where}: {name}")
-            if key in _UNTUNED:
-                raise UserError(f"{where}: {name}: {key} is the experiment's, the same for all methods")
-    chosen = method or values.get("method", Experiment.model_fields["method"].default)
-    return values | _given(tuned.get(str(chosen), {}))
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the file's keys that have a value; raise `UserError` if it is no file of 'key: value' lines."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_FILE + 1)
-        if len(content) > _LARGEST_FILE:
-            raise UserError(f"{path}: has more than {_LARGEST_FILE} bytes; give a file of 'key: value' lines")
-        values = _parse_yaml(content.decode("utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a YAML file: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not a YAML file: {error}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected 'key: value' lines, found {type(values).__name__}")
-    return _given({str(key): value for key, value in values.items()})
-
-
-def _given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys that have a value: an empty string is none."""
-    return {key: value for key, value in values.items() if value != ""}
-
-
-def _parse_yaml(text: str) -> Any:
-    """Return what a YAML text says; raise `ValueError` where it is none."""
-    try:
-        return yaml.load(text, Loader=_PlainLoader)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    except OverflowError:  # of the scanner
-        raise ValueError("it has a character, written as \\U…, that does not exist") from None
-    except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from None
-
-
-def parse_value(text: str) -> Any:
-    """Return a value typed on the command line as YAML reads it; the text itself where it is no YAML."""
-    try:
-        return _parse_yaml(text)
-    except ValueError:  # also what looks like a date, and is none
-        return text
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """Safe, without aliases, a few of which can stand for more than any memory holds, and without brackets in heaps."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(f"an alias (*) before line {self.line + 1}; write the value itself there")
-        return super().compose_node(parent, index)
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            return super().construct_object(node, deep)
-        except (AttributeError, LookupError, TypeError):
-            # PyYAML does not expect a tag (!!) that does not fit its value
-            kind = node.tag.removeprefix("tag:yaml.org,2002:")
-            raise yaml.YAMLError(
-                f"line {node.start_mark.line + 1}: {shown(node.value)} is no {kind}; leave out the !!{kind} before it"
-            ) from None
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        pairs = node.value if isinstance(node, yaml.MappingNode) else []  # a tag can make anything come here
-        keys = [str(key.value) for key, _ in pairs]
-        if twice := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.YAMLError(
-                f"line {node.start_mark.line + 1}: {shown(twice[0])} is there twice; put both into one"
-            )
-        return super().construct_mapping(node, deep)
-
-    def fetch_flow_collection_start(self, token: type[yaml.Token]) -> None:
-        if self.flow_level >= _MOST_BRACKETS:  # the scanner takes minutes for thousands
-            raise yaml.YAMLError(f"line {self.line + 1}: more than {_MOST_BRACKETS} brackets inside each other")
-        super().fetch_flow_collection_start(token)
-
-
-def _make_absolute(values: dict[str, Any], base: Path | None) -> None:
-    for key in PATH_KEYS:
-        if not isinstance(value := values.get(key), str | Path):
+            found.append((where, str(unknown("method", str(name), METHODS))))
             continue
-        path = expand(value, key)
-        if not path.is_absolute():
-            if base is None:
-                raise UserError(
-                    f"{key} = {str(value)!r}: a Flower run does not know your folder; give an absolute path"
-                )
-            path = base / path
-        values[key] = path.resolve()
+        of = f"{where}: {name}"
+        found += [(of, words) for _, words in _field_mistakes(given(keys, KEYS))]
+        for key in keys:
+            if key in _UNTUNED:
+                found.append((of, f"{key} is the experiment's, the same for all methods"))
+            elif key in METHOD_KEYS and name not in METHOD_KEYS[key]:
+                found.append((of, idle(key, keys[key], f"method: {' or '.join(METHOD_KEYS[key])}")))
+    block = tuned.get(chosen, {}) if isinstance(chosen, str) else {}
+    return [own, _Layer(f"{where}: {chosen}", given(block, KEYS))], found
 
 
-def explain(error: ValidationError) -> str:
-    """Return the first thing that is wrong: key, value and what is allowed."""
-    first = error.errors()[0]
-    message = str(first["msg"]).removeprefix("Value error, ")
-    if not first["loc"]:
-        return message
-    key = str(first["loc"][0]).replace("_", "-")
-    allowed = message[:1].lower() + message[1:]
-    allowed = allowed.replace("input should", "should")
-    allowed = allowed.replace("input is not a valid path for <class 'pathlib.Path'>", "should be a path")
-    return f"{key} = {shown(first['input'])}: {allowed}"
+def _absolute(layer: _Layer, base: Path | None) -> list[tuple[str, str]]:
+    """Make a layer's folders absolute, in place; return the mistakes, whose keys are then left out."""
+    found = []
+    for key in PATH_KEYS:
+        if not isinstance(value := layer.values.get(key), str | Path):
+            continue
+        try:
+            path = expand(value, key)
+            if not path.is_absolute() and base is None:
+                why = "a Flower run does not know your folder; give an absolute path"
+                raise UserError(f"{key} = {str(value)!r}: {why}")
+            layer.values[key] = ((base or Path()) / path).resolve()
+        except UserError as error:
+            found.append((layer.source, str(error)))
+            del layer.values[key]
+    return found

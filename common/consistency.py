@@ -75,7 +75,7 @@ def _classes(e: "Experiment") -> Iterator[Mistake]:
 
 
 def _pixels(e: "Experiment") -> Iterator[Mistake]:
-    if min(e.pixel_std) <= 0 or {len(e.pixel_mean), len(e.pixel_std)} - {1, 3}:
+    if {len(e.pixel_mean), len(e.pixel_std)} - {1, 3} or min(e.pixel_std) <= 0:
         yield "pixel-std", "pixel-mean, pixel-std: one value or three, and no deviation of 0"
 
 
@@ -101,7 +101,7 @@ def _composites(e: "Experiment") -> Iterator[Mistake]:
 def _labels(e: "Experiment") -> Iterator[Mistake]:
     if e.labels and e.partition != "deployed":
         yield "labels", f"labels = '{e.labels}': with partition '{e.partition}' the data say; leave it out"
-    if e.labels and (taken := METHODS[e.method].labels) not in ("any", e.labels):
+    elif e.labels and (taken := METHODS[e.method].labels) not in ("any", e.labels):
         yield "labels", f"labels = '{e.labels}': method '{e.method}' takes {taken} an image"
 
 

@@ -4,10 +4,11 @@ A row for each key that does not always act. Whole experiments are never refused
 methods share, and every resolved configuration, hold keys that one run alone does not read.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from common.errors import shown
 from common.methods import METHODS
 
 if TYPE_CHECKING:
@@ -161,3 +162,15 @@ def without_effect(key: str, experiment: "Experiment", whatever_method: bool = F
     if row.methods and experiment.method not in row.methods:
         return f"method: {' or '.join(row.methods)}"
     return row.inside.words if row.inside and not row.inside.holds(experiment) else ""
+
+
+def idle(key: str, value: object, needed: str) -> str:
+    """Return the words for a key without effect; `needed` is what `without_effect` returned."""
+    return f"{key} = {shown(value)}: has no effect here, it acts with {needed}; leave it out"
+
+
+def idle_everywhere(key: str, experiments: Sequence["Experiment"]) -> str:
+    """Return with what a key acts, if it changes nothing in any of these experiments; '' if all have its default."""
+    given = [e for e in experiments if getattr(e, key.replace("-", "_")) != e.default(key)]
+    needed = [without_effect(key, experiment) for experiment in given]
+    return needed[0] if needed and all(needed) else ""

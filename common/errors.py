@@ -1,12 +1,14 @@
-"""Errors that are a person's to mend: one line, without a traceback."""
+"""Errors that are a person's to fix: words without a traceback."""
 
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from reprlib import Repr
 from typing import Any
 
 _LONGEST = 4000  # letters of an error
+_MOST = 30  # mistakes that are written out
 _SHORT = Repr()  # cuts what is long, wide or deep before it is written out
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, 200, 200, 60
 
@@ -20,6 +22,35 @@ class UserError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(plain(message))
+
+
+class MistakesError(UserError):
+    """Several mistakes of one input, all at once; as text still one line.
+
+    Args:
+        found: where, and what, of each; each pair counts once, and there is at least one.
+
+    Attributes:
+        found: as given, each pair once.
+        head: where, and how many; of a single mistake, all there is to say.
+        lines: a line each; none of a single mistake.
+    """
+
+    def __init__(self, found: Sequence[tuple[str, str]]) -> None:
+        self.found = found = list(dict.fromkeys(found))
+        places = list(dict.fromkeys(where for where, _ in found if where))
+        lines = [": ".join(filter(None, (where if len(places) > 1 else "", words))) for where, words in found]
+        lines = lines[:_MOST] + ([f"and {len(lines) - _MOST} more"] if len(lines) > _MOST else [])
+        many = len(found) > 1
+        said = ": ".join([*([", ".join(places)] if places else []), f"{len(found)} mistakes" if many else lines[0]])
+        self.head, self.lines = plain(said), tuple(map(plain, lines)) if many else ()
+        super().__init__(": ".join([said, "; ".join(lines)]) if many else said)
+
+
+def print_error(error: Exception) -> None:
+    """Write an error to standard error: one line, and below it one for each of several mistakes."""
+    head, lines = (error.head, error.lines) if isinstance(error, MistakesError) else (str(error), ())
+    sys.stderr.write("".join([f"error: {head}\n", *(f"  {line}\n" for line in lines)]))
 
 
 def plain(text: str, longest: int = _LONGEST) -> str:
@@ -49,6 +80,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Return the known word closest to `word`, or an empty string where none is close."""
     matches = get_close_matches(word, list(known), n=1, cutoff=0.5)
     return matches[0] if matches else ""
+
+
+def did_you_mean(near: str) -> str:
+    """Return a hint at the nearest known word, or nothing."""
+    return f"did you mean '{near}'? " if near else ""
 
 
 def unknown(what: str, word: str, known: Iterable[str]) -> UserError:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from common.consistency import contradictions
-from common.errors import nearest
+from common.errors import did_you_mean, nearest
 from common.methods import METHODS
 from common.names import check_names, class_name
 from common.paths import default_dir
@@ -294,8 +294,3 @@ class Experiment(BaseModel):
 
 
 KEYS: tuple[str, ...] = tuple(name.replace("_", "-") for name in Experiment.model_fields)
-
-
-def did_you_mean(near: str) -> str:
-    """Return a hint at the nearest known word, or nothing."""
-    return f"did you mean '{near}'? " if near else ""

@@ -13,21 +13,21 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common import wire
-from common.backbones import check_image_size
 from common.config import Experiment, load
-from common.data import Dataset, Federation, build_federation
+from common.data import Federation, build_federation
 from common.errors import UserError
 from common.files import read_own, save_arrays
 from common.heads import class_vectors
 from common.installed import check_installed
 from common.methods import METHODS
 from common.metrics import groups
-from common.model import attends, build_model, feature_dim, frame_kind, pick_device, sent_state, shared_state
+from common.model import attends, build_model, feature_dim, frame_kind, sent_state, shared_state
 from common.trained import GENERIC, QUERY, header
 from common.trained import describe as describe_model
 from server_app.checkpoint import Checkpoint, load_checkpoint
 from server_app.disk import locked
 from server_app.evaluation import GenericEvaluation
+from server_app.feasibility import check_feasible
 from server_app.frames import build_frame
 from server_app.journal import Journal, log, percent, quiet_logging, run_folder
 from server_app.methods import load as load_method
@@ -70,10 +70,7 @@ def run(grid: Grid, experiment: Experiment) -> Path:
     if not deployed:
         experiment = fit_to_nodes(experiment, len(list(grid.get_node_ids())))
     torch.set_num_threads(experiment.threads or torch.get_num_threads())  # equal threads, equal sums
-    federation = build_federation(experiment)
-    check_task(experiment, federation.dataset)
-    check_image_size(experiment.backbone, federation.dataset.train.size)
-    pick_device(experiment.device)
+    federation = check_feasible(experiment)
     folder = run_folder(experiment)
     company = gather(grid, experiment) if deployed else None
     with locked(folder), (journal := Journal(folder, experiment)).to_the_end():
@@ -159,25 +156,6 @@ def fixed_frame(journal: Journal, experiment: Experiment, num_classes: int, dim:
     journal.write_json("frame", asdict(quality))
     save_arrays(path, {"frame": frame.numpy()}, {})
     return frame
-
-
-def check_task(experiment: Experiment, dataset: Dataset) -> None:
-    """Raise `UserError` where the method cannot learn from the data's kind of labels."""
-    row, task = METHODS[experiment.method], "many" if dataset.multilabel else "one"
-    if row.labels not in ("any", task):
-        kind = {"many": "several labels", "one": "one label"}[task]
-        fitting = ", ".join(name for name, method in METHODS.items() if method.labels in ("any", task))
-        raise UserError(
-            f"method = '{row.name}': images of '{dataset.name}' have {kind} each; methods for that: {fitting}"
-        )
-    if dataset.multilabel and not experiment.head_bias and {"aux_head", "personal_head"} & set(row.parts):
-        raise UserError("head-bias = False: with several labels an image every class needs a bias; set head-bias: true")
-    if experiment.realign_global != "unit" and not dataset.multilabel:
-        raise UserError(
-            f"realign-global = '{experiment.realign_global}': it is for images with several labels; leave it out"
-        )
-    if attends(experiment) and not dataset.multilabel:
-        raise UserError("attention = True: one feature a class is for images with several labels; leave it out")
 
 
 def describe(journal: Journal, experiment: Experiment, federation: Federation, sites: Mapping[str, SiteFacts]) -> None:

@@ -6,18 +6,20 @@ A command imports what is heavy itself, after it has read its words: PyTorch, Fl
 
 import math
 import sys
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from common.config import DEFAULT_CONFIG, Experiment, check_key, load, parse_value
-from common.errors import UserError, WireError, unknown
+from common.config import DEFAULT_CONFIG, Experiment, load, parse_value
+from common.errors import MistakesError, UserError, WireError, print_error, unknown
 from common.methods import METHODS
 from server_app import provision
 from server_app.choices import FIGURES, check_engine
-from server_app.studies import STUDIES, Variant, methods_of
+from server_app.mistakes import check_simulated
+from server_app.studies import PLAIN, STUDIES, Variant
 
 if TYPE_CHECKING:
     from server_app.compare import Cell
@@ -27,8 +29,6 @@ cli.add_typer(provision.cli, name="provision")
 
 Config = Annotated[str, typer.Argument(help="a YAML file, e.g. configs/digits_lt.yaml")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="any key of the experiment: rounds=200 seed=1")]
-
-_PLAIN = Variant("", {})  # a method as the YAML has it
 
 
 @cli.callback()
@@ -52,10 +52,11 @@ def run(
         run_deployed(config, given, superlink, Path.cwd())
         return
     experiment = load(config, given, base=Path.cwd())
-    from common.data import build_federation
+    check_simulated(experiment)
     from server_app.engines import run_experiment
+    from server_app.feasibility import check_feasible
 
-    build_federation(experiment)  # fetches and checks the data once, before any worker needs it
+    check_feasible(experiment)  # fetches and checks the data once, before any worker needs it
     run_experiment(experiment, engine)
 
 
@@ -130,32 +131,23 @@ def compare(
     for key, option in (("method", "--methods"), ("seed", "--seeds")):
         if key in given:
             raise UserError(f"{key} = {given[key]!r}: a comparison takes {option} instead")
-    studies = _words(study) if study else []
+    studies = known_words("study", study, STUDIES) if study else []
     for name in studies:
-        if name not in STUDIES:
-            raise unknown("study", name, STUDIES)
         for key in given.keys() & {key for variant in STUDIES[name] for key in variant.overrides}:
             raise UserError(f"{key} = {given[key]!r}: the study {name} varies it; leave it out")
-    names = _words(methods) if methods not in ("", "all") else []
-    for name in names:
-        if name not in METHODS:
-            raise unknown("method", name, METHODS)
+    names = known_words("method", methods, METHODS) if methods not in ("", "all") else []
     numbers = _seeds(seeds)
+    base = load(config, given, base=Path.cwd(), single=False)  # its mistakes need not wait for what is heavy
     if not names and (methods or not studies):
-        names = fitting_methods(load(config, given, base=Path.cwd()))
-    wanted = [(name, variant) for study in studies for name in names or methods_of(study) for variant in STUDIES[study]]
+        names = fitting_methods(base)
     cell_of = partial(_cell, config, given)
-    cells = [
-        cell_of(name, seed, variant)
-        for seed in numbers
-        for name, variant in (wanted if studies else [(name, _PLAIN) for name in names])
-    ]
-    cells = list({cell.stem: cell for cell in cells}.values())  # studies may share variants
     from server_app.compare import compare as run_comparison
+    from server_app.compare_cells import comparison
     from server_app.compare_results import write_results
     from server_app.journal import quiet_logging
 
     quiet_logging()
+    cells = comparison(cell_of, given, numbers, names, studies)
     title = "-".join(("compare", cells[0].experiment.name, *studies))
     folder = (output or cells[0].experiment.output_dir / title).resolve()
     failed = run_comparison(cells, folder, jobs, engine, minutes)
@@ -167,10 +159,19 @@ def compare(
 
 def fitting_methods(experiment: Experiment) -> list[str]:
     """Return the methods for the experiment's kind of labels, one or several an image."""
+    check_simulated(experiment)
     from common.data import build_federation
 
     multilabel = build_federation(experiment).dataset.multilabel
     return [name for name, row in METHODS.items() if row.labels in ("any", "many" if multilabel else "one")]
+
+
+def known_words(what: str, text: str, known: Iterable[str]) -> list[str]:
+    """Split at commas; raise `UserError` that names every unknown word."""
+    words, known = _words(text), [*known]
+    if wrong := [word for word in words if word not in known]:
+        raise MistakesError([("", str(unknown(what, word, known))) for word in wrong])
+    return words
 
 
 def _words(text: str) -> list[str]:
@@ -184,9 +185,10 @@ def _seeds(text: str) -> list[int]:
     return [int(seed) for seed in _words(text)]
 
 
-def _cell(config: str, given: dict[str, Any], method: str, seed: int, variant: Variant = _PLAIN) -> "Cell":
+def _cell(config: str, given: dict[str, Any], method: str, seed: int, variant: Variant = PLAIN) -> "Cell":
     overrides = given | {"method": method, "seed": seed} | dict(variant.overrides)
-    experiment = load(config, overrides, base=Path.cwd())
+    sources = {"method": "--methods", "seed": "--seeds"} | dict.fromkeys(variant.overrides, "--study")
+    experiment = load(config, overrides, base=Path.cwd(), sources=sources, single=False)
     if "sites" in variant.overrides and experiment.partition == "natural":
         raise UserError(f"{variant.label}: {config} has the sites that its data name; this study deals images anew")
     from server_app.compare import Cell
@@ -218,7 +220,7 @@ def tune(
     from server_app.journal import quiet_logging
 
     quiet_logging()
-    cells = tuning_cells(experiment, grids, numbers)
+    cells = tuning_cells(experiment, grids, numbers, given)
     folder = (output or experiment.output_dir / f"tune-{experiment.name}-{experiment.method}").resolve()
     failed = run_comparison(cells, folder, jobs)
     typer.echo(write_results(cells, folder))
@@ -228,19 +230,15 @@ def tune(
 
 
 def parse_overrides(words: list[str]) -> dict[str, Any]:
-    """Turn ['rounds=200', 'method=fedavg'] into values, read as YAML does.
+    """Turn ['rounds=200', 'method=fedavg'] into values, read as YAML does; `load` looks at the keys.
 
     Raises:
-        UserError: a word without '=', or an unknown key.
+        UserError: words without '='.
     """
-    values: dict[str, Any] = {}
-    for word in words:
-        key, equals, text = word.partition("=")
-        if not equals:
-            raise UserError(f"'{word}' is not of the form key=value")
-        check_key(key, text, source="command line")
-        values[key] = parse_value(text) if text else ""
-    return values
+    if wrong := [word for word in words if "=" not in word]:
+        raise MistakesError([("command line", f"'{word}' is not of the form key=value") for word in wrong])
+    pairs = [word.split("=", 1) for word in words]
+    return {key: parse_value(text) if text else "" for key, text in pairs}
 
 
 def main() -> None:
@@ -248,5 +246,5 @@ def main() -> None:
     try:
         cli(standalone_mode=True)
     except (UserError, WireError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        print_error(error)
         sys.exit(1)

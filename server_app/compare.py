@@ -25,6 +25,7 @@ import numpy as np
 
 from common.config import PATH_KEYS, Experiment, build
 from common.data import load_dataset
+from common.effects import METHOD_KEYS
 from common.errors import UserError, last_line
 from common.files import private_file, private_folder, write_text
 from common.installed import code_fingerprint
@@ -40,27 +41,6 @@ _MACHINE_KEYS = (
     *PATH_KEYS,
     *("run-name", "device", "resume", "checkpoint-every", "checkpoints-kept", "report-images"),
 )
-# keys that some methods alone read: another's result does not depend on them
-_METHOD_KEYS = {
-    "fedprox-mu": ("fedprox",),
-    "ditto-lambda": ("ditto",),
-    "fedrep-head-epochs": ("fedrep",),
-    "fedrep-body-epochs": ("fedrep",),
-    "etf-temperature": ("fedetf",),
-    "ratio-alpha": ("ratio_loss",),
-    "ratio-beta": ("ratio_loss",),
-    "ratio-images": ("ratio_loss",),
-    "ratio-cap": ("ratio_loss",),
-    "creff-features": ("creff",),
-    "creff-match-steps": ("creff",),
-    "creff-match-rate": ("creff",),
-    "creff-retrain-epochs": ("creff",),
-    "creff-retrain-rate": ("creff",),
-    "suppression-weight": ("fednca_ml",),
-    "clustering-weight": ("fednca_ml",),
-    "frame-trains": ("fednca_ml", "fedloge_ml"),
-    "realign-global": ("fedloge_ml",),
-}
 _POLL_SECONDS = 0.25
 _STOP_SECONDS = 20.0  # longer than a child waits for its SuperLink
 
@@ -89,7 +69,7 @@ class Cell:
 
     def deciding(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return, of a configuration, the keys that decide this cell's result."""
-        others = {key for key, methods in _METHOD_KEYS.items() if self.experiment.method not in methods}
+        others = {key for key, methods in METHOD_KEYS.items() if self.experiment.method not in methods}
         return {key: value for key, value in values.items() if key not in _MACHINE_KEYS and key not in others}
 
 

@@ -7,7 +7,6 @@ from statistics import fmean, stdev
 from typing import Any
 
 from common.config import build
-from server_app.compare import Cell
 from server_app.compare_tables import BEST, Entry, score, trained_curve
 from server_app.report.charts import Series, line_chart, shorten
 from server_app.report.page import details, figure, note, page, paragraph, table
@@ -189,9 +188,9 @@ def _cost(entries: Sequence[Entry]) -> str:
 def _configuration(entries: Sequence[Entry]) -> str:
     cells = [cell.identity() for entry in entries for cell in entry.cells]
     rows = []
-    for key, default in Cell(build({})).identity().items():
-        values = list(dict.fromkeys(json.dumps(cell[key], ensure_ascii=False) for cell in cells))
-        if key not in _OWN and values != [json.dumps(default)]:
+    for key, default in build({}).dump().items():
+        values = list(dict.fromkeys(json.dumps(cell[key], ensure_ascii=False) for cell in cells if key in cell))
+        if values and key not in _OWN and values != [json.dumps(default)]:
             rows.append([key, ", ".join(map(_bare, values)), _bare(json.dumps(default))])
     words = "The keys that differ from their defaults; several values: the comparison varies the key."
     return paragraph(words) + table("Experiment", ["Key", "Value", "Default"], rows, ["code", "code"])

@@ -14,8 +14,8 @@ from typing import Any
 import typer
 import yaml
 
-from common.config import APP_ROOT, find_config, load, read_experiment
-from common.errors import UserError
+from common.config import APP_ROOT, Experiment, acting, find_config, load, read_experiment
+from common.errors import UserError, shown
 from server_app.flower_run import QUIET, check_status, stream, tool
 
 _APP = ("server_app", "client_app", "common", "configs", "pyproject.toml", "README.md", "LICENSE")
@@ -36,12 +36,13 @@ def run_deployed(config: str, overrides: Mapping[str, Any], superlink: str, base
     """
     given = {key: value for key, value in overrides.items() if value != ""}
     values = read_experiment(find_config(config, base), given.get("method")) | given
+    if (partition := values.get("partition", Experiment.default("partition"))) != "deployed":
+        raise UserError(f"partition = {shown(partition)}: sites on other machines need partition: deployed")
+    experiment = load(config, overrides, base)
     for key, example in _FOLDERS.items():
         if isinstance(value := values.get(key), str) and not Path(value).is_absolute():
             raise UserError(f"{key} = '{value}': give the path that the coordinator's container has, e.g. {example}")
-    experiment = load(config, overrides, base)
-    if experiment.partition != "deployed":
-        raise UserError(f"partition = '{experiment.partition}': sites on other machines need partition: deployed")
+    values = acting(values, experiment)  # a key of the file may have lost its use to an override
     with tempfile.TemporaryDirectory(prefix="fednc-") as folder:
         app = write_app({**values, "name": experiment.name}, Path(folder) / "app")
         words = ["run", str(app), superlink, "--stream", "--run-config", "config='configs/run.yaml'"]

@@ -24,6 +24,9 @@ class Variant:
     overrides: Mapping[str, Any]
 
 
+PLAIN = Variant("", MappingProxyType({}))  # a method as the YAML has it
+
+
 def sweep(key: str, *values: Any) -> tuple[Variant, ...]:
     """Return one variant a value of a single key."""
     return tuple(Variant(f"{key}={value}", MappingProxyType({key: value})) for value in values)
@@ -75,7 +78,7 @@ STUDIES: dict[str, tuple[Variant, ...]] = {
     # several labels an image
     "attention": sweep("attention", False, True),
     "fednca_ml": (
-        Variant("", MappingProxyType({})),
+        PLAIN,
         *sweep("attention", False),
         *sweep("frame-trains", True),
         *sweep("suppression-weight", 0.0),
@@ -88,7 +91,7 @@ STUDIES: dict[str, tuple[Variant, ...]] = {
         {"attention": False, "frame-trains": True, "suppression-weight": 0.0, "clustering-weight": 0.0}
     ),
     "fedloge_ml": (
-        Variant("", MappingProxyType({})),
+        PLAIN,
         *sweep("attention", False),
         *sweep("frame", "etf"),
         *sweep("prior-temperature", 0.0),

@@ -10,8 +10,10 @@ The runs are a comparison's: one small result file each, finished ones kept, tab
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -22,7 +24,8 @@ from common.fields import FEDERATION_FIELDS
 from common.methods import METHODS
 from server_app.choices import FIGURES
 from server_app.journal import percent
-from server_app.studies import GRIDS, product
+from server_app.mistakes import all_of, check_acting, check_simulated
+from server_app.studies import GRIDS, Variant, product
 
 if TYPE_CHECKING:  # PyTorch comes with it, which a mistyped key need not wait for
     from server_app.compare import Cell
@@ -62,7 +65,11 @@ def tuning_experiment(config: str, given: Mapping[str, Any], method: str, base: 
         raise UserError(f"evaluate-on = {given['evaluate-on']!r}: {why}; leave it out")
     if method and method not in METHODS:
         raise unknown("method", method, METHODS)
-    return load(config, {**given, "method": method, "evaluate-on": "validation"}, base=base)
+    sources = {"method": "--method", "evaluate-on": "fednc tune"}
+    values = {**given, "method": method, "evaluate-on": "validation"}
+    experiment = load(config, values, base=base, sources=sources, single=False)
+    check_simulated(experiment)
+    return experiment
 
 
 def read_grids(words: Sequence[str], experiment: Experiment, given: Mapping[str, Any]) -> Grids:
@@ -77,8 +84,7 @@ def read_grids(words: Sequence[str], experiment: Experiment, given: Mapping[str,
         UserError: a word that is no grid, or a method without one of its own; names key and value.
     """
     grids = _own_grids(experiment.method) if not words else {}
-    for word in words:
-        key, values = _read_grid(word, experiment)
+    for word, (key, values) in zip(words, all_of(partial(_read_grid, word, experiment) for word in words), strict=True):
         if key in grids:
             raise UserError(f"--grid '{word}': {key} has a grid already; give all its values in one")
         grids[key] = values
@@ -106,20 +112,41 @@ def figure_to_judge(by: str, experiment: Experiment, grids: Grids) -> str:
     return figure
 
 
-def tuning_cells(experiment: Experiment, grids: Grids, seeds: Sequence[int]) -> "list[Cell]":
+def tuning_cells(
+    experiment: Experiment, grids: Grids, seeds: Sequence[int], given: Mapping[str, Any] = MappingProxyType({})
+) -> "list[Cell]":
     """Return a run for every seed and combination; each seed holds out images of its own.
 
     The data are split here once a seed, so that what is wrong with them ends the command and not every run.
+
+    Args:
+        experiment: see `tuning_experiment`.
+        grids: see `read_grids`; each key must act in some run.
+        seeds: at least one.
+        given: the overrides of the command line; each must act in some run, too.
+
+    Raises:
+        UserError: everything that is wrong with any of them.
     """
     from common.data import build_federation
     from server_app.compare import Cell
+    from server_app.feasibility import check_all
 
-    cells = []
+    def cell(seed: int, variant: Variant) -> Cell:
+        values = {**experiment.dump(), "seed": seed, **variant.overrides}
+        return Cell(build(values, source="--grid"), variant.label)
+
+    cells = all_of(partial(cell, seed, variant) for seed in seeds for variant in product(grids))
+    experiments = [cell.experiment for cell in cells]
+    all_of(
+        [
+            partial(check_acting, given, "command line", experiments),
+            partial(check_acting, {key: list(values) for key, values in grids.items()}, "--grid", experiments),
+            partial(check_all, experiments),
+        ]
+    )
     for seed in seeds:
         build_federation(experiment.model_copy(update={"seed": seed}))
-        for variant in product(grids):
-            values = {**experiment.dump(), "seed": seed, **variant.overrides}
-            cells.append(Cell(build(values, source="--grid"), variant.label))
     return cells
 
 
@@ -174,7 +201,7 @@ def _read_grid(word: str, experiment: Experiment) -> tuple[str, list[Any]]:
         raise UserError(f"--grid '{word}': tuning takes {_OPTIONS[key]} instead")
     if key in _DATA_KEYS:
         raise UserError(f"--grid '{word}': {key} decides which images count, so figures could not be compared")
-    values = [_value(key, value, experiment) for value in texts]
+    values = all_of(partial(_value, key, value, experiment) for value in texts)
     return key, [value for i, value in enumerate(values) if value not in values[:i]]
 
 

@@ -7,8 +7,7 @@ from common.data.dataset import Dataset
 from common.data.images import ArrayImages, Labels, relabelled
 from common.data.loading import load_dataset
 from common.data.validation import SubsetImages
-from common.errors import RefusalError, UserError, nearest
-from common.experiment import did_you_mean
+from common.errors import RefusalError, UserError, did_you_mean, nearest
 from common.methods import METHODS
 
 

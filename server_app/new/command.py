@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.backbones import check_image_size
 from common.config import build, load
-from common.data import Dataset, build_federation, label_counts
+from common.data import Dataset, label_counts
 from common.data.loading import load_dataset
 from common.errors import UserError
 from common.files import write_text
-from server_app.app import check_task
+from server_app.feasibility import check_feasible
 from server_app.new import choose
 from server_app.new.choose import Choice, Choices
 from server_app.new.look import look_at_sizes
@@ -126,7 +125,4 @@ def _write(path: Path, text: str) -> None:
 
 def _check(path: Path) -> None:
     """Read the file as `fednc run` will, and deal the images to the sites."""
-    experiment = load(str(path), {}, base=Path.cwd())
-    federation = build_federation(experiment)
-    check_task(experiment, federation.dataset)
-    check_image_size(experiment.backbone, federation.dataset.train.size)
+    check_feasible(load(str(path), {}, base=Path.cwd()))

@@ -25,7 +25,7 @@ MISTAKES = [
     ("fednc run configs/digits_lt.yaml rounds=0", "rounds = 0"),
     ("fednc run configs/digits_lt.yaml rounds", "key=value"),
     ("fednc run configs/digit_lt.yaml", "configs/digits_lt.yaml"),
-    ("fednc run configs/digits_lt.yaml --superlink x data-dir=there", "data-dir"),
+    ("fednc run configs/digits_lt.yaml --superlink x data-dir=there", "partition: deployed"),
     ("fednc compare configs/digits_lt.yaml rouds=1", "did you mean 'rounds'"),
     ("fednc compare configs/digits_lt.yaml rounds=0", "rounds = 0"),
     ("fednc compare configs/digits_lt.yaml rounds=0 --methods fedavg", "rounds = 0"),

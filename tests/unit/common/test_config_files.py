@@ -102,7 +102,7 @@ def test_folders_default_to_the_environment_then_to_home(tmp_path: Path, monkeyp
 def test_text_that_is_no_path(bad: str, yaml_file: YamlFile, error_of: ErrorOf) -> None:
     path = yaml_file("")
     message = error_of(lambda: load(path, {"data-dir": bad}, base=path.parent))
-    assert message.startswith(f"data-dir = {bad!r}: not a path")
+    assert message.startswith(f"command line: data-dir = {bad!r}: not a path")
     assert repr(bad) in error_of(lambda: load(bad))
 
 

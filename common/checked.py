@@ -1,0 +1,69 @@
+"""A flat mapping that a person wrote, checked against a pydantic model: every mistake, not the first alone."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from common.errors import did_you_mean, nearest, shown
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+Mistake = tuple[str, str]  # the key, and the words that name it
+
+
+def unknown_keys(values: Mapping[str, Any], known: Collection[str]) -> list[Mistake]:
+    """Return a mistake for each key that there is not: key, value and the nearest known key, or once all of them."""
+    found, listed = [], False
+    for key in values:
+        if key not in known:
+            near = nearest(str(key), known)
+            hint = did_you_mean(near).rstrip() or ("" if listed else f"known keys: {', '.join(known)}")
+            listed = listed or not near
+            said = f"unknown key {shown(str(key))} (value {shown(values[key])})"
+            found.append((key, f"{said}: {hint}" if hint else said))
+    return found
+
+
+def valid_fields(
+    model: type[ModelT], values: Mapping[str, Any], context: object = None
+) -> tuple[ModelT | None, list[Mistake]]:
+    """Validate a mapping whose keys are all known.
+
+    Args:
+        model: whose keys have hyphens.
+        values: key → value.
+        context: for the model's validators.
+
+    Returns:
+        The model without the keys that have a mistake, which then have their defaults; None where one of those has
+        none. And the mistakes, one a key: key, value and what is allowed.
+    """
+    try:
+        return model.model_validate(dict(values), context=context), []
+    except ValidationError as error:
+        found: dict[str, str] = {}
+        for details in error.errors():
+            key = str(details["loc"][0]).replace("_", "-") if details["loc"] else ""
+            found.setdefault(key, _words(model, key, details))
+    try:
+        return model.model_validate({k: v for k, v in values.items() if k not in found}, context=context), [
+            *found.items()
+        ]
+    except ValidationError:
+        return None, [*found.items()]
+
+
+def _words(model: type[BaseModel], key: str, details: ErrorDetails) -> str:
+    """Return what is wrong: key, value and what is allowed."""
+    message = str(details["msg"]).removeprefix("Value error, ")
+    if not key:
+        return message
+    if details["type"] == "missing":
+        return f"no key '{key}': {model.model_fields[key.replace('-', '_')].description}"
+    allowed = message[:1].lower() + message[1:]
+    allowed = allowed.replace("input should", "should")
+    allowed = allowed.replace("input is not a valid path for <class 'pathlib.Path'>", "should be a path")
+    value = details["input"]
+    return f"{key} = {shown(str(value) if isinstance(value, Path) else value)}: {allowed}"
