@@ -21,7 +21,7 @@ from common.data import build_federation
 from common.errors import UserError, unknown
 from common.fields import FEDERATION_FIELDS
 from common.methods import METHODS
-from server_app.compare import Cell, read_result
+from server_app.compare_cells import Cell, read_result
 from server_app.journal import percent
 from server_app.studies import GRIDS, product
 
