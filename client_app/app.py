@@ -69,7 +69,7 @@ def train(message: Message, context: Context) -> Message:
     experiment, site = request.experiment, find_site(request.experiment, context)
     row, method = METHODS[experiment.method], load_method(experiment.method)
     store = open_store(request, context, site)
-    model = assemble(request, site, store)
+    model, started_from = assemble(request, site, store)
     metrics: dict[str, float | int] = {"num-examples": len(site.train_rows)}
     if request.evaluate:
         judge = Judge(method.personal_backbone(model), site, experiment)
@@ -83,6 +83,7 @@ def train(message: Message, context: Context) -> Message:
     metrics |= {f"loss-{name}": loss for name, loss in losses.items()}
     if kept := personal_state(model, row):
         store.save_version(kept, request.round, request.secured, experiment.checkpoint_every)
+        metrics[wire.STARTED_FROM] = started_from
     metrics = _told(site, metrics)
     shared = sent(shared_state(model, row, copy=False), experiment)
     reply = wire.metrics_reply(message, metrics, shared, request.frame_hash, extras)
@@ -98,11 +99,13 @@ def personalise(message: Message, context: Context) -> Message:
     experiment, site = request.experiment, find_site(request.experiment, context)
     method = load_method(experiment.method)
     store = open_store(request, context, site)
-    model = assemble(request, site, store)
+    model, started_from = assemble(request, site, store)
     judge = Judge(method.personal_backbone(model), site, experiment)
     head = method.personal_head(model)
     metrics: dict[str, float | int] = {"num-examples": len(site.train_rows), "num-test": judge.num_test}
     metrics |= judge.figures(head, "final")
+    if len(site.train_rows) and personal_state(model, METHODS[experiment.method]):
+        metrics[wire.STARTED_FROM] = started_from
     local = local_facts(model, method, site.federation.dataset, site.train_rows, experiment, site.visible)
     if (realigned := method.realigned_head(model, local)) is not None:
         head = realigned
@@ -116,6 +119,7 @@ def personalise(message: Message, context: Context) -> Message:
     final = personal_model(backbone, head, request.model)
     facts = header(experiment.dump(), describe_personal(experiment, site, judge, head, backbone))
     store.save("personal_model", final, round=request.round, method=experiment.method, **facts)
+    store.forget_undone(request.secured)
     metrics = _told(site, metrics)
     reply = wire.metrics_reply(message, metrics, frame_hash=request.frame_hash)
     title = f"personal model kept in {store.folder}"
@@ -180,18 +184,25 @@ def _folder_name(word: str) -> str:
     return quote(word, safe="").replace(".", "%2E")
 
 
-def assemble(request: wire.Request, site: Site, store: SiteStore) -> Model:
-    """Return the model with what arrived (θ, ψ, frame) and what stayed here (personal parts)."""
-    experiment, dataset, kept = request.experiment, site.federation.dataset, store.load_version(request.round)
+def assemble(request: wire.Request, site: Site, store: SiteStore) -> tuple[Model, int]:
+    """Return the model with what arrived (θ, ψ, frame) and what stayed here (personal parts), and those' round."""
+    experiment, dataset = request.experiment, site.federation.dataset
+    started_from, kept = store.load_version(request.round)
     torch.set_num_threads(experiment.threads or torch.get_num_threads())
     frame, shape = _frame(request, store), (dataset.train.channels, len(dataset.classes))
     device = own_device(experiment, site.config)
     model = model_for(experiment, device, *shape, frame, request.frame_hash, site.name, request.model, kept)
+    if site.config and started_from < request.trained:
+        found = f"the newest are of round {started_from}" if started_from else "there are none: they begin anew"
+        remark(
+            f"{store.folder}: the personal parts of round {request.trained}, in which this site last trained, are "
+            f"missing; {found}. If the folder was moved or deleted, stop, put it back, and tell the coordinator"
+        )
     if kept is None:
         if site.config and personal_state(model, METHODS[experiment.method]) and store.of_other_runs():
             remark(f"{store.folder}: personal parts of another run named '{request.run}' are not used in this one")
         load_method(experiment.method).start(model)
-    return model
+    return model, started_from
 
 
 def _frame(request: wire.Request, store: SiteStore) -> torch.Tensor | None:

@@ -4,6 +4,7 @@ Flower's node state lives in memory and dies with the SuperNode; what must outli
 as safetensors, one folder a run and site.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import numpy.typing as npt
 
 from common.errors import UserError
 from common.files import private_folder, read_own, save_arrays
+
+_SUFFIX, _UNDONE = ".safetensors", ".undone.safetensors"
 
 
 class SiteStore:
@@ -63,7 +66,10 @@ class SiteStore:
     ) -> None:
         """Keep the personal parts as they are after a round, beside the versions that a resumed run may need.
 
-        Versions of other runs stay: theirs may be taken up again, which only people know; see docker/README.md.
+        A version of this round or a later one is of a run that was taken up again earlier: it is put aside as
+        `*.undone.safetensors`, which no round starts from, until the coordinator has a checkpoint of its round again.
+        One message alone thus deletes no version that is the newest. Versions of other runs stay: theirs may be
+        taken up again, which only people know; see docker/README.md.
 
         Args:
             arrays: the personal parts.
@@ -71,29 +77,40 @@ class SiteStore:
             secured: rounds of which the coordinator keeps a checkpoint; of each, the newest version of it or before
                 stays, for a start that goes on from there.
             every: rounds between checkpoints: of those to come, the newest version of each or before stays.
-        """
-        for later in (n for n in self._versions() if n >= server_round):  # of a run that was taken up again
-            self._version(later).unlink()
-        self.save(self._version(server_round).stem, arrays, round=server_round)
-        versions = self._versions()
-        starts = [*secured, *range(every * (max(secured) // every + 1), server_round, every), server_round]
-        needed = {max((n for n in versions if n <= start), default=0) for start in starts}
-        for old in (n for n in versions if n not in needed):
-            self._version(old).unlink()
 
-    def load_version(self, server_round: int) -> dict[str, npt.NDArray[Any]] | None:
-        """Return the personal parts that a round starts from: the newest made before it, None if there are none."""
+        Raises:
+            UserError: they cannot be written; what was there is still there.
+        """
+        for later in (n for n in self._versions() if n >= server_round):
+            self._version(later).replace(self._version(later).with_suffix(_UNDONE))
+        self.save(self._version(server_round).stem, arrays, round=server_round)
+        versions, last = self._versions(), max(secured)
+        for old, newer in itertools.pairwise(versions):  # a start after a round of old..newer - 1 needs `old`
+            first_to_come = every * -(-max(old, last + 1) // every)
+            if not (any(old <= start < newer for start in secured) or first_to_come < newer):
+                self._version(old).unlink()
+        self.forget_undone(secured)
+
+    def forget_undone(self, secured: Sequence[int]) -> None:
+        """Delete the versions put aside of which the coordinator has a checkpoint again, of their round or later."""
+        for undone in (n for n in self._versions(_UNDONE) if n <= max(secured)):
+            self._version(undone).with_suffix(_UNDONE).unlink()
+
+    def load_version(self, server_round: int) -> tuple[int, dict[str, npt.NDArray[Any]] | None]:
+        """Return what a round starts from: the newest version made before it, with its round; 0, None without one."""
         earlier = [n for n in self._versions() if n < server_round]
-        return self.load(self._version(earlier[-1]).stem) if earlier else None
+        return (earlier[-1], self.load(self._version(earlier[-1]).stem)) if earlier else (0, None)
 
     def of_other_runs(self) -> bool:
         """Whether runs of the same name and another identity have left versions here."""
         own = {self._version(n) for n in self._versions()}
+        own |= {self._version(n).with_suffix(_UNDONE) for n in self._versions(_UNDONE)}
         return any(path not in own for path in self.folder.glob("personal-*.safetensors"))
 
-    def _versions(self) -> list[int]:
-        names = (path.stem.removeprefix(self._prefix) for path in self.folder.glob(f"{self._prefix}*.safetensors"))
-        return sorted(int(name) for name in names if name.isdecimal())
+    def _versions(self, suffix: str = _SUFFIX) -> list[int]:
+        """Return the rounds of the versions, or of those put aside, oldest first."""
+        names = (path.name.removeprefix(self._prefix) for path in self.folder.glob(f"{self._prefix}*{suffix}"))
+        return sorted(int(round_) for name in names if (round_ := name.removesuffix(suffix)).isdecimal())
 
     def _version(self, server_round: int) -> Path:
-        return self.folder / f"{self._prefix}{server_round:05}.safetensors"
+        return self.folder / f"{self._prefix}{server_round:05}{_SUFFIX}"

@@ -4,19 +4,16 @@
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from common.consistency import contradictions
 from common.errors import did_you_mean, nearest
+from common.key_types import Host, NotNegative, Onward, Positive, Rate
 from common.methods import METHODS
 from common.names import check_names, class_name
 from common.paths import default_dir
-
-Positive = Annotated[int, Field(ge=1, le=10**9)]
-NotNegative = Annotated[int, Field(ge=0, le=10**9)]
-Rate = Annotated[float, Field(gt=0, le=1)]
 
 FIELDS_ALONE = "fields alone"  # context of a validation that does not look for contradictions between keys
 
@@ -32,7 +29,7 @@ class Experiment(BaseModel):
         allow_inf_nan=False,
     )
 
-    name: str = Field("experiment", pattern=r"^\w[\w.-]{0,63}$", description="shown in reports and folder names")
+    name: Host[str] = Field("experiment", pattern=r"^\w[\w.-]{0,63}$", description="shown in reports and folder names")
 
     # --- data ---------------------------------------------------------------------------------------
     dataset: Literal[
@@ -49,7 +46,7 @@ class Experiment(BaseModel):
         "coco2017",
         "manifest",
     ] = Field("digits", description="which images; see common/data")
-    data_dir: Path | None = Field(None, description="folder (or .npz, .csv file) of the images; default FEDNC_DATA")
+    data_dir: Host[Path | None] = Field(None, description="the images' folder, .npz or .csv file; default FEDNC_DATA")
     image_size: Positive | None = Field(
         None, le=4096, description="resize to this many pixels a side (composites: their own); default: as stored"
     )
@@ -60,10 +57,10 @@ class Experiment(BaseModel):
     skip_bad_images: NotNegative = Field(
         0, description="this many images that cannot be read are left out, by name; one more ends the run"
     )
-    image_memory: Positive = Field(
+    image_memory: Host[Positive] = Field(
         1024, le=10**6, description="MiB of decoded images kept in memory; beyond it, in a memory-mapped file"
     )
-    image_cache: Path | None = Field(
+    image_cache: Host[Path | None] = Field(
         None, description="folder of decoded images; default FEDNC_CACHE, or ~/.cache/fednc/images"
     )
     site_key: str | None = Field(None, description="npz: the array naming each image's site, e.g. 'center'")
@@ -176,8 +173,8 @@ class Experiment(BaseModel):
     creff_retrain_rate: float = Field(0.01, gt=0, description="CReFF: its learning rate (paper: .01)")
 
     # --- training -----------------------------------------------------------------------------------
-    rounds: Positive = Field(500, description="communication rounds (paper: 500)")
-    participation: Rate = Field(1.0, description="share of sites asked each round (paper: 1, or .3)")
+    rounds: Onward[Positive] = Field(500, description="communication rounds (paper: 500); more extend a run")
+    participation: Onward[Rate] = Field(1.0, description="share of sites asked each round (paper: 1, or .3)")
     local_epochs: Positive = Field(5, description="epochs E at a site each round (paper: 5)")
     batch_size: int = Field(32, ge=2, le=10**9, description="images a step (paper's code: 8, slow on every device)")
     learning_rate: float = Field(0.03, gt=0, description="SGD, all parameter groups (paper's code: .03)")
@@ -190,26 +187,26 @@ class Experiment(BaseModel):
     augment: Literal["none", "flip", "crop-flip"] = Field("none", description="crop: 4 pixels of padding (CIFAR)")
 
     # --- realignment and personal models ----------------------------------------------------------------
-    realign: Literal["paper", "sum", "product", "distribution", "none"] = Field(
+    realign: Onward[Literal["paper", "sum", "product", "distribution", "none"]] = Field(
         "paper",
         description="LA-FR: Eq. 7; plus φ_k (public code's prediction); ψ_c·‖φ_kc‖; n_kc/N_k for ‖φ_kc‖; not at all",
     )
     realign_bias: Literal["keep", "scale", "drop"] = Field(
         "keep", description="bias of realigned heads, if any; FedLoGe-ML: of ψ alone"
     )
-    finetune_epochs: NotNegative = Field(0, description="epochs at the end: the personal head; FedBABU, FedETF: more")
-    finetune_learning_rate: float | None = Field(None, gt=0, description="default: learning-rate")
+    finetune_epochs: Onward[NotNegative] = Field(0, description="at the end: personal head; FedBABU, FedETF: more")
+    finetune_learning_rate: Onward[float | None] = Field(None, gt=0, description="default: learning-rate")
     mask_classes: Literal["none", "train"] = Field(
         "none", description="train: a personal model never predicts classes absent from the site's training data"
     )
 
     # --- the run ------------------------------------------------------------------------------------
     seed: int = Field(0, ge=0, lt=2**128, description="every random stream derives from it")
-    evaluate_every: Positive = Field(5, description="rounds between evaluations; the last round always is")
-    quorum: Rate = Field(0.5, description="share of the asked sites whose replies a round needs")
-    round_retries: NotNegative = Field(2, description="rounds in a row without a quorum that are repeated")
-    rest_after: NotNegative = Field(3, description="failures in a row after which a site rests; 0: it never does")
-    rest_rounds: Positive = Field(5, description="rounds in which a site that rests is not asked")
+    evaluate_every: Onward[Positive] = Field(5, description="rounds between evaluations; the last round always is")
+    quorum: Onward[Rate] = Field(0.5, description="share of the asked sites whose replies a round needs")
+    round_retries: Host[NotNegative] = Field(2, description="rounds in a row without a quorum that are repeated")
+    rest_after: Onward[NotNegative] = Field(3, description="failures in a row until a site rests; 0: it never does")
+    rest_rounds: Onward[Positive] = Field(5, description="rounds in which a site that rests is not asked")
     aggregation: Literal["mean", "median", "trimmed-mean", "multi-krum"] = Field(
         "mean", description="mean: by training images (the papers'); the others bear some wrong sites"
     )
@@ -217,29 +214,29 @@ class Experiment(BaseModel):
     wrong_sites: NotNegative = Field(1, description="multi-krum: sites that may be wrong")
     max_site_images: Positive | None = Field(None, description="training images that a site counts for at most")
     clip_norm: float | None = Field(None, gt=0, description="how far a reply may move from what was sent (2-norm)")
-    max_step: float | None = Field(
+    max_step: Host[float | None] = Field(
         100.0, gt=0, description="the same × (norm of what was sent + 1); no training goes so far: beyond is left out"
     )
-    checkpoint_every: Positive = Field(1, description="rounds between checkpoints: what a crash can lose")
-    checkpoints_kept: int = Field(3, ge=2, le=10**6, description="the last ones; an older one replaces a damaged one")
-    resume: bool = Field(False, description="continue the run of this run-name from its last checkpoint, if it has one")
-    round_timeout: float = Field(3600, gt=0, description="seconds the coordinator waits for a round's replies")
+    checkpoint_every: Host[Positive] = Field(1, description="rounds between checkpoints: what a crash can lose")
+    checkpoints_kept: Host[int] = Field(3, ge=2, le=10**6, description="kept; an older one replaces a damaged one")
+    resume: Host[bool] = Field(False, description="continue the run of this run-name from its last checkpoint, if any")
+    round_timeout: Host[float] = Field(3600, gt=0, description="seconds the coordinator waits for a round's replies")
     wire: Literal["single", "half"] = Field(
         "single", description="precision of weights on the way; half: half the bytes, computed with in single"
     )
-    report_images: bool = Field(
+    report_images: Host[bool] = Field(
         False, description="the report shows test images: of patients, where the data are; it says so"
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: cuda, else mps, else cpu")
-    threads: NotNegative = Field(
+    device: Host[Literal["auto", "cpu", "cuda", "mps"]] = Field("auto", description="auto: cuda, else mps, else cpu")
+    threads: Onward[NotNegative] = Field(
         1,
         le=1024,
         description="CPU threads a site; 0 = torch's choice. Equal threads give equal sums in every engine",
     )
-    output_dir: Path = Field(
+    output_dir: Host[Path] = Field(
         default_factory=lambda: default_dir("FEDNC_RUNS", "fednc-runs"), description="parent of the run's folder"
     )
-    run_name: str | None = Field(None, pattern=r"^\w[\w.-]{0,119}$", description="default: name, method, seed, time")
+    run_name: Host[str | None] = Field(None, pattern=r"^\w[\w.-]{0,119}$", description="default: name, method, seed, …")
 
     @field_validator("*", mode="before")
     @classmethod

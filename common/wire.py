@@ -4,10 +4,11 @@
 |----------------------------------|-------------------------------------|----------------------------------------|
 | hello: `query.hello`             | experiment                          | site name, image counts, code version  |
 | train: `train`                   | experiment, run and its identity,   | shared parts (θ, ψ, …), training       |
-|                                  | round, oldest checkpoint's round,   | images, mean losses, test images and   |
-|                                  | shared parts and those the          | figures of what arrived, the hash of   |
-|                                  | coordinator changes, the frame      | its frame, the round, and the method's |
-|                                  | where the site lacks it             | extras                                 |
+|                                  | round, the checkpoints' rounds, the | images, mean losses, test images and   |
+|                                  | last one that the site trained in,  | figures of what arrived, the hash of   |
+|                                  | shared parts and those the          | its frame, the round, that of the      |
+|                                  | coordinator changes, the frame      | personal parts that it started from,   |
+|                                  | where the site lacks it             | and the method's extras                |
 | personalise: `train.personalise` | the same, of the end                | test images and figures of each stage  |
 | an error, to any of these        |                                     | its kind; where the site refuses what  |
 |                                  |                                     | is asked, why: the rest is in its log  |
@@ -33,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
+from common.bounds import check_rounds
 from common.config import Experiment, build, portable
 from common.errors import WireError as WireError
 from common.errors import last_line, plain, shown
@@ -57,8 +59,10 @@ FIGURES = ("hits", *MULTILABEL_FIGURES)  # of a site's test images, all of them
 
 STAGES = ("final", "realigned", "finetuned")  # of a personal model, in this order
 
+STARTED_FROM = "started-from"  # the round that made the personal parts which the site started from; 0: it had none
+
 # the numbers of a reply: these always may come, figures where they were asked for
-COUNTS_AND_LOSSES = re.compile(r"num-examples|num-test|loss-[a-z_]{1,32}")
+COUNTS_AND_LOSSES = re.compile(rf"num-examples|num-test|{STARTED_FROM}|loss-[a-z_]{{1,32}}")
 FIGURES_OF_STAGES = frozenset(f"{figure}-{stage}" for figure in FIGURES for stage in ("arrival", *STAGES))
 
 TOLD = ("loss", *FIGURES)  # what a site's policy may withhold
@@ -86,6 +90,7 @@ def request(
     identity: str = "",
     server_round: int = 0,
     secured: Sequence[int] = (0,),
+    trained: int = 0,
     evaluate: bool = False,
     sites_dir: Path | None = None,
     model: ArrayRecord | None = None,
@@ -99,6 +104,7 @@ def request(
         identity: a random word of the run alone: another one of the same name does not start from that state.
         server_round: the round; for personalise one more than the last.
         secured: the rounds of which the coordinator keeps a checkpoint; 0 is the start.
+        trained: the last round of the run that the site trained in, 0 for none: it has its personal parts since.
         evaluate: whether the site evaluates the arriving model before it trains.
         sites_dir: where simulated sites keep their state; a real site has its own and ignores it.
         model: θ and ψ, packed once and shared by all messages of a round; None for hello.
@@ -113,6 +119,7 @@ def request(
                     "identity": identity,
                     "round": server_round,
                     "secured": list(secured),
+                    "trained": trained,
                     "evaluate": evaluate,
                     "frame-hash": frame_hash,
                     "sites-dir": str(sites_dir or ""),
@@ -128,14 +135,21 @@ def request(
 
 
 class Request:
-    """What a site reads from a message of the coordinator."""
+    """What a site reads from a message of the coordinator.
+
+    Raises:
+        RefusalError: a round that the run does not have, or others that do not come before it.
+    """
 
     def __init__(self, message: Message) -> None:
         config = message.content[_CONFIG]
         self.experiment = _parse_experiment(str(config["experiment"]))
         self.run, self.identity = str(config["run"]), str(config["identity"])
-        self.round = int(cast(int, config["round"]))
-        self.secured = tuple(int(n) for n in cast(list[int], config["secured"]))
+        rounds = self.experiment.rounds
+        spans = {TRAIN: (1, rounds), PERSONALISE: (rounds + 1, rounds + 1)}
+        self.round, self.secured, self.trained = check_rounds(
+            *(config[key] for key in ("round", "secured", "trained")), spans.get(message.metadata.message_type, (0, 0))
+        )
         self.evaluate = bool(config["evaluate"])
         self.frame_hash = str(config["frame-hash"])
         self.sites_dir = Path(str(config["sites-dir"])) if config["sites-dir"] else None

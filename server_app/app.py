@@ -29,11 +29,12 @@ from server_app.disk import locked
 from server_app.evaluation import GenericEvaluation
 from server_app.feasibility import check_feasible
 from server_app.frames import build_frame
-from server_app.journal import Journal, log, percent, quiet_logging, run_folder
+from server_app.journal import Journal, log, percent, quiet_logging
 from server_app.methods import load as load_method
 from server_app.multilabel_analysis import Subject, write_analysis
 from server_app.newcomers import recall
 from server_app.report import write_report
+from server_app.resuming import Resuming, run_folder
 from server_app.robust import check_reach
 from server_app.sites import SiteFacts, greet
 from server_app.strategy import FedStrategy
@@ -73,13 +74,16 @@ def run(grid: Grid, experiment: Experiment) -> Path:
     federation = check_feasible(experiment)
     folder = run_folder(experiment)
     company = gather(grid, experiment) if deployed else None
-    with locked(folder), (journal := Journal(folder, experiment)).to_the_end():
-        checkpoint = load_checkpoint(folder) if experiment.resume else None
-        journal.rewind(checkpoint.server_round if checkpoint else 0)
-        for node, reason in company.left_out.items() if company else ():
-            journal.event("left-out", node=node, reason=reason)
-        sites = company.sites if company else greet(grid, experiment, experiment.round_timeout, journal)
-        _run(grid, experiment, federation, sites, journal, checkpoint)
+    with locked(folder):
+        resuming = Resuming(folder, experiment)
+        with (journal := Journal(folder, experiment)).to_the_end():
+            checkpoint = load_checkpoint(folder) if experiment.resume else None
+            journal.rewind(checkpoint.server_round if checkpoint else 0)
+            resuming.say(journal, checkpoint)
+            for node, reason in company.left_out.items() if company else ():
+                journal.event("left-out", node=node, reason=reason)
+            sites = company.sites if company else greet(grid, experiment, experiment.round_timeout, journal)
+            _run(grid, experiment, federation, sites, journal, checkpoint)
     return journal.folder
 
 
@@ -121,6 +125,7 @@ def _run(
     strategy = FedStrategy(experiment, sites, journal, frame_array, evaluation, method, done, multilabel=several)
     if checkpoint:
         strategy.resting.restore(checkpoint.sites)
+        strategy.personal_parts.restore(checkpoint.trained)
     last, arrays = strategy.as_sent(strategy.train(grid, wire.pack(start)))
     strategy.personalise(grid, last)
     finish(journal, evaluation, arrays, experiment, federation)

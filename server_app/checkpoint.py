@@ -12,7 +12,7 @@ from common.wire import Arrays
 from server_app.disk import told
 from server_app.journal import log
 
-_MODEL, _METHOD, _SITES = "model/", "method/", "sites/"
+_MODEL, _METHOD, _SITES, _TRAINED = "model/", "method/", "sites/", "trained/"
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,16 @@ class Checkpoint:
         arrays: what the sites are sent next.
         method: state of the coordinator's half of the method.
         sites: of `Resting`.
+        trained: of `PersonalParts`.
+        identity: of the run; '' in a checkpoint of a version that did not keep it there.
     """
 
     server_round: int
     arrays: Arrays
     method: Arrays
     sites: Arrays = field(default_factory=dict)
+    trained: Arrays = field(default_factory=dict)
+    identity: str = ""
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
@@ -44,15 +48,16 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
     arrays = {_MODEL + name: array for name, array in checkpoint.arrays.items()}
     arrays |= {_METHOD + name: array for name, array in checkpoint.method.items()}
     arrays |= {_SITES + name: array for name, array in checkpoint.sites.items()}
-    about = {"round": str(checkpoint.server_round)}
-    path = checkpoints / f"round-{checkpoint.server_round:05}.safetensors"
+    arrays |= {_TRAINED + name: array for name, array in checkpoint.trained.items()}
+    about = {"round": str(checkpoint.server_round), "identity": checkpoint.identity}
+    path = checkpoints / _file_name(checkpoint.server_round)
     try:
         save_arrays(path, arrays, about)
     except UserError as error:
         raise UserError(f"{error}; then run again with resume=true") from None
-    for old in sorted(checkpoints.glob("round-*.safetensors"))[:-keep]:
-        with told(old):
-            old.unlink()
+    for old in checkpoint_rounds(folder)[:-keep]:
+        with told(checkpoints):
+            (checkpoints / _file_name(old)).unlink()
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
@@ -66,14 +71,13 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     """
     checkpoints = folder / "checkpoints"
     try:
-        there = sorted(checkpoints.iterdir(), reverse=True)  # not glob, which finds nothing where it may not look
+        there = list(checkpoints.iterdir())  # not glob, which finds nothing where it may not look
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UserError(f"{checkpoints}: cannot be read just now ({error.strerror}); let it be, and resume") from None
-    for path in there:
-        if not path.match("round-*.safetensors"):
-            continue
+    for number in reversed(checkpoint_rounds(folder)):
+        path = checkpoints / _file_name(number)
         try:
             return _read(path)
         except (DamagedError, ValueError, KeyError) as error:
@@ -94,6 +98,10 @@ def checkpoint_rounds(folder: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal())
 
 
+def _file_name(server_round: int) -> str:
+    return f"round-{server_round:05}.safetensors"  # from round 100000 on the names' order is not the rounds'
+
+
 def _read(path: Path) -> Checkpoint:
     arrays, about = read_arrays(path)
     if "sha256" not in about:
@@ -102,4 +110,5 @@ def _read(path: Path) -> Checkpoint:
     def part(prefix: str) -> Arrays:
         return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
-    return Checkpoint(int(about["round"]), part(_MODEL), part(_METHOD), part(_SITES))
+    rest = part(_METHOD), part(_SITES), part(_TRAINED), about.get("identity", "")
+    return Checkpoint(int(about["round"]), part(_MODEL), *rest)

@@ -22,7 +22,7 @@ from server_app.mistakes import check_simulated
 from server_app.studies import PLAIN, STUDIES, Variant
 
 if TYPE_CHECKING:
-    from server_app.compare import Cell
+    from server_app.compare_cells import Cell
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.add_typer(provision.cli, name="provision")
@@ -142,7 +142,7 @@ def compare(
         names = fitting_methods(base)
     cell_of = partial(_cell, config, given)
     from server_app.compare import compare as run_comparison
-    from server_app.compare_cells import comparison
+    from server_app.compare_plan import comparison
     from server_app.compare_results import write_results
     from server_app.journal import quiet_logging
 
@@ -191,7 +191,7 @@ def _cell(config: str, given: dict[str, Any], method: str, seed: int, variant: V
     experiment = load(config, overrides, base=Path.cwd(), sources=sources, single=False)
     if "sites" in variant.overrides and experiment.partition == "natural":
         raise UserError(f"{variant.label}: {config} has the sites that its data name; this study deals images anew")
-    from server_app.compare import Cell
+    from server_app.compare_cells import Cell
 
     return Cell(experiment, variant.label)
 

@@ -4,31 +4,24 @@ Every run starts from the same initial weights, partition and budget: all of the
 and the experiment alone. One small JSON file a run; an interrupted comparison continues where it was.
 """
 
-import hashlib
 import json
 import math
 import os
-import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from common.config import PATH_KEYS, Experiment, build
+from common.config import build
 from common.data import load_dataset
-from common.effects import METHOD_KEYS
 from common.errors import UserError, last_line
-from common.files import private_file, private_folder, write_text
-from common.installed import code_fingerprint
+from common.files import private_file, private_folder
+from server_app.compare_cells import Cell, data_fingerprint, keep_result, own_run_folder, read_result
 from server_app.compare_progress import Display
 from server_app.engines import run_experiment
 from server_app.figures import generic_score
@@ -36,41 +29,10 @@ from server_app.flower_run import KEEP_MEMORY
 from server_app.journal import log, read_events
 from server_app.multilabel_analysis import prototype_cosine
 
-# where, not what: the data itself is fingerprinted
-_MACHINE_KEYS = (
-    *PATH_KEYS,
-    *("run-name", "device", "resume", "checkpoint-every", "checkpoints-kept", "report-images"),
-)
+__all__ = ["Cell", "compare", "curves", "data_fingerprint", "read_result", "run_cell"]
+
 _POLL_SECONDS = 0.25
 _STOP_SECONDS = 20.0  # longer than a child waits for its SuperLink
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run of the table: an experiment with its method and seed set.
-
-    Attributes:
-        experiment: what runs.
-        variant: the label of a study's variant, or ''.
-    """
-
-    experiment: Experiment
-    variant: str = ""
-
-    @property
-    def stem(self) -> str:
-        """File stem of the result, e.g. 'fedloge-seed0' or 'fedloge-sparsity-0.8-seed0'."""
-        words = [self.experiment.method, re.sub(r"[^\w.]+", "-", self.variant), f"seed{self.experiment.seed}"]
-        return "-".join(word for word in words if word)
-
-    def identity(self) -> dict[str, Any]:
-        """Return what decides the result: the configuration without machine paths."""
-        return self.deciding(self.experiment.dump())
-
-    def deciding(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return, of a configuration, the keys that decide this cell's result."""
-        others = {key for key, methods in METHOD_KEYS.items() if self.experiment.method not in methods}
-        return {key: value for key, value in values.items() if key not in _MACHINE_KEYS and key not in others}
 
 
 @dataclass(frozen=True)
@@ -87,7 +49,7 @@ def compare(cells: Sequence[Cell], folder: Path, jobs: int, engine: str = "local
 
     Args:
         cells: the runs.
-        folder: results, one `<Cell.stem>.json` each; made if absent.
+        folder: results, one file each, see `compare_cells`; made if absent. What other configurations left stays.
         jobs: how many runs side by side, each in a process of its own.
         engine: what runs them; the results are equal.
         minutes: after which it stops, and says so; with none left it starts nothing.
@@ -106,28 +68,6 @@ def compare(cells: Sequence[Cell], folder: Path, jobs: int, engine: str = "local
     log.info("%d runs, %d of them already done", len(cells), kept)
     with Display(len(cells), kept, sum(cell.experiment.rounds for cell in open_cells)) as display:
         return _run_all(open_cells, folder, jobs, engine, display, time.monotonic() + 60 * minutes)
-
-
-def read_result(folder: Path, cell: Cell) -> dict[str, Any] | None:
-    """Return a finished run's result, or None if there is none for exactly this configuration and data."""
-    try:
-        result: dict[str, Any] = json.loads((folder / f"{cell.stem}.json").read_text(encoding="utf-8"))
-        # a key that did not exist yet when the result was made had its default's meaning
-        made_with = cell.deciding(build({}).dump() | result["experiment"])
-        fits = made_with == cell.identity() and result["data"] == data_fingerprint(cell.experiment)
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    return result if fits else None
-
-
-def data_fingerprint(experiment: Experiment) -> str:
-    """Return a short hash over all labels and the first and last images, so that other data are noticed."""
-    dataset = load_dataset(experiment)
-    digest = hashlib.sha256()
-    for images in (dataset.train, dataset.test):
-        ends = images.batch(np.array([0, len(images) - 1], dtype=np.int64))
-        digest.update(images.labels.astype(np.int64).tobytes() + ends.numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def curves(run_folder: Path) -> dict[str, list[list[float]]]:
@@ -186,12 +126,13 @@ def _run_all(cells: Sequence[Cell], folder: Path, jobs: int, engine: str, displa
 
 
 def _start(cell: Cell, folder: Path, engine: str) -> _Child:
-    run_folder = folder / "runs" / cell.stem
-    if not _has_begun(run_folder, cell):
-        shutil.rmtree(run_folder, ignore_errors=True)  # of another configuration or other code
-    private_folder(run_folder)
+    run_folder = own_run_folder(folder, cell)
     program = "import sys; from server_app.compare import run_cell; run_cell(*sys.argv[1:])"
-    values = cell.experiment.dump() | {"output-dir": str(run_folder.parent), "run-name": cell.stem, "resume": True}
+    values = cell.experiment.dump() | {
+        "output-dir": str(run_folder.parent),
+        "run-name": run_folder.name,
+        "resume": True,
+    }
     with private_file(run_folder / "log.txt") as file:
         process = subprocess.Popen(
             [sys.executable, "-c", program, json.dumps(values), engine],
@@ -202,17 +143,6 @@ def _start(cell: Cell, folder: Path, engine: str) -> _Child:
             start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops its children
         )
     return _Child(cell, run_folder, process)
-
-
-def _has_begun(run_folder: Path, cell: Cell) -> bool:
-    """Whether an interrupted run of this very cell, by this code, can be taken up."""
-    try:
-        config = json.loads((run_folder / "config.json").read_text(encoding="utf-8"))
-        code = json.loads((run_folder / "versions.json").read_text(encoding="utf-8"))["code"]
-        same = cell.deciding(config) == cell.identity()
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return False
-    return same and code == code_fingerprint()
 
 
 def _collect(child: _Child, folder: Path) -> str | None:
@@ -230,7 +160,7 @@ def _collect(child: _Child, folder: Path) -> str | None:
     }
     if (cosine := prototype_cosine(run_folder)) is not None:
         result["prototype_cosine"] = cosine
-    write_text(folder / f"{cell.stem}.json", json.dumps(result, indent=1) + "\n")
+    keep_result(folder, cell, result)
     return None
 
 

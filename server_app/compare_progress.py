@@ -1,6 +1,5 @@
 """What a person sees of a comparison while it runs: bars on a terminal, plain lines elsewhere."""
 
-import json
 import sys
 import time
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from common.config import Experiment
 from common.methods import METHODS
+from server_app.events import parse_line
 from server_app.figures import generic_score
 from server_app.journal import log, percent
 
@@ -46,7 +46,9 @@ class Watch:
             return
         self._read += len(lines) + len(end)
         for line in lines.splitlines():
-            self._take(json.loads(line))
+            event, _ = parse_line(line.decode("utf-8", errors="replace"))
+            if event is not None:  # what is none is named when the run's figures are read
+                self._take(event)
 
     def _take(self, event: dict[str, Any]) -> None:
         if event["event"] == "round":

@@ -1,5 +1,6 @@
 """What a comparison leaves: `headline.md`, `results.md`, `results.csv` and the page `results.html`."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -7,10 +8,13 @@ from common.data import build_federation
 from common.errors import UserError
 from common.files import write_text
 from common.methods import METHODS
-from server_app.compare import Cell, read_result
+from server_app.compare_cells import Cell, find_result, read_result, stem_of
 from server_app.compare_page import comparison_page
 from server_app.compare_tables import Entry, as_csv, as_markdown, further_rows, headline_rows, read_entries, rows_of
-from server_app.journal import percent
+from server_app.journal import log, percent
+
+_TABLES = ("headline.md", "results.md", "results.csv", "results.html")
+_SHOWN = "tables.txt"  # the results that the tables show, a line each
 
 
 def write_results(cells: Sequence[Cell], folder: Path, cell_of: Callable[[str, int], Cell] | None = None) -> str:
@@ -36,12 +40,14 @@ def write_results(cells: Sequence[Cell], folder: Path, cell_of: Callable[[str, i
         markdown += "\n" + as_markdown(further)
     for note in (_partition(entries) if further else "", _versions(entries)):
         markdown += f"\n{note}\n" if note else ""
+    _keep_other_tables(folder, [path.name for entry in entries for path in _files(entry, folder)])
     short = as_markdown(list(headline_rows(rows)))
     files = {
         "headline.md": short,
         "results.md": markdown,
         "results.csv": as_csv(entries),
         "results.html": comparison_page(entries, rows),
+        _SHOWN: "".join(f"{path.name}\n" for entry in entries for path in _files(entry, folder)),
     }
     for name, text in files.items():
         try:
@@ -55,13 +61,38 @@ def with_kept(cells: Sequence[Cell], folder: Path, cell_of: Callable[[str, int],
     """Return the cells in the order of the table of methods, with those beside them whose results are kept."""
     known = {cell.stem: cell for cell in cells}
     for path in folder.glob("*-seed*.json"):
-        method, _, seed = path.stem.rpartition("-seed")
-        if method in METHODS and seed.isdecimal() and path.stem not in known:
+        method, _, seed = (stem := stem_of(path)).rpartition("-seed")
+        if method in METHODS and seed.isdecimal() and stem not in known:
             cell = cell_of(method, int(seed))
             if read_result(folder, cell):
-                known[path.stem] = cell
+                known[stem] = cell
     order = list(METHODS)
     return sorted(known.values(), key=lambda cell: (order.index(cell.experiment.method), cell.experiment.seed))
+
+
+def _files(entry: Entry, folder: Path) -> list[Path]:
+    """Return the results that an entry of the tables is made of."""
+    return [path for cell in entry.cells if (path := find_result(folder, cell))]
+
+
+def _keep_other_tables(folder: Path, shown: Sequence[str]) -> None:
+    """Move tables that show more than the new ones into `tables/`: they are of another configuration or study."""
+    tables = [path for name in _TABLES if (path := folder / name).exists()]
+    if not tables:
+        return
+    listed = folder / _SHOWN  # of older versions there is none, nor results of two configurations
+    plain = [path.name for path in folder.glob("*-seed*.json") if stem_of(path) == path.stem]
+    before = listed.read_text(encoding="utf-8").splitlines() if listed.exists() else plain
+    if set(before) <= set(shown):
+        return
+    kept = folder / "tables" / hashlib.sha256("\n".join(sorted(before)).encode()).hexdigest()[:8]
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+        for path in (*tables, *([listed] if listed.exists() else [])):
+            path.replace(kept / path.name)
+    except OSError as error:
+        raise UserError(f"{kept}: cannot be written ({error.strerror}); the runs' files stay") from None
+    log.info("the tables that were here show other runs, too: moved to %s", kept)
 
 
 def _partition(entries: Sequence[Entry]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from common.markup import csv_text, escape_markdown
 from common.methods import HEAD_TITLES, METHODS, Method
 from common.wire import STAGES
-from server_app.compare import Cell, read_result
+from server_app.compare_cells import Cell, read_result
 
 # figures of several labels an image beside macro AUC, and those that have a table of their own
 SEVERAL = {"mean_ap": "mAP", "macro_f1": "F1", "macro_f1_tuned": "F1 tuned"}

@@ -31,7 +31,7 @@ def generic_facts(report: Report) -> dict[str, Any]:
 
 def generic_score(event: Mapping[str, Any]) -> float | None:
     """Return the primary figure of a generic event of the journal."""
-    value = event.get("macro_auc") if event.get("figure") == "macro_auc" else event["balanced_accuracy"]
+    value = event.get("macro_auc") if event.get("figure") == "macro_auc" else event.get("balanced_accuracy")
     return None if value is None else float(value)
 
 

@@ -1,6 +1,5 @@
 """The run's folder: what happened, as JSON lines, and what a person reads while it happens."""
 
-import itertools
 import json
 import logging
 import os
@@ -14,22 +13,16 @@ from secrets import token_hex
 from typing import Any
 
 from common import __version__
-from common.config import PATH_KEYS, Experiment
+from common.config import Experiment
 from common.errors import UserError, plain
 from common.files import private_file, write_text
 from common.installed import code_fingerprint
 from common.logs import speak
 from server_app.disk import make_folder, told
+from server_app.events import KINDS, OF_A_START, Event, Lines, parse_line, parse_lines
 
 log = logging.getLogger("fednc")
 
-# keys that may change when a run is taken up again: they do not decide what comes out
-_FREE = (
-    *PATH_KEYS,
-    *("run-name", "resume", "device", "round-timeout", "round-retries"),
-    *("checkpoint-every", "checkpoints-kept", "max-step", "report-images"),
-)
-_ALWAYS = ("begin", "left-out", "stopped")  # of a start, not of a round: they stay where a run is taken up again
 _PACKAGES = ("flwr", "torch", "torchvision", "numpy", "scikit-learn", "safetensors", "ray")
 
 
@@ -59,14 +52,19 @@ class Journal:
         self.folder = folder
         make_folder(folder)
         self._lines = folder / "metrics.jsonl"
-        now, before = versions(), _read_json(folder / "versions.json")
+        now, before = versions(), read_json(folder / "versions.json")
         self.write_json("config", experiment.dump())
-        begun = _read_json(folder / "run.json") if experiment.resume else {}
+        begun = read_json(folder / "run.json") if experiment.resume else {}
         # a run of a version before there were identities has none
         self.identity = str(begun.get("identity", "" if before and experiment.resume else token_hex(8)))
-        self.write_json("run", {"identity": self.identity})
+        self.take_identity(self.identity)
         self.write_json("versions", now)
         self._changed = {name: [before[name], now.get(name)] for name in before if before[name] != now.get(name)}
+
+    def take_identity(self, identity: str) -> None:
+        """Be the run of this identity: the checkpoint's, where the folder's `run.json` was lost."""
+        self.identity = identity
+        self.write_json("run", {"identity": identity})
 
     def write_json(self, name: str, content: Any) -> None:
         """Write `<name>.json` into the run's folder."""
@@ -85,7 +83,7 @@ class Journal:
         Raises:
             UserError: it is not.
         """
-        before, now = _read_json(self.folder / f"{name}.json"), json.loads(json.dumps(content))
+        before, now = read_json(self.folder / f"{name}.json"), json.loads(json.dumps(content))
         if differ := sorted(key for key in before.keys() - set(free) if before[key] != now.get(key)):
             raise UserError(f"resume: {', '.join(differ)} of the run in {self.folder} differ: are the data the same?")
         self.write_json(name, now)
@@ -99,11 +97,11 @@ class Journal:
 
     def site_names(self) -> list[str]:
         """Return the sites that have taken part, also those that are not there now."""
-        return sorted(_read_json(self.folder / "sites.json"))
+        return sorted(read_json(self.folder / "sites.json"))
 
     def add_sites(self, sizes: Mapping[str, dict[str, int]]) -> dict[str, dict[str, int]]:
         """Add sites to what is known of them, and return what each known before declared when it first took part."""
-        first, federation = (_read_json(self.folder / f"{name}.json") for name in ("sites", "federation"))
+        first, federation = (read_json(self.folder / f"{name}.json") for name in ("sites", "federation"))
         self.write_json("sites", dict(sorted({**sizes, **first}.items())))
         if federation:
             self.write_json("federation", federation | {"site_names": self.site_names()})
@@ -149,10 +147,13 @@ class Journal:
         """
         if not self._lines.exists():
             return
+        text = self._lines.read_text(encoding="utf-8", errors="replace")
+        if (lines := parse_lines(text)).problems:
+            log.warning("%s: %s; they are moved to metrics.undone.jsonl", self.folder, lines)
         kept: list[str] = []
         undone: list[str] = []
-        for line in self._lines.read_text(encoding="utf-8", errors="replace").splitlines():
-            (kept if _is_before(line, server_round) else undone).append(line + "\n")
+        for line in text.splitlines():
+            (kept if _is_before(parse_line(line)[0], server_round) else undone).append(line + "\n")
         if undone:
             path = self.folder / "metrics.undone.jsonl"
             with told(self._lines):
@@ -164,17 +165,16 @@ class Journal:
             self.event("versions", round=server_round, changed=self._changed)
 
 
-def _is_before(line: str, server_round: int) -> bool:
-    """Whether a journal line belongs to what a checkpoint of this round holds; half a line does not."""
-    try:
-        event = json.loads(line)
-        if event["event"] in _ALWAYS:
-            return True
-        # what is told of a round after its checkpoint: the generic model, and what the end brings
-        after = event["event"] in ("generic", "norms") or event.get("stage", "arrival") != "arrival"
-        return bool(event["round"] < server_round + (not after))
-    except (ValueError, KeyError, TypeError, RecursionError):
+def _is_before(event: Event | None, server_round: int) -> bool:
+    """Whether an event belongs to what a checkpoint of this round holds; what is none does not."""
+    if event is None:
         return False
+    kind, number = event["event"], event.get("round")
+    if kind in OF_A_START or number is None:
+        return kind not in KINDS or kind in OF_A_START  # the summary has no round: it will be made again
+    # what is told of a round after its checkpoint: the generic model, and what the end brings
+    after = kind in ("generic", "norms") or event.get("stage", "arrival") != "arrival"
+    return bool(number < server_round + (not after))
 
 
 def versions() -> dict[str, str]:
@@ -189,52 +189,29 @@ def versions() -> dict[str, str]:
     return found
 
 
-def read_events(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of a run's `metrics.jsonl`, oldest first; half a line, which a crash leaves, is left out."""
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
-    events = []
-    for line in lines:
-        with suppress(ValueError):
-            events.append(json.loads(line))
-    return events
-
-
-def run_folder(experiment: Experiment) -> Path:
-    """Return a folder for the run below `output-dir`.
+def read_events(folder: Path) -> list[Event]:
+    """Return the events of a run's `metrics.jsonl`, oldest first; lines that are none are named in the log.
 
     Raises:
-        UserError: `run-name` is taken by an earlier run, whose personal heads must not leak into this one; or,
-            with `resume`, by a run of another experiment.
+        UserError: it is not there, or cannot be read.
     """
-    if experiment.run_name:
-        folder = experiment.output_dir / experiment.run_name
-        if experiment.resume:
-            _check_same(folder, experiment)
-        elif _holds_a_run(folder):
-            raise UserError(f"run-name = '{experiment.run_name}': {folder} holds a run; take another name or remove it")
-        return folder
-    stem = f"{experiment.name}-{experiment.method}-seed{experiment.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
-    taken = (stem if not count else f"{stem}-{count}" for count in itertools.count())
-    return next(path for name in taken if not (path := experiment.output_dir / name).exists())
+    lines = read_lines(folder)
+    if lines.problems:
+        log.warning("%s: %s", folder, lines)
+    return lines.events
 
 
-def _holds_a_run(folder: Path) -> bool:
-    """Whether more is there than what a start left that came to nothing."""
-    events = read_events(folder) if (folder / "metrics.jsonl").exists() else []
-    return (folder / "sites").exists() or any(event.get("event") not in _ALWAYS for event in events)
+def read_lines(folder: Path) -> Lines:
+    """Return a run's `metrics.jsonl` with what is wrong with its lines; raise `UserError` if it cannot be read."""
+    path = folder / "metrics.jsonl"
+    try:
+        return parse_lines(path.read_text(encoding="utf-8", errors="replace"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}): is {folder} a run's folder?") from None
 
 
-def _check_same(folder: Path, experiment: Experiment) -> None:
-    before, now = _read_json(folder / "config.json"), experiment.dump()
-    free = {*_FREE, *(("sites",) if experiment.partition == "deployed" else ())}  # how many real ones to begin with
-    differ = [key for key in sorted(now.keys() - free) if before.get(key, now[key]) != now[key]]
-    if differ:
-        changes = "; ".join(f"{key} = {now[key]!r}, but the run in {folder} has {before[key]!r}" for key in differ)
-        raise UserError(f"resume: {changes}: use the same")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Return a JSON file of an earlier start of the run, empty if there was none.
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a JSON file of a run's folder, empty if there is none.
 
     Raises:
         UserError: it is damaged, or cannot be read just now.

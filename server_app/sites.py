@@ -176,6 +176,8 @@ def check_reply(reply: wire.Reply, facts: SiteFacts, figures: Collection[str], *
         if name.startswith("loss-") and abs(value) > LARGEST:
             raise DivergedError(f"{name} = {value:g}: beyond {LARGEST:g}; training diverged there")
     _expect(reply.metrics, "num-examples", facts.num_train)
+    if (started_from := reply.metrics.get(wire.STARTED_FROM, 0)) not in range(max(1, int(reply.round))):
+        raise BadReplyError(f"{wire.STARTED_FROM} = {started_from:g}: no round before round {reply.round:g}")
     found = {name: reply.metrics[name] for name in figures if name in reply.metrics}
     if not trains or found:
         _expect(reply.metrics, "num-test", facts.num_test)

@@ -22,6 +22,7 @@ from server_app.figures import generic_facts, primary, site_figures
 from server_app.journal import Journal, log
 from server_app.methods import ServerMethod
 from server_app.newcomers import Newcomers
+from server_app.personal_parts import PersonalParts
 from server_app.replies import Gate
 from server_app.resting import Resting
 from server_app.robust import aggregation_of, models_needed, quorum_of
@@ -58,7 +59,7 @@ class FedStrategy(Strategy):
         self.experiment, self.sites, self.journal, self.evaluation = experiment, sites, journal, evaluation
         self._row, self._method, self._multilabel = METHODS[experiment.method], method, multilabel
         self._gate, self._newcomers = Gate(sites, journal), Newcomers(experiment, sites, journal)
-        self.resting = Resting(experiment, journal)
+        self.resting, self.personal_parts = Resting(experiment, journal), PersonalParts(journal)
         self._needed = models_needed(experiment)
         self._frame, self._frame_hash = frame, "" if frame is None else wire.frame_digest(frame)
         self._sent: wire.Arrays = {}
@@ -148,8 +149,10 @@ class FedStrategy(Strategy):
         self._round.model = arrays_digest(arrays)
         self._record_round()
         self.finished, self._failed_rounds = server_round, 0
+        self.personal_parts.accept(server_round)
         if server_round % self.experiment.checkpoint_every == 0 or server_round == self.experiment.rounds:
-            checkpoint = Checkpoint(server_round, arrays, self._method.state(), self.resting.state())
+            states = self._method.state(), self.resting.state(), self.personal_parts.state()
+            checkpoint = Checkpoint(server_round, arrays, *states, self.journal.identity)
             self.journal.sync()
             save_checkpoint(self.journal.folder, checkpoint, self.experiment.checkpoints_kept)
         return wire.pack(arrays), None
@@ -186,6 +189,7 @@ class FedStrategy(Strategy):
             now.steps[site] = mean.add(self._received(reply), weight)
             self._method.take(site, reply.extras)
         now.count(site, reply, images, weight)
+        self.personal_parts.note(site, reply)
         facts.has_frame = reply.frame_hash == self._frame_hash
         if figures := site_figures(reply.metrics, "arrival", facts.num_test):
             now.arrival[site] = figures
@@ -213,6 +217,7 @@ class FedStrategy(Strategy):
             identity=self.journal.identity,
             server_round=self._round.number,
             secured=self._secured,
+            trained=self.personal_parts.trained(site),
             evaluate=evaluate,
             sites_dir=None if self.experiment.partition == "deployed" else self.journal.folder / "sites",
             model=model,
@@ -271,6 +276,7 @@ class FedStrategy(Strategy):
             with self._gate.usable(replies, self._round, trains=False) as usable:
                 for site, reply in usable:
                     self._round.answered.append(site)
+                    self.personal_parts.note(site, reply)
                     for stage, found in stages.items():
                         if told := site_figures(reply.metrics, stage, self.sites[site].num_test):
                             found[site] = told

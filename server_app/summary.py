@@ -55,7 +55,7 @@ class Summary:
 def summarise(folder: Path) -> Summary:
     """Read a run's journal and return its figures."""
     events = read_events(folder)
-    final = [e for e in events if e["event"] == "generic" and e["stage"] == "final"]
+    final = [e for e in events if e["event"] == "generic" and e.get("stage") == "final"]
     generic = {e["head"]: {k: e[k] for k in _GENERIC if k in e} | {"score": generic_score(e)} for e in final}
     personal: dict[str, dict[str, Any]] = {
         e["stage"]: {k: e[k] for k in ("mean", "std", "worst", "worst_site", "means") if k in e}
@@ -76,8 +76,8 @@ def summarise(folder: Path) -> Summary:
 
 
 def _cost(events: list[dict[str, Any]], epochs: int) -> dict[str, float]:
-    rounds = [e for e in events if e["event"] == "round"]
     keys = ("seconds", "bytes_down", "bytes_up")
+    rounds = [e for e in events if e["event"] == "round" and all(e.get(key) is not None for key in keys)]
     found = {key: sum(e[key] for e in rounds) / max(1, len(rounds)) for key in keys}
     images = epochs * sum(e.get("images", 0) for e in rounds)
     return found | {"images_per_second": images / max(1e-9, sum(e["seconds"] for e in rounds))}

@@ -28,7 +28,7 @@ from server_app.mistakes import all_of, check_acting, check_simulated
 from server_app.studies import GRIDS, Variant, product
 
 if TYPE_CHECKING:  # PyTorch comes with it, which a mistyped key need not wait for
-    from server_app.compare import Cell
+    from server_app.compare_cells import Cell
 
 Grids = Mapping[str, Sequence[Any]]
 
@@ -129,7 +129,7 @@ def tuning_cells(
         UserError: everything that is wrong with any of them.
     """
     from common.data import build_federation
-    from server_app.compare import Cell
+    from server_app.compare_cells import Cell
     from server_app.feasibility import check_all
 
     def cell(seed: int, variant: Variant) -> Cell:
@@ -152,7 +152,7 @@ def tuning_cells(
 
 def ranking(cells: "Sequence[Cell]", by: str, folder: Path) -> "list[tuple[Cell, float | None]]":
     """Return a cell of each variant with its mean over seeds, best first; None where a run or figure is missing."""
-    from server_app.compare import read_result
+    from server_app.compare_cells import read_result
 
     figures: dict[str, list[float | None]] = {}
     for cell in cells:

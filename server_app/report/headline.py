@@ -136,6 +136,11 @@ def remarks(run: RunRecord) -> list[str]:
         )
     elif not run.finished:
         words.append("This run has not finished its first round.")
+    if lost := len(run.of("missing")) + len(run.of("lost")):
+        words.append(
+            f"This run went on without {lost} thing(s) that it should have had; which, and what became of it, is under "
+            "“Configuration and cost”."
+        )
     if run.problems:
         words.append(f"The run's folder is incomplete: {'; '.join(run.problems)}.")
     return words

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from common.config import portable
 from common.methods import METHODS, Method
+from server_app.events import parse_lines
 
 Event: TypeAlias = dict[str, Any]
 T = TypeVar("T")
@@ -247,17 +248,9 @@ def _read_lines(path: Path, problems: list[str]) -> tuple[Event, ...]:
     if not path.is_file():
         problems.append(f"{path.name} is missing")
         return ()
-    kept: dict[tuple[str, ...], Event] = {}
-    broken = 0
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            event = json.loads(line) if line.strip() else None
-        except ValueError:
-            event = "broken"
-        if isinstance(event, dict):
-            kept[tuple(str(event.get(k)) for k in ("event", "round", "stage", "head", "site"))] = event
-        elif event is not None:
-            broken += 1
-    if broken:
-        problems.append(f"{broken} line(s) of {path.name} are not readable")
+    lines = parse_lines(path.read_text(encoding="utf-8", errors="replace"))
+    if lines.problems or lines.unfinished:
+        problems.append(str(lines) if lines.problems else f"1 line(s) of {path.name}, the last, is half a line")
+    keys = ("event", "round", "stage", "head", "site", "what")
+    kept = {tuple(str(event.get(key)) for key in keys): event for event in lines.events}
     return tuple(kept.values())

@@ -6,6 +6,7 @@ from statistics import mean
 from server_app.report.charts import Series, line_chart
 from server_app.report.page import DASH, details, figure, note, paragraph, plain, table
 from server_app.report.record import Event, RunRecord, number, reason_of, round_of
+from server_app.report.taken_up import taken_up
 
 
 def setup(run: RunRecord) -> str:
@@ -15,6 +16,7 @@ def setup(run: RunRecord) -> str:
     return "".join(
         (
             _cost(run),
+            taken_up(run),
             paragraph("Folders of the machine that the run was made on are left out; its config.json names them."),
             table("Configuration", ["Key", "Value"], config, ["code"]) if config else paragraph("No configuration."),
             table("Versions", ["Package", "Version"], versions, ["code"]) if versions else paragraph("No versions."),

@@ -14,10 +14,11 @@ import yaml
 from safetensors.numpy import load_file
 
 import server_app.compare as comparing
-from common.config import APP_ROOT, Experiment
+from common.config import APP_ROOT, Experiment, load
 from common.errors import UserError
 from server_app.cli import main
 from server_app.compare import Cell, compare, curves, data_fingerprint, read_result
+from server_app.compare_cells import own_run_folder
 from server_app.compare_results import write_results
 from server_app.engines import run_local
 from server_app.journal import read_events
@@ -223,3 +224,69 @@ def test_a_round_in_which_nothing_could_be_measured_has_no_point(tmp_path: Path)
     ]
     (tmp_path / "metrics.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
     assert curves(tmp_path) == {"personal": [[5, 0.5]], "aux_head": [[5, 0.25]]}
+
+
+def test_another_configuration_leaves_finished_runs_and_tables_as_they_are(tiny: Tiny, tmp_path: Path) -> None:
+    """In one folder: other rounds, then other data; and who runs the former command again finds its results."""
+    cells = [Cell(tiny(method="fedavg", rounds=rounds, run_name=None)) for rounds in (1, 2)]
+    cells.append(Cell(tiny(method="fedavg", rounds=1, head_class_size=25, run_name=None)))
+    assert compare(cells[:1], tmp_path, jobs=1) == 0
+    write_results(cells[:1], tmp_path)
+    tables = {path.name: path.read_bytes() for path in tmp_path.glob("*.*") if path.suffix != ".json"}
+    before = contents_of(tmp_path) - {Path(name) for name in tables}
+    texts = {path: (tmp_path / path).read_bytes() for path in before}
+    for cell in cells[1:]:
+        assert compare([cell], tmp_path, jobs=1) == 0
+        write_results([cell], tmp_path, lambda method, seed, cell=cell: cell)
+    assert {path: (tmp_path / path).read_bytes() for path in before} == texts
+    kept = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in (tmp_path / "tables").iterdir()]
+    assert len(kept) == 2 and tables in kept
+    results = [read_result(tmp_path, cell) for cell in cells]
+    assert [result and result["experiment"]["rounds"] for result in results] == [1, 2, 1]
+    assert len({json.dumps(result) for result in results}) == 3
+    files = contents_of(tmp_path)
+    assert compare(cells, tmp_path, jobs=1) == 0  # nothing is run again
+    write_results(cells[:1], tmp_path, lambda method, seed: cells[0])
+    assert tables == {name: (tmp_path / name).read_bytes() for name in tables}
+    assert {path for path in contents_of(tmp_path) if path.parts[0] != "tables"} == {
+        path for path in files if path.parts[0] != "tables"
+    }
+
+
+def contents_of(folder: Path) -> set[Path]:
+    return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_keys_that_do_not_decide_a_result_do_not_void_it(tiny: Tiny, tmp_path: Path) -> None:
+    cell = Cell(tiny(method="fedavg"))
+    content = {"experiment": cell.experiment.dump(), "data": data_fingerprint(cell.experiment)}  # as of older versions
+    (tmp_path / f"{cell.stem}.json").write_text(json.dumps(content))
+    changes = {"round_timeout": 9, "round_retries": 0, "max_step": 5, "checkpoint_every": 2, "image_memory": 1}
+    for key, value in {**changes, "name": "other", "report_images": True}.items():
+        assert read_result(tmp_path, Cell(tiny(method="fedavg", **{key: value}))) == content, key
+    for key, value in {"rounds": 3, "evaluate_every": 2, "participation": 0.5, "quorum": 1.0}.items():
+        assert read_result(tmp_path, Cell(tiny(method="fedavg", **{key: value}))) is None, key
+
+
+def test_committed_results_of_earlier_versions_are_still_found() -> None:
+    folder = APP_ROOT / "tests" / "benchmarks" / "results" / "digits_lt_wire"
+    found = [
+        read_result(folder, Cell(load("configs/digits_lt.yaml", {"method": m, "seed": s, "wire": w}), f"wire={w}"))
+        for m in ("fedavg", "fedloge")
+        for w in ("single", "half")
+        for s in (0, 1, 2)
+    ]
+    assert all(found)
+
+
+def test_an_interrupted_run_of_other_data_or_code_stays_where_it_is(tiny: Tiny, tmp_path: Path) -> None:
+    cell = Cell(tiny(method="fedavg", rounds=1))
+    for name, content in (("versions.json", {"code": "other"}), ("cell.json", {"data": "other"})):
+        folder = tmp_path / name
+        run_local(tiny(method="fedavg", rounds=1, output_dir=folder / "runs", run_name=cell.stem))
+        (folder / "runs" / cell.stem / name).write_text(json.dumps(content))
+        before = {path: (folder / path).read_bytes() for path in contents_of(folder)}
+        assert compare([cell], folder, jobs=1) == 0
+        assert {path: (folder / path).read_bytes() for path in before} == before
+        assert {path.name for path in (folder / "runs").iterdir()} == {cell.stem, f"{cell.stem}-{cell.mark}"}
+        assert own_run_folder(folder, cell).name == f"{cell.stem}-{cell.mark}"

@@ -33,7 +33,7 @@ def arrays_of(folder: Path) -> dict[str, np.ndarray]:
 def figures_of(folder: Path) -> list[dict[str, Any]]:
     """Return the journal without times and bytes: a resumed run sends the frame once more."""
     free = ("time", "seconds", "bytes_down", "bytes_up", "cost")
-    events = [event for event in read_events(folder) if event["event"] not in ("begin", "stopped")]
+    events = [event for event in read_events(folder) if event["event"] not in ("begin", "changed", "stopped")]
     return [{k: v for k, v in event.items() if k not in free} for event in events]
 
 

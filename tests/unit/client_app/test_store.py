@@ -48,11 +48,13 @@ def versions(folder: Path) -> list[str]:
 
 def test_a_round_starts_from_the_newest_version_made_before_it(tmp_path: Path) -> None:
     store = SiteStore(tmp_path)
-    assert store.load_version(1) is None
+    assert store.load_version(1) == (0, None)
     for server_round in (1, 2, 5):
         store.save_version({"w": np.full(1, server_round, np.float32)}, server_round)
-    assert [store.load_version(n)["w"][0] for n in (2, 3, 5, 6)] == [1, 2, 2, 5]
-    assert store.load_version(1) is None  # a run that begins again does not start from what it made
+    for server_round, found in ((2, 1), (3, 2), (5, 2), (6, 5)):
+        number, kept = store.load_version(server_round)
+        assert number == found and kept is not None and kept["w"][0] == found
+    assert store.load_version(1) == (0, None)  # a run that begins again does not start from what it made
 
 
 def test_versions_go_once_no_checkpoint_needs_them(tmp_path: Path) -> None:
@@ -83,9 +85,9 @@ def test_versions_of_another_run_of_the_same_name_are_not_seen(tmp_path: Path) -
     for server_round in (1, 2):
         first.save_version({"w": np.full(1, server_round, np.float32)}, server_round)
     assert second.of_other_runs() and not first.of_other_runs()
-    assert second.load_version(3) is None
+    assert second.load_version(3) == (0, None)
     second.save_version({"w": np.full(1, 9, np.float32)}, 1, (1,))
-    assert first.load_version(3)["w"][0] == 2 and second.load_version(3)["w"][0] == 9
+    assert first.load_version(3)[1]["w"][0] == 2 and second.load_version(3)[1]["w"][0] == 9
 
 
 def test_the_line_of_the_guide_that_deletes_versions_leaves_the_models(tmp_path: Path) -> None:
@@ -107,5 +109,16 @@ def test_a_repeated_round_replaces_what_came_after_it(tmp_path: Path) -> None:
     for server_round in (1, 2, 3):
         store.save_version({"w": np.zeros(1, np.float32)}, server_round)
     store.save_version({"w": np.ones(1, np.float32)}, 2, (1,))
-    assert versions(tmp_path) == ["personal-00001.safetensors", "personal-00002.safetensors"]
-    assert store.load_version(3)["w"][0] == 1
+    assert versions(tmp_path) == [
+        "personal-00001.safetensors",
+        "personal-00002.safetensors",
+        "personal-00002.undone.safetensors",
+        "personal-00003.undone.safetensors",
+    ]
+    assert store.load_version(4)[1]["w"][0] == 1  # not what was made of the run that was given up
+    store.save_version({"w": np.ones(1, np.float32)}, 4, (1, 2))
+    assert "personal-00002.undone.safetensors" not in versions(tmp_path)
+    assert "personal-00003.undone.safetensors" in versions(tmp_path)
+    store.save_version({"w": np.ones(1, np.float32)}, 5, (3, 4))
+    assert not any("undone" in name for name in versions(tmp_path))
+    assert not store.of_other_runs()

@@ -24,7 +24,7 @@ def _process_identity() -> None:
 
 
 def message_with(**content: Any) -> Message:
-    return Message(wire.request(build({}), run="r", **content), 1, wire.TRAIN)
+    return Message(wire.request(build({}), run="r", server_round=1, **content), 1, wire.TRAIN)
 
 
 @settings(deadline=None)
@@ -36,7 +36,7 @@ def test_arrays_cross_bit_by_bit(array: np.ndarray) -> None:
 
 
 def test_a_request_says_everything_a_site_needs(tiny: Callable[..., Experiment]) -> None:
-    experiment = tiny(method="fedavg", seed=3)
+    experiment = tiny(method="fedavg", seed=3, rounds=4)
     frame = np.eye(3, dtype=np.float32)
     content = wire.request(experiment, run="r1", server_round=4, evaluate=True, frame=frame, frame_hash="abc")
     request = wire.Request(Message(content, 1, wire.TRAIN))

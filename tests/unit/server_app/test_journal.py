@@ -10,7 +10,8 @@ from common.errors import UserError
 from common.wire import WireError
 from server_app import disk
 from server_app.disk import locked
-from server_app.journal import Clock, Journal, percent, read_events, run_folder
+from server_app.journal import Clock, Journal, percent, read_events
+from server_app.resuming import run_folder
 
 
 def test_events_are_json_lines_without_nan(tiny: Callable[..., Experiment], tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from common.config import Experiment
 from common.errors import UserError
 from server_app.app import run
 from server_app.engines import load_client_app, run_local
-from server_app.journal import Journal, read_events, run_folder
+from server_app.journal import Journal, read_events
 from server_app.local_grid import LocalGrid
+from server_app.resuming import run_folder
 from server_app.sites import SiteFacts
 from server_app.strategy import FedStrategy
 

@@ -1,0 +1,128 @@
+"""A run may be given more rounds, and then equals one that had them from the start, bit for bit on a CPU."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from common.config import APP_ROOT, Experiment
+from common.errors import UserError
+from common.key_types import keys_free_on_resume, keys_of_host
+from server_app.engines import run_local
+from server_app.journal import read_events
+from server_app.strategy import FedStrategy
+
+Tiny = Callable[..., Experiment]
+
+
+class PowerCutError(Exception):
+    """Stands for whatever ends a coordinator."""
+
+
+def arrays_of(folder: Path) -> dict[str, np.ndarray]:
+    paths = [folder / "generic.safetensors", *sorted(folder.glob("sites/*/personal*.safetensors"))]
+    return {f"{path.relative_to(folder)}:{k}": v for path in paths for k, v in load_file(path).items()}
+
+
+def figures_of(folder: Path) -> list[dict[str, Any]]:
+    free = ("time", "seconds", "bytes_down", "bytes_up", "cost")
+    events = [event for event in read_events(folder) if event["event"] not in ("begin", "changed", "stopped")]
+    return [{k: v for k, v in event.items() if k not in free} for event in events]
+
+
+def same(ours: Path, theirs: Path) -> bool:
+    expected, found = arrays_of(theirs), arrays_of(ours)
+    return expected.keys() == found.keys() and all(np.array_equal(expected[key], found[key]) for key in expected)
+
+
+@pytest.mark.parametrize("method", ["fedloge", "creff", "fedavg"])
+def test_a_finished_run_that_is_extended_equals_a_longer_one(tiny: Tiny, method: str) -> None:
+    values: dict[str, Any] = {"method": method, "participation": 0.7, "evaluate_every": 3}
+    whole = run_local(tiny(**values, rounds=8, run_name="whole"))
+    folder = run_local(tiny(**values, rounds=4, run_name="short"))
+    assert json.loads((folder / "config.json").read_text())["rounds"] == 4
+    assert run_local(tiny(**values, rounds=8, run_name="short", resume=True)) == folder
+    assert same(folder, whole)
+    assert figures_of(folder) == figures_of(whole)
+    (changed,) = [event for event in read_events(folder) if event["event"] == "changed"]
+    assert changed["round"] == 4 and changed["keys"] == {"rounds": [4, 8]}
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Keys that changed where the run was taken up" in page and "has not finished" not in page
+
+
+def test_a_stopped_run_may_be_extended_and_ended_early(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = {rounds: run_local(tiny(rounds=rounds, run_name=f"whole-{rounds}")) for rounds in (2, 5)}
+    for rounds, name in ((5, "longer"), (2, "ended")):
+        with monkeypatch.context() as patch, pytest.raises(PowerCutError):
+            patch.setattr(FedStrategy, "_record_round", stop_in_round_3)
+            run_local(tiny(rounds=4, run_name=name))
+        folder = run_local(tiny(rounds=rounds, run_name=name, resume=True))
+        assert figures_of(folder) == figures_of(whole[rounds])
+        expected, found = arrays_of(whole[rounds]), arrays_of(folder)
+        assert all(np.array_equal(expected[key], found[key]) for key in expected)
+
+
+def stop_in_round_3(self: FedStrategy, real: Any = FedStrategy._record_round) -> None:
+    if self._round.number == 3:
+        raise PowerCutError
+    real(self)
+
+
+def test_earlier_results_stay_until_the_extended_run_ends(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = run_local(tiny(rounds=2))
+    names = ["generic.safetensors", "summary.json", "report.html"]
+    paths = [*(folder / name for name in names), *folder.glob("sites/*/personal_model.safetensors")]
+    before = {path: path.read_bytes() for path in paths}
+    assert len(before) == 6
+    with monkeypatch.context() as patch, pytest.raises(PowerCutError):
+        patch.setattr(FedStrategy, "_record_round", stop_in_round_3)
+        run_local(tiny(rounds=4, resume=True))
+    assert {path: path.read_bytes() for path in paths} == before
+    run_local(tiny(rounds=4, resume=True))
+    assert all(path.read_bytes() != content for path, content in before.items())
+
+
+def test_fewer_rounds_than_are_done_are_refused(tiny: Tiny) -> None:
+    folder = run_local(tiny(rounds=3))
+    before = {path: path.read_bytes() for path in folder.rglob("*.json*")}
+    with pytest.raises(
+        UserError, match=r"resume: rounds = 2, but the run in .*run has 3 rounds behind it: give 3.*or more"
+    ):
+        run_local(tiny(rounds=2, resume=True))
+    assert {path: path.read_bytes() for path in folder.rglob("*.json*")} == before
+
+
+def test_keys_that_are_free_on_resume_leave_finished_rounds_as_they_are(
+    tiny: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Evaluating more often, or waiting longer, changes no weight."""
+    whole = run_local(tiny(rounds=4, evaluate_every=2, run_name="whole"))
+    run_local(tiny(rounds=2, evaluate_every=2, run_name="cut"))
+    more = {"evaluate_every": 1, "quorum": 0.9, "round_timeout": 60, "rest_after": 1, "rounds": 4}
+    folder = run_local(tiny(**more, run_name="cut", resume=True))
+    assert same(folder, whole)
+    assert "from round 3 on: evaluate-every = 1 (was 2); quorum = 0.9 (was 0.5)" in capsys.readouterr().out
+    again = run_local(tiny(rounds=4, evaluate_every=1, run_name="cut", resume=True, finetune_epochs=1))
+    assert json.loads((again / "summary.json").read_text())["personal"]["finetuned"]["mean"] is not None
+
+
+def test_keys_that_decide_finished_rounds_stay(tiny: Tiny) -> None:
+    run_local(tiny(rounds=1))
+    for key, value in (("learning_rate", 0.5), ("local_epochs", 2), ("seed", 3), ("wire", "half"), ("sites", 4)):
+        with pytest.raises(UserError, match=f"resume: {key.replace('_', '-')} = .*use the same"):
+            run_local(tiny(**{"rounds": 2, "resume": True, key: value}))
+
+
+def test_the_readme_names_the_keys_that_may_change() -> None:
+    readme = (APP_ROOT / "README.md").read_text(encoding="utf-8")
+    line = next(
+        line for line in readme.splitlines() if line.startswith("Where a run is taken up, these keys may differ")
+    )
+    host, onward = keys_of_host(Experiment), keys_free_on_resume(Experiment) - keys_of_host(Experiment)
+    first, second = line.split("; ", 1)
+    assert {word for word in first.split("`") if word in host | onward} == onward
+    assert {word for word in second.split("`") if word in host | onward} == host
