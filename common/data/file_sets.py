@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.data.dataset import Dataset, training_moments
+from common.data.duplicates import copy_notes, equal_files, names_below
 from common.data.images import FileImages, Labels
 from common.errors import UserError
 
@@ -62,7 +63,24 @@ def file_dataset(
             f"{second.size} × {second.channels}; set image-size, and store all of them as grey or all as colour"
         )
     mean, std = training_moments(first)
+    more["notes"] = (*more.get("notes", ()), *_copies(train, test))
     return Dataset(name, classes, first, second, mean, std, **more)
+
+
+def _copies(train: Side, test: Side) -> tuple[str, ...]:
+    """Return a line for each way in which the same image is there twice."""
+    paths, border = [*train.paths, *test.paths], len(train.paths)
+    splits = ["train"] * border + ["test"] * len(test.paths)
+
+    def labels(row: int) -> npt.NDArray[Any]:
+        return np.asarray(train.labels[row] if row < border else test.labels[row - border])
+
+    return copy_notes(
+        equal_files(paths),
+        splits,
+        lambda one, other: np.array_equal(labels(one), labels(other)),
+        names_below(paths),
+    )
 
 
 def find_list(root: Path, pattern: str, dataset: str) -> Path:
@@ -82,14 +100,12 @@ def read_text(listed: Path) -> str:
     except OSError as error:
         raise UserError(f"{listed}: cannot be read ({error.strerror})") from None
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise UserError(f"{listed}: is UTF-16 text; save the list as UTF-8 (in a spreadsheet: 'CSV UTF-8')")
+        raise UserError(f"{listed}:1: not UTF-8 text but UTF-16; save the list as UTF-8 (in a spreadsheet: 'CSV UTF-8')")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         number = content.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            f"{listed}:{number}: not UTF-8 text; save the list as UTF-8 (in a spreadsheet: 'CSV UTF-8')"
-        ) from None
+        raise UserError(f"{listed}:{number}: not UTF-8 text; save the list as UTF-8") from None
 
 
 def read_lines(listed: Path) -> list[tuple[int, str]]:

@@ -93,7 +93,7 @@ def read_manifest(listed: Path) -> tuple[ManifestTable, tuple[str, ...], tuple[s
                 report(row.number, "site is empty; give every image one, or remove the column")
         if "patient" in table.header and "split" in table.header:
             report_leaks(((row.number, row.patient, row.split) for row in table.rows), report)
-    return table, names, (*table.notes, *(f"{listed}: {note}" for note in notes))
+    return table, names, (*table.notes, *(f"{listed.name}: {note}" for note in notes))
 
 
 def _labels(listed: Path, table: ManifestTable, names: tuple[str, ...]) -> tuple[tuple[str, ...], Labels]:

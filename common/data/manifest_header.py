@@ -29,7 +29,7 @@ def read_listed(
         UserError: as `read_table`; two columns that may be the same thing.
     """
     separator = _separator(listed)
-    notes = [] if separator == "," else [f"{listed}: its fields are separated by {_SEPARATORS[separator]}"]
+    notes = [] if separator == "," else [f"{listed.name}: its fields are separated by {_SEPARATORS[separator]}"]
 
     def rename(header: list[str]) -> list[str]:
         names = list(header)
@@ -42,7 +42,7 @@ def read_listed(
             for place in places:
                 names[place] = name
             if different and different[0] != name:
-                notes.append(f"{listed}: column '{different[0]}' is taken as '{name}'")
+                notes.append(f"{listed.name}: column '{different[0]}' is taken as '{name}'")
         return names
 
     header, rows = read_table(listed, ("image",), strict, report, separator, rename)

@@ -300,7 +300,7 @@ def test_patients_that_look_alike_otherwise_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "word", "message"),
     [
-        ("utf-16", "f\u00fcx", "is UTF-16 text"),
+        ("utf-16", "f\u00fcx", "manifest.csv:1: not UTF-8 text but UTF-16"),
         ("utf-16-le", "fox", "perhaps UTF-16"),
         ("latin-1", "f\u00fcx", "manifest.csv:4: not UTF-8 text"),
     ],
