@@ -152,6 +152,8 @@ def _check_files(
 ) -> None:
     classes = experiment.classes if experiment else None
     listing = list_images(config, classes, findings.problems.append)
+    for note in listing.notes:
+        findings.warn("data", note)
     for image in track(listing.images):
         findings.look(image, partial(seen.add_file, image))
     findings.problems.sort(key=lambda problem: (problem.row or 0, problem.place))

@@ -100,7 +100,9 @@ def read_text(listed: Path) -> str:
     except OSError as error:
         raise UserError(f"{listed}: cannot be read ({error.strerror})") from None
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise UserError(f"{listed}:1: not UTF-8 text but UTF-16; save the list as UTF-8 (in a spreadsheet: 'CSV UTF-8')")
+        raise UserError(
+            f"{listed}:1: not UTF-8 text but UTF-16; save the list as UTF-8 (in a spreadsheet: 'CSV UTF-8')"
+        )
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -13,8 +13,6 @@ what was drawn in its state: an image that is there stays on its side, and later
 import csv
 import hashlib
 import io
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +22,7 @@ import numpy.typing as npt
 from common.data.file_sets import read_table
 from common.data.stratified import stratified_rows
 from common.errors import UserError
+from common.files import write_private
 from common.seeds import numpy_generator
 
 SPLITS = ("train", "test")
@@ -133,13 +132,4 @@ def write_splits(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(rows)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:  # 0600
-        part = Path(file.name)
-        try:
-            file.write(text.getvalue().encode())
-            file.flush()
-            os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+    write_private(path, text.getvalue())
