@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from common.config import Experiment
 from common.data import partition
+from common.data.checks import check_classes
 from common.data.composites import composite_dataset
 from common.data.dataset import Dataset, label_counts, padded_names
 from common.data.deployed import coordinator_dataset
@@ -100,6 +101,7 @@ def _coordinators(experiment: Experiment) -> Federation:
 @lru_cache(maxsize=2)
 def _build(experiment: Experiment) -> Federation:
     dataset = load_dataset(experiment)
+    check_classes(dataset)
     _check_keys(experiment, dataset)
     if experiment.evaluate_on == "validation":
         dataset = hold_out(dataset, experiment.validation_share, experiment.seed)

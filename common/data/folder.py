@@ -22,7 +22,11 @@ def load(experiment: Experiment) -> Dataset:
     folders = {part: _part(root, part) for part in ("train", "test")}
     classes = sorted({folder.name for part in folders.values() for folder in part})
     train, test = (_images(folders[part], classes, root / part) for part in ("train", "test"))
-    return file_dataset("image-folder", tuple(classes), train, test, experiment.image_size)
+    train_names, test_names = (
+        tuple(path.relative_to(root).as_posix() for path in side.paths) for side in (train, test)
+    )
+    names = {"train_names": train_names, "test_names": test_names}
+    return file_dataset("image-folder", tuple(classes), train, test, experiment.image_size, **names)
 
 
 def _part(root: Path, part: str) -> list[Path]:

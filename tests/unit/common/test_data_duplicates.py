@@ -12,6 +12,7 @@ from PIL import Image
 from common.config import Experiment
 from common.data import load_dataset
 from common.data.duplicates import copies, copy_notes, equal_arrays, equal_files
+from common.errors import UserError
 
 
 def naively(contents: list[bytes]) -> list[list[int]]:
@@ -119,3 +120,16 @@ def test_an_archives_rows_likewise(tmp_path: Path, files: bool) -> None:
     (note,) = load_dataset(Experiment(dataset="npz", data_dir=tmp_path / "x.npz", image_size=4)).notes
     assert "1 image is in training and in test" in note
     assert ("jpeg[1] = jpeg[5]" if files else "x[1] = x[5]") in note
+
+
+def test_folders_that_look_alike_are_refused_and_empty_ones_named(tmp_path: Path) -> None:
+    for place in ("train/Nevus/1.png", "train/cat/2.png", "test/nevus/3.png", "test/cat/4.png"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((6, 5), ord(place[-5]), np.uint8)).save(tmp_path / place)
+    with pytest.raises(UserError, match=r"class 'nevus' and 'Nevus' look alike: did you mean one of them\?"):
+        load_dataset(Experiment(dataset="image-folder", data_dir=tmp_path))
+    (tmp_path / "test" / "nevus").rename(tmp_path / "test" / "Nevus")
+    (tmp_path / "train" / "owl").mkdir()
+    data = load_dataset(Experiment(dataset="image-folder", data_dir=tmp_path, image_size=5))
+    assert data.notes == ("no image at all of class 'owl': an empty folder, or a name without images",)
+    assert data.train_names == ("train/Nevus/1.png", "train/cat/2.png")

@@ -222,7 +222,21 @@ def test_columns_and_separators_as_hospitals_write_them(tmp_path: Path, mark: st
 
 
 def test_a_plain_manifest_has_no_notes(tmp_path: Path) -> None:
-    assert check(tmp_path, FOUR).notes == ()
+    assert check(tmp_path, FOUR.replace("dog; fox", "dog")).notes == ()
+
+
+def test_classes_of_one_side_and_of_none_are_named(tmp_path: Path) -> None:
+    assert check(tmp_path, ONE, "cat\ndog\nfox\nowl\nyak\n").notes == (
+        "no image at all of 2 classes: 'owl', 'yak': an empty folder, or a name without images",
+        "test images and no training image of class 'fox': it cannot be learned",
+    )
+
+
+def test_one_class_alone_is_refused(tmp_path: Path, error_of: ErrorOf) -> None:
+    for text in (ONE.replace("dog", "cat").replace("fox", "cat"), "image,split,x\na.png,train,1\nb.png,test,0\n"):
+        experiment = manifest(tmp_path, text, image_size=4 + len(text) % 7)
+        message = error_of(lambda experiment=experiment: build_federation(experiment))  # type: ignore[misc]
+        assert "there is one class alone" in message
 
 
 def test_two_columns_that_may_be_the_same_are_refused(tmp_path: Path, error_of: ErrorOf) -> None:
