@@ -1,15 +1,18 @@
 """What `fednc-site check` sees of a site's images: each is decoded, so that every one with a fault is named."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
 
 from client_app.site_config import SiteConfig
 from client_app.site_listing import Image, Problem
 from common.data import npz
 from common.data.archive import Archive
 from common.data.decoding import is_grey, open_image
+from common.data.duplicates import copies, equal_arrays, equal_files
 
 
 @dataclass
@@ -25,41 +28,43 @@ class Seen:
     images: list[Image] = field(default_factory=list)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     colours: Counter[str] = field(default_factory=Counter)
-    _copies: dict[str, list[Image]] = field(default_factory=dict)
+    _contents: list[npt.NDArray[np.uint8]] = field(default_factory=list)
 
     def add_file(self, image: Image) -> None:
         """Take in an image file; raise `OSError` or `UserError` where it cannot be read or decoded."""
-        data = image.path.read_bytes()
-        decoded = open_image(data, image.name, deep=True)
-        self._add(image, data, decoded.size, is_grey(decoded))
+        decoded = open_image(image.path.read_bytes(), image.name, deep=True)
+        self._add(image, decoded.size, is_grey(decoded))
 
     def add_stored(self, image: Image, stored: npz.Stored) -> None:
         """Take in an image of an archive; raise `UserError` where it cannot be decoded."""
         content = stored.content
         if content.ndim == 1:
             decoded = open_image(content.tobytes(), image.name)
-            return self._add(image, content.tobytes(), decoded.size, is_grey(decoded))
+            return self._add(image, decoded.size, is_grey(decoded), content)
         height, width, *channels = content.shape
-        return self._add(image, content.tobytes(), (width, height), channels in ([], [1]))
+        return self._add(image, (width, height), channels in ([], [1]), content)
 
-    def _add(self, image: Image, data: bytes, size: tuple[int, int], grey: bool) -> None:
+    def _add(
+        self, image: Image, size: tuple[int, int], grey: bool, content: npt.NDArray[np.uint8] | None = None
+    ) -> None:
         self.sizes[size] += 1
         self.colours["grey" if grey else "colour"] += 1
-        self._copies.setdefault(hashlib.sha256(data).hexdigest(), []).append(image)
         self.images.append(image)
+        if content is not None:
+            self._contents.append(content)
 
     def note_copies(self, problem: Callable[[Problem], None], warning: Callable[[Problem], None]) -> None:
         """Note equal images: a problem where one is trained on and the other tests, or where their labels differ."""
-        for images in self._copies.values():
-            first = images[0]
-            for image in images[1:]:
-                if image.split != first.split:
-                    note, why = problem, f"is in {image.split} and {first.split}: a leak; keep one"
-                elif set(image.labels) != set(first.labels):
-                    note, why = problem, "has other labels; keep the one that is right"
-                else:
-                    note, why = warning, "counts twice; keep one"
-                note(Problem("duplicate", image.place, f"the same file as {first.place} {why}", image.row))
+        images = self.images
+        groups = equal_arrays(self._contents) if self._contents else equal_files([image.path for image in images])
+
+        def same_labels(one: int, other: int) -> bool:
+            return set(images[one].labels) == set(images[other].labels)
+
+        for copy in copies(groups, [image.split for image in images], same_labels):
+            image, first = images[copy.row], images[copy.first]
+            note = warning if copy.kind == "twice" else problem
+            note(Problem("duplicate", image.place, f"the same file as {first.place} {copy.reason}", image.row))
 
 
 def images_of_archive(config: SiteConfig) -> list[tuple[Image, npz.Stored]]:

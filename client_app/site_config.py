@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, field_validator
 
 from common.checked import unknown_keys, valid_fields
+from common.data.splits import TEST_SHARE
 from common.errors import MistakesError, UserError, did_you_mean, nearest, shown
 from common.experiment import Experiment
 from common.methods import METHODS
@@ -62,7 +63,7 @@ class SiteConfig(BaseModel):
 
     name: str = Field(description="how the coordinator and the reports call the site")
     data: Path = Field(description="a manifest (CSV), a folder of class folders (or train, test with such), or .npz")
-    test_share: Share = Field(0.2, description="of patients, else of images, where the data names no split")
+    test_share: Share = Field(TEST_SHARE, description="of patients, else of images, where the data names no split")
     class_map: dict[str, str] = Field({}, description="the site's name of a class: the experiment's name of it")
     state_dir: Path = Field(description="folder of what stays at the site: personal models; default: state")
     cache: Path = Field(description="folder of decoded images; default: cache in state-dir")

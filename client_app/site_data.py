@@ -13,13 +13,14 @@ import numpy.typing as npt
 
 from client_app.image_cache import LaterImages, cached
 from client_app.site_config import SiteConfig
-from client_app.site_listing import Listing, check_class_map, find_class, list_images
+from client_app.site_copies import known_notes, notes_of_images
+from client_app.site_listing import Listing, check_class_map, find_class, keep_splits, list_images
 from common.config import Experiment
 from common.data import Dataset, npz
 from common.data.archive import Archive
 from common.data.deployed import as_agreed
 from common.data.images import ArrayImages, FileImages, ImageSource, Labels, Pixels, relabelled
-from common.data.manifest_rows import SPLITS
+from common.data.splits import SPLITS
 from common.data.validation import SubsetImages
 from common.errors import UserError
 
@@ -29,7 +30,7 @@ Flags = npt.NDArray[np.bool_]
 def load_site_data(config: SiteConfig, experiment: Experiment) -> Dataset:
     """Return the site's training and test images, either of which may lack classes, the test images altogether.
 
-    Splits are the data's own where it names them, else `test-share` by patient, else by image; see `draw_splits`.
+    Splits are the data's own where it names them, else drawn once and kept in the site's state; see `draw_splits`.
 
     Raises:
         UserError: naming the row of an image that is missing, unreadable or of an unknown class; an experiment
@@ -50,6 +51,7 @@ def load_labelled_data(config: SiteConfig, experiment: Experiment) -> tuple[Data
         dataset = _of_archive(config, experiment, classes)
     else:
         listing = list_images(config, classes)
+        keep_splits(config, listing)
         dataset, labelled = _of_files(config, experiment, listing, classes), listing.labelled
     if len(dataset.train) < config.policy.min_images:
         raise UserError(
@@ -89,8 +91,9 @@ def _of_files(config: SiteConfig, experiment: Experiment, listing: Listing, clas
     source = cached(files, [image.name for image in images], paths, config.cache)
     parts = [np.flatnonzero([image.split == side for image in images]) for side in SPLITS]
     train, test = (SubsetImages(source, rows) for rows in parts)
+    notes = (*listing.notes, *notes_of_images(config, images))
     patients, numbers = np.unique([image.patient for image in images], return_inverse=True)
-    more: dict[str, Any] = {"notes": listing.notes}
+    more: dict[str, Any] = {"notes": notes}
     if patients.tolist() != [""]:
         more["train_groups"], more["test_groups"] = (numbers[rows].astype(np.int64) for rows in parts)
     return _dataset(config, experiment, train, test, **more)
@@ -117,13 +120,15 @@ def _of_archive(config: SiteConfig, experiment: Experiment, classes: tuple[str, 
         return cached(source, [f"{config.data.name}: {side}"], [config.data], config.cache)
 
     own = experiment.model_copy(update={"data_dir": config.data, "site_key": None, "group_key": key})
-    stored = npz.load(own, keep)
+    stored = npz.load(own, keep, look_for_copies=False)
+    notes = known_notes(config, [config.data], None, lambda: npz.notes_of(archive))
     try:
         columns = [classes.index(find_class(config, name, classes)) for name in stored.classes]
     except UserError as mistake:
         raise UserError(f"{config.data}: {mistake}") from None
     train, test = (_relabelled(part, config, experiment, columns) for part in (stored.train, stored.test))
-    return _dataset(config, experiment, train, test, train_groups=stored.train_groups, test_groups=stored.test_groups)
+    groups = {"train_groups": stored.train_groups, "test_groups": stored.test_groups}
+    return _dataset(config, experiment, train, test, **groups, notes=notes)
 
 
 def _relabelled(images: ImageSource, config: SiteConfig, experiment: Experiment, columns: list[int]) -> ArrayImages:

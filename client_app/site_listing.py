@@ -3,17 +3,22 @@
 A row with a mistake is told to a `Tell`: training stops at the first one, `fednc-site check` names all of them.
 """
 
-import hashlib
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 from client_app.site_config import SiteConfig
 from common.data.discovery import Skipped, find_classes, skipped_notes
 from common.data.file_sets import Row
-from common.data.manifest_rows import ABOUT, SPLITS, ManifestRow, read_rows, report_leaks
-from common.errors import UserError, did_you_mean, nearest
+from common.data.manifest_header import ABOUT
+from common.data.manifest_labels import meant, report_labels, report_people
+from common.data.manifest_rows import ManifestRow, flag_columns, read_rows, report_leaks
+from common.data.splits import SPLITS, draw_splits, read_splits, write_splits
+from common.errors import UserError, did_you_mean
+from common.names import closest, lookalikes, told_apart
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Image:
         patient: '' where unknown.
         split: train or test.
         row: line of the manifest, or None.
+        site: whose it is, where the manifest says so: of each, the same share is for testing.
     """
 
     path: Path
@@ -60,6 +66,7 @@ class Image:
     patient: str
     split: str
     row: int | None = None
+    site: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,11 +107,48 @@ def list_images(config: SiteConfig, classes: Sequence[str] | None, tell: Tell = 
     listed = config.data / "manifest.csv" if config.data.is_dir() else config.data
     listing = (_of_manifest if listed.is_file() else _of_folders)(config, listed, classes, tell)
     images = _labelled(config, _within(listing.images, listed.parent, tell), classes, tell)
-    drawn = draw_splits([image.patient or image.name for image in images], config.test_share)
-    images = [replace(image, split=image.split or split) for image, split in zip(images, drawn, strict=True)]
+    images = _split(config, images, listing.multilabel)
     if any(image.patient for image in images):
         _tell_leaks(images, tell)
     return replace(listing, images=tuple(sorted(images, key=lambda image: image.name)))
+
+
+def _split(config: SiteConfig, images: list[Image], multilabel: bool) -> list[Image]:
+    """Return the images, each with a split: its own, the one that was drawn before, or one drawn now."""
+    if all(image.split for image in images):
+        return images
+    drawn = draw_splits(
+        [image.name for image in images],
+        [image.labels for image in images],
+        [image.patient for image in images] if any(image.patient for image in images) else (),
+        [image.site for image in images],
+        config.test_share,
+        read_splits(splits_file(config)),
+        multilabel,
+    )
+    return [replace(image, split=image.split or split) for image, split in zip(images, drawn, strict=True)]
+
+
+def splits_file(config: SiteConfig) -> Path:
+    """Return where a site keeps which image is on which side."""
+    return config.state_dir / f"splits-{quote(config.name, safe='')}.csv"
+
+
+def keep_splits(config: SiteConfig, listing: Listing) -> None:
+    """Write down which image is on which side, so that it stays there; images that are gone may come back.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    path = splits_file(config)
+    before = read_splits(path)
+    now = before | {image.name: image.split for image in listing.images}
+    if now == before:
+        return
+    try:
+        write_splits(path, ("image", "split"), sorted(now.items()))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); look at state-dir") from None
 
 
 def check_class_map(config: SiteConfig, classes: Sequence[str]) -> None:
@@ -113,7 +157,7 @@ def check_class_map(config: SiteConfig, classes: Sequence[str]) -> None:
         if name not in classes:
             raise UserError(
                 f"site '{config.name}': class-map: '{local}: {name}': the experiment has no class '{name}'; "
-                f"{did_you_mean(nearest(name, classes))}it has {', '.join(classes)}"
+                f"{did_you_mean(closest(name, classes))}it has {', '.join(classes)}"
             )
 
 
@@ -122,27 +166,14 @@ def find_class(config: SiteConfig, word: str, classes: Sequence[str] | None) -> 
 
     Without an experiment any class will do.
     """
+    word = unicodedata.normalize("NFC", word).strip()
     name = config.class_map.get(word, word)
     if classes is None or name in classes:
         return name
     raise UserError(
-        f"label '{word}' is no class of the experiment; {did_you_mean(nearest(word, classes))}mend it, or map it with "
+        f"label '{word}' is no class of the experiment; {meant(word, classes)}mend it, or map it with "
         f"class-map: {{'{word}': a class}}; classes: {', '.join(classes)}"
     )
-
-
-def draw_splits(units: Sequence[str], test_share: float) -> list[str]:
-    """Return train or test for each unit: patients, or images where nobody is named.
-
-    A unit's side depends on its own hash alone, so that new data move nobody from training to test. Only where one
-    side would be empty, the unit that is nearest to it goes there.
-    """
-    places = {unit: int.from_bytes(hashlib.sha256(unit.encode()).digest()[:8], "big") / 2**64 for unit in units}
-    limit = test_share
-    if test_share and len(places) > 1:
-        ordered = sorted(places.values())
-        limit = min(max(limit, ordered[1]), ordered[-1])  # test below the limit: one at least, never all
-    return [SPLITS[places[unit] < limit] for unit in units]
 
 
 def _of_manifest(config: SiteConfig, listed: Path, classes: Sequence[str] | None, tell: Tell) -> Listing:
@@ -150,22 +181,26 @@ def _of_manifest(config: SiteConfig, listed: Path, classes: Sequence[str] | None
         tell(Problem("row", f"{listed}:{number}", reason, number))
 
     table = read_rows(listed, partial(_label_columns, config, classes), report)
+    if classes is None:  # with an experiment, a label that looks like one of its classes is none of them
+        report_labels(table, None, report, lambda word: config.class_map.get(word, word))
+    notes = tuple(f"{listed.name}: {note}" for note in report_people(table, report))
 
     def image(row: ManifestRow) -> Image:
         name = row.path.relative_to(listed.parent).as_posix()
-        return Image(row.path, name, f"{listed}:{row.number}", row.words, row.patient, row.split, row.number)
+        place = f"{listed}:{row.number}"
+        return Image(row.path, name, place, row.words, row.patient, row.split, row.number, row.site)
 
     labelled = tuple(config.class_map.get(name, name) for name in table.columns) or None
-    return Listing(tuple(map(image, table.rows)), table.multilabel, labelled)
+    return Listing(tuple(map(image, table.rows)), table.multilabel, labelled, (*table.notes, *notes))
 
 
 def _label_columns(
     config: SiteConfig, classes: Sequence[str] | None, header: list[str], rows: list[Row]
 ) -> tuple[str, ...]:
-    """Return the columns of the experiment's classes; without one, those of 0 and 1 in each row."""
+    """Return the columns of the experiment's classes; without one, those of 0 and 1."""
     names = [name for name in header if name not in ABOUT]
     if classes is None:
-        return tuple(name for name in names if all(row[name] in ("0", "1") for row in rows))
+        return flag_columns(names, rows)
     return tuple(name for name in names if config.class_map.get(name, name) in classes)
 
 
@@ -176,20 +211,29 @@ def _of_folders(config: SiteConfig, listed: Path, classes: Sequence[str] | None,
     split = all((root / side).is_dir() for side in SPLITS)
     images: list[Image] = []
     skipped: list[Skipped] = []
+    empty: list[str] = []
+    names: dict[str, Path] = {}
     for side in SPLITS if split else ("",):
         found = find_classes(root / side, root)
         skipped += found.skipped
         for name, paths in found.classes.items():
+            names.setdefault(name, root / side / name)
+            if not paths:
+                empty.append(f"{(root / side / name).relative_to(root).as_posix()}/: a class's folder without an image")
             try:
                 find_class(config, name, classes)
             except UserError as mistake:
                 tell(Problem("label", str(root / side / name), str(mistake)))
                 continue
             images += [Image(path, path.relative_to(root).as_posix(), str(path), (name,), "", side) for path in paths]
-    notes = skipped_notes(skipped)
+    notes = (*skipped_notes(skipped), *empty)
     if not images:
         expected = "expected manifest.csv, <class>/…, or train/<class>/… and test/<class>/…"
         raise UserError("; ".join((f"{config.data}: no images; {expected}", *notes)))
+    for name, other in lookalikes(names) if classes is None else ():
+        if config.class_map.get(name, name) != config.class_map.get(other, other):
+            reason = f"class '{name}' looks like '{other}': {told_apart(name, other)}"
+            tell(Problem("label", str(names[name]), reason))
     return Listing(tuple(images), False, notes=notes)
 
 

@@ -17,6 +17,7 @@ FEDERATION_FIELDS = (
         "dirichlet",
         "missing_classes",
         "label_rule",
+        "keep_patients",
         "min_site_size",
         "local_test",
         "evaluate_on",

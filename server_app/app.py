@@ -15,6 +15,7 @@ from flwr.serverapp import Grid, ServerApp
 from common import wire
 from common.config import Experiment, load
 from common.data import Federation, build_federation
+from common.data.checks import named
 from common.errors import UserError
 from common.files import read_own, save_arrays
 from common.heads import class_vectors
@@ -36,6 +37,7 @@ from server_app.newcomers import recall
 from server_app.report import write_report
 from server_app.resuming import Resuming, run_folder
 from server_app.robust import check_reach
+from server_app.run_splits import write_assignment
 from server_app.sites import SiteFacts, greet
 from server_app.strategy import FedStrategy
 from server_app.streaming import StreamingGrid
@@ -107,6 +109,7 @@ def _run(
     check_reach(experiment, sites)
     journal.begin(experiment, done, sizes)
     describe(journal, experiment, federation, sites)
+    write_assignment(journal.folder, federation)
 
     model = build_model(experiment, federation.dataset.train.channels, len(federation.dataset.classes))
     row = METHODS[experiment.method]
@@ -114,6 +117,7 @@ def _run(
     known = len(federation.site_names) > 0  # real sites do not tell how many images a class has
     shot = groups(federation.class_counts) if known else {"many": [], "medium": [], "few": []}
     evaluation = GenericEvaluation(experiment, federation.dataset, shot, frame)
+    warn_of_unmeasured(evaluation)
     method = load_method(experiment.method)(experiment, federation)
     start = shared_state(evaluation.model, row) | sent_state(evaluation.model, row)
     if checkpoint:
@@ -234,3 +238,11 @@ def finish(
         write_analysis(journal, Subject(experiment, federation, evaluation.model, head))
     report = write_report(journal.folder)
     log.info("\n%s\nreport: %s", summary.as_text(), report)
+    warn_of_unmeasured(evaluation)
+
+
+def warn_of_unmeasured(evaluation: GenericEvaluation) -> None:
+    """Name the classes that no test image can measure: a mean over classes is one over the others."""
+    if classes := evaluation.unmeasured():
+        why = "a positive and a negative" if evaluation.dataset.multilabel else "an image"
+        log.warning("not measured, for the test images do not have %s of it: %s", why, named(classes))

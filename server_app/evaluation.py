@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from common.config import Experiment
 from common.data import Dataset
+from common.data.checks import unmeasured
 from common.features import feature_batches
 from common.heads import class_vectors, linear_from
 from common.methods import METHODS
@@ -100,6 +101,13 @@ class GenericEvaluation:
         if model.frame is not None and self._row.frame:  # under `attention` any method has one, as queries alone
             heads["frame"] = model.frame_head()
         return heads
+
+    def unmeasured(self) -> tuple[str, ...]:
+        """Return the classes that the test images cannot measure: of several labels, those that no threshold sees."""
+        labels = self.dataset.test.labels
+        if self.dataset.multilabel:
+            labels = labels[split_rows(len(labels), self._experiment.seed, "")[1]]
+        return unmeasured(labels, self.dataset.classes) if len(labels) else ()
 
     def thresholds(self) -> dict[str, tuple[float, ...]]:
         """Return head → thresholds [C] of the last evaluation; empty where images have one label."""

@@ -66,8 +66,10 @@ def composite_dataset(dataset: Dataset, rows: Integers, experiment: Experiment) 
     train = made(dataset.train, rows, experiment.composites or 0, numpy_generator(seed, "composites-train"))
     test = made(dataset.test, tests, experiment.composites_test, numpy_generator(0, "composites-test"))
     mean, std = training_moments(train)
-    name = f"{dataset.name} composites"
-    return Dataset(name, dataset.classes, train, test, mean, std)
+    name, notes = f"{dataset.name} composites", dataset.notes
+    if dataset.train_groups is not None and experiment.keep_patients:
+        notes += ("a composite is made of two images: patients are not kept together at one site",)
+    return Dataset(name, dataset.classes, train, test, mean, std, notes=notes)
 
 
 def compose(

@@ -27,6 +27,8 @@ class Dataset:
         test_groups: [N_test]; no group is on both sides.
         mean: of the training images, one a channel, in 0..1 units.
         std: likewise.
+        train_names: N_train names, of files below the data's folder, or None where they have none to show.
+        test_names: likewise, N_test.
         notes: what a person should know of the data, a line each: files skipped, images that occur twice, …
     """
 
@@ -41,6 +43,8 @@ class Dataset:
     site_names: tuple[str, ...] = ()
     train_groups: npt.NDArray[np.int64] | None = None
     test_groups: npt.NDArray[np.int64] | None = None
+    train_names: tuple[str, ...] | None = None
+    test_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
 
     @property

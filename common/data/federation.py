@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from common.config import Experiment
 from common.data import partition
+from common.data.checks import check_classes
 from common.data.composites import composite_dataset
 from common.data.dataset import Dataset, label_counts, padded_names
 from common.data.deployed import coordinator_dataset
@@ -76,7 +77,8 @@ def build_federation(experiment: Experiment) -> Federation:
     With `partition: natural` the sites are the data set's own, whatever `sites` says, and where its test
     images name their site too, a site's test split is its own test images. With `evaluate-on: validation`
     images held out from the training images stand in for the test images everywhere. With `composites` the
-    single-label images give way to composites of what the long tail leaves of them.
+    single-label images give way to composites of what the long tail leaves of them. With `keep-patients` all training
+    images of a patient (or lesion) lie at one site; that does not reach composites, of two images each.
 
     Raises:
         UserError: missing or malformed data, keys that do not go with its labels, or a partition or validation
@@ -100,6 +102,7 @@ def _coordinators(experiment: Experiment) -> Federation:
 @lru_cache(maxsize=2)
 def _build(experiment: Experiment) -> Federation:
     dataset = load_dataset(experiment)
+    check_classes(dataset)
     _check_keys(experiment, dataset)
     if experiment.evaluate_on == "validation":
         dataset = hold_out(dataset, experiment.validation_share, experiment.seed)
@@ -139,11 +142,19 @@ def _deal(experiment: Experiment, dataset: Dataset, rows: Rows) -> tuple[tuple[s
         if dataset.train_sites is None:
             raise UserError(f"partition = 'natural': dataset '{dataset.name}' names no sites; use dirichlet or iid")
         return dataset.site_names, partition.natural(rows, dataset.train_sites[rows], dataset.site_names, minimum)
-    names = padded_names("site", np.arange(experiment.sites))
+    names, groups = padded_names("site", np.arange(experiment.sites)), _kept_together(experiment, dataset, rows)
     if experiment.partition == "iid":
-        return names, partition.iid(rows, experiment.sites, minimum, experiment.seed)
+        return names, partition.iid(rows, experiment.sites, minimum, experiment.seed, groups)
     labels = np.asarray(dataset.train.labels[rows], np.int64)
-    return names, partition.dirichlet(rows, labels, experiment.sites, experiment.dirichlet, minimum, experiment.seed)
+    options = (experiment.sites, experiment.dirichlet, minimum, experiment.seed, groups)
+    return names, partition.dirichlet(rows, labels, *options)
+
+
+def _kept_together(experiment: Experiment, dataset: Dataset, rows: Rows) -> Rows | None:
+    """Return the patient of each row where all rows of one go to one site, else None."""
+    if dataset.train_groups is None or not experiment.keep_patients:
+        return None
+    return dataset.train_groups[rows]
 
 
 def _test_rows(
@@ -170,7 +181,7 @@ def _multilabel(experiment: Experiment, dataset: Dataset) -> Federation:
         names = padded_names("site", np.arange(experiment.sites))
         part = deal(
             *(rows, train, experiment.sites, experiment.dirichlet, experiment.missing_classes, rule),
-            *(experiment.min_site_size, experiment.seed),
+            *(experiment.min_site_size, experiment.seed, _kept_together(experiment, dataset, rows)),
         )
     else:
         names, parts = _deal(experiment, dataset, rows)

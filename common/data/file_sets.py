@@ -12,11 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from common.data.dataset import Dataset, training_moments
+from common.data.duplicates import copy_notes, equal_files, names_below
 from common.data.images import FileImages, Labels
 from common.errors import UserError
 
 Row = dict[str, str]
 Report = Callable[[int, str], None]  # takes a line's number and what is wrong with it
+Rename = Callable[[list[str]], list[str]]
+
+
+_MISTAKES_SHOWN = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +63,24 @@ def file_dataset(
             f"{second.size} × {second.channels}; set image-size, and store all of them as grey or all as colour"
         )
     mean, std = training_moments(first)
+    more["notes"] = (*more.get("notes", ()), *_copies(train, test))
     return Dataset(name, classes, first, second, mean, std, **more)
+
+
+def _copies(train: Side, test: Side) -> tuple[str, ...]:
+    """Return a line for each way in which the same image is there twice."""
+    paths, border = [*train.paths, *test.paths], len(train.paths)
+    splits = ["train"] * border + ["test"] * len(test.paths)
+
+    def labels(row: int) -> npt.NDArray[Any]:
+        return np.asarray(train.labels[row] if row < border else test.labels[row - border])
+
+    return copy_notes(
+        equal_files(paths),
+        splits,
+        lambda one, other: np.array_equal(labels(one), labels(other)),
+        names_below(paths),
+    )
 
 
 def find_list(root: Path, pattern: str, dataset: str) -> Path:
@@ -77,6 +99,10 @@ def read_text(listed: Path) -> str:
         content = listed.read_bytes().removeprefix(codecs.BOM_UTF8)  # spreadsheets write one
     except OSError as error:
         raise UserError(f"{listed}: cannot be read ({error.strerror})") from None
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError(
+            f"{listed}:1: not UTF-8 text but UTF-16; save the list as UTF-8 (in a spreadsheet: 'CSV UTF-8')"
+        )
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -101,8 +127,38 @@ def refuse(listed: Path) -> Report:
     return report
 
 
+class Mistakes:
+    """A report that collects a list's mistakes; at the end of its `with` block they are raised as one `UserError`."""
+
+    def __init__(self, listed: Path) -> None:
+        self._listed = listed
+        self._found: list[tuple[int, str]] = []
+
+    def __call__(self, number: int, reason: str) -> None:
+        """Take down what is wrong with a line."""
+        self._found.append((number, reason))
+
+    def __enter__(self) -> "Mistakes":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not self._found or not (error is None or isinstance(error, UserError)):
+            return
+        found = sorted(dict.fromkeys(self._found))
+        (number, reason), *others = found[:_MISTAKES_SHOWN]
+        more = [f"line {line}: {why}" for line, why in others]
+        if len(found) > _MISTAKES_SHOWN:
+            more.append(f"and {len(found) - _MISTAKES_SHOWN} more")
+        raise UserError(" | ".join([f"{self._listed}:{number}: {reason}", *more])) from None
+
+
 def read_table(
-    listed: Path, columns: tuple[str, ...], strict: bool = False, report: Report | None = None
+    listed: Path,
+    columns: tuple[str, ...],
+    strict: bool = False,
+    report: Report | None = None,
+    separator: str = ",",
+    rename: Rename = list,
 ) -> tuple[list[str], list[tuple[int, Row]]]:
     """Return a CSV's header and its rows with their line numbers, without blanks around a field.
 
@@ -111,18 +167,22 @@ def read_table(
         columns: that it must have.
         strict: columns must have different names, and rows as many fields; otherwise what a row lacks is ''.
         report: is told of rows of another length, which are left out then; by default the first one is an error.
+        separator: between fields.
+        rename: returns the names that the header's columns have in the table.
 
     Raises:
         UserError: unreadable text, a missing column, no row, or what `strict` forbids.
     """
     # strict: an open quotation would swallow the lines after it.
-    reader = csv.reader(io.StringIO(read_text(listed), newline=""), strict=True, skipinitialspace=True)
+    text = io.StringIO(read_text(listed), newline="")
+    # skipped, a tab would be a blank
+    reader = csv.reader(text, strict=True, skipinitialspace=separator != "\t", delimiter=separator)
     try:
         lines = [(reader.line_num, [field.strip() for field in fields]) for fields in reader if fields]
     except csv.Error as error:
         where = f"{listed}:{reader.line_num}"
         raise UserError(f"{where}: not readable as CSV ({error}); look for a quotation mark left open") from None
-    header = lines[0][1] if lines else []
+    header = rename(lines[0][1]) if lines else []
     if strict:
         lines = _check_shape(listed, header, lines, report or refuse(listed))
     rows = [

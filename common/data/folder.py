@@ -1,6 +1,7 @@
 """A folder of images: <data-dir>/train/<class>/… and <data-dir>/test/<class>/…"""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,11 @@ def load(experiment: Experiment) -> Dataset:
     classes = sorted({name for part in parts.values() for name in part.classes})
     train, test = (_images(parts[part], classes, root / part) for part in ("train", "test"))
     notes = skipped_notes(skipped for part in parts.values() for skipped in part.skipped)
-    return file_dataset("image-folder", tuple(classes), train, test, experiment.image_size, notes=notes)
+    train_names, test_names = (
+        tuple(path.relative_to(root).as_posix() for path in side.paths) for side in (train, test)
+    )
+    names: dict[str, Any] = {"train_names": train_names, "test_names": test_names}
+    return file_dataset("image-folder", tuple(classes), train, test, experiment.image_size, notes=notes, **names)
 
 
 def _part(root: Path, part: str) -> FoundClasses:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from common.config import Experiment
 from common.data import chestxray14, coco2017, digits, folder, lists, manifest, npz, torchvision_sets, voc2012
+from common.data.checks import checked
 from common.data.dataset import Dataset
 from common.fields import DATASET_FIELDS
 
@@ -31,7 +32,7 @@ def load_dataset(experiment: Experiment) -> Dataset:
     Composites are made by `build_federation`, of the images that this returns at their own size.
 
     Raises:
-        UserError: missing or malformed data, naming file and place.
+        UserError: missing or malformed data, naming file and place; names of classes or sites that look alike.
     """
     stored = reduce(experiment, DATASET_FIELDS)
     return _load(stored.model_copy(update={"image_size": None}) if experiment.composites else stored)
@@ -50,4 +51,4 @@ def _reduce(experiment: Experiment, fields: tuple[str, ...], data_dir: Path) -> 
 
 @lru_cache(maxsize=2)
 def _load(experiment: Experiment) -> Dataset:
-    return _LOADERS[experiment.dataset](experiment)
+    return checked(_LOADERS[experiment.dataset](experiment))

@@ -1,17 +1,19 @@
 """A CSV that lists images with their labels, and optionally patients and sites, as hospitals can write one.
 
-data-dir is the CSV, or a folder with `manifest.csv`. Its columns:
+data-dir is the CSV, or a folder with `manifest.csv`. Commas, semicolons or tabs separate its fields. Its columns:
 
-    image     path of the file, from the CSV's folder and below it: PNG, JPEG, TIFF, …, DICOM (`fednc[medical]`)
-    split     optional: train or test; without it a fifth of the patients (or images) is the test set
+    image     path of the file, from the CSV's folder and below it: PNG, JPEG, TIFF, …, DICOM (`fednc[medical]`);
+              also called filename, file or path
+    split     optional: train or test; without it a fifth of each class is the test set, see `common/data/splits.py`
     patient   optional: an id, the same for one person at all sites; no patient may be on both sides of the split
     site      optional: a name, for `partition: natural`
     label     one class; or
     labels    any number of labels with | or ; between them; or
     …         without these two, every other column is a label, 0 or 1 in each row
 
-Beside it, `classes.txt` may list the classes, one a line, in their order; otherwise they are sorted by name. Columns
-of other names are ignored where there is a `label` or `labels`, or a `classes.txt`.
+These names may be written in any case. Beside it, `classes.txt` may list the classes, one a line, in their order;
+otherwise they are sorted by name. Columns of other names are ignored where there is a `label` or `labels`, or a
+`classes.txt`.
 """
 
 from functools import partial
@@ -22,13 +24,14 @@ import numpy.typing as npt
 
 from common.config import Experiment
 from common.data.dataset import Dataset
-from common.data.file_sets import Row, Side, file_dataset, read_lines, refuse
+from common.data.file_sets import Mistakes, Row, Side, file_dataset, read_lines
 from common.data.images import Labels
-from common.data.manifest_rows import ABOUT, ManifestTable, read_rows, report_leaks
-from common.errors import UserError, nearest
-from common.seeds import numpy_generator
-
-_TEST_SHARE = 0.2
+from common.data.manifest_header import ABOUT
+from common.data.manifest_labels import report_labels, report_people
+from common.data.manifest_rows import ManifestTable, read_rows, report_leaks
+from common.data.splits import SPLITS, draw_splits
+from common.errors import UserError
+from common.names import check_names, class_name
 
 
 def load(experiment: Experiment) -> Dataset:
@@ -39,22 +42,20 @@ def load(experiment: Experiment) -> Dataset:
     Raises:
         UserError: naming the manifest's line of what is missing, malformed, unreadable, listed twice or leaking.
     """
-    listed = _find(experiment.data_root)
-    listed_classes = _listed_classes(listed.parent / "classes.txt")
-    table = read_rows(listed, partial(_label_columns, listed, listed_classes))
-    classes, labels = _labels(listed, table, listed_classes)
-    paths = [row.path for row in table.rows]
-    patients = [row.patient for row in table.rows] if "patient" in table.header else None
-    sites = _sites(listed, table)
-    is_test = _split(listed, table, patients or [str(path) for path in paths])
-    if patients:
-        splits = np.where(is_test, "test", "train").tolist()
-        report_leaks(zip((row.number for row in table.rows), patients, splits, strict=True), refuse(listed))
-    parts = [np.flatnonzero(~is_test), np.flatnonzero(is_test)]
-    places = [f"{listed}:{row.number}" for row in table.rows]
-    train, test = (Side([paths[i] for i in part], labels[part], [places[i] for i in part]) for part in parts)
+    listed = find_manifest(experiment.data_root)
+    table, names, notes = read_manifest(listed)
+    classes, labels = _labels(listed, table, names)
+    rows, parts = table.rows, [np.flatnonzero(np.array(_splits(listed, table)) == split) for split in SPLITS]
+    patients = [row.patient for row in rows] if "patient" in table.header else None
+    sites = [row.site for row in rows] if "site" in table.header else None
+    train, test = (
+        Side([rows[i].path for i in part], labels[part], [f"{listed}:{rows[i].number}" for i in part]) for part in parts
+    )
     train_groups, test_groups = _numbered(patients, parts)
     train_sites, test_sites = _numbered(sites, parts)
+    train_names, test_names = (
+        tuple(rows[i].path.relative_to(listed.parent).as_posix() for i in part) for part in parts
+    )
     return file_dataset(
         *("manifest", classes, train, test, experiment.image_size),
         train_sites=train_sites,
@@ -62,23 +63,37 @@ def load(experiment: Experiment) -> Dataset:
         site_names=tuple(sorted(set(sites or ()))),
         train_groups=train_groups,
         test_groups=test_groups,
+        train_names=train_names,
+        test_names=test_names,
+        notes=notes,
     )
 
 
-def _find(root: Path) -> Path:
+def find_manifest(root: Path) -> Path:
+    """Return the CSV of a data folder, or the one that is named; raise `UserError` if there is none."""
     listed = root / "manifest.csv" if root.is_dir() else root
     if not listed.is_file():
         raise UserError(f"{listed}: no such file; set data-dir to a CSV, or to a folder with manifest.csv")
     return listed
 
 
-def _sites(listed: Path, table: ManifestTable) -> list[str] | None:
-    if "site" not in table.header:
-        return None
-    for row in table.rows:
-        if not row.site:
-            raise UserError(f"{listed}:{row.number}: site is empty; give every image one, or remove the column")
-    return [row.site for row in table.rows]
+def read_manifest(listed: Path) -> tuple[ManifestTable, tuple[str, ...], tuple[str, ...]]:
+    """Return a manifest's rows, the classes of its `classes.txt` (() where there is none), and notes about it.
+
+    Raises:
+        UserError: naming all lines with a mistake.
+    """
+    names = _listed_classes(listed.parent / "classes.txt")
+    with Mistakes(listed) as report:
+        table = read_rows(listed, partial(_label_columns, listed, names), report)
+        report_labels(table, names or None, report)
+        notes = report_people(table, report)
+        for row in table.rows:
+            if "site" in table.header and not row.site:
+                report(row.number, "site is empty; give every image one, or remove the column")
+        if "patient" in table.header and "split" in table.header:
+            report_leaks(((row.number, row.patient, row.split) for row in table.rows), report)
+    return table, names, (*table.notes, *(f"{listed.name}: {note}" for note in notes))
 
 
 def _labels(listed: Path, table: ManifestTable, names: tuple[str, ...]) -> tuple[tuple[str, ...], Labels]:
@@ -86,11 +101,7 @@ def _labels(listed: Path, table: ManifestTable, names: tuple[str, ...]) -> tuple
     columns = {name: c for c, name in enumerate(names)}
     flags = np.zeros((len(table.rows), len(names)), np.bool_)
     for i, row in enumerate(table.rows):
-        for word in row.words:
-            if word not in columns:
-                hint = f"did you mean '{near}'? " if (near := nearest(word, names)) else ""
-                raise UserError(f"{listed}:{row.number}: label '{word}' is not in classes.txt; {hint}add it there")
-            flags[i, columns[word]] = True
+        flags[i, [columns[word] for word in row.words]] = True
     if not names:
         raise UserError(f"{listed}: no image has a label")
     return names, flags if table.multilabel else flags.argmax(axis=1).astype(np.int64)
@@ -107,25 +118,41 @@ def _listed_classes(path: Path) -> tuple[str, ...]:
     if not path.exists():
         return ()
     lines: dict[str, int] = {}
-    for number, name in read_lines(path):
+    for number, text in read_lines(path):
+        try:
+            name = class_name(text)
+        except ValueError as error:
+            raise UserError(f"{path}:{number}: {error}") from None
         if name in lines:
             raise UserError(f"{path}:{number}: '{name}' is in line {lines[name]}, too; keep one")
         lines[name] = number
-    return tuple(lines)
+    try:
+        return check_names(lines, class_name, "class")
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
-def _split(listed: Path, table: ManifestTable, units: list[str]) -> npt.NDArray[np.bool_]:
-    """Return bool [N], whether an image is a test image: as named, or all images of units drawn at random."""
+def _splits(listed: Path, table: ManifestTable) -> list[str]:
+    """Return train or test for each image: as named, or drawn."""
+    rows = table.rows
     if "split" in table.header:
-        is_test = np.array([row.split == "test" for row in table.rows])
-        if is_test.all() or not is_test.any():
-            raise UserError(f"{listed}: split is '{table.rows[0].split}' in every line; name test images and others")
-        return is_test
-    values, unit_of = np.unique(np.array(units), return_inverse=True)
-    if len(values) < 2:
-        raise UserError(f"{listed}: one image or patient alone cannot be split into training and test images")
-    drawn = numpy_generator(0, "manifest-test").permutation(len(values))[: max(1, round(_TEST_SHARE * len(values)))]
-    return np.isin(unit_of, drawn)
+        splits = [row.split for row in rows]
+        if len(set(splits)) < 2:
+            raise UserError(f"{listed}: split is '{splits[0]}' in every line; name test images and others")
+        return splits
+    splits = draw_splits(
+        [row.path.relative_to(listed.parent).as_posix() for row in rows],
+        [row.words for row in rows],
+        [row.patient for row in rows] if "patient" in table.header else (),
+        [row.site for row in rows] if "site" in table.header else (),
+        multilabel=table.multilabel,
+    )
+    if SPLITS[1] not in splits:
+        raise UserError(
+            f"{listed}: no class has a test image to spare: one image or patient alone cannot be split into training "
+            "and test images; add some, or name each image's side in a column 'split'"
+        )
+    return splits
 
 
 def _numbered(

@@ -3,15 +3,15 @@
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.data.file_sets import Report, Row, inside, read_table, refuse
+from common.data.file_sets import Report, Row, inside, refuse
+from common.data.manifest_header import read_listed
+from common.data.splits import SPLITS
 from common.errors import UserError
-
-ABOUT = ("image", "split", "patient", "site", "label", "labels")  # columns that are no class
-SPLITS = ("train", "test")
+from common.names import class_name, site_name
 
 # takes the header and the rows and returns the columns of 0 and 1 that are labels
 ChooseColumns = Callable[[list[str], list[Row]], tuple[str, ...]]
@@ -48,11 +48,13 @@ class ManifestTable:
         header: names of its columns.
         rows: those without a mistake.
         columns: which columns are labels, 0 or 1; () where labels are words in a column.
+        notes: what of the header was taken for what.
     """
 
     header: tuple[str, ...]
     rows: tuple[ManifestRow, ...]
     columns: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def multilabel(self) -> bool:
@@ -72,7 +74,7 @@ def read_rows(listed: Path, choose: ChooseColumns, report: Report | None = None)
         UserError: the file cannot be read as such a table, or what `report` raises.
     """
     report = report or refuse(listed)
-    header, table = read_table(listed, ("image",), strict=True, report=report)
+    header, table, notes = read_listed(listed, report)
     if "label" in header and "labels" in header:
         raise UserError(f"{listed}: has columns 'label' and 'labels'; keep one of them")
     columns: tuple[str, ...] = ()
@@ -89,7 +91,7 @@ def read_rows(listed: Path, choose: ChooseColumns, report: Report | None = None)
                 raise UserError(f"image '{read.name}' is in line {first.number}, too; keep one")
         except UserError as mistake:
             report(number, str(mistake))
-    return ManifestTable(tuple(header), tuple(rows.values()), columns)
+    return ManifestTable(tuple(header), tuple(rows.values()), columns, notes)
 
 
 class _Folder:
@@ -119,21 +121,43 @@ def _read_row(folder: _Folder, number: int, row: Row, columns: tuple[str, ...]) 
     for key in ("label", "patient"):
         if row.get(key) == "":
             raise UserError(f"{key} is empty; give every image one, or remove the column")
-    if row.get("split", "train") not in SPLITS:
-        raise UserError(f"split is '{row['split']}', expected {' or '.join(SPLITS)}")
-    words = _words(row, columns)
-    return ManifestRow(number, name, path, words, *(row.get(key, "") for key in ("patient", "split", "site")))
+    split = row.get("split", "").casefold()
+    if "split" in row and split not in SPLITS:
+        hint = "; validation images are drawn of the training images, by evaluate-on: validation"
+        raise UserError(
+            f"split is '{row['split']}', expected {' or '.join(SPLITS)}{hint if split.startswith('val') else ''}"
+        )
+    words, site = _words(row, columns), row.get("site", "")
+    try:
+        site = site and site_name(site)
+    except ValueError as error:
+        raise UserError(f"site '{site}': {error}") from None
+    return ManifestRow(number, name, path, words, row.get("patient", ""), split, site)
 
 
 def _words(row: Row, columns: tuple[str, ...]) -> tuple[str, ...]:
     if "label" in row:
-        return (row["label"],)
+        return (_word(row["label"]),)
     if "labels" in row:
-        return tuple(word.strip() for word in re.split("[|;]", row["labels"]) if word.strip())
-    for name in columns:
-        if row[name] not in ("0", "1"):
-            raise UserError(f"'{name}' is '{row[name]}', expected 0 or 1; if it is no label, remove the column")
+        return tuple(_word(word) for word in re.split("[|;]", row["labels"]) if word.strip())
+    if wrong := [f"'{name}' is '{row[name]}'" for name in columns if row[name] not in ("0", "1")]:
+        raise UserError(f"{', '.join(wrong)}, expected 0 or 1; if it is no label, remove the column")
     return tuple(name for name in columns if row[name] == "1")
+
+
+def _word(text: str) -> str:
+    try:
+        return class_name(text)
+    except ValueError as error:
+        raise UserError(f"label '{text}' {error}") from None
+
+
+def flag_columns(names: Iterable[str], rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the columns that are labels where nobody says which: 0 or 1 in at least half of their rows.
+
+    The other rows are then mistakes: a column with one wrong cell must not be lost for it.
+    """
+    return tuple(name for name in names if 2 * sum(row[name] in ("0", "1") for row in rows) >= len(rows))
 
 
 def report_leaks(patients: Iterable[tuple[int, str, str]], report: Report) -> None:

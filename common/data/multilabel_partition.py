@@ -16,6 +16,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from common.data.partition import by_site
+from common.data.whole_groups import deal_groups
 from common.errors import UserError
 from common.seeds import numpy_generator
 
@@ -25,6 +27,7 @@ Shares = npt.NDArray[np.float64]
 Rule = Literal["strict", "mask"]
 
 _TRIES = 200
+_GROUP_TRIES = 20  # each of them takes longer
 _HOMES = 2  # sites that every class should live at
 
 
@@ -81,6 +84,7 @@ def deal(
     rule: Rule,
     min_site_size: int,
     seed: int,
+    groups: Rows | None = None,
 ) -> MultilabelPartition:
     """Choose supports, deal the images, and redraw both until every site is large enough.
 
@@ -99,6 +103,9 @@ def deal(
         rule: `strict` or `mask`.
         min_site_size: images that every site gets at least.
         seed: the run's.
+        groups: [N] the patient (or lesion) of each row, None: every row by itself. All images of one go to one site,
+            the one that suits most of them, near to the drawn numbers; `strict` drops those that do not suit it,
+            `mask` gives it these too, with all their labels hidden.
 
     Raises:
         UserError: supports that leave some class with too few sites, or no draw gave every site
@@ -112,16 +119,26 @@ def deal(
     generator = numpy_generator(seed, "partition")
     label_sets, member, set_sizes = np.unique(labels, axis=0, return_inverse=True, return_counts=True)
     best, found = -1, None
-    for _ in range(_TRIES):
+    for _ in range(_TRIES if groups is None else _GROUP_TRIES):
         supports = choose_supports(labels.shape[1], sites, missing_classes, generator)
         counts = _draw_counts(label_sets, set_sizes, supports, alpha, rule, generator)
+        site_of = None
+        if groups is not None:
+            fits = _allowed(label_sets, supports, rule)
+            site_of = deal_groups(groups, member.ravel(), label_sets, counts, fits, rule == "strict", generator)
+            counts = np.zeros((len(label_sets), sites + 1), np.int64)
+            np.add.at(counts, (member.ravel(), site_of), 1)
+            counts = counts[:, :sites]
         smallest = int(counts.sum(axis=0).min())
         if smallest >= min_site_size:
             visible = supports if rule == "mask" else np.ones_like(supports)
             positives, known = counts.T @ label_sets, set_sizes @ label_sets > 0
             report = _report(positives, known, int(counts.sum()), len(rows), supports, visible)
             if found is None or not report.lonely_classes:
-                parts = _hand_out(rows, member.ravel(), counts, set_sizes, generator)
+                if site_of is None:
+                    parts = _hand_out(rows, member.ravel(), counts, set_sizes, generator)
+                else:
+                    parts = by_site(rows, site_of, sites)
                 found = MultilabelPartition(parts, supports, visible, report)
             if rule == "mask" or not report.lonely_classes:  # under `strict` another draw may do better
                 return found
@@ -129,9 +146,10 @@ def deal(
     if found:
         return found
     raise UserError(
-        f"min-site-size = {min_site_size}: in {_TRIES} draws with {sites} sites, dirichlet = {alpha:g} and "
-        f"missing-classes = {missing_classes:g} ({rule}) the smallest site had at most {best} images; lower "
-        f"min-site-size, sites or missing-classes, or raise dirichlet"
+        f"min-site-size = {min_site_size}: in {_TRIES if groups is None else _GROUP_TRIES} draws with {sites} sites, "
+        f"dirichlet = {alpha:g} and missing-classes = {missing_classes:g} ({rule}) the smallest site had at most "
+        f"{best} images; lower min-site-size, sites or missing-classes, or raise dirichlet"
+        f"{'' if groups is None else ', or set keep-patients: false'}"
     )
 
 
@@ -175,13 +193,18 @@ def choose_supports(num_classes: int, sites: int, missing_classes: float, genera
     return supports
 
 
+def _allowed(label_sets: Flags, supports: Flags, rule: Rule) -> Flags:
+    """Return where each label set may go, bool [U, K]."""
+    carried = label_sets.sum(axis=1, keepdims=True)
+    supported = label_sets.astype(np.int64) @ supports.T  # [U, K] labels of the set that the site supports
+    return np.asarray(supported == carried if rule == "strict" else (supported > 0) | (carried == 0))
+
+
 def _draw_counts(
     label_sets: Flags, set_sizes: Rows, supports: Flags, alpha: float, rule: Rule, generator: np.random.Generator
 ) -> Rows:
     """Draw how many images of each label set [U, C] go to each site, [U, K]."""
-    carried = label_sets.sum(axis=1, keepdims=True)
-    supported = label_sets.astype(np.int64) @ supports.T  # [U, K] labels of the set that the site supports
-    allowed = supported == carried if rule == "strict" else (supported > 0) | (carried == 0)
+    carried, allowed = label_sets.sum(axis=1, keepdims=True), _allowed(label_sets, supports, rule)
     chances = np.zeros((supports.shape[1] + 1, len(supports)))
     for c, supporters in enumerate([*supports.T, np.ones(len(supports), np.bool_)]):  # the last: no label
         chances[c, supporters] = generator.dirichlet(np.full(supporters.sum(), alpha))

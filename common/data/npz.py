@@ -27,6 +27,7 @@ import numpy.typing as npt
 from common.config import Experiment
 from common.data.archive import Archive
 from common.data.dataset import Dataset, padded_names, training_moments
+from common.data.duplicates import copy_notes, equal_arrays
 from common.data.images import ArrayImages, ImageSource, Labels, array_images, byte_images
 from common.errors import UserError
 
@@ -34,12 +35,15 @@ Integers = npt.NDArray[np.int64]
 Keep = Callable[[str, Labels, Callable[[], ArrayImages]], ImageSource]
 
 
-def load(experiment: Experiment, keep: Keep = lambda side, labels, decode: decode()) -> Dataset:
+def load(
+    experiment: Experiment, keep: Keep = lambda side, labels, decode: decode(), look_for_copies: bool = True
+) -> Dataset:
     """Read the archive that `data-dir` names, or the only one in that folder. Nothing in it is unpickled.
 
     Args:
         experiment: which archive, image size, and the keys of sites and groups.
         keep: of each side, train or test, with its labels, returns the images; may spare decoding them.
+        look_for_copies: whether the notes name images that are there twice, which reads all of them.
 
     Raises:
         UserError: naming file, array and row of what is missing, malformed, out of range or leaking.
@@ -62,6 +66,7 @@ def load(experiment: Experiment, keep: Keep = lambda side, labels, decode: decod
     return Dataset(
         *("npz", classes, train, test, mean, std),
         *(train_sites, test_sites, site_names, train_groups, test_groups),
+        notes=notes_of(archive) if look_for_copies else (),
     )
 
 
@@ -105,6 +110,17 @@ def stored_images(archive: Archive) -> list[Stored]:
             names = tuple(classes[number] for number in numbers)
             found.append(Stored(split, f"{archive.path}: {key}[{row}]", names, content[row]))
     return found
+
+
+def notes_of(archive: Archive) -> tuple[str, ...]:
+    """Return a line for each way in which images of an archive are there twice; errors as of `stored_images`."""
+    stored = stored_images(archive)
+    return copy_notes(
+        equal_arrays([image.content for image in stored]),
+        [image.split for image in stored],
+        lambda one, other: stored[one].labels == stored[other].labels,
+        lambda row: stored[row].place.removeprefix(f"{archive.path}: "),
+    )
 
 
 @dataclass(frozen=True)

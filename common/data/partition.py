@@ -5,16 +5,24 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from common.data.whole_groups import deal_groups, fill_up
 from common.errors import UserError
 from common.seeds import numpy_generator
 
 Rows = npt.NDArray[np.int64]
 
 _TRIES = 1000
+_GROUP_TRIES = 20  # each of them takes longer
 
 
 def dirichlet(
-    rows: Rows, labels: npt.NDArray[np.int64], sites: int, alpha: float, min_site_size: int, seed: int
+    rows: Rows,
+    labels: npt.NDArray[np.int64],
+    sites: int,
+    alpha: float,
+    min_site_size: int,
+    seed: int,
+    groups: Rows | None = None,
 ) -> tuple[Rows, ...]:
     """Deal each class to the sites by its own p ~ Dir(α·1_K) (Hsu et al. 2019, https://arxiv.org/abs/1909.06335).
 
@@ -25,6 +33,8 @@ def dirichlet(
         alpha: concentration; small = skewed.
         min_site_size: the proportions are redrawn until every site has this many rows.
         seed: the run's.
+        groups: [N] the patient (or lesion) of each row, all of whose rows go to one site; a site's share of a class
+            is then only near to what was drawn. None: every row by itself.
 
     Returns:
         K sorted arrays of rows.
@@ -32,9 +42,18 @@ def dirichlet(
     Raises:
         UserError: no draw gave every site `min_site_size` rows.
     """
-    _check_enough(len(rows), sites, min_site_size)
+    _check_enough(len(rows), sites, min_site_size, groups)
     generator = numpy_generator(seed, "partition")
     present, inverse, class_sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    if groups is not None:
+        one_each, anywhere = np.eye(len(present), dtype=np.bool_), np.ones((len(present), sites), np.bool_)
+        for _ in range(_GROUP_TRIES):
+            cuts = _draw_cuts(class_sizes, sites, alpha, min_site_size, generator)
+            wanted = np.diff(cuts, axis=1, prepend=0)
+            drawn = deal_groups(groups, inverse, one_each, wanted, anywhere, False, generator)
+            if (site_of := fill_up(drawn, groups, sites, min_site_size)) is not None:
+                return by_site(rows, site_of, sites)
+        raise _too_large(sites, min_site_size)
     cuts = _draw_cuts(class_sizes, sites, alpha, min_site_size, generator)
     dealt: list[list[Rows]] = [[] for _ in range(sites)]
     for c in range(len(present)):
@@ -44,11 +63,33 @@ def dirichlet(
     return tuple(np.sort(np.concatenate(parts)) for parts in dealt)
 
 
-def iid(rows: Rows, sites: int, min_site_size: int, seed: int) -> tuple[Rows, ...]:
-    """Deal the rows at random in K parts whose sizes differ by at most one; sorted within a site."""
-    _check_enough(len(rows), sites, min_site_size)
-    shuffled = numpy_generator(seed, "partition").permutation(rows)
-    return tuple(np.sort(part) for part in np.array_split(shuffled, sites))
+def iid(rows: Rows, sites: int, min_site_size: int, seed: int, groups: Rows | None = None) -> tuple[Rows, ...]:
+    """Deal the rows at random in K parts whose sizes differ by at most one; sorted within a site.
+
+    With `groups` [N], patients or lesions, each goes to one site as a whole, the largest first, each to the site with
+    the fewest rows so far: sizes then differ by at most the largest group.
+
+    Raises:
+        UserError: too few rows, or groups, for that many sites of `min_site_size`.
+    """
+    _check_enough(len(rows), sites, min_site_size, groups)
+    generator = numpy_generator(seed, "partition")
+    if groups is None:
+        return tuple(np.sort(part) for part in np.array_split(generator.permutation(rows), sites))
+    _, inverse, numbers = np.unique(groups, return_inverse=True, return_counts=True)
+    shuffled, sizes = generator.permutation(len(numbers)), np.zeros(sites, np.int64)
+    site_of_group = np.zeros(len(numbers), np.int64)
+    for group in shuffled[np.argsort(-numbers[shuffled], kind="stable")].tolist():
+        site_of_group[group] = site = int(sizes.argmin())
+        sizes[site] += numbers[group]
+    if (site_of := fill_up(site_of_group[inverse], groups, sites, min_site_size)) is None:
+        raise _too_large(sites, min_site_size)
+    return by_site(rows, site_of, sites)
+
+
+def by_site(rows: Rows, site_of: Rows, sites: int) -> tuple[Rows, ...]:
+    """Return each site's rows, sorted; `site_of` [N] belongs to `rows` [N], and those of no site are K or more."""
+    return tuple(np.sort(rows[site_of == site]) for site in range(sites))
 
 
 def natural(
@@ -87,9 +128,21 @@ def _draw_cuts(
     )
 
 
-def _check_enough(images: int, sites: int, min_site_size: int) -> None:
+def _too_large(sites: int, min_site_size: int) -> UserError:
+    return UserError(
+        f"min-site-size = {min_site_size}: whole patients cannot be dealt to {sites} sites so that each has as many "
+        "images; lower min-site-size or sites, or set keep-patients: false"
+    )
+
+
+def _check_enough(images: int, sites: int, min_site_size: int, groups: Rows | None = None) -> None:
     if images < sites * min_site_size:
         raise UserError(
             f"min-site-size = {min_site_size}: {sites} sites need {sites * min_site_size} training images "
             f"and there are {images}; lower min-site-size or sites"
+        )
+    if groups is not None and min_site_size and (patients := len(np.unique(groups))) < sites:
+        raise UserError(
+            f"sites = {sites}: there are {patients} patients, each of whom lies at one site; lower sites, or set "
+            "keep-patients: false"
         )

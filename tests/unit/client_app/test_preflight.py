@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from typer.testing import CliRunner
 
 from client_app import cli
@@ -16,6 +17,8 @@ from client_app.device import own_device
 from client_app.preflight import Findings, check_site
 from client_app.site_config import SiteConfig
 from common.config import Experiment, build
+from common.data import load_dataset
+from common.errors import UserError
 from common.wire import experiment_json
 
 Write = Callable[..., Path]
@@ -264,3 +267,48 @@ def test_the_way_alone_can_be_looked_at(tmp_path: Path) -> None:
     said = " ".join(answer.output.split())
     assert answer.exit_code == 1 and "cannot be read" in said and "Images" not in said and "1 problem to mend" in said
     assert "nothing to look at" in str(run().exception)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (["image,label", "a.png,cat", "b.png,Cat"], [("row", 3, "label 'Cat' (1 line) looks like 'cat' of line 2")]),
+        (["image,label", "a.png,1", "b.png,1.0"], [("row", 3, "label '1.0' (1 line) looks like '1'")]),
+        (
+            ["image,labels", "a.png,cat", '"b.png","Mass, Edema"'],
+            [("row", 3, "has a comma: did you mean 'Mass|Edema'?")],
+        ),
+        (
+            ["image,wolf,bear,age", "a.png,1,0,50", "b.png,x,1,60", "c.png,1,2,70"],
+            [("row", 3, "'wolf' is 'x', expected 0 or 1"), ("row", 4, "'bear' is '2', expected 0 or 1")],
+        ),
+        (["image,label,patient", "a.png,x,3", "b.png,y,3.0"], [("row", 3, "patient '3.0' (1 line) looks like '3'")]),
+    ],
+)
+def test_without_an_experiment_misread_words_are_refused_as_a_run_does(
+    rows: list[str], expected: list[tuple[str, int, str]], images: Write, site: Site
+) -> None:
+    folder = images(*rows)
+    Image.new("L", (9, 9)).save(folder / "b.png")
+    found = check_site(site()).problems
+    assert [(problem.kind, problem.row) for problem in found] == [(kind, row) for kind, row, _ in expected]
+    assert all(reason in problem.reason for problem, (_, _, reason) in zip(found, expected, strict=True))
+    with pytest.raises(UserError) as caught:  # a run, the same words
+        load_dataset(Experiment(dataset="manifest", data_dir=folder))
+    assert "age" in str(caught.value) or all(reason in str(caught.value) for _, _, reason in expected)
+
+
+def test_a_word_that_the_class_map_explains_is_no_mistake(images: Write, site: Site) -> None:
+    images("image,label", "a.png,Cat", "b.png,cat", "c.png,dog")
+    assert check_site(site(class_map={"Cat": "felis", "cat": "felis"})).problems == []
+
+
+def test_folders_that_look_alike_or_are_empty(site: Site, tmp_path: Path) -> None:
+    for name in ("cat", "Cat", "dog"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        Image.new("L", (9, 9), len(name) + ord(name[0])).save(tmp_path / "data" / name / "x.png")
+    (tmp_path / "data" / "owl").mkdir()
+    findings = check_site(site())
+    (problem,) = findings.problems
+    assert problem.kind == "label" and "class 'cat' looks like 'Cat'" in problem.reason
+    assert "owl/: a class's folder without an image" in [warning.reason for warning in findings.warnings]

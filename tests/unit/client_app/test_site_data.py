@@ -1,22 +1,21 @@
 """A site's own images: manifests, folders and archives, in the experiment's classes and channels, split for good."""
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from client_app.preflight import check_site
 from client_app.site import _own_federation
 from client_app.site_config import SiteConfig
 from client_app.site_data import load_labelled_data, load_site_data
-from client_app.site_listing import draw_splits
 from common.config import Experiment
+from common.data import load_dataset
 
 ErrorOf = Callable[[Callable[[], object]], str]
 Write = Callable[..., Path]
@@ -248,28 +247,26 @@ def test_splits_do_not_depend_on_the_order_of_rows(images: Write, site: Site, de
     assert len(first.test) and len(first.train) + len(first.test) == 40
 
 
-@given(
-    st.lists(st.text(min_size=1), min_size=1, max_size=60),
-    st.lists(st.text(min_size=1), max_size=30),
-    st.floats(0, 0.9),
-)
-def test_a_patient_is_on_one_side_wherever_it_is_listed(patients: list[str], more: list[str], share: float) -> None:
-    splits = draw_splits(patients, share)
-    side = dict(zip(patients, splits, strict=True))
-    assert [side[patient] for patient in patients] == splits
-    assert draw_splits(patients[::-1], share) == splits[::-1]
-    if share and len(side) > 1:
-        assert {"train", "test"} == set(splits)
-    if not share:
-        assert set(splits) == {"train"}
-    later = dict(zip(patients + more, draw_splits(patients + more, share), strict=True))
-    if {"train", "test"} == set(splits) and len(side) > 20 and 0.2 < share < 0.8:
-        assert all(later[patient] == side[patient] for patient in patients)  # new patients move nobody
-
-
-def test_the_share_of_test_patients_is_about_what_was_asked_for() -> None:
-    splits = draw_splits([f"patient {i}" for i in range(2000)], 0.2)
-    assert 0.17 < splits.count("test") / 2000 < 0.23
+def test_the_split_is_the_simulations_and_is_kept(
+    images: Write, site: Site, deployed: Deployed, tmp_path: Path, error_of: ErrorOf
+) -> None:
+    rows = [f"{i:02}.png,p{i % 15},{('cat', 'dog', 'fox')[i % 3]}" for i in range(40)]
+    folder = images("image,patient,label", *rows)
+    own = load_site_data(site(), deployed())
+    simulated = load_dataset(Experiment(dataset="manifest", data_dir=folder, image_size=8))
+    assert simulated.train_names is not None and simulated.test_names is not None
+    kept = tmp_path / "state" / "splits-west.csv"
+    lines = dict(line.split(",") for line in kept.read_text().splitlines()[1:])
+    assert {name for name, split in lines.items() if split == "test"} == set(simulated.test_names)
+    assert (len(own.train), len(own.test)) == (len(simulated.train), len(simulated.test))
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    more = [f"{i:02}.png,p{i % 25},{('cat', 'dog', 'fox')[i % 3]}" for i in range(40, 90)]
+    images("image,patient,label", *rows, *more)
+    load_site_data(site(), deployed(seed=4))
+    later = dict(line.split(",") for line in kept.read_text().splitlines()[1:])
+    assert len(later) == 90 and {name: later[name] for name in lines} == lines
+    kept.write_text("nonsense\n")
+    assert "test images may then become training images" in error_of(lambda: load_site_data(site(), deployed()))
 
 
 def test_folders_are_read_by_content_and_what_was_skipped_is_said(
@@ -289,3 +286,39 @@ def test_folders_are_read_by_content_and_what_was_skipped_is_said(
     assert [warning.reason for warning in findings.warnings if warning.kind == "data"] == [note]
     _own_federation(deployed(), tmp_path / "site.yaml", 0.0)
     assert f"{data}: {note}" in capsys.readouterr().out
+
+
+def test_a_site_names_images_that_it_has_twice_and_looks_once(
+    images: Write, site: Site, deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zero = np.zeros((4, 4), np.uint8)
+    images("Image,split,label", "a.png,train,cat", "b.png,test,cat", "c.png,train,dog", a=zero, b=zero)
+    notes = load_site_data(site(), deployed()).notes
+    assert notes[0] == "manifest.csv: column 'Image' is taken as 'image'"
+    assert "1 image is in training and in test" in notes[1] and "a.png = b.png" in notes[1] and len(notes) == 2
+    monkeypatch.setattr("client_app.site_copies.equal_files", lambda paths: [])
+    assert load_site_data(site(), deployed()).notes == notes  # of the state
+    images("Image,split,label", "a.png,train,cat", "b.png,train,cat", "c.png,train,dog", a=zero, b=zero)
+    assert len(load_site_data(site(), deployed()).notes) == 1
+
+
+def test_an_archive_of_a_site_likewise(site: Site, deployed: Deployed, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    x = np.zeros((3, 8, 8), np.uint8)
+    x[1] = 9
+    np.savez(tmp_path / "data" / "x.npz", x=x, y=[0, 1, 0], is_test=[False, False, True], class_names=["cat", "dog"])
+    (note,) = load_site_data(site(data="data/x.npz"), deployed()).notes
+    assert "1 image is in training and in test" in note and "x[0] = x[2]" in note
+
+
+def test_labels_that_look_like_a_class_are_refused_by_their_row(
+    images: Write, site: Site, deployed: Deployed, error_of: ErrorOf
+) -> None:
+    images("image,label", "a.png,cat", "b.png,Dog")
+    message = error_of(lambda: load_site_data(site(), deployed()))
+    assert "manifest.csv:3: label 'Dog' is no class of the experiment; did you mean 'dog'?" in message
+    images("image,labels", "a.png,cat", 'b.png,"cat, dog"')
+    message = error_of(lambda: load_site_data(site(), deployed(method="fednca_ml")))
+    assert "label 'cat, dog' is no class of the experiment; did you mean 'cat|dog'?" in message
+    images("image,label", "a.png,cat", "b.png,ca\u0301t")  # composed alike at once
+    assert "did you mean 'cat'?" in error_of(lambda: load_site_data(site(), deployed()))

@@ -121,7 +121,7 @@ def test_without_patients_a_fifth_of_the_images_is_for_testing(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("image,", "file,", "manifest.csv: no column 'image'"),
+        ("image,", "picture,", "manifest.csv: no column 'image'"),
         ("labels", "split", "manifest.csv: column 3 is named 'split'; give each column a name of its own"),
         ("labels", "", "manifest.csv: column 3 is named ''"),
         ("d.png,train,cat", "d.png,train", "manifest.csv:5: has 2 fields, the first line 3"),
@@ -202,3 +202,127 @@ def test_only_names_below_a_folder_are_inside() -> None:
     assert inside(root, "a/b.png") == root / "a" / "b.png"
     assert inside(root, "./b..png") == root / "b..png"
     assert all(inside(root, name) is None for name in ("", ".", "..", "../a", "a/../../b", "/a", "a\0b"))
+
+
+def check(folder: Path, text: str, classes: str | None = None, **keys: Any) -> Any:
+    return load_dataset(manifest(folder, text, classes, **keys))
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+@pytest.mark.parametrize("image", ["Image", "filename", "File", "PATH"])
+def test_columns_and_separators_as_hospitals_write_them(tmp_path: Path, mark: str, image: str) -> None:
+    text = f"{image},Split,Patient,SITE,Label\na.png,Train,p1,s,x\nb.png,TEST,p2,s,y\nsub/c.png,train,p3,t,y\n"
+    data = check(tmp_path, text.replace(",", mark))
+    assert data.classes == ("x", "y") and (len(data.train), len(data.test)) == (2, 1)
+    assert data.site_names == ("s", "t") and data.train_groups is not None
+    said = " ".join(data.notes)
+    assert f"column '{image}' is taken as 'image'" in said and "column 'SITE' is taken as 'site'" in said
+    assert ("separated by" in said) == (mark != ",") and ("tabs" in said) == (mark == "\t")
+    assert data.train_names == ("a.png", "sub/c.png") and data.test_names == ("b.png",)
+
+
+def test_a_plain_manifest_has_no_notes(tmp_path: Path) -> None:
+    assert check(tmp_path, FOUR.replace("dog; fox", "dog")).notes == ()
+
+
+def test_classes_of_one_side_and_of_none_are_named(tmp_path: Path) -> None:
+    assert check(tmp_path, ONE, "cat\ndog\nfox\nowl\nyak\n").notes == (
+        "no image at all of 2 classes: 'owl', 'yak': an empty folder, or a name without images",
+        "test images and no training image of class 'fox': it cannot be learned",
+    )
+
+
+def test_one_class_alone_is_refused(tmp_path: Path, error_of: ErrorOf) -> None:
+    for text in (ONE.replace("dog", "cat").replace("fox", "cat"), "image,split,x\na.png,train,1\nb.png,test,0\n"):
+        experiment = manifest(tmp_path, text, image_size=4 + len(text) % 7)
+        message = error_of(lambda experiment=experiment: build_federation(experiment))  # type: ignore[misc]
+        assert "there is one class alone" in message
+
+
+def test_two_columns_that_may_be_the_same_are_refused(tmp_path: Path, error_of: ErrorOf) -> None:
+    message = error_of(lambda: check(tmp_path, "image,label,Path\na.png,x,b.png\n"))
+    assert "columns 'image' and 'Path' may each be 'image'; remove or rename all but one" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "messages"),
+    [
+        (
+            ONE.replace("b.png,train,dog", "b.png,train,Cat"),
+            ["manifest.csv:3: label 'Cat' (1 line) looks like 'cat' of line 2 (2 lines): did you mean one of them?"],
+        ),
+        (ONE.replace("dog", "c\u0430t"), ["label 'c\u0430t' (1 line) looks like 'cat'", "CYRILLIC SMALL LETTER A"]),
+        (ONE.replace("dog", "1").replace("fox", "1.0"), ["manifest.csv:4: label '1.0' (1 line) looks like '1' of"]),
+        (ONE.replace("dog", "do\u200bg"), ["manifest.csv:3: label 'do\u200bg' has a character".replace("\u200b", " ")]),
+        (
+            FOUR.replace("cat|dog", '"Mass, Edema"'),
+            ["manifest.csv:2: label 'Mass, Edema' has a comma: did you mean 'Mass|Edema'? Write | between labels"],
+        ),
+        (
+            "image,split,dog,Dog\na.png,train,1,0\nb.png,test,0,1\n",
+            ["manifest.csv:1: column 'dog' (1 line) looks like 'Dog' of line 1"],
+        ),
+        (
+            "image,split,x,y\na.png,train,1,2\nb.png,test,,n/a\nd.png,train,0,1\n",
+            ["manifest.csv:2: 'y' is '2', expected 0 or 1", "line 3: 'x' is '', 'y' is 'n/a', expected 0 or 1"],
+        ),
+        (
+            "image,label,patient\na.png,x,3\nb.png,y,4\nd.png,y,3.0\n",
+            ["manifest.csv:4: patient '3.0' (1 line) looks like '3' of line 2 (1 line): did you mean one of them?"],
+        ),
+        (
+            "image,split,label,site\na.png,train,x,North\nb.png,test,y,north\n",
+            ["manifest.csv:3: site 'north' (1 line) looks like 'North' of line 2"],
+        ),
+        ("image,split,label,site\na.png,train,x,a/b\nb.png,test,y,c\n", ["manifest.csv:2: site 'a/b': use letters"]),
+        (
+            "image,split,label\na.png,train,x\nb.png,val,y\nd.png,test,y\n",
+            ["split is 'val', expected train or test; validation images are drawn of the training images"],
+        ),
+        (
+            ONE.replace("b.png", "gone.png").replace("c.png", "d.png"),
+            ["manifest.csv:3: image 'gone.png': there is no file", "| line 4: image 'sub/d.png': there is no file"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_looks_alike_or_is_misread_is_refused_by_its_lines(
+    tmp_path: Path, text: str, messages: list[str], error_of: ErrorOf
+) -> None:
+    found = error_of(lambda: check(tmp_path, text))
+    for message in messages:
+        assert message in found
+
+
+def test_a_class_with_a_comma_can_be_listed(tmp_path: Path) -> None:
+    text = FOUR.replace("cat|dog", '"Mass, Edema|dog"')
+    assert check(tmp_path, text, "Mass, Edema\ndog\nfox\ncat\n").classes[0] == "Mass, Edema"
+
+
+def test_the_list_of_classes_follows_the_rule_too(tmp_path: Path, error_of: ErrorOf) -> None:
+    message = error_of(lambda: check(tmp_path, FOUR, "cat\nCat\ndog\nfox\n"))
+    assert "classes.txt: class 'Cat' and 'cat' look alike" in message
+    assert "did you mean 'Cat'? add it there" in error_of(lambda: check(tmp_path, FOUR, "Cat\ndog\nfox\n"))
+
+
+def test_patients_that_look_alike_otherwise_are_named(tmp_path: Path) -> None:
+    text = "image,label,patient\na.png,x,a1\nb.png,x,A1\nsub/c.png,y,03\nd.png,y,3\n"
+    said = " | ".join(check(tmp_path, text).notes)
+    assert "manifest.csv: line 3: patient 'A1' (1 line) looks like 'a1' of line 2" in said
+    assert "line 5: patient '3' (1 line) looks like '03'" in said
+
+
+@pytest.mark.parametrize(
+    ("how", "word", "message"),
+    [
+        ("utf-16", "f\u00fcx", "manifest.csv:1: not UTF-8 text but UTF-16"),
+        ("utf-16-le", "fox", "perhaps UTF-16"),
+        ("latin-1", "f\u00fcx", "manifest.csv:4: not UTF-8 text"),
+    ],
+)
+def test_lists_that_are_no_utf8_are_refused_in_plain_words(
+    tmp_path: Path, how: str, word: str, message: str, error_of: ErrorOf
+) -> None:
+    experiment = manifest(tmp_path, FOUR)
+    (tmp_path / "manifest.csv").write_bytes(FOUR.replace("fox", word).encode(how))
+    found = error_of(lambda: load_dataset(experiment))
+    assert message in found and "save the list as UTF-8" in found
