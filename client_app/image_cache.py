@@ -23,7 +23,7 @@ from common.data.images import ArrayImages, ImageSource, Labels, Pixels, Rows
 
 log = logging.getLogger("fednc")
 
-_DECODING = 1  # to be raised where `common/data/decoding.py` makes other pixels of the same file
+_DECODING = 2  # to be raised where `common/data/decoding.py` makes other pixels of the same file
 _CHUNK = 256  # images that wait in memory to be written
 _KEPT = 3  # caches of other sizes or of older files; the one used longest ago goes first
 _STALE = 24 * 3600  # seconds after which an unfinished file is a crash's

@@ -94,13 +94,14 @@ def predict(
         batch: how many to look at together.
         thresholds: [C], used where images may have several labels.
     """
+    about = model.about
     for start in range(0, len(images), batch):
         chunk = images[start : start + batch]
         pixels: list[npt.NDArray[np.uint8]] = []
         errors: list[str] = []
         for image in chunk:
             try:
-                pixels.append(read_image(image.path, model.about.channels, model.about.size))
+                pixels.append(read_image(image.path, about.channels, about.size, model.experiment.depth))
                 errors.append("")
             except UserError as error:
                 errors.append(str(error))

@@ -105,7 +105,7 @@ def _check_own(findings: Findings, config: SiteConfig, experiment: Experiment | 
         _check_experiment(findings, config, experiment)
     # with an experiment that sites cannot follow, the images are looked at as without one
     agreed = experiment if "experiment" not in {problem.kind for problem in findings.problems} else None
-    seen = Seen()
+    seen = Seen(depth=agreed.depth if agreed else "percentile")
     if config.data.suffix.lower() == ".npz":
         if agreed is None:
             findings.warn("data", f"{config.data}: an archive is looked at with --experiment only")

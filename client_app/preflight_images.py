@@ -10,6 +10,7 @@ from client_app.site_listing import Image, Problem
 from common.data import npz
 from common.data.archive import Archive
 from common.data.decoding import is_grey, open_image
+from common.data.levels import Depth
 
 
 @dataclass
@@ -20,24 +21,26 @@ class Seen:
         images: in their order.
         sizes: how many have a (width, height) in pixels, before they are fitted.
         colours: how many are grey, and how many colour.
+        depth: how more than 8 bits become 8, as training has it.
     """
 
     images: list[Image] = field(default_factory=list)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     colours: Counter[str] = field(default_factory=Counter)
+    depth: Depth = "percentile"
     _copies: dict[str, list[Image]] = field(default_factory=dict)
 
     def add_file(self, image: Image) -> None:
         """Take in an image file; raise `OSError` or `UserError` where it cannot be read or decoded."""
         data = image.path.read_bytes()
-        decoded = open_image(data, image.name, deep=True)
+        decoded = open_image(data, image.name, self.depth)
         self._add(image, data, decoded.size, is_grey(decoded))
 
     def add_stored(self, image: Image, stored: npz.Stored) -> None:
         """Take in an image of an archive; raise `UserError` where it cannot be decoded."""
         content = stored.content
         if content.ndim == 1:
-            decoded = open_image(content.tobytes(), image.name)
+            decoded = open_image(content.tobytes(), image.name, self.depth)
             return self._add(image, content.tobytes(), decoded.size, is_grey(decoded))
         height, width, *channels = content.shape
         return self._add(image, content.tobytes(), (width, height), channels in ([], [1]))

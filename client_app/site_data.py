@@ -85,7 +85,8 @@ def _of_files(config: SiteConfig, experiment: Experiment, listing: Listing, clas
     images = listing.images
     labels = _labels(config, listing, experiment, classes)
     paths, places = [image.path for image in images], [image.place for image in images]
-    files = FileImages(paths, labels, experiment.image_size, agreed_channels(experiment), places, deep=True)
+    channels = agreed_channels(experiment)
+    files = FileImages(paths, labels, experiment.image_size, channels, places, experiment.depth)
     source = cached(files, [image.name for image in images], paths, config.cache)
     parts = [np.flatnonzero([image.split == side for image in images]) for side in SPLITS]
     train, test = (SubsetImages(source, rows) for rows in parts)

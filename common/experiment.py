@@ -51,7 +51,7 @@ class Experiment(BaseModel):
     )
     depth: Literal["percentile", "stored"] = Field(
         "percentile",
-        description="more than 8 bits a pixel: the image's 0.1 to 99.9 % percentiles, or its type's range, become 0..255",
+        description="more than 8 bits: an image's 0.1 and 99.9 % percentiles, or its type's range, become 0..255",
     )
     skip_bad_images: NotNegative = Field(
         0, description="this many images that cannot be read are left out, by name; one more ends the run"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from common.config import Experiment
 from common.data.dataset import Dataset, training_moments
 from common.data.images import FileImages, Labels
 from common.errors import UserError
@@ -33,7 +34,7 @@ def file_dataset(
     classes: tuple[str, ...],
     train: Side,
     test: Side,
-    image_size: int | None,
+    experiment: Experiment,
     channels: int | None = None,
     **more: Any,
 ) -> Dataset:
@@ -44,14 +45,15 @@ def file_dataset(
         classes: C names.
         train: training images.
         test: test images.
-        image_size: see `FileImages`.
+        experiment: its image size, and how more than 8 bits become 8.
         channels: see `FileImages`.
         more: further fields of `Dataset`.
 
     Raises:
         UserError: an unreadable first file (others when they are decoded), or sides of different sizes.
     """
-    first, second = (FileImages(side.paths, side.labels, image_size, channels, side.places) for side in (train, test))
+    size, depth = experiment.image_size, experiment.depth
+    first, second = (FileImages(side.paths, side.labels, size, channels, side.places, depth) for side in (train, test))
     if (first.size, first.channels) != (second.size, second.channels):
         raise UserError(
             f"{name}: the first training image is {first.size} × {first.channels} channels, the first test image "

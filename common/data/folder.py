@@ -22,7 +22,7 @@ def load(experiment: Experiment) -> Dataset:
     classes = sorted({name for part in parts.values() for name in part.classes})
     train, test = (_images(parts[part], classes, root / part) for part in ("train", "test"))
     notes = skipped_notes(skipped for part in parts.values() for skipped in part.skipped)
-    return file_dataset("image-folder", tuple(classes), train, test, experiment.image_size, notes=notes)
+    return file_dataset("image-folder", tuple(classes), train, test, experiment, notes=notes)
 
 
 def _part(root: Path, part: str) -> FoundClasses:

@@ -48,7 +48,7 @@ def load(experiment: Experiment, keep: Keep = lambda side, labels, decode: decod
     train_part, test_part = _parts(archive)
     classes = _classes(archive, train_part, test_part)
     train, test = (
-        keep(side, archive.labels(part.y)[part.rows], partial(_images, archive, part, experiment.image_size))
+        keep(side, archive.labels(part.y)[part.rows], partial(_images, archive, part, experiment))
         for side, part in (("train", train_part), ("test", test_part))
     )
     if (train.channels, train.size) != (test.channels, test.size):
@@ -170,11 +170,11 @@ def _classes(archive: Archive, train: _Part, test: _Part) -> tuple[str, ...]:
     return names or tuple(str(c) for c in range(max(int(numbers.max()) for numbers in values.values()) + 1))
 
 
-def _images(archive: Archive, part: _Part, image_size: int | None) -> ArrayImages:
+def _images(archive: Archive, part: _Part, experiment: Experiment) -> ArrayImages:
     labels = archive.labels(part.y)[part.rows]
     if part.x not in archive and f"jpeg{part.suffix}" in archive:
-        return _decoded(archive, part, labels, image_size)
-    return array_images(_pixels(archive, part)[part.rows], labels, image_size)
+        return _decoded(archive, part, labels, experiment)
+    return array_images(_pixels(archive, part)[part.rows], labels, experiment.image_size)
 
 
 def _pixels(archive: Archive, part: _Part) -> npt.NDArray[np.uint8]:
@@ -186,9 +186,10 @@ def _pixels(archive: Archive, part: _Part) -> npt.NDArray[np.uint8]:
     return x
 
 
-def _decoded(archive: Archive, part: _Part, labels: Labels, image_size: int | None) -> ArrayImages:
+def _decoded(archive: Archive, part: _Part, labels: Labels, experiment: Experiment) -> ArrayImages:
     data, offsets = _files(archive, part)
-    return byte_images(data, offsets, part.rows, labels, image_size, f"{archive.path}: jpeg{part.suffix}")
+    what, size = f"{archive.path}: jpeg{part.suffix}", experiment.image_size
+    return byte_images(data, offsets, part.rows, labels, size, what, experiment.depth)
 
 
 def _files(archive: Archive, part: _Part) -> tuple[npt.NDArray[np.uint8], Integers]:

@@ -289,3 +289,22 @@ def test_folders_are_read_by_content_and_what_was_skipped_is_said(
     assert [warning.reason for warning in findings.warnings if warning.kind == "data"] == [note]
     _own_federation(deployed(), tmp_path / "site.yaml", 0.0)
     assert f"{data}: {note}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("depth", ["percentile", "stored"])
+def test_a_simulation_and_a_site_read_the_same_pixels(
+    depth: str, images: Write, site: Site, deployed: Deployed, tmp_path: Path
+) -> None:
+    folder = images("image,split,label", "a.png,train,cat", "b.png,train,dog", "c.png,test,fox")
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 3000, (8, 8), dtype=np.uint16)).save(folder / "a.png")
+    Image.fromarray(rng.integers(0, 255, (8, 8, 4), dtype=np.uint8)).save(folder / "b.png")  # half transparent
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(rng.integers(0, 255, (8, 12), dtype=np.uint8)).save(folder / "c.png", exif=exif)
+    at_site = load_site_data(site(), deployed(depth=depth))
+    simulated = load_dataset(Experiment(dataset="manifest", data_dir=folder, image_size=8, depth=depth))
+    for ours, theirs in ((at_site.train, simulated.train), (at_site.test, simulated.test)):
+        for row in range(len(ours)):
+            theirs_grey = theirs.batch(np.array([row])).numpy()
+            assert np.array_equal(ours.batch(np.array([row])).numpy()[0, 0], theirs_grey[0].mean(axis=0)) or row == 1
