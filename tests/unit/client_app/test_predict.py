@@ -188,7 +188,7 @@ def test_files_that_predict_skips_are_counted(tmp_path: Path) -> None:
 def test_a_finished_model_reads_deep_images_as_training_did(tiny: Tiny, depth: Depth, tmp_path: Path) -> None:
     model = load_trained(run_and_images(tiny(rounds=1, depth=depth))[0])
     Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 100 + 20_000).save(tmp_path / "x.png")
-    (answer,) = predict(model, find_images([tmp_path]), 1, model.thresholds)
+    (answer,) = predict(model, find_images([tmp_path / "x.png"]), 1, model.thresholds)
     source = FileImages([tmp_path / "x.png"], np.zeros(1, np.int64), depth=depth)
     with torch.no_grad():
         expected = model(source.batch(np.arange(1))).numpy()[0]
