@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from common.data.animations import animation_notes
 from common.data.discovery import find_images as images_below
 from common.data.discovery import skipped_notes
 from common.data.file_sets import read_table
@@ -52,7 +53,7 @@ def find_images(sources: Sequence[Path], note: Callable[[str], None] = lambda li
 
     Args:
         sources: folders, CSVs and files.
-        note: takes a line for each folder of which files were skipped.
+        note: takes a line for each folder of which files were skipped, and one for animated images.
 
     Raises:
         UserError: a source that is not there, or without any image.
@@ -76,6 +77,8 @@ def find_images(sources: Sequence[Path], note: Callable[[str], None] = lambda li
             found += [Listed(row["image"], source.parent / row["image"]) for _, row in rows]
         else:
             found.append(Listed(str(source), source))
+    for line in animation_notes([image.path for image in found], Path()):
+        note(line)
     paths: dict[str, set[Path]] = {}
     for image in found:
         paths.setdefault(image.name, set()).add(image.path)

@@ -6,6 +6,7 @@ or RGB (three). Every image is made so, whatever it is: grey becomes three equal
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from client_app.site_config import SiteConfig
 from client_app.site_listing import Listing, check_class_map, find_class, list_images
 from common.config import Experiment
 from common.data import Dataset, npz
+from common.data.animations import animation_notes
 from common.data.archive import Archive
+from common.data.bad_images import BadImagesError, skip_bad_images, without_rows
 from common.data.deployed import as_agreed
 from common.data.images import ArrayImages, FileImages, ImageSource, Labels, Pixels, relabelled
 from common.data.manifest_rows import SPLITS
@@ -84,14 +87,21 @@ def _dataset(config: SiteConfig, experiment: Experiment, train: ImageSource, tes
 def _of_files(config: SiteConfig, experiment: Experiment, listing: Listing, classes: tuple[str, ...]) -> Dataset:
     images = listing.images
     labels = _labels(config, listing, experiment, classes)
+    root = config.data if config.data.is_dir() else config.data.parent
     paths, places = [image.path for image in images], [image.place for image in images]
     channels = agreed_channels(experiment)
     files = FileImages(paths, labels, experiment.image_size, channels, places, experiment.depth)
-    source = cached(files, [image.name for image in images], paths, config.cache)
+    try:
+        source = cached(files, [image.name for image in images], paths, config.cache)
+    except BadImagesError as bad:
+        note = skip_bad_images([bad.failures], bad.total, experiment.skip_bad_images, root)
+        rest = tuple(without_rows(list(images), bad.failures))
+        return _of_files(config, experiment, replace(listing, images=rest, notes=(*listing.notes, note)), classes)
     parts = [np.flatnonzero([image.split == side for image in images]) for side in SPLITS]
     train, test = (SubsetImages(source, rows) for rows in parts)
     patients, numbers = np.unique([image.patient for image in images], return_inverse=True)
-    more: dict[str, Any] = {"notes": listing.notes}
+    notes = (*listing.notes, *animation_notes(paths, root))
+    more: dict[str, Any] = {"notes": notes}
     if patients.tolist() != [""]:
         more["train_groups"], more["test_groups"] = (numbers[rows].astype(np.int64) for rows in parts)
     return _dataset(config, experiment, train, test, **more)
@@ -124,7 +134,8 @@ def _of_archive(config: SiteConfig, experiment: Experiment, classes: tuple[str, 
     except UserError as mistake:
         raise UserError(f"{config.data}: {mistake}") from None
     train, test = (_relabelled(part, config, experiment, columns) for part in (stored.train, stored.test))
-    return _dataset(config, experiment, train, test, train_groups=stored.train_groups, test_groups=stored.test_groups)
+    groups = {"train_groups": stored.train_groups, "test_groups": stored.test_groups}
+    return _dataset(config, experiment, train, test, **groups, notes=stored.notes)
 
 
 def _relabelled(images: ImageSource, config: SiteConfig, experiment: Experiment, columns: list[int]) -> ArrayImages:

@@ -67,7 +67,7 @@ def composite_dataset(dataset: Dataset, rows: Integers, experiment: Experiment) 
     test = made(dataset.test, tests, experiment.composites_test, numpy_generator(0, "composites-test"))
     mean, std = training_moments(train)
     name = f"{dataset.name} composites"
-    return Dataset(name, dataset.classes, train, test, mean, std)
+    return Dataset(name, dataset.classes, train, test, mean, std, notes=dataset.notes)
 
 
 def compose(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from common.data.bad_images import BadImagesError, Failure
 from common.data.decoding import is_grey, open_image
 from common.data.levels import Depth
 from common.errors import UserError
@@ -102,7 +103,7 @@ class FileImages:
         self._places = places
         self._image_size = image_size
         self._convert = channels is not None
-        first = self._open(0)
+        first = self._first()
         self.channels = channels or (1 if is_grey(first) else 3)
         self.size = (image_size, image_size) if image_size else (first.height, first.width)
         shape = (len(self._paths), self.channels, *self.size)
@@ -125,6 +126,26 @@ class FileImages:
                 self._is_kept[row] = True
             out[position] = self._kept[row]
         return torch.from_numpy(out)
+
+    def check(self) -> list[Failure]:
+        """Decode all images; return the rows and reasons of those that cannot be."""
+        failures = []
+        for row in range(len(self)):
+            try:
+                self.batch(np.array([row]))
+            except UserError as error:
+                failures.append((row, str(error)))
+        return failures
+
+    def _first(self) -> Image.Image:
+        """Return the first image that can be read."""
+        failures: list[Failure] = []
+        for row in range(len(self)):
+            try:
+                return self._open(row)
+            except UserError as error:
+                failures.append((row, str(error)))
+        raise BadImagesError(failures, len(self))
 
     def _decode(self, row: int) -> Pixels:
         image, what = self._open(row), self._name(row)
@@ -169,18 +190,24 @@ def byte_images(
         depth: see `open_image`.
 
     Raises:
-        UserError: naming the row that cannot be decoded or has another size.
+        BadImagesError: naming all rows that cannot be decoded or have another size.
     """
 
     def image(row: int) -> Image.Image:
         return open_image(data[offsets[row] : offsets[row + 1]].tobytes(), f"{what}[{row}]", depth)
 
-    first = image(int(rows[0]))
-    channels = 1 if is_grey(first) else 3
-    size = (image_size, image_size) if image_size else (first.height, first.width)
-    pixels = np.empty((len(rows), channels, *size), np.uint8)
+    pixels, failures = np.empty(0, np.uint8), []
     for position, row in enumerate(rows.tolist()):
-        pixels[position] = _to_pixels(image(row), f"{what}[{row}]", channels, image_size, size)
+        try:
+            opened = image(row)
+            if not pixels.size:  # the first one that can be read
+                size = (image_size, image_size) if image_size else (opened.height, opened.width)
+                pixels = np.empty((len(rows), 1 if is_grey(opened) else 3, *size), np.uint8)
+            pixels[position] = _to_pixels(opened, f"{what}[{row}]", pixels.shape[1], image_size, pixels.shape[2:])
+        except UserError as error:
+            failures.append((position, str(error)))
+    if failures:
+        raise BadImagesError(failures, len(rows))
     return ArrayImages(pixels, labels)
 
 

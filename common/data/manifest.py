@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.config import Experiment
+from common.data.animations import animation_notes
 from common.data.dataset import Dataset
 from common.data.file_sets import Row, Side, file_dataset, read_lines, refuse
 from common.data.images import Labels
@@ -62,6 +63,7 @@ def load(experiment: Experiment) -> Dataset:
         site_names=tuple(sorted(set(sites or ()))),
         train_groups=train_groups,
         test_groups=test_groups,
+        notes=animation_notes(paths, listed.parent),
     )
 
 

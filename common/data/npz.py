@@ -17,7 +17,7 @@ Three layouts, told apart by their label arrays:
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from common.config import Experiment
 from common.data.archive import Archive
+from common.data.bad_images import BadImagesError, Failure, skip_bad_images, without_rows
 from common.data.dataset import Dataset, padded_names, training_moments
 from common.data.images import ArrayImages, ImageSource, Labels, array_images, byte_images
 from common.errors import UserError
@@ -45,12 +46,29 @@ def load(experiment: Experiment, keep: Keep = lambda side, labels, decode: decod
         UserError: naming file, array and row of what is missing, malformed, out of range or leaking.
     """
     archive = Archive(_find(experiment.data_root))
-    train_part, test_part = _parts(archive)
+    return _load(archive, _parts(archive), experiment, keep, ())
+
+
+def _load(
+    archive: Archive, parts: tuple["_Part", "_Part"], experiment: Experiment, keep: Keep, notes: tuple[str, ...]
+) -> Dataset:
+    train_part, test_part = parts
     classes = _classes(archive, train_part, test_part)
-    train, test = (
-        keep(side, archive.labels(part.y)[part.rows], partial(_images, archive, part, experiment))
-        for side, part in (("train", train_part), ("test", test_part))
-    )
+    images: list[ImageSource] = []
+    failures: list[Sequence[Failure]] = []
+    for side, part in zip(("train", "test"), parts, strict=True):
+        labels = archive.labels(part.y)[part.rows]
+        try:
+            images.append(keep(side, labels, partial(_images, archive, part, experiment)))
+            failures.append(())
+        except BadImagesError as error:
+            failures.append(error.failures)
+    if any(failures):
+        total = sum(len(part.rows) for part in parts)
+        note = skip_bad_images(failures, total, experiment.skip_bad_images, archive.path.parent)
+        first, second = (part.without(failed) for part, failed in zip(parts, failures, strict=True))
+        return _load(archive, (first, second), experiment, keep, (*notes, note))
+    train, test = images
     if (train.channels, train.size) != (test.channels, test.size):
         raise UserError(
             f"{archive.path}: training images are {train.channels}×{train.size[0]}×{train.size[1]}, "
@@ -61,7 +79,7 @@ def load(experiment: Experiment, keep: Keep = lambda side, labels, decode: decod
     mean, std = training_moments(train)
     return Dataset(
         *("npz", classes, train, test, mean, std),
-        *(train_sites, test_sites, site_names, train_groups, test_groups),
+        *(train_sites, test_sites, site_names, train_groups, test_groups, notes),
     )
 
 
@@ -116,6 +134,10 @@ class _Part:
     suffix: str
     rows: Integers
     length: int
+
+    def without(self, failures: Sequence[Failure]) -> "_Part":
+        """Return the part without images that cannot be read."""
+        return replace(self, rows=without_rows(self.rows, failures))
 
     def column(self, archive: Archive, key: str) -> Integers:
         return archive.integers(key + self.suffix, self.length)[self.rows]

@@ -11,15 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from client_app.preflight import check_site
-from client_app.site import _own_federation
 from client_app.site_config import SiteConfig
 from client_app.site_data import load_labelled_data, load_site_data
 from client_app.site_listing import draw_splits
 from common.config import Experiment
-from common.data import load_dataset
-from common.data.images import read_image
-from common.data.levels import Depth
 
 ErrorOf = Callable[[Callable[[], object]], str]
 Write = Callable[..., Path]
@@ -273,43 +268,3 @@ def test_a_patient_is_on_one_side_wherever_it_is_listed(patients: list[str], mor
 def test_the_share_of_test_patients_is_about_what_was_asked_for() -> None:
     splits = draw_splits([f"patient {i}" for i in range(2000)], 0.2)
     assert 0.17 < splits.count("test") / 2000 < 0.23
-
-
-def test_folders_are_read_by_content_and_what_was_skipped_is_said(
-    site: Site, deployed: Deployed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data = tmp_path / "data"
-    for name in ("cat/IM1", "cat/2.ppm", "fox/.ipynb_checkpoints/3.png", "fox/4.jfif", "5.png"):
-        (data / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (9, 9)).save(data / name, {"2.ppm": "PPM", "4.jfif": "JPEG"}.get(Path(name).name, "PNG"))
-    (data / "dog").symlink_to("cat")
-    note = "2 files skipped: 1 hidden (fox/.ipynb_checkpoints/3.png), 1 in no class's folder (5.png)"
-    config = site(test_share=0)
-    loaded = load_site_data(config, deployed())
-    assert loaded.train.labels.tolist() == [0, 0, 1, 1, 2]  # by name
-    assert loaded.notes == (note,)
-    findings = check_site(config, deployed())
-    assert [warning.reason for warning in findings.warnings if warning.kind == "data"] == [note]
-    _own_federation(deployed(), tmp_path / "site.yaml", 0.0)
-    assert f"{data}: {note}" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("depth", ["percentile", "stored"])
-def test_a_simulation_and_a_site_read_the_same_pixels(
-    depth: Depth, images: Write, site: Site, deployed: Deployed, tmp_path: Path
-) -> None:
-    folder = images("image,split,label", "a.png,train,cat", "b.png,train,dog", "c.png,test,fox")
-    rng = np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 3000, (8, 8), dtype=np.uint16)).save(folder / "a.png")
-    layers = [Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)) for _ in range(2)]
-    Image.merge("LA", layers).save(folder / "b.png")
-    exif = Image.Exif()
-    exif[274] = 6
-    Image.fromarray(rng.integers(0, 255, (8, 12), dtype=np.uint8)).save(folder / "c.png", exif=exif)
-    at_site = load_site_data(site(), deployed(depth=depth))
-    simulated = load_dataset(Experiment(dataset="manifest", data_dir=folder, image_size=8, depth=depth))
-    paths = [folder / name for name in ("a.png", "b.png", "c.png")]
-    finished = np.stack([read_image(path, 1, (8, 8), depth) for path in paths])
-    for data in (at_site, simulated):
-        found = np.concatenate([data.train.batch(np.arange(2)).numpy(), data.test.batch(np.arange(1)).numpy()])
-        assert np.array_equal(found, finished)
