@@ -19,12 +19,14 @@ from typing import IO
 import numpy as np
 import torch
 
+from common.data.bad_images import BadImagesError
 from common.data.images import ArrayImages, ImageSource, Labels, Pixels, Rows
+from common.errors import UserError
 from common.files import private_folder
 
 log = logging.getLogger("fednc")
 
-_DECODING = 1  # to be raised where `common/data/decoding.py` makes other pixels of the same file
+_DECODING = 2  # to be raised where `common/data/decoding.py` makes other pixels of the same file
 _CHUNK = 256  # images that wait in memory to be written
 _KEPT = 3  # caches of other sizes or of older files; the one used longest ago goes first
 _STALE = 24 * 3600  # seconds after which an unfinished file is a crash's
@@ -44,7 +46,7 @@ def cached(source: ImageSource, names: Sequence[str], paths: Sequence[Path], fol
         written or the disk is full.
 
     Raises:
-        UserError: an image that cannot be decoded.
+        BadImagesError: images that cannot be decoded, all by name.
     """
     shape = (len(source), source.channels, *source.size)
     try:
@@ -128,11 +130,26 @@ def _write_pixels(file: IO[bytes], source: ImageSource, shape: tuple[int, ...]) 
     # Written one after another: a full disk is then an error, whereas a memory map of it would kill the process.
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
+    failures = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, shape[0], _CHUNK):
             rows = np.arange(start, min(start + _CHUNK, shape[0]))
-            for image in pool.map(lambda row: source.batch(row[None]), rows):
-                file.write(image.numpy().tobytes())
+            for row, image in zip(rows.tolist(), pool.map(lambda row: _decoded(source, row), rows), strict=True):
+                if isinstance(image, UserError):
+                    failures.append((row, str(image)))
+                else:
+                    file.write(image.numpy().tobytes())
+    if failures:
+        raise BadImagesError(failures, shape[0])
+
+
+def _decoded(source: ImageSource, row: np.int64) -> torch.Tensor | UserError:
+    try:
+        return source.batch(np.array([row]))
+    except BadImagesError:
+        raise
+    except UserError as error:
+        return error
 
 
 def _tidy(folder: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from common.data.animations import animation_notes
 from common.data.discovery import find_images as images_below
 from common.data.discovery import skipped_notes
 from common.data.file_sets import read_table
@@ -54,7 +55,7 @@ def find_images(sources: Sequence[Path], note: Callable[[str], None] = lambda li
 
     Args:
         sources: folders, CSVs and files.
-        note: takes a line for each folder of which files were skipped.
+        note: takes a line for each folder of which files were skipped, and one for animated images.
 
     Raises:
         UserError: a source that is not there, or without any image.
@@ -78,6 +79,8 @@ def find_images(sources: Sequence[Path], note: Callable[[str], None] = lambda li
             found += [Listed(row["image"], source.parent / row["image"]) for _, row in rows]
         else:
             found.append(Listed(str(source), source))
+    for line in animation_notes([image.path for image in found], Path()):
+        note(line)
     paths: dict[str, set[Path]] = {}
     for image in found:
         paths.setdefault(image.name, set()).add(image.path)
@@ -96,13 +99,14 @@ def predict(
         batch: how many to look at together.
         thresholds: [C], used where images may have several labels.
     """
+    about = model.about
     for start in range(0, len(images), batch):
         chunk = images[start : start + batch]
         pixels: list[npt.NDArray[np.uint8]] = []
         errors: list[str] = []
         for image in chunk:
             try:
-                pixels.append(read_image(image.path, model.about.channels, model.about.size))
+                pixels.append(read_image(image.path, about.channels, about.size, model.experiment.depth))
                 errors.append("")
             except UserError as error:
                 errors.append(str(error))

@@ -22,6 +22,7 @@ from client_app.site_data import agreed_channels, agreed_classes, load_site_data
 from client_app.site_listing import Image, Listing, Problem, list_images
 from common.config import Experiment
 from common.data import Dataset, label_counts
+from common.data.animations import animation_notes
 from common.errors import UserError
 from common.methods import METHODS
 
@@ -64,6 +65,13 @@ class Findings:
         except (UserError, OSError) as mistake:
             self.problems.append(Problem("image", image.place, str(mistake), image.row))
 
+    def allow_bad_images(self, experiment: Experiment | None) -> None:
+        """Make warnings of images that cannot be read where the experiment leaves so many out."""
+        bad = [problem for problem in self.problems if problem.kind == "image"]
+        if experiment is not None and len(bad) <= experiment.skip_bad_images:
+            self.problems = [problem for problem in self.problems if problem.kind != "image"]
+            self.warnings += bad
+
     def as_json(self) -> dict[str, Any]:
         """Return all of it as JSON values."""
         return {"site": self.site, "ok": not self.problems} | {
@@ -105,12 +113,12 @@ def _check_own(findings: Findings, config: SiteConfig, experiment: Experiment | 
         _check_experiment(findings, config, experiment)
     # with an experiment that sites cannot follow, the images are looked at as without one
     agreed = experiment if "experiment" not in {problem.kind for problem in findings.problems} else None
-    seen = Seen()
+    seen = Seen(depth=agreed.depth if agreed else "percentile")
     if config.data.suffix.lower() == ".npz":
         if agreed is None:
             findings.warn("data", f"{config.data}: an archive is looked at with --experiment only")
         else:
-            findings.attempt("data", lambda: _check_archive(findings, config, seen, track))
+            findings.attempt("data", lambda: _check_archive(findings, config, agreed, seen, track))
     else:
         findings.attempt("data", lambda: _check_files(findings, config, agreed, seen, track))
     _note_small(findings, seen, agreed)
@@ -152,19 +160,22 @@ def _check_files(
 ) -> None:
     classes = experiment.classes if experiment else None
     listing = list_images(config, classes, findings.problems.append)
-    for note in listing.notes:
+    root = config.data if config.data.is_dir() else config.data.parent
+    for note in (*listing.notes, *animation_notes([image.path for image in listing.images], root)):
         findings.warn("data", note)
     for image in track(listing.images):
         findings.look(image, partial(seen.add_file, image))
+    findings.allow_bad_images(experiment)
     findings.problems.sort(key=lambda problem: (problem.row or 0, problem.place))
     seen.note_copies(findings.problems.append, findings.warnings.append)
     _note_images(findings, seen, listing, classes)
 
 
-def _check_archive(findings: Findings, config: SiteConfig, seen: Seen, track: Track) -> None:
+def _check_archive(findings: Findings, config: SiteConfig, experiment: Experiment, seen: Seen, track: Track) -> None:
     stored = dict(images_of_archive(config))
     for image in track(list(stored)):
         findings.look(image, partial(seen.add_stored, image, stored[image]))
+    findings.allow_bad_images(experiment)
     seen.note_copies(findings.problems.append, findings.warnings.append)
 
 

@@ -13,6 +13,7 @@ from common.data import npz
 from common.data.archive import Archive
 from common.data.decoding import is_grey, open_image
 from common.data.duplicates import copies, equal_arrays, equal_files
+from common.data.levels import Depth
 
 
 @dataclass
@@ -23,23 +24,25 @@ class Seen:
         images: in their order.
         sizes: how many have a (width, height) in pixels, before they are fitted.
         colours: how many are grey, and how many colour.
+        depth: how more than 8 bits become 8, as training has it.
     """
 
     images: list[Image] = field(default_factory=list)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     colours: Counter[str] = field(default_factory=Counter)
+    depth: Depth = "percentile"
     _contents: list[npt.NDArray[np.uint8]] = field(default_factory=list)
 
     def add_file(self, image: Image) -> None:
         """Take in an image file; raise `OSError` or `UserError` where it cannot be read or decoded."""
-        decoded = open_image(image.path.read_bytes(), image.name, deep=True)
+        decoded = open_image(image.path.read_bytes(), image.name, self.depth)
         self._add(image, decoded.size, is_grey(decoded))
 
     def add_stored(self, image: Image, stored: npz.Stored) -> None:
         """Take in an image of an archive; raise `UserError` where it cannot be decoded."""
         content = stored.content
         if content.ndim == 1:
-            decoded = open_image(content.tobytes(), image.name)
+            decoded = open_image(content.tobytes(), image.name, self.depth)
             return self._add(image, decoded.size, is_grey(decoded), content)
         height, width, *channels = content.shape
         return self._add(image, (width, height), channels in ([], [1]), content)

@@ -6,6 +6,7 @@ or RGB (three). Every image is made so, whatever it is: grey becomes three equal
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from client_app.site_copies import known_notes, notes_of_images
 from client_app.site_listing import Listing, check_class_map, find_class, keep_splits, list_images
 from common.config import Experiment
 from common.data import Dataset, npz
+from common.data.animations import animation_notes
 from common.data.archive import Archive
+from common.data.bad_images import BadImagesError, skip_bad_images, without_rows
 from common.data.deployed import as_agreed
 from common.data.images import ArrayImages, FileImages, ImageSource, Labels, Pixels, relabelled
 from common.data.splits import SPLITS
@@ -86,13 +89,21 @@ def _dataset(config: SiteConfig, experiment: Experiment, train: ImageSource, tes
 def _of_files(config: SiteConfig, experiment: Experiment, listing: Listing, classes: tuple[str, ...]) -> Dataset:
     images = listing.images
     labels = _labels(config, listing, experiment, classes)
+    root = config.data if config.data.is_dir() else config.data.parent
     paths, places = [image.path for image in images], [image.place for image in images]
-    files = FileImages(paths, labels, experiment.image_size, agreed_channels(experiment), places, deep=True)
-    source = cached(files, [image.name for image in images], paths, config.cache)
+    channels = agreed_channels(experiment)
+    files = FileImages(paths, labels, experiment.image_size, channels, places, experiment.depth)
+    try:
+        source = cached(files, [image.name for image in images], paths, config.cache)
+    except BadImagesError as bad:
+        note = skip_bad_images([bad.failures], bad.total, experiment.skip_bad_images, root)
+        rest = tuple(without_rows(list(images), bad.failures))
+        return _of_files(config, experiment, replace(listing, images=rest, notes=(*listing.notes, note)), classes)
     parts = [np.flatnonzero([image.split == side for image in images]) for side in SPLITS]
     train, test = (SubsetImages(source, rows) for rows in parts)
     notes = (*listing.notes, *notes_of_images(config, images))
     patients, numbers = np.unique([image.patient for image in images], return_inverse=True)
+    notes += animation_notes(paths, root)
     more: dict[str, Any] = {"notes": notes}
     if patients.tolist() != [""]:
         more["train_groups"], more["test_groups"] = (numbers[rows].astype(np.int64) for rows in parts)
@@ -121,7 +132,7 @@ def _of_archive(config: SiteConfig, experiment: Experiment, classes: tuple[str, 
 
     own = experiment.model_copy(update={"data_dir": config.data, "site_key": None, "group_key": key})
     stored = npz.load(own, keep, look_for_copies=False)
-    notes = known_notes(config, [config.data], None, lambda: npz.notes_of(archive))
+    notes = (*known_notes(config, [config.data], None, lambda: npz.notes_of(archive)), *stored.notes)
     try:
         columns = [classes.index(find_class(config, name, classes)) for name in stored.classes]
     except UserError as mistake:

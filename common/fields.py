@@ -1,6 +1,6 @@
 """Which fields of an experiment say what images there are, and who has which: two experiments that agree share them."""
 
-DATASET_FIELDS = ("dataset", "image_size", "site_key", "group_key")
+DATASET_FIELDS = ("dataset", "image_size", "depth", "skip_bad_images", "site_key", "group_key")
 
 FEDERATION_FIELDS = (
     *DATASET_FIELDS,

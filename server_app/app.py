@@ -187,6 +187,8 @@ def describe(journal: Journal, experiment: Experiment, federation: Federation, s
         )
         if lonely := dealt["lonely_classes"]:
             log.warning("at fewer than two sites: %s", ", ".join(dataset.classes[c] for c in lonely))
+    for note in dataset.notes:
+        log.warning("%s: %s", dataset.name, note)
     log.info("run's folder: %s", journal.folder)
     facts: dict[str, Any] = {
         "classes": list(dataset.classes),
@@ -196,6 +198,7 @@ def describe(journal: Journal, experiment: Experiment, federation: Federation, s
         "evaluate_on": experiment.evaluate_on,
         "multilabel": dataset.multilabel,
         "partition": federation.partition_report,
+        "notes": list(dataset.notes),
     }
     if federation.site_names:
         facts |= {
@@ -204,7 +207,7 @@ def describe(journal: Journal, experiment: Experiment, federation: Federation, s
             "test_counts": federation.test_counts.tolist(),
             "groups": groups(counts),
         }
-    journal.keep_json("federation", facts, free=() if federation.site_names else ("site_names",))
+    journal.keep_json("federation", facts, free=("notes", *(() if federation.site_names else ("site_names",))))
 
 
 def finish(

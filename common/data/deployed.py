@@ -34,7 +34,8 @@ def coordinator_dataset(experiment: Experiment) -> Dataset:
     test = _with_classes(dataset, classes)
     test.labels = as_agreed(test.labels, experiment, f"the coordinator's test images ({dataset.name})")
     none = SubsetImages(test, np.empty(0, np.int64))
-    return Dataset(dataset.name, classes, none, test, experiment.pixel_mean, experiment.pixel_std)
+    moments = experiment.pixel_mean, experiment.pixel_std
+    return Dataset(dataset.name, classes, none, test, *moments, notes=dataset.notes)
 
 
 def as_agreed(labels: Labels, experiment: Experiment, whose: str) -> Labels:

@@ -5,7 +5,7 @@ followed as long as they stay inside the root. A file that only its ending makes
 image is named when it is decoded instead of skipped.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,10 +91,14 @@ def skipped_notes(skipped: Iterable[Skipped]) -> tuple[str, ...]:
         return ()
     parts = []
     for reason, of in sorted(names.items(), key=lambda item: (-len(item[1]), item[0])):
-        shown = ", ".join(sorted(of)[:_NAMED]) + (", …" if len(of) > _NAMED else "")
-        parts.append(f"{len(of)} {reason if len(of) > 1 else _singular(reason)} ({shown})")
+        parts.append(f"{len(of)} {reason if len(of) > 1 else _singular(reason)} ({shortened(sorted(of))})")
     number = sum(map(len, names.values()))
     return (f"{number} file{'s' * (number > 1)} skipped: {', '.join(parts)}",)
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Return the first few names as a note shows them."""
+    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
 
 
 def is_hidden(name: str) -> bool:

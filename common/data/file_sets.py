@@ -3,7 +3,7 @@
 import codecs
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from common.config import Experiment
+from common.data.bad_images import Failure, skip_bad_images, without_rows
 from common.data.dataset import Dataset, training_moments
 from common.data.duplicates import copy_notes, equal_files, names_below
 from common.data.images import FileImages, Labels
@@ -32,13 +34,17 @@ class Side:
     labels: Labels
     places: list[str] | None = None
 
+    def without(self, failures: Sequence[Failure]) -> "Side":
+        """Return the images that can be read."""
+        return Side(*(without_rows(values, failures) for values in (self.paths, self.labels, self.places)))
+
 
 def file_dataset(
     name: str,
     classes: tuple[str, ...],
     train: Side,
     test: Side,
-    image_size: int | None,
+    experiment: Experiment,
     channels: int | None = None,
     **more: Any,
 ) -> Dataset:
@@ -49,14 +55,27 @@ def file_dataset(
         classes: C names.
         train: training images.
         test: test images.
-        image_size: see `FileImages`.
+        experiment: its image size, how more than 8 bits become 8, and how many bad images may be left out.
         channels: see `FileImages`.
         more: further fields of `Dataset`.
 
     Raises:
-        UserError: an unreadable first file (others when they are decoded), or sides of different sizes.
+        BadImagesError: images that cannot be read, all by name.
+        UserError: sides of different sizes.
     """
-    first, second = (FileImages(side.paths, side.labels, image_size, channels, side.places) for side in (train, test))
+    size, depth = experiment.image_size, experiment.depth
+    first, second = (FileImages(side.paths, side.labels, size, channels, side.places, depth) for side in (train, test))
+    failures = [images.check() for images in (first, second)]
+    if any(failures):
+        total, root = len(first) + len(second), experiment.data_root
+        note = skip_bad_images(failures, total, experiment.skip_bad_images, root if root.is_dir() else root.parent)
+        sides = [side.without(failed) for side, failed in zip((train, test), failures, strict=True)]
+        for part, failed in zip(("train", "test"), failures, strict=True):
+            of_rows = {key: more[key] for key in (f"{part}_sites", f"{part}_groups", f"{part}_names") if key in more}
+            more |= {key: without_rows(values, failed) for key, values in of_rows.items()}
+        return file_dataset(
+            name, classes, *sides, experiment, channels, **more | {"notes": (*more.get("notes", ()), note)}
+        )
     if (first.size, first.channels) != (second.size, second.channels):
         raise UserError(
             f"{name}: the first training image is {first.size} × {first.channels} channels, the first test image "

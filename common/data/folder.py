@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from common.config import Experiment
+from common.data.animations import animation_notes
 from common.data.dataset import Dataset
 from common.data.discovery import FoundClasses, find_classes, skipped_notes
 from common.data.file_sets import Side, file_dataset
@@ -23,11 +24,12 @@ def load(experiment: Experiment) -> Dataset:
     classes = sorted({name for part in parts.values() for name in part.classes})
     train, test = (_images(parts[part], classes, root / part) for part in ("train", "test"))
     notes = skipped_notes(skipped for part in parts.values() for skipped in part.skipped)
+    notes += animation_notes([*train.paths, *test.paths], root)
     train_names, test_names = (
         tuple(path.relative_to(root).as_posix() for path in side.paths) for side in (train, test)
     )
     names: dict[str, Any] = {"train_names": train_names, "test_names": test_names}
-    return file_dataset("image-folder", tuple(classes), train, test, experiment.image_size, notes=notes, **names)
+    return file_dataset("image-folder", tuple(classes), train, test, experiment, notes=notes, **names)
 
 
 def _part(root: Path, part: str) -> FoundClasses:

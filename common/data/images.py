@@ -10,7 +10,9 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from common.data.bad_images import BadImagesError, Failure
 from common.data.decoding import is_grey, open_image
+from common.data.levels import Depth
 from common.errors import UserError
 
 Labels = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
@@ -80,7 +82,7 @@ class FileImages:
         channels: 1 or 3: every image is made grey, or RGB; None: the first file decides, and a colour image after
             a grey one is an error.
         places: where each file was listed, for errors; None: the file itself is named.
-        deep: whether files of more than 8 bits are taken, see `open_image`.
+        depth: how more than 8 bits become 8, see `open_image`.
 
     Raises:
         UserError: on construction or in `batch`, naming the file that cannot be read or does not fit.
@@ -93,15 +95,15 @@ class FileImages:
         image_size: int | None = None,
         channels: int | None = None,
         places: Sequence[str] | None = None,
-        deep: bool = False,
+        depth: Depth = "percentile",
     ) -> None:
         self.labels = labels
-        self._deep = deep
+        self._depth: Depth = depth
         self._paths = list(paths)
         self._places = places
         self._image_size = image_size
         self._convert = channels is not None
-        first = self._open(0)
+        first = self._first()
         self.channels = channels or (1 if is_grey(first) else 3)
         self.size = (image_size, image_size) if image_size else (first.height, first.width)
         shape = (len(self._paths), self.channels, *self.size)
@@ -125,12 +127,32 @@ class FileImages:
             out[position] = self._kept[row]
         return torch.from_numpy(out)
 
+    def check(self) -> list[Failure]:
+        """Decode all images; return the rows and reasons of those that cannot be."""
+        failures = []
+        for row in range(len(self)):
+            try:
+                self.batch(np.array([row]))
+            except UserError as error:
+                failures.append((row, str(error)))
+        return failures
+
+    def _first(self) -> Image.Image:
+        """Return the first image that can be read."""
+        failures: list[Failure] = []
+        for row in range(len(self)):
+            try:
+                return self._open(row)
+            except UserError as error:
+                failures.append((row, str(error)))
+        raise BadImagesError(failures, len(self))
+
     def _decode(self, row: int) -> Pixels:
         image, what = self._open(row), self._name(row)
         return _to_pixels(image, what, self.channels, self._image_size, self.size, self._convert)
 
     def _open(self, row: int) -> Image.Image:
-        return _read(self._paths[row], self._name(row), self._deep)
+        return _read(self._paths[row], self._name(row), self._depth)
 
     def _name(self, row: int) -> str:
         return f"{self._places[row]}: {self._paths[row]}" if self._places else str(self._paths[row])
@@ -154,6 +176,7 @@ def byte_images(
     labels: Labels,
     image_size: int | None,
     what: str,
+    depth: Depth = "percentile",
 ) -> ArrayImages:
     """Decode image files that lie end to end in `data`, and hold them in memory.
 
@@ -164,20 +187,27 @@ def byte_images(
         labels: [len(rows)] or [len(rows), C], theirs.
         image_size: fitted to this many pixels a side; None: as stored, all of one size.
         what: names the data in errors.
+        depth: see `open_image`.
 
     Raises:
-        UserError: naming the row that cannot be decoded or has another size.
+        BadImagesError: naming all rows that cannot be decoded or have another size.
     """
 
     def image(row: int) -> Image.Image:
-        return open_image(data[offsets[row] : offsets[row + 1]].tobytes(), f"{what}[{row}]")
+        return open_image(data[offsets[row] : offsets[row + 1]].tobytes(), f"{what}[{row}]", depth)
 
-    first = image(int(rows[0]))
-    channels = 1 if is_grey(first) else 3
-    size = (image_size, image_size) if image_size else (first.height, first.width)
-    pixels = np.empty((len(rows), channels, *size), np.uint8)
+    pixels, failures = np.empty(0, np.uint8), []
     for position, row in enumerate(rows.tolist()):
-        pixels[position] = _to_pixels(image(row), f"{what}[{row}]", channels, image_size, size)
+        try:
+            opened = image(row)
+            if not pixels.size:  # the first one that can be read
+                size = (image_size, image_size) if image_size else (opened.height, opened.width)
+                pixels = np.empty((len(rows), 1 if is_grey(opened) else 3, *size), np.uint8)
+            pixels[position] = _to_pixels(opened, f"{what}[{row}]", pixels.shape[1], image_size, pixels.shape[2:])
+        except UserError as error:
+            failures.append((position, str(error)))
+    if failures:
+        raise BadImagesError(failures, len(rows))
     return ArrayImages(pixels, labels)
 
 
@@ -229,12 +259,12 @@ def _chunks(rows: Rows, size: int) -> Iterable[Rows]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-def _read(path: Path, what: str, deep: bool) -> Image.Image:
+def _read(path: Path, what: str, depth: Depth) -> Image.Image:
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{what}: not a readable image ({error}); replace or remove it") from None
-    return open_image(data, what, deep)
+    return open_image(data, what, depth)
 
 
 def _to_pixels(
@@ -246,9 +276,6 @@ def _to_pixels(
     convert: bool = False,
 ) -> Pixels:
     """Return uint8 [channels, H, W]; `convert`: colour may become grey."""
-    if image.mode.startswith(("I", "F")):
-        # Pillow would clip these to 255 instead of scaling them.
-        raise UserError(f"{what}: has more than 8 bits a channel; save it with 8")
     if channels == 1 and not is_grey(image) and not convert:
         raise UserError(f"{what}: is a colour image ({image.mode}), but the first one is grey; store all of them alike")
     image = image.convert("L" if channels == 1 else "RGB")
@@ -263,15 +290,15 @@ def _to_pixels(
     return pixels.reshape(*size, channels).transpose(2, 0, 1)
 
 
-def read_image(path: Path, channels: int, size: tuple[int, int]) -> Pixels:
+def read_image(path: Path, channels: int, size: tuple[int, int], depth: Depth = "percentile") -> Pixels:
     """Return one image file as a model takes it, uint8 [channels, H, W].
 
-    It is made grey or RGB, and fitted to a square `size` as `fit` does.
+    It is made grey or RGB, and fitted to a square `size` as `fit` does; `depth`: see `open_image`.
 
     Raises:
         UserError: it cannot be read, or has another size where the model's is no square.
     """
-    image, side = _read(path, str(path), deep=True), size[0] if size[0] == size[1] else None
+    image, side = _read(path, str(path), depth), size[0] if size[0] == size[1] else None
     if side is None and (image.height, image.width) != size:
         raise UserError(f"{path}: is {image.height}×{image.width} pixels, the model takes {size[0]}×{size[1]}")
     return _to_pixels(image, str(path), channels, side, size, convert=True)

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.config import Experiment
+from common.data.animations import animation_notes
 from common.data.dataset import Dataset
 from common.data.file_sets import Mistakes, Row, Side, file_dataset, read_lines
 from common.data.images import Labels
@@ -57,7 +58,7 @@ def load(experiment: Experiment) -> Dataset:
         tuple(rows[i].path.relative_to(listed.parent).as_posix() for i in part) for part in parts
     )
     return file_dataset(
-        *("manifest", classes, train, test, experiment.image_size),
+        *("manifest", classes, train, test, experiment),
         train_sites=train_sites,
         test_sites=test_sites,
         site_names=tuple(sorted(set(sites or ()))),
@@ -65,7 +66,7 @@ def load(experiment: Experiment) -> Dataset:
         test_groups=test_groups,
         train_names=train_names,
         test_names=test_names,
-        notes=notes,
+        notes=(*notes, *animation_notes([row.path for row in rows], listed.parent)),
     )
 
 

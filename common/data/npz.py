@@ -17,7 +17,7 @@ Three layouts, told apart by their label arrays:
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from common.config import Experiment
 from common.data.archive import Archive
+from common.data.bad_images import BadImagesError, Failure, skip_bad_images, without_rows
 from common.data.dataset import Dataset, padded_names, training_moments
 from common.data.duplicates import copy_notes, equal_arrays
 from common.data.images import ArrayImages, ImageSource, Labels, array_images, byte_images
@@ -49,12 +50,30 @@ def load(
         UserError: naming file, array and row of what is missing, malformed, out of range or leaking.
     """
     archive = Archive(_find(experiment.data_root))
-    train_part, test_part = _parts(archive)
+    notes = notes_of(archive) if look_for_copies else ()
+    return _load(archive, _parts(archive), experiment, keep, notes)
+
+
+def _load(
+    archive: Archive, parts: tuple["_Part", "_Part"], experiment: Experiment, keep: Keep, notes: tuple[str, ...]
+) -> Dataset:
+    train_part, test_part = parts
     classes = _classes(archive, train_part, test_part)
-    train, test = (
-        keep(side, archive.labels(part.y)[part.rows], partial(_images, archive, part, experiment.image_size))
-        for side, part in (("train", train_part), ("test", test_part))
-    )
+    images: list[ImageSource] = []
+    failures: list[Sequence[Failure]] = []
+    for side, part in zip(("train", "test"), parts, strict=True):
+        labels = archive.labels(part.y)[part.rows]
+        try:
+            images.append(keep(side, labels, partial(_images, archive, part, experiment)))
+            failures.append(())
+        except BadImagesError as error:
+            failures.append(error.failures)
+    if any(failures):
+        total = sum(len(part.rows) for part in parts)
+        note = skip_bad_images(failures, total, experiment.skip_bad_images, archive.path.parent)
+        first, second = (part.without(failed) for part, failed in zip(parts, failures, strict=True))
+        return _load(archive, (first, second), experiment, keep, (*notes, note))
+    train, test = images
     if (train.channels, train.size) != (test.channels, test.size):
         raise UserError(
             f"{archive.path}: training images are {train.channels}×{train.size[0]}×{train.size[1]}, "
@@ -66,7 +85,7 @@ def load(
     return Dataset(
         *("npz", classes, train, test, mean, std),
         *(train_sites, test_sites, site_names, train_groups, test_groups),
-        notes=notes_of(archive) if look_for_copies else (),
+        notes=notes,
     )
 
 
@@ -133,6 +152,10 @@ class _Part:
     rows: Integers
     length: int
 
+    def without(self, failures: Sequence[Failure]) -> "_Part":
+        """Return the part without images that cannot be read."""
+        return replace(self, rows=without_rows(self.rows, failures))
+
     def column(self, archive: Archive, key: str) -> Integers:
         return archive.integers(key + self.suffix, self.length)[self.rows]
 
@@ -186,11 +209,11 @@ def _classes(archive: Archive, train: _Part, test: _Part) -> tuple[str, ...]:
     return names or tuple(str(c) for c in range(max(int(numbers.max()) for numbers in values.values()) + 1))
 
 
-def _images(archive: Archive, part: _Part, image_size: int | None) -> ArrayImages:
+def _images(archive: Archive, part: _Part, experiment: Experiment) -> ArrayImages:
     labels = archive.labels(part.y)[part.rows]
     if part.x not in archive and f"jpeg{part.suffix}" in archive:
-        return _decoded(archive, part, labels, image_size)
-    return array_images(_pixels(archive, part)[part.rows], labels, image_size)
+        return _decoded(archive, part, labels, experiment)
+    return array_images(_pixels(archive, part)[part.rows], labels, experiment.image_size)
 
 
 def _pixels(archive: Archive, part: _Part) -> npt.NDArray[np.uint8]:
@@ -202,9 +225,10 @@ def _pixels(archive: Archive, part: _Part) -> npt.NDArray[np.uint8]:
     return x
 
 
-def _decoded(archive: Archive, part: _Part, labels: Labels, image_size: int | None) -> ArrayImages:
+def _decoded(archive: Archive, part: _Part, labels: Labels, experiment: Experiment) -> ArrayImages:
     data, offsets = _files(archive, part)
-    return byte_images(data, offsets, part.rows, labels, image_size, f"{archive.path}: jpeg{part.suffix}")
+    what, size = f"{archive.path}: jpeg{part.suffix}", experiment.image_size
+    return byte_images(data, offsets, part.rows, labels, size, what, experiment.depth)
 
 
 def _files(archive: Archive, part: _Part) -> tuple[npt.NDArray[np.uint8], Integers]:

@@ -10,8 +10,7 @@ import numpy as np
 from common.data.archive import Archive
 from common.data.decoding import open_image
 from common.data.discovery import find_images
-from common.data.file_sets import Row
-from common.data.manifest_rows import ABOUT, read_rows
+from common.data.manifest import find_manifest, read_manifest
 from common.data.npz import stored_images
 from common.errors import UserError
 
@@ -53,14 +52,9 @@ def look_at_sizes(keys: dict[str, Any]) -> Sizes | None:
     if keys["dataset"] == "image-folder":
         return _of_files(find_images(data).images, data)
     if keys["dataset"] == "manifest":
-        listed = data / "manifest.csv" if data.is_dir() else data
-        return _of_files([row.path for row in read_rows(listed, _any_labels).rows], data)
+        table, _, _ = read_manifest(find_manifest(data))
+        return _of_files([row.path for row in table.rows], data)
     return None
-
-
-def _any_labels(header: list[str], rows: list[Row]) -> tuple[str, ...]:
-    """Take every column of 0 and 1 for a label: only the images' places are wanted here."""
-    return tuple(name for name in header if name not in ABOUT and all(row[name] in ("0", "1") for row in rows))
 
 
 def _of_archive(path: Path) -> Sizes:

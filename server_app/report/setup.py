@@ -10,18 +10,24 @@ from server_app.report.taken_up import taken_up
 
 
 def setup(run: RunRecord) -> str:
-    """Return what the run cost, its whole configuration and the versions of what it ran on."""
+    """Return what the run cost, what was noted about its images, its configuration and the versions it ran on."""
     config = [[key, _value(value)] for key, value in run.config.items()]
     versions = [[name, str(version)] for name, version in run.versions.items()]
     return "".join(
         (
             _cost(run),
+            _notes(run),
             taken_up(run),
             paragraph("Folders of the machine that the run was made on are left out; its config.json names them."),
             table("Configuration", ["Key", "Value"], config, ["code"]) if config else paragraph("No configuration."),
             table("Versions", ["Package", "Version"], versions, ["code"]) if versions else paragraph("No versions."),
         )
     )
+
+
+def _notes(run: RunRecord) -> str:
+    notes = [str(line) for line in run.federation.get("notes") or ()]
+    return table("What was noted about the images", ["Note"], [[line] for line in notes]) if notes else ""
 
 
 def size(value: object) -> str:

@@ -17,6 +17,7 @@ from common.config import build
 from common.data import load_dataset
 from common.data.decoding import open_image
 from common.data.images import FileImages
+from common.data.levels import Depth
 from common.files import save_arrays
 from common.trained import GENERIC, PERSONAL, load_trained
 from server_app.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -127,10 +128,10 @@ def test_a_whole_image_is_read(kind: str) -> None:
 
 
 @settings(max_examples=400)
-@given(kind=st.sampled_from(sorted(PICTURES)), change=damage(), deep=st.booleans())
-def test_a_damaged_image(kind: str, change: Damage, deep: bool) -> None:
+@given(kind=st.sampled_from(sorted(PICTURES)), change=damage(), depth=st.sampled_from(["percentile", "stored"]))
+def test_a_damaged_image(kind: str, change: Damage, depth: Depth) -> None:
     images: list[Image.Image] = []
-    mistake(lambda: images.append(open_image(change(PICTURES[kind]), "scan.png", deep)), "scan.png")
+    mistake(lambda: images.append(open_image(change(PICTURES[kind]), "scan.png", depth)), "scan.png")
     assert all(image.width * image.height < 10**8 for image in images)
 
 

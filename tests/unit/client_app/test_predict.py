@@ -13,7 +13,8 @@ from client_app import cli
 from client_app.predict import find_images, predict
 from common.config import Experiment
 from common.data import build_federation
-from common.data.images import read_image
+from common.data.images import FileImages, read_image
+from common.data.levels import Depth
 from common.errors import UserError
 from common.trained import PERSONAL, load_trained
 from server_app.engines import run_local
@@ -181,3 +182,15 @@ def test_files_that_predict_skips_are_counted(tmp_path: Path) -> None:
     lines: list[str] = []
     assert [image.name for image in find_images([tmp_path], lines.append)] == ["IM1"]
     assert lines == [f"{tmp_path}: 2 files skipped: 1 hidden (.DS_Store), 1 no image (notes.txt)"]
+
+
+@pytest.mark.parametrize("depth", ["percentile", "stored"])
+def test_a_finished_model_reads_deep_images_as_training_did(tiny: Tiny, depth: Depth, tmp_path: Path) -> None:
+    model = load_trained(run_and_images(tiny(rounds=1, depth=depth))[0])
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 100 + 20_000).save(tmp_path / "x.png")
+    (answer,) = predict(model, find_images([tmp_path / "x.png"]), 1, model.thresholds)
+    source = FileImages([tmp_path / "x.png"], np.zeros(1, np.int64), depth=depth)
+    with torch.no_grad():
+        expected = model(source.batch(np.arange(1))).numpy()[0]
+    assert answer.probabilities is not None
+    np.testing.assert_allclose(answer.probabilities, expected, atol=1e-6)

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from client_app.preflight import check_site
-from client_app.site import _own_federation
 from client_app.site_config import SiteConfig
 from client_app.site_data import load_labelled_data, load_site_data
 from common.config import Experiment
@@ -267,25 +265,6 @@ def test_the_split_is_the_simulations_and_is_kept(
     assert len(later) == 90 and {name: later[name] for name in lines} == lines
     kept.write_text("nonsense\n")
     assert "test images may then become training images" in error_of(lambda: load_site_data(site(), deployed()))
-
-
-def test_folders_are_read_by_content_and_what_was_skipped_is_said(
-    site: Site, deployed: Deployed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data = tmp_path / "data"
-    for name in ("cat/IM1", "cat/2.ppm", "fox/.ipynb_checkpoints/3.png", "fox/4.jfif", "5.png"):
-        (data / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (9, 9)).save(data / name, {"2.ppm": "PPM", "4.jfif": "JPEG"}.get(Path(name).name, "PNG"))
-    (data / "dog").symlink_to("cat")
-    note = "2 files skipped: 1 hidden (fox/.ipynb_checkpoints/3.png), 1 in no class's folder (5.png)"
-    config = site(test_share=0)
-    loaded = load_site_data(config, deployed())
-    assert loaded.train.labels.tolist() == [0, 0, 1, 1, 2]  # by name
-    assert loaded.notes == (note,)
-    findings = check_site(config, deployed())
-    assert [warning.reason for warning in findings.warnings if warning.kind == "data"] == [note]
-    _own_federation(deployed(), tmp_path / "site.yaml", 0.0)
-    assert f"{data}: {note}" in capsys.readouterr().out
 
 
 def test_a_site_names_images_that_it_has_twice_and_looks_once(

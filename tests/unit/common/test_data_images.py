@@ -94,10 +94,14 @@ def test_files_of_other_sizes_and_modes(tmp_path: Path) -> None:
     assert fitted.batch(np.arange(4)).shape == (4, 3, 4, 4)
 
 
-def test_sixteen_bits_are_refused(tmp_path: Path) -> None:
-    paths = write(tmp_path, [pixels(4, 4), pixels(4, 4).astype(np.uint16) * 200])
-    with pytest.raises(UserError, match=r"1\.png: has more than 8 bits"):
-        FileImages(paths, np.arange(2)).batch(np.array([1]))
+def test_sixteen_bits_are_made_eight(tmp_path: Path) -> None:
+    deep = np.arange(16, dtype=np.uint16).reshape(4, 4) * 4000
+    paths = write(tmp_path, [pixels(4, 4), deep])
+    found = FileImages(paths, np.arange(2)).batch(np.array([1]))[0, 0].numpy()
+    inner = np.clip((deep.astype(float) - 4000) / (14 * 4000 - 4000), 0, 1)  # from the second to the last but one
+    assert np.array_equal(found, np.rint(255 * inner))
+    stored = FileImages(paths, np.arange(2), depth="stored").batch(np.array([1]))[0, 0].numpy()
+    assert np.array_equal(stored, np.rint(deep / 257))
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n broken"])
