@@ -74,6 +74,11 @@ def test_private_files_are_for_their_owner_alone(
     ]
     assert {p.stat().st_mode & 0o777 for p in private} == {0o600}
     assert {p.stat().st_mode & 0o777 for p in (folder, *folder.rglob("secrets"), folder / "ca")} == {0o700}
+    assert (folder / "registry.json").stat().st_mode & 0o777 == 0o600
+    others = {p for p in folder.rglob("*") if p.stat().st_mode & 0o077}  # what the containers' user reads
+    assert {p.stat().st_mode & 0o777 for p in others if p.is_file()} == {0o644}
+    assert {p for p in others if p.is_dir()} == {folder / "coordinator" / "data"}
+    assert (folder / "coordinator" / "data").stat().st_mode & 0o777 == 0o755
     shown = "".join(capsys.readouterr()) + "".join(
         p.read_text() for p in folder.rglob("*") if p.is_file() and p not in private
     )
