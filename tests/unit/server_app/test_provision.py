@@ -87,6 +87,13 @@ def test_private_files_are_for_their_owner_alone(
         assert not any(line in shown for line in lines if len(line) > 20)
 
 
+@pytest.mark.parametrize("name", ["no", "on", "1", "1e3", "null", "0-1"])
+def test_a_site_keeps_a_name_that_yaml_would_read_as_something_else(tmp_path: Path, name: str) -> None:
+    provision_federation.make(tmp_path / "f", ["fed.example.org"], 9092, 90, now())
+    provision_federation.add_site(tmp_path / "f", name, now())
+    assert yaml.safe_load((tmp_path / "f" / "sites" / name / "site.yaml").read_text())["name"] == name
+
+
 def test_public_files_can_be_read_by_the_containers_user(tmp_path: Path) -> None:
     old = os.umask(0o077)
     try:
