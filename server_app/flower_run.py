@@ -22,7 +22,7 @@ import httpx
 
 from common.config import APP_ROOT
 from common.errors import UserError
-from common.files import private_file
+from common.files import private_file, write_text
 
 QUIET = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
@@ -98,9 +98,9 @@ def superlink(home: Path) -> Iterator[dict[str, str]]:
     port, control = free_port(), free_port()
     environment = {**KEEP_MEMORY, **os.environ, **QUIET, "FLWR_HOME": str(home)}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
-    (home / "config.toml").write_text(
+    write_text(
+        home / "config.toml",
         f'[superlink]\ndefault = "fednc"\n\n[superlink.fednc]\naddress = "127.0.0.1:{port}"\ninsecure = true\n',
-        encoding="utf-8",
     )
     command = [
         *tool("flower-superlink"), "--insecure", "--simulation", "--isolation", "subprocess",

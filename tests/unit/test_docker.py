@@ -1,5 +1,6 @@
 """What the compose files promise: one port published, nothing writable but volumes, no secret inside."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -47,6 +48,20 @@ def test_every_container_is_locked_down_and_kept_running(name: str) -> None:
     assert set(service["logging"]["options"]) == {"max-size", "max-file"}
     assert not {"privileged", "network_mode", "pid", "ipc"} & set(service)
     assert {place for place, read_only in mounts(service).items() if not read_only} <= {"/state", "/results"}
+
+
+def test_what_a_container_writes_is_its_own_users_alone(tmp_path: Path) -> None:
+    lines = (DOCKER / "Dockerfile").read_text().splitlines()
+    (entry,) = [json.loads(line.removeprefix("ENTRYPOINT ")) for line in lines if line.startswith("ENTRYPOINT")]
+    assert (
+        lines.index("FROM fednc AS site") > lines.index("FROM fednc AS coordinator") > lines.index("USER 49999:49999")
+    )
+    assert not any("entrypoint" in service for service in SERVICES.values())
+    program = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text(sys.argv[2]); sys.exit(3)"
+    words = [sys.executable, "-c", program, str(tmp_path / "superlink.db"), "two words"]
+    done = subprocess.run([*entry, *words], check=False, umask=0)
+    assert done.returncode == 3 and (tmp_path / "superlink.db").read_text() == "two words"
+    assert (tmp_path / "superlink.db").stat().st_mode & 0o777 == 0o600
 
 
 def test_only_the_fleet_port_is_published_beyond_the_machine() -> None:

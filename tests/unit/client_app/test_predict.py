@@ -1,6 +1,7 @@
 """Answers for folders, manifests and single files, of generic and personal models, with unreadable images named."""
 
 import csv
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from client_app import cli
-from client_app.predict import find_images, predict
+from client_app.predict import find_images, predict, write_predictions
 from common.config import Experiment
 from common.data import build_federation
 from common.data.images import FileImages, read_image
@@ -130,6 +131,24 @@ def test_a_batch_of_any_size_gives_the_same_answers(several: tuple[Path, Path]) 
     for a, b in zip(one, all_, strict=True):
         assert a.probabilities is not None and b.probabilities is not None
         np.testing.assert_allclose(a.probabilities, b.probabilities, atol=1e-6)
+
+
+def test_answers_are_their_owners_alone_and_no_formula(several: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, images = several
+    (images / "=cmd|'!A1.png").write_bytes((images / "0.png").read_bytes())
+    model = load_trained(folder)
+    model.about = model.about.model_copy(update={"classes": ("=1+1", *model.about.classes[1:])})
+    output, before, everything = tmp_path / "out.csv", os.umask(0), np.zeros(10)
+    try:
+        answers = predict(model, find_images([images]), 100, everything)
+        assert write_predictions(output, answers, model, everything) == 0
+    finally:
+        os.umask(before)
+    assert output.stat().st_mode & 0o777 == 0o600
+    rows = rows_of(output)
+    assert rows[-3]["image"] == "'=cmd|'!A1.png" and rows[0]["predicted"].startswith("'=1+1|1|")
+    assert "p:=1+1" in rows[0]
+    assert not [cell for row in rows for cell in (*row, *row.values()) if cell.startswith(("=", "+", "@"))]
 
 
 @pytest.mark.parametrize(

@@ -74,12 +74,24 @@ def test_private_files_are_for_their_owner_alone(
     ]
     assert {p.stat().st_mode & 0o777 for p in private} == {0o600}
     assert {p.stat().st_mode & 0o777 for p in (folder, *folder.rglob("secrets"), folder / "ca")} == {0o700}
+    assert (folder / "registry.json").stat().st_mode & 0o777 == 0o600
+    others = {p for p in folder.rglob("*") if p.stat().st_mode & 0o077}  # what the containers' user reads
+    assert {p.stat().st_mode & 0o777 for p in others if p.is_file()} == {0o644}
+    assert {p for p in others if p.is_dir()} == {folder / "coordinator" / "data"}
+    assert (folder / "coordinator" / "data").stat().st_mode & 0o777 == 0o755
     shown = "".join(capsys.readouterr()) + "".join(
         p.read_text() for p in folder.rglob("*") if p.is_file() and p not in private
     )
     for path in private:
         lines = [line for line in path.read_text().splitlines() if not line.startswith("-----")]
         assert not any(line in shown for line in lines if len(line) > 20)
+
+
+@pytest.mark.parametrize("name", ["no", "on", "1", "1e3", "null", "0-1"])
+def test_a_site_keeps_a_name_that_yaml_would_read_as_something_else(tmp_path: Path, name: str) -> None:
+    provision_federation.make(tmp_path / "f", ["fed.example.org"], 9092, 90, now())
+    provision_federation.add_site(tmp_path / "f", name, now())
+    assert yaml.safe_load((tmp_path / "f" / "sites" / name / "site.yaml").read_text())["name"] == name
 
 
 def test_public_files_can_be_read_by_the_containers_user(tmp_path: Path) -> None:
