@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torchvision.models import resnet50
 
 from common.errors import UserError, unknown
 
@@ -186,6 +185,8 @@ def _resnet50(channels: int, width: int | None) -> Backbone:
     """Rearrange torchvision's ResNet-50, without `fc`, under its own names."""
     if width not in (None, 64):
         raise UserError(f"width = {width}: resnet50 is torchvision's, whose width is 64; leave width out")
+    from torchvision.models import resnet50  # takes seconds to import, and only needed here
+
     stages = dict(resnet50(weights=None).named_children())
     del stages["avgpool"], stages["fc"]  # Backbone brings its own pooling, last in order
     if channels != 3:

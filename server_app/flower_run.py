@@ -39,6 +39,7 @@ KEEP_MEMORY = {
     "MALLOC_TOP_PAD_": str(1 << 26),
 }
 STARTUP_SECONDS = 60.0
+_LONGEST = 500  # letters of Flower's own words
 _COLOUR = r"(\x1b\[[0-9;]*m|\s)*"
 # not FedNC's: Flower's own, and those of a worker of Ray, whose name comes first
 _FLOWER_LINE = re.compile(rf"^{_COLOUR}(\(\w+ pid=\d+[^)]*\){_COLOUR})?(INFO|WARNING|DEBUG|Successfully installed)\b")
@@ -176,7 +177,7 @@ def stream(
                 sys.stdout.flush()
             shown.append(line.strip())
     if not run_id:
-        raise UserError(f"Flower refused the run: {' '.join(' '.join(shown[-5:]).split())}")
+        raise UserError(f"Flower refused the run: {words_of(' '.join(shown[-5:]))}")
     return run_id
 
 
@@ -189,9 +190,17 @@ def check_status(run_id: str, superlink: str, environment: dict[str, str], folde
     try:
         status = str(json.loads(answer.stdout)["runs"][0]["status"])
     except (ValueError, LookupError):
-        status = f"unknown ({' '.join((answer.stdout + answer.stderr).split())[-200:]})"
+        said = words_of(answer.stdout + answer.stderr)
+        raise UserError(f"run {run_id}: Flower does not say how it stands: {said}") from None
     if not status.startswith("finished:completed"):
         raise UserError(f"the run ended as '{status}'; its last lines are above")
+
+
+def words_of(text: str) -> str:
+    """Return what a `flwr` command said as one line, without the frame that it draws around an error, or its JSON."""
+    with suppress(ValueError, LookupError):
+        text = str(json.loads(text)["error-message"])
+    return " ".join(re.sub(r"[\u2500-\u257f]+( Error [\u2500-\u257f]+)?", " ", text).split())[:_LONGEST]
 
 
 def tool(name: str) -> list[str]:

@@ -136,6 +136,9 @@ def synchronise(folder: Path, superlink: str, at: datetime, tell: Callable[[str]
         UserError: the SuperLink cannot be reached, or refused.
     """
     registry = load(folder)
+    if not any(key.to_unregister or key.to_register for key in registry.keys):
+        tell("nothing to register or to remove")
+        return
     with flower.connect(superlink, folder / "ca" / "ca.crt") as connection:
         for key in registry.keys:
             if key.to_unregister:

@@ -12,6 +12,7 @@ from common.config import APP_ROOT
 
 PROGRAMS = {"fednc": "server_app.cli", "fednc-site": "client_app.cli"}
 SECONDS = 300  # after which a command is taken to hang
+QUICK = ("rounds=2", "sites=2", "head-class-size=30", "local-epochs=1")  # for an experiment on digits
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,155 @@
+"""Every command, each time in a process of its own and from another folder: exit code and last line.
+
+What runs in the process of the tests finds everything imported, cached and set already, which no user has.
+"""
+
+import json
+import re
+import site
+import sysconfig
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from cold import QUICK, Answer, start
+from sites import CLASSES, write_site
+from test_start_up import commands
+
+import common
+from common.config import APP_ROOT
+
+ELSEWHERE = {  # commands that other files run in processes of their own
+    "fednc run": "test_readme.py: both engines",
+    "fednc-site predict": "test_readme.py: both models; an image that cannot be read: below",
+}
+ONNX = pytest.mark.skipif(
+    not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))),
+    reason="needs the packages of the extra 'onnx': pip install 'fednc[onnx]'",
+)
+
+
+def check(answer: Answer, last: str, code: int = 0) -> None:
+    """The exit code and the last line, without a traceback."""
+    said = answer.out + answer.error
+    assert answer.code == code, said
+    assert re.search(last, answer.last), said
+    assert "Traceback" not in said
+
+
+def folders_of_this_machine(run: Path) -> list[bytes]:
+    """Return the folders that no exported file may name."""
+    found = [APP_ROOT, Path.home(), Path(common.__file__).parent, run, run.parent, Path(sysconfig.get_path("purelib"))]
+    found += [Path(folder) for folder in site.getsitepackages()]
+    return [b"site-packages", *(str(folder).encode() for folder in found if len(folder.parts) > 1)]
+
+
+@ONNX
+def test_export_in_a_new_process_gives_three_files_that_name_no_folder(home: Path) -> None:
+    """It raised for every user: a cache, filled while the graph was traced, gave the traced tensors to the check."""
+    run = home / "fednc-runs" / "pilot"
+    answer = start("fednc", "export", str(run), folder=home)
+    check(answer, r"MODEL_CARD\.md$")
+    assert "model.onnx: its answers differ from PyTorch's by" in answer.out and not answer.error
+    files = {path.name: path.read_bytes() for path in (run / "export").iterdir()}
+    assert sorted(files) == ["MODEL_CARD.md", "model.onnx", "model.safetensors"]
+    for name, content in files.items():
+        assert [folder for folder in folders_of_this_machine(run) if folder in content] == [], name
+    assert b".py" not in files["model.onnx"] and b"pkg.torch" not in files["model.onnx"]
+
+
+def test_export_without_a_finished_run_says_so(tmp_path: Path) -> None:
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "config.json").write_text("{}")
+    check(start("fednc", "export", "begun", folder=tmp_path), r"^error: begun: .* continue it with resume=true$", 1)
+
+
+def test_report_is_written_again(home: Path) -> None:
+    page = home / "fednc-runs" / "pilot" / "report.html"
+    page.unlink()
+    check(start("fednc", "report", "fednc-runs/pilot", folder=home), r"^fednc-runs/pilot/report\.html$")
+    assert "</html>" in page.read_text(encoding="utf-8")
+
+
+def test_predict_ends_with_1_where_an_image_cannot_be_read(home: Path) -> None:
+    (home / "scans").mkdir()
+    (home / "scans" / "broken.png").write_bytes(b"no image")
+    words = ("scans", "--model", "fednc-runs/pilot")
+    check(start("fednc-site", "predict", *words, folder=home), "1 of 1 images could not be read", 1)
+
+
+def test_check_of_a_site_with_an_image_that_cannot_be_read(tmp_path: Path) -> None:
+    write_site(tmp_path)
+    (tmp_path / "images" / "train" / CLASSES[0] / "broken.png").write_bytes(b"no image")
+    words = ("site.yaml", "--experiment", "pilot.yaml", "--json", "found.json")
+    answer = start("fednc-site", "check", *words, folder=tmp_path)
+    assert answer.out.strip().splitlines()[-1].startswith("not ready: 1 problem") and "broken.png" in answer.out
+    assert answer.code == 1 and not answer.error.strip()
+    assert len(json.loads((tmp_path / "found.json").read_text())["problems"]) == 1
+
+
+def test_check_of_a_site_that_is_ready(tmp_path: Path) -> None:
+    write_site(tmp_path)
+    answer = start("fednc-site", "check", "site.yaml", folder=tmp_path)
+    assert "ready: no problems" in answer.out
+    check(answer, "shows when it joins")
+
+
+def test_compare_and_again_with_what_is_there(tmp_path: Path) -> None:
+    words = ("configs/digits_lt.yaml", "--methods", "fedavg", "--seeds", "0", "--output", "out", *QUICK)
+    first = start("fednc", "compare", *words, folder=tmp_path)
+    check(first, rf"^results: {tmp_path}/out$")
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*-seed0.json")}
+    assert len(kept) == 1
+    check(start("fednc", "compare", *words, folder=tmp_path), rf"^results: {tmp_path}/out$")
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_tune_ends_with_lines_for_the_yaml_file(tmp_path: Path) -> None:
+    words = ("--method", "fedprox", "--grid", "fedprox-mu=0.01", "--output", "out", *QUICK)
+    answer = start("fednc", "tune", "configs/digits_lt.yaml", *words, folder=tmp_path)
+    check(answer, r"^fedprox-mu: 0\.")
+    assert "for the YAML file:" in answer.out
+
+
+def test_follow_without_a_coordinator_says_what_is_missing(tmp_path: Path) -> None:
+    answer = start("fednc", "follow", "7", folder=tmp_path, environment={"HOME": str(tmp_path)})
+    check(answer, r"^error: .*'fednc' not found", 1)
+    assert not set(answer.last) & set("╭│╰─"), "Flower's frame around an error is none of ours"
+
+
+def test_run_at_real_sites_without_a_coordinator_says_what_is_missing(tmp_path: Path) -> None:
+    write_site(tmp_path)
+    words = ("run", "pilot.yaml", "--superlink", "fednc")
+    answer = start("fednc", *words, folder=tmp_path, environment={"HOME": str(tmp_path)})
+    check(answer, r"^error: Flower refused the run: .*'fednc' not found", 1)
+    assert not set(answer.last) & set("╭│╰─")
+
+
+def test_provision_from_the_first_command_to_the_last(tmp_path: Path) -> None:
+    """`register` needs a SuperLink only where there is something to register; a real one: test_provisioning.py."""
+
+    def provision(last: str, *words: str, code: int = 0) -> None:
+        answer = start("fednc", "provision", *words, folder=tmp_path, environment={"HOME": str(tmp_path)})
+        check(answer, last, code)
+
+    provision("^made fed; the coordinator starts in fed/coordinator$", "init", "fed", "--host", "localhost")
+    provision("delete its secrets/ here$", "site", "fed", "hospital-1")
+    provision(r"^error: .*`fednc provision register fed` does the rest", "register", "fed", code=1)
+    provision("^new key of hospital-1; fingerprint SHA256:", "renew", "fed", "hospital-1")
+    provision("^new server certificate; restart the coordinator", "renew", "fed", "--days", "500")
+    provision("^revoked hospital-1 SHA256:", "revoke", "fed", "hospital-1")
+    provision("^nothing to register or to remove$", "register", "fed")
+    provision("^└", "list", "fed")
+    provision("^}$", "list", "fed", "--json")
+    provision("^warning: ", "renew", "fed", "--days", "20", code=3)
+
+
+def test_every_command_is_run_here() -> None:
+    """A new command needs a test that starts it in a process of its own."""
+    text = Path(__file__).read_text(encoding="utf-8")
+    leaves = [command for command in commands() if command.count(" ") >= 1 and command != "fednc provision"]
+    assert len(leaves) >= 12
+    for command in leaves:
+        name, *words = command.split()
+        called = rf'"{name}", "{words[0]}"' if len(words) == 1 else rf'provision\([^)]*"{words[1]}"'
+        assert command in ELSEWHERE or re.search(called, text), command
