@@ -15,6 +15,7 @@ from client_app.preflight_table import show
 from client_app.site_config import load_site_config
 from common.config import load
 from common.errors import UserError, print_error
+from common.letters import show_every_letter
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.command()(predict)
@@ -61,6 +62,7 @@ def _write(path: Path, text: str) -> None:
 
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 1."""
+    show_every_letter()
     try:
         cli(standalone_mode=True)
     except UserError as error:

@@ -13,6 +13,7 @@ from common import wire
 from common.config import DEFAULT_CONFIG, Experiment, load, parse_value
 from common.data import build_federation
 from common.errors import MistakesError, UserError, print_error, unknown
+from common.letters import show_every_letter
 from common.methods import METHODS
 from server_app import provision
 from server_app.compare import Cell
@@ -201,6 +202,7 @@ def parse_overrides(words: list[str]) -> dict[str, Any]:
 
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 1."""
+    show_every_letter()
     try:
         cli(standalone_mode=True)
     except (UserError, wire.WireError) as error:
