@@ -16,6 +16,7 @@ from client_app.predict_cli import predict
 from common.config import load
 from common.errors import UserError, print_error
 from common.files import write_text
+from common.letters import show_every_letter
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.command()(predict)
@@ -67,6 +68,7 @@ def _write(path: Path, text: str) -> None:
 
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 1."""
+    show_every_letter()
     try:
         cli(standalone_mode=True)
     except UserError as error:

@@ -124,14 +124,14 @@ def _build(layers: Sequence[_Layer], found: list[tuple[str, str]]) -> Experiment
         for key, words in _field_mistakes(layer.values):
             found.append((layer.source, words))
             bad.add(key)
-    experiment = _fields(layers)
-    for key, words in contradictions(partial(experiment, bad)):
-        places = [layer.source for layer in layers if key in layer.values]
-        found.append(((places or [layers[0].source])[-1], words))
+    for key, words in contradictions(partial(_fields(layers), bad)):
+        # that of the source with which it comes up
+        until = (i for i in range(1, len(layers)) if (key, words) in contradictions(partial(_fields(layers[:i]), bad)))
+        found.append((layers[next(until, len(layers)) - 1].source, words))
     if found:
         place = {layer.source: i for i, layer in enumerate(layers)}
-        raise MistakesError(sorted(found, key=lambda pair: place.get(pair[0], 0)))
-    return experiment
+        raise MistakesError(sorted(found, key=lambda pair: place.get(pair[0], 1)))
+    return _fields(layers)
 
 
 def _field_mistakes(values: Mapping[str, Any]) -> list[Mistake]:

@@ -4,6 +4,8 @@ import logging
 import sys
 from typing import TextIO
 
+from common.letters import show_every_letter
+
 
 class _Output(logging.StreamHandler[TextIO]):
     """Writes to what standard output is at that moment, not to what it was when logging began."""
@@ -15,6 +17,7 @@ class _Output(logging.StreamHandler[TextIO]):
 
 def speak(log: logging.Logger, line: str = "%(message)s") -> None:
     """Send a logger's lines from INFO up to standard output, once, and nowhere else; `line` is logging's format."""
+    show_every_letter()
     if not log.handlers:
         handler = _Output(sys.stdout)
         handler.setFormatter(logging.Formatter(line))

@@ -15,6 +15,7 @@ import typer
 
 from common.config import DEFAULT_CONFIG, Experiment, load, parse_value
 from common.errors import MistakesError, UserError, WireError, print_error, unknown
+from common.letters import show_every_letter
 from common.methods import METHODS
 from server_app import provision
 from server_app.choices import FIGURES, check_engine
@@ -243,6 +244,7 @@ def parse_overrides(words: list[str]) -> dict[str, Any]:
 
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 1."""
+    show_every_letter()
     try:
         cli(standalone_mode=True)
     except (UserError, WireError) as error:

@@ -31,6 +31,7 @@ QUIET = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's announcement of a future default
     "PYTHONUNBUFFERED": "1",
+    "PYTHONIOENCODING": "utf-8",  # whatever this terminal can show: its output is read here
 }
 # glibc hands each batch's large blocks back to the system and asks for them again: keeping them is 10 to 15 % faster
 KEEP_MEMORY = {
@@ -165,7 +166,13 @@ def stream(
     """
     shown = []
     with subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -185,7 +192,7 @@ def check_status(run_id: str, superlink: str, environment: dict[str, str], folde
     """Raise `UserError` unless a run is completed: `flwr run --stream` exits 0 for a failed one too."""
     answer = subprocess.run(
         [*tool("flwr"), "ls", superlink, "--run-id", run_id, "--format", "json"],
-        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+        cwd=folder, env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False,
     )  # fmt: skip
     try:
         status = str(json.loads(answer.stdout)["runs"][0]["status"])

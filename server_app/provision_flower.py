@@ -81,7 +81,13 @@ def _flwr(connection: Connection, words: list[str]) -> dict[str, object]:
     command = [*tool("flwr"), "supernode", *words, "--format", "json"]
     try:
         done = subprocess.run(
-            command, env=connection.environment, capture_output=True, text=True, check=False, timeout=_SECONDS
+            command,
+            env=connection.environment,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=_SECONDS,
         )
     except subprocess.TimeoutExpired:
         raise UserError(f"Flower's SuperLink did not answer within {_SECONDS:.0f} s: does it run?") from None
