@@ -1,4 +1,7 @@
-"""A folder of images: <data-dir>/train/<class>/… and <data-dir>/test/<class>/…"""
+"""A folder of images: <data-dir>/train/<class>/… and <data-dir>/test/<class>/…, or <data-dir>/<class>/… alone.
+
+Without `train` and `test` a fifth of each class is the test set, by the rule of `splits.py`, as at a site.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from common.data.animations import animation_notes
 from common.data.dataset import Dataset
 from common.data.discovery import FoundClasses, find_classes, skipped_notes
 from common.data.file_sets import Side, file_dataset
+from common.data.splits import SPLITS, draw_splits
 from common.errors import UserError
 
 
@@ -20,10 +24,13 @@ def load(experiment: Experiment) -> Dataset:
         UserError: a missing part, a part without images, an unreadable first file; others when decoded.
     """
     root = experiment.data_root
-    parts = {part: _part(root, part) for part in ("train", "test")}
+    if not any((root / part).is_dir() for part in SPLITS):
+        parts, drawn = _drawn(root)
+    else:
+        parts, drawn = {part: _part(root, part) for part in SPLITS}, ()
     classes = sorted({name for part in parts.values() for name in part.classes})
-    train, test = (_images(parts[part], classes, root / part) for part in ("train", "test"))
-    notes = skipped_notes(skipped for part in parts.values() for skipped in part.skipped)
+    train, test = (_images(parts[part], classes, root if drawn else root / part) for part in SPLITS)
+    notes = (*drawn, *skipped_notes(skipped for part in parts.values() for skipped in part.skipped))
     notes += animation_notes([*train.paths, *test.paths], root)
     train_names, test_names = (
         tuple(path.relative_to(root).as_posix() for path in side.paths) for side in (train, test)
@@ -37,6 +44,26 @@ def _part(root: Path, part: str) -> FoundClasses:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; image-folder needs <data-dir>/train/<class>/ and …/test/<class>/")
     return find_classes(folder, root)
+
+
+def _drawn(root: Path) -> tuple[dict[str, FoundClasses], tuple[str, ...]]:
+    """Deal the images of class folders without a split to both sides; return a note that says so, too."""
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; set data-dir to a folder with a sub-folder for each class")
+    found = find_classes(root)
+    images = [(name, path) for name, paths in found.classes.items() for path in paths]
+    if not images:
+        expected = f"{root}: no images; expected <class>/…, or train/<class>/… and test/<class>/…"
+        raise UserError("; ".join((expected, *skipped_notes(found.skipped))))
+    splits = draw_splits([path.relative_to(root).as_posix() for _, path in images], [(name,) for name, _ in images])
+    if len(set(splits)) < 2:
+        raise UserError(f"{root}: no class has an image to spare for testing; give every class two images or more")
+    parts = {}
+    for side in SPLITS:
+        taken = {path for (_, path), split in zip(images, splits, strict=True) if split == side}
+        classes = {name: tuple(p for p in paths if p in taken) for name, paths in found.classes.items()}
+        parts[side] = FoundClasses(classes, found.skipped if side == "train" else ())
+    return parts, ("no folders train and test: a fifth of each class are the test images",)
 
 
 def _images(found: FoundClasses, classes: list[str], folder: Path) -> Side:

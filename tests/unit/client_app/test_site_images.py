@@ -35,9 +35,9 @@ def test_folders_are_read_by_content_and_what_was_skipped_is_said(
     config = site(test_share=0)
     loaded = load_site_data(config, deployed())
     assert loaded.train.labels.tolist() == [0, 0, 1, 1, 2]  # by name
-    assert loaded.notes == (note,)
+    assert loaded.notes[0] == note and "2 images are there twice with different labels" in loaded.notes[1]
     findings = check_site(config, deployed())
-    assert [warning.reason for warning in findings.warnings if warning.kind == "data"] == [note]
+    assert [warning.reason for warning in findings.warnings if warning.kind == "data"][:1] == [note]
     _own_federation(deployed(), tmp_path / "site.yaml", 0.0)
     assert f"{data}: {note}" in capsys.readouterr().out
 
@@ -92,3 +92,16 @@ def test_an_animation_is_noted(images: Write, site: Site, deployed: Deployed) ->
     note = "1 animated image: its first frame is used (x.gif)"
     assert load_site_data(site(), deployed()).notes == (note,)
     assert note in [warning.reason for warning in check_site(site(), deployed()).warnings]
+
+
+def test_class_folders_are_split_as_in_a_simulation(site: Site, deployed: Deployed, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for i in range(24):
+        path = data / ("cat", "dog", "fox")[i % 3] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (9, 9), 9 * i).save(path)
+    simulated = load_dataset(Experiment(dataset="image-folder", data_dir=data, image_size=8))
+    own = load_site_data(site(), deployed())
+    assert (len(own.train), len(own.test)) == (len(simulated.train), len(simulated.test))
+    kept = (tmp_path / "state" / "splits-west.csv").read_text().splitlines()[1:]
+    assert {line.split(",")[0] for line in kept if line.endswith(",test")} == set(simulated.test_names or ())

@@ -54,8 +54,28 @@ def test_image_folder(tmp_path: Path) -> None:
     assert data.train.batch(np.arange(3)).shape == (3, 3, 8, 8)
 
 
+def test_class_folders_alone_are_split_by_class_whatever_the_seed(tmp_path: Path) -> None:
+    for name, images in (("cat", 20), ("dog", 10), ("elk", 2)):
+        for i in range(images):
+            save(tmp_path / name / f"{i:02}.png")
+    data = load_dataset(Experiment(dataset="image-folder", data_dir=tmp_path))
+    assert data.classes == ("cat", "dog", "elk") and np.bincount(data.test.labels).tolist() == [4, 2, 1]
+    assert data.train_names is not None and data.test_names is not None
+    assert not set(data.train_names) & set(data.test_names) and len(data.train_names + data.test_names) == 32
+    assert data.notes == ("no folders train and test: a fifth of each class are the test images",)
+
+
+@pytest.mark.parametrize(("names", "words"), [((), "no images"), (("a/1.png", "b/2.png"), "to spare for testing")])
+def test_class_folders_alone_that_cannot_be_split(names: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    for name in names:
+        save(tmp_path / name)
+    with pytest.raises(UserError, match=words):
+        load_dataset(Experiment(dataset="image-folder", data_dir=tmp_path))
+
+
 def test_image_folder_errors(tmp_path: Path) -> None:
     experiment = Experiment(dataset="image-folder", data_dir=tmp_path)
+    (tmp_path / "test").mkdir()
     with pytest.raises(UserError, match=r"train: no such folder; image-folder needs"):
         load_dataset(experiment)
     (tmp_path / "train/cat").mkdir(parents=True)

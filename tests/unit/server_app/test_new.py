@@ -66,11 +66,13 @@ def an_archive(path: Path, several: bool) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", ["folder", "label", "labels", "columns", "npz", "npz-several"])
+@pytest.mark.parametrize("kind", ["folder", "classes-alone", "label", "labels", "columns", "npz", "npz-several"])
 def test_what_it_writes_runs_as_it_is(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     if kind == "folder":
         data = a_folder(tmp_path / "my images")
+    elif kind == "classes-alone":
+        data = a_folder(tmp_path / "scans", parts=("",))
     elif kind.startswith("npz"):
         data = an_archive(tmp_path / "x.npz", kind.endswith("several"))
     else:
