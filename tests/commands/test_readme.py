@@ -45,6 +45,11 @@ def scans(home: Path) -> None:
     shutil.copytree(home / "images" / "test", home / "scans")
 
 
+def own_experiment(home: Path) -> None:
+    scans(home)
+    assert start("fednc", "new", "scans", folder=home).code == 0
+
+
 def two_models(home: Path) -> None:
     """A list of images, and the two files of a model as a coordinator and a site have them."""
     scans(home)
@@ -64,6 +69,11 @@ EXAMPLES: dict[str, Run | str] = {
     "make test": MAKE,
     'make demo CONFIG=configs/cifar10_lt.yaml SET="data-dir=/data/cifar rounds=200"': MAKE,
     ". .venv/bin/activate": SHELL,
+    "fednc new scans": Run(r"^fednc run scans\.yaml$", prepare=scans),
+    "fednc run scans.yaml": Run(REPORT, ("rounds=1", "local-epochs=1", "--engine", "local"), own_experiment),
+    "fednc compare scans.yaml --methods fedavg,fedloge --seeds 0,1": Run(
+        r"^results: .*compare-scans$", ("rounds=1", "local-epochs=1", "output-dir=runs"), own_experiment
+    ),
     "fednc run configs/digits_lt.yaml method=fedavg rounds=100 seed=1": Run(REPORT, QUICK),  # with Ray
     "fednc run configs/digits_lt.yaml --engine local": Run(REPORT, QUICK),
     'flwr run . --stream --federation-config "num-supernodes=8 client-resources-num-cpus=1"': FLOWER,
@@ -81,6 +91,10 @@ EXAMPLES: dict[str, Run | str] = {
     "fednc run configs/digits_lt.yaml run-name=pilot resume=true": Run(
         REPORT, LOCAL
     ),  # continues what `finished` began
+    "fednc run configs/digits_lt.yaml run-name=pilot resume=true rounds=200": Run(
+        REPORT,
+        ("rounds=3", *LOCAL[1:]),  # one round more than `finished` has
+    ),
     "fednc export ~/fednc-runs/pilot": HERE,
     "fednc-site predict scans/ --model ~/fednc-runs/pilot --output answers.csv": Run(
         r"^\d+ images classified: answers\.csv$", prepare=scans
