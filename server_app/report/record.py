@@ -208,9 +208,10 @@ def _name(run_dir: Path, config: Mapping[str, Any]) -> str:
     """Return the name that a person, or the run itself, gave it; not one that its folder was given later."""
     if config.get("run-name"):
         return str(config["run-name"])
-    stem, folder = "-".join(str(config.get(key, "")) for key in ("name", "method")), run_dir.resolve().name
-    stem += f"-seed{config.get('seed', '')}"
-    return folder if folder.startswith(f"{stem}-") else stem
+    if not {"name", "method", "seed"} <= config.keys():
+        return "A run"
+    stem, folder = f"{config['name']}-{config['method']}-seed{config['seed']}", run_dir.resolve().name
+    return folder if re.fullmatch(re.escape(stem) + r"-\d{8}-\d{6}(-\d+)?", folder) else stem
 
 
 def round_of(event: Event) -> int:
