@@ -12,6 +12,7 @@ from rich.progress import track
 from client_app.predict import find_images, write_predictions
 from client_app.predict import predict as answers
 from common.errors import UserError
+from common.files import check_new
 from common.trained import load_trained
 
 
@@ -26,6 +27,7 @@ def predict(
         float | None, typer.Option(min=0, max=1, help="several labels: one for all classes; default: the tuned ones")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an --output that is there")] = False,
 ) -> None:
     """Classify images with the personal or the generic model; exit code 1 if an image could not be read."""
     if personal and head:
@@ -34,6 +36,7 @@ def predict(
         raise UserError(f"--device {device}: allowed: auto, cpu, cuda, mps")
     if output.resolve() in {path.resolve() for path in (*images, model, *([personal] if personal else []))}:
         raise UserError(f"--output {output}: is one of the files to read; choose another")
+    check_new(output, overwrite)
     trained = load_trained(model, personal, head, device)
     if threshold is not None and not trained.about.multilabel:
         raise UserError("--threshold: this model gives each image one label, the likeliest; leave it out")

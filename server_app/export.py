@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.files import check_new
 from common.model import pick_device
 from common.seeds import derive
 from common.trained import GENERIC, TrainedModel, load_trained
@@ -21,24 +22,28 @@ INSTALL = "pip install 'fednc[onnx]'"
 _OF_ONE_MACHINE = ("data-dir", "output-dir", "run-name", "resume", "device", "threads")
 
 
-def export(folder: Path, head: str = "", output: Path | None = None) -> list[str]:
+def export(folder: Path, head: str = "", output: Path | None = None, overwrite: bool = False) -> list[str]:
     """Write `model.safetensors`, `model.onnx` and `MODEL_CARD.md`.
 
     Args:
         folder: a finished run's.
         head: which generic head; '' for the one that the method is judged by.
-        output: where to; None: `export` in the run's folder.
+        output: where to; None: `export` in the run's folder, where an earlier export of the run is replaced.
+        overwrite: whether files that are in `output` may be replaced: perhaps another run's.
 
     Returns:
         What was written, or why not, a line each.
 
     Raises:
-        UserError: no finished run, no such head, a damaged file, or an ONNX file that answers otherwise.
+        UserError: no finished run, files in `output`, no such head, a damaged file, or an ONNX file that answers
+            otherwise.
     """
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is not a run's folder: it has no config.json")
     if not (folder / GENERIC).is_file():
         raise UserError(f"{folder}: has no {GENERIC}: the run has not come to its end; continue it with resume=true")
+    for name in ("model.safetensors", "model.onnx", "MODEL_CARD.md") if output else ():
+        check_new(output / name, overwrite)
     model = load_trained(folder, head=head)
     output = output or folder / "export"
     experiment = {key: value for key, value in model.experiment.dump().items() if key not in _OF_ONE_MACHINE}

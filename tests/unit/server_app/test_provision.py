@@ -296,3 +296,14 @@ def test_a_superlink_that_is_not_there_is_one_line(
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: ") and "\n" not in error and "does the rest when the SuperLink runs" in error
     assert load(folder).keys[0].to_register
+
+
+def test_revoking_deletes_the_kits_own_secrets_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secrets = folder / "sites" / "hospital-1" / "secrets"
+    (secrets / "contract.pdf").write_text("somebody put it here")
+    assert fednc(monkeypatch, "revoke", folder, "hospital-1") == 1
+    assert "look at what is left: contract.pdf" in capsys.readouterr().err
+    assert [path.name for path in secrets.iterdir()] == ["contract.pdf"]
+    assert load(folder).keys[0].revoked
