@@ -118,7 +118,7 @@ def personalise(message: Message, context: Context) -> Message:
     backbone = method.personal_backbone(model)
     final = personal_model(backbone, head, request.model)
     facts = header(experiment.dump(), describe_personal(experiment, site, judge, head, backbone))
-    store.save("personal_model", final, round=request.round, method=experiment.method, **facts)
+    store.save_model(final, round=request.round, method=experiment.method, **facts)
     store.forget_undone(request.secured)
     metrics = _told(site, metrics)
     reply = wire.metrics_reply(message, metrics, frame_hash=request.frame_hash)

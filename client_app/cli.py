@@ -6,7 +6,7 @@ A command imports what is heavy itself, after it has read its words: `--help` an
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -54,16 +54,27 @@ def check(
     )
     show(findings, console)
     if json_file:
-        _write(json_file, json.dumps(findings.as_json(), indent=2))
+        _write(json_file, findings.as_json())
     if findings.problems:
         raise typer.Exit(1)
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, findings: dict[str, Any]) -> None:
+    """Write the findings; of files that are there, only an earlier look's is replaced."""
     try:
-        write_text(path, text + "\n")
+        if path.exists() and not _is_earlier(path):
+            raise UserError(f"--json {path}: is there already, and no earlier look's; name another file")
+        write_text(path, json.dumps(findings, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _is_earlier(path: Path) -> bool:
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(before, dict) and {"site", "ok", "problems", "warnings"} <= before.keys()
 
 
 def main() -> None:

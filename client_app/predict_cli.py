@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import track
 
 from common.errors import UserError
+from common.files import check_new
 
 
 def predict(
@@ -23,6 +24,7 @@ def predict(
         float | None, typer.Option(min=0, max=1, help="several labels: one for all classes; default: the tuned ones")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an --output that is there")] = False,
 ) -> None:
     """Classify images with the personal or the generic model; exit code 1 if an image could not be read."""
     if personal and head:
@@ -31,6 +33,7 @@ def predict(
         raise UserError(f"--device {device}: allowed: auto, cpu, cuda, mps")
     if output.resolve() in {path.resolve() for path in (*images, model, *([personal] if personal else []))}:
         raise UserError(f"--output {output}: is one of the files to read; choose another")
+    check_new(output, overwrite)
     import numpy as np  # and PyTorch, which `--help` and a mistyped option need not wait for
 
     from client_app.predict import find_images, write_predictions

@@ -12,8 +12,9 @@ from typing import Any
 import numpy.typing as npt
 
 from common.errors import UserError
-from common.files import private_folder, read_own, save_arrays
+from common.files import facts_of, private_folder, read_own, save_arrays
 
+_MODEL = "personal_model"
 _SUFFIX, _UNDONE = ".safetensors", ".undone.safetensors"
 
 
@@ -29,7 +30,8 @@ class SiteStore:
     """
 
     def __init__(self, folder: Path, identity: str = "") -> None:
-        self.folder, self._prefix = folder, f"personal-{identity}-" if identity else "personal-"
+        self.folder, self._identity = folder, identity
+        self._prefix = f"personal-{identity}-" if identity else "personal-"
         try:
             private_folder(folder)
         except OSError as error:
@@ -49,6 +51,23 @@ class SiteStore:
         path = self.folder / f"{name}.safetensors"
         save_arrays(path, arrays, {key: str(value) for key, value in about.items()})
         return path
+
+    def save_model(self, arrays: Mapping[str, npt.NDArray[Any]], **about: str | int) -> Path:
+        """Write the final personal model, `personal_model.safetensors`; that of another run is kept beside it.
+
+        Args:
+            arrays: the model.
+            about: as of `save`.
+
+        Raises:
+            UserError: it cannot be written; what was there is still there.
+        """
+        path = self.folder / f"{_MODEL}.safetensors"
+        if path.exists():
+            facts = facts_of(path)
+            if (theirs := facts.get("identity", "")) != self._identity:
+                path.replace(path.with_stem(f"{_MODEL}-{theirs or facts.get('sha256', 'damaged')[:16]}"))
+        return self.save(_MODEL, arrays, identity=self._identity, **about)
 
     def load(self, name: str) -> dict[str, npt.NDArray[Any]] | None:
         """Return the arrays of `<name>.safetensors`, or None if the site has none yet.

@@ -127,6 +127,12 @@ def write_private(path: Path, text: str) -> None:
             part.unlink(missing_ok=True)
 
 
+def check_new(path: Path, overwrite: bool) -> None:
+    """Raise `UserError` where a command would write over what is there, and was not asked to."""
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} is there, and nothing is overwritten: name another --output, or add --overwrite")
+
+
 def _rename(part: Path, path: Path) -> None:
     part.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)  # the rename itself must survive a power cut too
@@ -161,6 +167,15 @@ def read_arrays(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]
     if about.get("sha256", digest := _digest(arrays, about)) != digest:
         raise DamagedError(f"{path}: is damaged, its content is not what was written; copy it again")
     return arrays, about
+
+
+def facts_of(path: Path) -> dict[str, str]:
+    """Return the facts in a `.safetensors` file's header; none where it cannot be read."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except Exception:  # a damaged header may say anything
+        return {}
 
 
 def read_own(path: Path, mend: str) -> dict[str, npt.NDArray[Any]]:

@@ -99,6 +99,7 @@ def export(
     folder: Annotated[Path, typer.Argument(help="a finished run's folder")],
     head: Annotated[str, typer.Option(help="a generic head; default: the one that the method is judged by")] = "",
     output: Annotated[Path | None, typer.Option(help="default: export/ in the run's folder")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace files that are in --output")] = False,
 ) -> None:
     """Write the generic model for use elsewhere: safetensors, ONNX and a model card.
 
@@ -107,7 +108,7 @@ def export(
     """
     from server_app.export import export as export_model
 
-    lines, trouble = export_model(folder, head, output)
+    lines, trouble = export_model(folder, head, output, overwrite)
     for line in lines:
         typer.echo(line)
     if trouble:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from common.config import portable
 from common.errors import UserError, plain
-from common.files import private_file, private_folder, write_text
+from common.files import check_new, private_file, private_folder, write_text
 from common.model import pick_device
 from common.seeds import derive
 from common.trained import GENERIC, TrainedModel, load_trained
@@ -39,25 +39,28 @@ class Onnx:
     trouble: str = ""
 
 
-def export(folder: Path, head: str = "", output: Path | None = None) -> tuple[list[str], str]:
+def export(folder: Path, head: str = "", output: Path | None = None, overwrite: bool = False) -> tuple[list[str], str]:
     """Write `model.safetensors`, `MODEL_CARD.md`, and `model.onnx` where it can be had.
 
     Args:
         folder: a finished run's.
         head: which generic head; '' for the one that the method is judged by.
-        output: where to; None: `export` in the run's folder.
+        output: where to; None: `export` in the run's folder, where an earlier export of the run is replaced.
+        overwrite: whether files that are in `output` may be replaced: perhaps another run's.
 
     Returns:
         What was written, or left out and why, a line each; and what went wrong with the ONNX file, or ''.
 
     Raises:
-        UserError: no finished run, no such head, a damaged file, or a folder that cannot be written: then nothing
-            of use was.
+        UserError: no finished run, files in `output`, no such head, a damaged file, or a folder that cannot be written:
+            then nothing of use was.
     """
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is not a run's folder: it has no config.json")
     if not (folder / GENERIC).is_file():
         raise UserError(f"{folder}: has no {GENERIC}: the run has not come to its end; continue it with resume=true")
+    for name in ("model.safetensors", "model.onnx", "MODEL_CARD.md") if output else ():
+        check_new(output / name, overwrite)
     model = load_trained(folder, head=head)
     output = output or folder / "export"
     experiment = {k: v for k, v in portable(model.experiment.dump()).items() if k not in _OF_ONE_MACHINE}

@@ -9,7 +9,6 @@ FOLDER/sites/NAME/            compose file, .env, site.yaml, INSTRUCTIONS.md, se
 import os
 import re
 import secrets
-import shutil
 import tomllib
 from base64 import b64encode
 from collections.abc import Mapping
@@ -32,6 +31,7 @@ from common.errors import UserError
 from server_app.provision_certificates import write_public
 
 CONTAINER_USER = 49999  # of the images
+SITE_SECRETS = ("ca.crt", "site.key", "superexec.secret")
 _FIELD = re.compile(r"\{\{(\w+)\}\}")
 
 
@@ -100,5 +100,17 @@ def fill(kind: str, folder: Path, fields: Mapping[str, str]) -> None:
 
 
 def forget_secrets(folder: Path) -> None:
-    """Delete a kit's secrets: its key is of no use any more."""
-    shutil.rmtree(folder / "secrets", ignore_errors=True)
+    """Delete a kit's secrets: its key is of no use any more.
+
+    Raises:
+        UserError: one cannot be deleted; files that are none of the kit's stay, and are named.
+    """
+    place = folder / "secrets"
+    try:
+        for name in SITE_SECRETS:
+            (place / name).unlink(missing_ok=True)
+        if place.exists():
+            place.rmdir()
+    except OSError as error:
+        left = ", ".join(sorted(path.name for path in place.iterdir())) if place.is_dir() else place.name
+        raise UserError(f"{place}: cannot be deleted ({error.strerror}); look at what is left: {left}") from None

@@ -42,12 +42,12 @@ class Summary:
         title = "macro AUC of the last round" if several else "accuracy of the last round"
         rows = [f"{title:32}{columns}"]
         for head, figures in self.generic.items():
-            cells = [figures["score"], figures["many"], figures["medium"], figures["few"]]
+            cells = [figures.get(key) for key in ("score", "many", "medium", "few")]
             rows.append(f"{'generic, ' + HEAD_TITLES[head]:32}" + " ".join(f"{percent(c):>8}" for c in cells))
         for stage, figures in self.personal.items():
             rows.append(
-                f"{_STAGES[stage]:32}{percent(figures['mean']):>8}  ± {percent(figures['std'])} over sites, "
-                f"worst {percent(figures['worst'])} ({figures['worst_site']})"
+                f"{_STAGES[stage]:32}{percent(figures['mean']):>8}  ± {percent(figures.get('std'))} over sites, "
+                f"worst {percent(figures.get('worst'))} ({figures.get('worst_site')})"
             )
         return "\n".join(rows)
 
@@ -65,11 +65,12 @@ def summarise(folder: Path) -> Summary:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     head = METHODS[config["method"]].reported_head if generic else None  # real coordinators may have no test images
     last_stage = list(personal)[-1] if personal else None
+    judged = generic.get(head or "", {})  # its line may be damaged
     headline = {
         "head": head,
         "stage": last_stage,
-        "generic": generic[head]["score"] if head else None,
-        **{group: generic[head][group] if head else None for group in ("many", "medium", "few")},
+        "generic": judged.get("score"),
+        **{group: judged.get(group) for group in ("many", "medium", "few")},
         "personal": personal[last_stage]["mean"] if last_stage else None,
     }
     return Summary(generic, personal, headline, _cost(events, config["local-epochs"]))

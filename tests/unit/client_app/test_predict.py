@@ -84,7 +84,7 @@ def test_a_manifest_several_labels_and_the_personal_model(
         assert [float(row[f"threshold:{c}"]) for c in range(10)] == pytest.approx(thresholds)
         labels = [str(c) for c in range(10) if float(row[f"p:{c}"]) >= float(row[f"threshold:{c}"])]
         assert row["predicted"] == "|".join(labels)
-    assert run_main(monkeypatch, *words, "--output", output, "--threshold", "0") == 0
+    assert run_main(monkeypatch, *words, "--output", output, "--threshold", "0", "--overwrite") == 0
     assert rows_of(output)[0]["predicted"] == "0|1|2|3|4|5|6|7|8|9"
 
 
@@ -161,6 +161,7 @@ def test_answers_are_their_owners_alone_and_no_formula(several: tuple[Path, Path
         (["{images}", "--device", "tpu"], "allowed: auto, cpu, cuda, mps"),
         (["{images}/0.png", "--output", "{images}/0.png"], "is one of the files to read"),
         (["{images}", "--output", "{images}/none/x.csv"], "cannot be written"),
+        (["{images}", "--output", "{images}/1.png"], "is there, and nothing is overwritten"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_a_failure(

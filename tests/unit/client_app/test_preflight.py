@@ -202,6 +202,7 @@ def test_an_unreachable_coordinator_is_a_problem(images: Write, site_file: Write
         (["gone.yaml"], "gone.yaml: cannot be read"),
         (["site.yaml", "--experiment", "gone.yaml"], "no configuration file"),
         (["site.yaml", "--json", "/proc/no/such"], "/proc/no/such: cannot be written"),
+        (["site.yaml", "--json", "site.yaml"], "is there already, and no earlier look's"),
     ],
 )
 def test_mistakes_on_the_command_line_are_one_line(

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors import safe_open
+from safetensors.numpy import load_file
 
 from client_app.store import SiteStore
 from common.config import APP_ROOT
@@ -122,3 +123,28 @@ def test_a_repeated_round_replaces_what_came_after_it(tmp_path: Path) -> None:
     store.save_version({"w": np.ones(1, np.float32)}, 5, (3, 4))
     assert not any("undone" in name for name in versions(tmp_path))
     assert not store.of_other_runs()
+
+
+def test_the_final_model_of_another_run_of_the_same_name_is_kept(tmp_path: Path) -> None:
+    for value, identity in ((1, "aa"), (2, "aa"), (3, "bb"), (4, "bb"), (5, "aa")):
+        SiteStore(tmp_path, identity).save_model({"w": np.full(1, value, np.float32)}, round=3)
+    found = {path.name: load_file(path)["w"][0] for path in tmp_path.iterdir()}
+    assert found == {"personal_model.safetensors": 5, "personal_model-aa.safetensors": 2} | {
+        "personal_model-bb.safetensors": 4
+    }
+
+
+def test_a_final_model_of_an_earlier_version_is_kept_too(tmp_path: Path) -> None:
+    store = SiteStore(tmp_path, "aa")
+    store.save("personal_model", {"w": np.zeros(1, np.float32)}, round=3)
+    store.save_model({"w": np.ones(1, np.float32)}, round=3)
+    assert len(list(tmp_path.glob("personal_model-*.safetensors"))) == 1
+    assert store.load("personal_model")["w"][0] == 1  # type: ignore[index]
+
+
+def test_rounds_without_end_cost_nothing(tmp_path: Path) -> None:
+    """What a coordinator names is no length of a loop."""
+    store = SiteStore(tmp_path)
+    store.save_version({"w": np.zeros(1, np.float32)}, 1)
+    store.save_version({"w": np.zeros(1, np.float32)}, 10**9, (0,), every=1)
+    assert versions(tmp_path) == ["personal-00001.safetensors", "personal-1000000000.safetensors"]

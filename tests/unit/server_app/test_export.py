@@ -187,6 +187,8 @@ def test_mistakes_are_one_line(
     folder = run_local(tiny(rounds=1, method="fedper"))
     (tmp_path / "file").write_text("")
     (tmp_path / "begun").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "MODEL_CARD.md").write_text("of another run")
     (tmp_path / "begun" / "config.json").write_text("{}")
     other = run_local(tiny(rounds=1, method="fedavg", run_name="other"))
     capsys.readouterr()
@@ -196,6 +198,7 @@ def test_mistakes_are_one_line(
         ((folder,), "FedPer has no generic model"),
         ((other, "--head", "frame"), "unknown head 'frame'; known: aux_head"),
         ((other, "--output", tmp_path / "file"), "cannot be written"),
+        ((other, "--output", tmp_path / "full"), "is there, and nothing is overwritten"),
     ):
         assert run_main(monkeypatch, *words) == 1
         error = capsys.readouterr().err.strip()

@@ -316,3 +316,14 @@ def test_two_sites_whose_names_look_alike_are_refused(
     assert fednc(monkeypatch, "site", folder, "7") == 0
     assert fednc(monkeypatch, "site", folder, "07") == 1
     assert "site '07' looks like '7', which exists" in capsys.readouterr().err
+
+
+def test_revoking_deletes_the_kits_own_secrets_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secrets = folder / "sites" / "hospital-1" / "secrets"
+    (secrets / "contract.pdf").write_text("somebody put it here")
+    assert fednc(monkeypatch, "revoke", folder, "hospital-1") == 1
+    assert "look at what is left: contract.pdf" in capsys.readouterr().err
+    assert [path.name for path in secrets.iterdir()] == ["contract.pdf"]
+    assert load(folder).keys[0].revoked
