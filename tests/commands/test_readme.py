@@ -62,7 +62,7 @@ def two_models(home: Path) -> None:
 
 REPORT = r"^report: .*/report\.html$"
 LOCAL = (*QUICK, "--engine", "local")
-FEW = ("composites=90", "composites-test=60", "sites=2", "rounds=1", "local-epochs=1", "--engine", "local")
+FEW = ("composites=90", "composites-test=60", "sites=4", "rounds=1", "local-epochs=1", "--engine", "local")
 
 EXAMPLES: dict[str, Run | str] = {
     "make demo": MAKE,
