@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from common.errors import all_of
 from server_app.compare import Cell
-from server_app.feasibility import all_of, check_acting, check_all
+from server_app.feasibility import check_acting, check_all
 from server_app.studies import PLAIN, STUDIES, Variant, methods_of
 
 

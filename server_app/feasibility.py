@@ -1,17 +1,15 @@
 """What an experiment needs beyond its own keys, checked before anything starts: data that its method can learn from."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from common.backbones import check_image_size
 from common.config import Experiment
 from common.data import Dataset, Federation, build_federation
 from common.effects import idle, idle_everywhere
-from common.errors import MistakesError, UserError
+from common.errors import MistakesError, UserError, all_of
 from common.methods import METHODS
 from common.model import attends, pick_device
-
-T = TypeVar("T")
 
 # keys that only images with several labels have a use for
 _SEVERAL_LABELS = ("realign-global", "multilabel-loss", "prior-temperature")
@@ -58,19 +56,6 @@ def check_task(experiment: Experiment, dataset: Dataset) -> None:
             raise UserError(f"{key} = {value!r}: it is for images with several labels; leave it out")
     if attends(experiment):
         raise UserError("attention = True: one feature a class is for images with several labels; leave it out")
-
-
-def all_of(makers: Iterable[Callable[[], T]]) -> list[T]:
-    """Return what each call returns; raise `UserError` with the mistakes of all that end with one."""
-    made, found = [], []
-    for make in makers:
-        try:
-            made.append(make())
-        except UserError as error:
-            found += error.found if isinstance(error, MistakesError) else [("", str(error))]
-    if found:
-        raise MistakesError(found)
-    return made
 
 
 def check_all(experiments: Iterable[Experiment]) -> None:

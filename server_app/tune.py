@@ -20,11 +20,11 @@ import yaml
 
 from common.config import Experiment, build, check_key, load, parse_value
 from common.data import build_federation
-from common.errors import UserError, unknown
+from common.errors import UserError, all_of, unknown
 from common.fields import FEDERATION_FIELDS
 from common.methods import METHODS
 from server_app.compare import Cell, read_result
-from server_app.feasibility import all_of, check_acting, check_all, check_simulated
+from server_app.feasibility import check_acting, check_all, check_simulated
 from server_app.journal import percent
 from server_app.studies import GRIDS, Variant, product
 
