@@ -80,11 +80,12 @@ class SiteConfig(BaseModel):
     def _words(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             raise ValueError("should be a mapping, local name: name in the experiment")
-        for word in (*value.keys(), *value.values()):
-            if isinstance(word, bool) or not isinstance(word, str | int):  # YAML reads no: and 1: so
-                raise ValueError(f"should map names to names; put quotes around {shown(word)}")
-        words = {str(local): class_name(str(name)) for local, name in value.items()}
-        return {unicodedata.normalize("NFC", local).strip(): name for local, name in words.items()}
+        words = (*value.keys(), *value.values())
+        if bad := [word for word in words if isinstance(word, bool) or not isinstance(word, str | int)]:
+            quoted = ", ".join(map(shown, bad))  # YAML reads no: and 1: so
+            raise ValueError(f"should map names to names; put quotes around {quoted}")
+        named = {str(local): class_name(str(name)) for local, name in value.items()}
+        return {unicodedata.normalize("NFC", local).strip(): name for local, name in named.items()}
 
     @field_validator("data")
     @classmethod

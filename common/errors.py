@@ -2,10 +2,12 @@
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from reprlib import Repr
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _LONGEST = 4000  # letters of an error
 _MOST = 30  # mistakes that are written out
@@ -45,6 +47,19 @@ class MistakesError(UserError):
         said = ": ".join([*([", ".join(places)] if places else []), f"{len(found)} mistakes" if many else lines[0]])
         self.head, self.lines = plain(said), tuple(map(plain, lines)) if many else ()
         super().__init__(": ".join([said, "; ".join(lines)]) if many else said)
+
+
+def all_of(makers: Iterable[Callable[[], T]]) -> list[T]:
+    """Return what each call returns; raise `UserError` with the mistakes of all that end with one."""
+    made, found = [], []
+    for make in makers:
+        try:
+            made.append(make())
+        except UserError as error:
+            found += error.found if isinstance(error, MistakesError) else [("", str(error))]
+    if found:
+        raise MistakesError(found)
+    return made
 
 
 def print_error(error: Exception) -> None:

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from common.errors import all_of
 from server_app.compare_cells import Cell
 from server_app.feasibility import check_all
-from server_app.mistakes import all_of, check_acting
+from server_app.mistakes import check_acting
 from server_app.studies import PLAIN, STUDIES, Variant, methods_of
 
 

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from common.backbones import check_image_size
 from common.config import Experiment
 from common.data import Dataset, Federation, build_federation
-from common.errors import UserError
+from common.errors import UserError, all_of
 from common.methods import METHODS
 from common.model import attends, pick_device
-from server_app.mistakes import all_of, check_simulated
+from server_app.mistakes import check_simulated
 
 # keys that only images with several labels have a use for
 _SEVERAL_LABELS = ("realign-global", "multilabel-loss", "prior-temperature")

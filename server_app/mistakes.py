@@ -1,13 +1,11 @@
 """What is wrong with an experiment's words, all of it at once, before anything heavy is imported."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from common.config import Experiment
 from common.effects import idle, idle_everywhere
 from common.errors import MistakesError, UserError
-
-T = TypeVar("T")
 
 
 def check_simulated(experiment: Experiment) -> None:
@@ -17,19 +15,6 @@ def check_simulated(experiment: Experiment) -> None:
             "partition = 'deployed': the images are at real sites; run it with "
             "`fednc run … --superlink CONNECTION` (see docker/README.md), or set another partition to simulate sites"
         )
-
-
-def all_of(makers: Iterable[Callable[[], T]]) -> list[T]:
-    """Return what each call returns; raise `UserError` with the mistakes of all that end with one."""
-    made, found = [], []
-    for make in makers:
-        try:
-            made.append(make())
-        except UserError as error:
-            found += error.found if isinstance(error, MistakesError) else [("", str(error))]
-    if found:
-        raise MistakesError(found)
-    return made
 
 
 def check_acting(given: Mapping[str, Any], source: str, experiments: Sequence[Experiment]) -> None:

@@ -5,11 +5,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from common import files
 from common.config import APP_ROOT
-from common.errors import UserError
+from common.errors import UserError, all_of
 from common.names import lookalike
 from server_app import provision_flower as flower
 from server_app.provision_certificates import (
@@ -46,8 +47,7 @@ def make(folder: Path, hosts: Sequence[str], port: int, days: int, at: datetime)
         raise UserError(f"{folder} lies in {APP_ROOT}, which images and runs are made from: keep keys elsewhere")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not empty: nothing is overwritten; name another folder")
-    for host in hosts:
-        host_name(host)
+    all_of(partial(host_name, host) for host in hosts)
     files.private_folder(folder.parent)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
         part = private_folder(Path(temporary) / "part")

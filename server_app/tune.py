@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from common.config import Experiment, build, check_key, load, parse_value
-from common.errors import UserError, unknown
+from common.errors import UserError, all_of, unknown
 from common.fields import FEDERATION_FIELDS
 from common.methods import METHODS
 from server_app.choices import FIGURES
 from server_app.journal import percent
-from server_app.mistakes import all_of, check_acting, check_simulated
+from server_app.mistakes import check_acting, check_simulated
 from server_app.studies import GRIDS, Variant, product
 
 if TYPE_CHECKING:  # PyTorch comes with it, which a mistyped key need not wait for

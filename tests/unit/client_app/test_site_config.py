@@ -10,6 +10,7 @@ import pytest
 from client_app.policy import check_policy
 from client_app.site_config import Policy, SiteConfig, load_site_config
 from common.config import APP_ROOT, Experiment
+from common.errors import MistakesError
 from common.methods import METHODS
 from common.wire import TOLD
 
@@ -84,6 +85,31 @@ def test_mistakes_are_one_line_with_file_and_key(
     path = site_file(**keys)
     found = error_of(lambda: load_site_config(path))
     assert found.startswith(str(path)) and message in found
+
+
+def test_all_mistakes_of_a_sites_file_are_listed(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text(
+        "nam: west\nstate-dir: ~nobody-of-this-name/x\ntest-share: 2\nclass-map: {no: dog, 3: yes}\n"
+        "policy: {methods: [fedlog, fedavgg], max-epoch: 3, min-images: 0}\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(MistakesError) as caught:
+        load_site_config(path)
+    found = {said.split(":")[0].split(" (")[0]: where for where, said in caught.value.found}
+    assert found == {
+        "unknown key 'nam'": str(path),
+        "no key 'name'": str(path),
+        "no key 'data'": str(path),
+        "state-dir = '~nobody-of-this-name/x'": str(path),
+        "test-share = 2": str(path),
+        "class-map = {False": str(path),
+        "unknown key 'max-epoch'": f"{path}: policy",
+        "methods = ['fedlog', 'fedavgg']": f"{path}: policy",
+        "min-images = 0": f"{path}: policy",
+    }
+    assert "put quotes around False, True" in str(caught.value)
+    assert "'fedlog': did you mean 'fedloge'?, 'fedavgg': did you mean 'fedavg'?" in str(caught.value)
 
 
 def test_a_missing_key_or_file(tmp_path: Path, error_of: ErrorOf) -> None:

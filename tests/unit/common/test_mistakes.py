@@ -1,5 +1,7 @@
 """Every mistake at once, each with the source that it stands in; keys that change nothing are refused."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -249,3 +251,9 @@ def test_the_table_names_keys_and_methods_that_exist() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_shipped_configurations_have_no_idle_key_for_any_method(path: Path, method: str) -> None:
     assert load(path, {"method": method}, base=APP_ROOT).method == method
+
+
+def test_reading_a_configuration_imports_nothing_heavy() -> None:
+    program = "import sys, common.config; print(sorted({'torch', 'flwr', 'sklearn', 'numpy', 'ray'} & {*sys.modules}))"
+    answer = subprocess.run([sys.executable, "-c", program], cwd=APP_ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"

@@ -144,3 +144,8 @@ def test_a_private_file_never_has_another_mode(tmp_path: Path) -> None:
     path.chmod(0o640)
     with pytest.raises(UserError, match="can be read by others"):
         read_private(path)
+
+
+def test_all_impossible_hosts_are_named(ca: Path) -> None:
+    with pytest.raises(UserError, match=r"2 mistakes: .*'a b'.*'-a'"):
+        make_server_certificate(ca, ["a b", "fed.example.org", "-a"], 825, AT)
