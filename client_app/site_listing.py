@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from client_app.site_config import SiteConfig
-from common.data.discovery import Skipped, find_classes, skipped_notes
+from common.data.discovery import Skipped, find_classes, skipped_notes, unused_notes
 from common.data.file_sets import Row
 from common.data.manifest_rows import ABOUT, SPLITS, ManifestRow, read_rows, report_leaks
 from common.errors import UserError, nearest
@@ -187,7 +187,7 @@ def _of_folders(config: SiteConfig, listed: Path, classes: Sequence[str] | None,
                 tell(Problem("label", str(root / side / name), str(mistake)))
                 continue
             images += [Image(path, path.relative_to(root).as_posix(), str(path), (name,), "", side) for path in paths]
-    notes = skipped_notes(skipped)
+    notes = skipped_notes(skipped) + (unused_notes(root, SPLITS) if split else ())
     if not images:
         expected = "expected manifest.csv, <class>/…, or train/<class>/… and test/<class>/…"
         raise UserError("; ".join((f"{config.data}: no images; {expected}", *notes)))

@@ -7,7 +7,7 @@ import numpy as np
 from common.config import Experiment
 from common.data.animations import animation_notes
 from common.data.dataset import Dataset
-from common.data.discovery import FoundClasses, find_classes, skipped_notes
+from common.data.discovery import FoundClasses, find_classes, skipped_notes, unused_notes
 from common.data.file_sets import Side, file_dataset
 from common.errors import UserError
 
@@ -23,6 +23,7 @@ def load(experiment: Experiment) -> Dataset:
     classes = sorted({name for part in parts.values() for name in part.classes})
     train, test = (_images(parts[part], classes, root / part) for part in ("train", "test"))
     notes = skipped_notes(skipped for part in parts.values() for skipped in part.skipped)
+    notes += unused_notes(root, ("train", "test"))
     notes += animation_notes([*train.paths, *test.paths], root)
     return file_dataset("image-folder", tuple(classes), train, test, experiment, notes=notes)
 
