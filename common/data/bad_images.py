@@ -52,12 +52,14 @@ def skip_bad_images(sides: Sequence[Sequence[Failure]], total: int, allowed: int
 
 
 def without_rows(values: Any, failures: Sequence[Failure]) -> Any:
-    """Return a list's or an array's entries, or None as it is, without those of failed rows."""
+    """Return the entries of a list, a tuple or an array, or None as it is, without those of failed rows."""
     if values is None:
         return None
     failed = {row for row, _ in failures}
     kept = [row for row in range(len(values)) if row not in failed]
-    return values[np.array(kept, np.int64)] if isinstance(values, np.ndarray) else [values[row] for row in kept]
+    if isinstance(values, np.ndarray):
+        return values[np.array(kept, np.int64)]
+    return type(values)(values[row] for row in kept)
 
 
 def _named(failures: Sequence[Failure]) -> str:

@@ -66,7 +66,8 @@ def file_dataset(
         note = skip_bad_images(failures, total, experiment.skip_bad_images, root if root.is_dir() else root.parent)
         train, test = (side.without(failed) for side, failed in zip((train, test), failures, strict=True))
         for part, failed in zip(("train", "test"), failures, strict=True):
-            more |= {key: without_rows(more.get(key), failed) for key in (f"{part}_sites", f"{part}_groups")}
+            of_rows = {f"{part}_{what}" for what in ("sites", "groups", "names")} & more.keys()
+            more |= {key: without_rows(more[key], failed) for key in of_rows}
         more["notes"] = (*more.get("notes", ()), note)
         return file_dataset(name, classes, train, test, experiment, channels, **more)
     if (first.size, first.channels) != (second.size, second.channels):
