@@ -97,7 +97,7 @@ def _of_files(config: SiteConfig, experiment: Experiment, listing: Listing, clas
         source = cached(files, [image.name for image in images], paths, config.cache)
     except BadImagesError as bad:
         note = skip_bad_images([bad.failures], bad.total, experiment.skip_bad_images, root)
-        rest = tuple(without_rows(list(images), bad.failures))
+        rest = without_rows(images, bad.failures)
         return _of_files(config, experiment, replace(listing, images=rest, notes=(*listing.notes, note)), classes)
     parts = [np.flatnonzero([image.split == side for image in images]) for side in SPLITS]
     train, test = (SubsetImages(source, rows) for rows in parts)

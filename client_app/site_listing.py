@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from client_app.site_config import SiteConfig
-from common.data.discovery import Skipped, find_classes, skipped_notes
+from common.data.discovery import Skipped, find_classes, skipped_notes, unused_notes
 from common.data.file_sets import Row
 from common.data.manifest_header import ABOUT
 from common.data.manifest_labels import meant, report_labels, report_people
@@ -226,7 +226,7 @@ def _of_folders(config: SiteConfig, listed: Path, classes: Sequence[str] | None,
                 tell(Problem("label", str(root / side / name), str(mistake)))
                 continue
             images += [Image(path, path.relative_to(root).as_posix(), str(path), (name,), "", side) for path in paths]
-    notes = (*skipped_notes(skipped), *empty)
+    notes = (*skipped_notes(skipped), *(unused_notes(root, SPLITS) if split else ()), *empty)
     if not images:
         expected = "expected manifest.csv, <class>/…, or train/<class>/… and test/<class>/…"
         raise UserError("; ".join((f"{config.data}: no images; {expected}", *notes)))

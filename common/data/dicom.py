@@ -200,7 +200,8 @@ def _table_or_window(dataset: "DicomDataset", values: Floats) -> Floats | None:
     if tables and None not in (tables[0].get("LUTDescriptor"), tables[0].get("LUTData")):
         number, first, bits = (int(value) for value in tables[0].LUTDescriptor)
         inside = np.clip(np.rint(values), first, first + (number or 2**16) - 1).astype(np.int64)
-        return np.asarray(apply_voi(inside, _widened(dataset, "VOILUTSequence")), np.float64) / (2**bits - 1)
+        table = apply_voi(inside, _widened(dataset, "VOILUTSequence"))
+        return np.asarray(table, np.float64) / (2.0**bits - 1)
     if any(dataset.get(name) in (None, "", []) for name in ("WindowCenter", "WindowWidth")):
         return None
     # what is far beyond the window shows its ends
@@ -245,7 +246,8 @@ def _presented(dataset: "DicomDataset", shown: Floats) -> Floats:
             raise ValueError("a Presentation LUT Sequence of MONOCHROME1 is not supported")
         bits = int(tables[0].LUTDescriptor[2])
         # pydicom spreads what it gets over the table: both ends belong to it
-        return np.asarray(apply_presentation_lut(np.append(shown, [0, 1]), dataset), np.float64)[:-2] / (2**bits - 1)
+        found = apply_presentation_lut(np.append(shown, [0, 1]), dataset)[:-2]
+        return np.asarray(found, np.float64) / (2.0**bits - 1)
     shape = str(dataset.get("PresentationLUTShape") or "IDENTITY").strip().upper()
     if shape not in ("IDENTITY", "INVERSE"):
         raise ValueError(f"Presentation LUT Shape {shape} is not supported")

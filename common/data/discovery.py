@@ -96,6 +96,13 @@ def skipped_notes(skipped: Iterable[Skipped]) -> tuple[str, ...]:
     return (f"{number} file{'s' * (number > 1)} skipped: {', '.join(parts)}",)
 
 
+def unused_notes(root: Path, used: Sequence[str]) -> tuple[str, ...]:
+    """Return a line that names a root's visible folders beside those that are used; () where there is none."""
+    others = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name not in used)
+    others = [name for name in others if not is_hidden(name)]
+    return (f"beside {' and '.join(used)}, not used: {shortened(others)}",) if others else ()
+
+
 def shortened(names: Sequence[str]) -> str:
     """Return the first few names as a note shows them."""
     return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")

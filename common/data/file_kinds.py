@@ -62,7 +62,7 @@ _OTHER_STARTS = {
     "NumPy": rb"\x93NUMPY",
     "HDF5": rb"\x89HDF\r\n",
     "PostScript": rb"%!PS|\xc5\xd0\xd3\xc6",
-    "SVG": rb"\s*(?:<\?xml[^>]*>\s*|<!--.*?-->\s*|<!DOCTYPE[^>]*>\s*)*<svg\b",
+    "SVG": rb"(?=\s*<[?!s]).{0,3000}?<svg\b",
 }
 _PATTERNS = {kind: re.compile(start, re.DOTALL) for kind, start in {**_STARTS, **_OTHER_STARTS}.items()}
 # value representations of DICOM PS3.5, 6.2, as a group's first elements have them

@@ -69,13 +69,12 @@ def file_dataset(
     if any(failures):
         total, root = len(first) + len(second), experiment.data_root
         note = skip_bad_images(failures, total, experiment.skip_bad_images, root if root.is_dir() else root.parent)
-        sides = [side.without(failed) for side, failed in zip((train, test), failures, strict=True)]
+        train, test = (side.without(failed) for side, failed in zip((train, test), failures, strict=True))
         for part, failed in zip(("train", "test"), failures, strict=True):
-            of_rows = {key: more[key] for key in (f"{part}_sites", f"{part}_groups", f"{part}_names") if key in more}
-            more |= {key: without_rows(values, failed) for key, values in of_rows.items()}
-        return file_dataset(
-            name, classes, *sides, experiment, channels, **more | {"notes": (*more.get("notes", ()), note)}
-        )
+            of_rows = {f"{part}_{what}" for what in ("sites", "groups", "names")} & more.keys()
+            more |= {key: without_rows(more[key], failed) for key in of_rows}
+        more["notes"] = (*more.get("notes", ()), note)
+        return file_dataset(name, classes, train, test, experiment, channels, **more)
     if (first.size, first.channels) != (second.size, second.channels):
         raise UserError(
             f"{name}: the first training image is {first.size} × {first.channels} channels, the first test image "

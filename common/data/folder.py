@@ -11,7 +11,7 @@ import numpy as np
 from common.config import Experiment
 from common.data.animations import animation_notes
 from common.data.dataset import Dataset
-from common.data.discovery import FoundClasses, find_classes, skipped_notes
+from common.data.discovery import FoundClasses, find_classes, skipped_notes, unused_notes
 from common.data.file_sets import Side, file_dataset
 from common.data.splits import SPLITS, draw_splits
 from common.errors import UserError
@@ -31,6 +31,7 @@ def load(experiment: Experiment) -> Dataset:
     classes = sorted({name for part in parts.values() for name in part.classes})
     train, test = (_images(parts[part], classes, root if drawn else root / part) for part in SPLITS)
     notes = (*drawn, *skipped_notes(skipped for part in parts.values() for skipped in part.skipped))
+    notes += () if drawn else unused_notes(root, SPLITS)
     notes += animation_notes([*train.paths, *test.paths], root)
     train_names, test_names = (
         tuple(path.relative_to(root).as_posix() for path in side.paths) for side in (train, test)

@@ -196,14 +196,15 @@ def byte_images(
     def image(row: int) -> Image.Image:
         return open_image(data[offsets[row] : offsets[row + 1]].tobytes(), f"{what}[{row}]", depth)
 
-    pixels, failures = np.empty(0, np.uint8), []
+    channels, size, pixels, failures = 0, (0, 0), np.empty(0, np.uint8), []
     for position, row in enumerate(rows.tolist()):
         try:
             opened = image(row)
             if not pixels.size:  # the first one that can be read
                 size = (image_size, image_size) if image_size else (opened.height, opened.width)
-                pixels = np.empty((len(rows), 1 if is_grey(opened) else 3, *size), np.uint8)
-            pixels[position] = _to_pixels(opened, f"{what}[{row}]", pixels.shape[1], image_size, pixels.shape[2:])
+                channels = 1 if is_grey(opened) else 3
+                pixels = np.empty((len(rows), channels, *size), np.uint8)
+            pixels[position] = _to_pixels(opened, f"{what}[{row}]", channels, image_size, size)
         except UserError as error:
             failures.append((position, str(error)))
     if failures:

@@ -16,7 +16,7 @@ _TAIL = 0.001  # of the pixels, at either end, may be beyond black and white
 # A mammogram has up to 30 million pixels, a scanned section some hundred; whole slides have billions.
 MOST_PIXELS = 1 << 28
 _MANY_PIXELS = 1 << 25
-_DENSEST = 500  # pixels a byte: an image of many pixels that is packed more densely is empty, or a trap
+_DENSEST = 1 << 12  # pixels a byte; an empty PNG of 8 bits has a thousand
 
 
 def check_pixels(width: int, height: int, size: int, what: str) -> None:
@@ -41,7 +41,7 @@ def check_pixels(width: int, height: int, size: int, what: str) -> None:
         )
 
 
-def grey_levels(pixels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Counts, Counts]:
+def grey_levels(pixels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Counts, npt.NDArray[Any]]:
     """Return the values of grey pixels, so that tables and windows are applied to each value once.
 
     Args:
@@ -52,7 +52,7 @@ def grey_levels(pixels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Counts, Cou
     """
     if pixels.dtype.kind in "iu" and pixels.dtype.itemsize <= 2:
         low = int(pixels.min())
-        places = pixels.astype(np.int64) - low
+        places = pixels.astype(np.int32) - low
         counts = np.bincount(places.ravel())
         return np.arange(low, low + len(counts)), counts, places
     values, places, counts = np.unique(pixels, return_inverse=True, return_counts=True)

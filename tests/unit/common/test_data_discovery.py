@@ -73,6 +73,8 @@ def test_pydicoms_files_are_dicom_with_and_without_preamble() -> None:
         (b"\0\0\0\x18ftypisom", "video"),
         (b"%PDF-1.7", "PDF"),
         (b"PK\x03\x04", "ZIP"),
+        (b"<?xml version='1.0'?>\n<!-- x --><svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+        (b"<!---->" * 500, ""),  # in no time
         (b"BMI,age\n22,50\n", ""),
         (b"P1,P2\n3,4\n", ""),
         (b"P3 was measured\n", ""),
@@ -152,11 +154,13 @@ def test_image_folder_reads_by_content_and_says_what_it_skipped(tmp_path: Path) 
     save(tmp_path / "train/cat/.ipynb_checkpoints/IM1-checkpoint.png")
     save(tmp_path / "train/.cache/1.png")
     (tmp_path / "test/cat/notes.txt").write_text("no image")
+    save(tmp_path / "val/cat/5.png")
     data = load_dataset(Experiment(dataset="image-folder", data_dir=tmp_path))
     assert data.classes == ("cat", "dog") and (len(data.train), len(data.test)) == (2, 2)
     assert data.notes == (
         "3 files skipped: 2 hidden (train/.cache/1.png, train/cat/.ipynb_checkpoints/IM1-checkpoint.png), "
         "1 no image (test/cat/notes.txt)",
+        "beside train and test, not used: val",
     )
 
 
