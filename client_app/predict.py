@@ -1,6 +1,7 @@
 """Answers of a finished model for images of the site's own: probabilities and labels, as a CSV."""
 
 import csv
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from common.data.file_sets import read_table
 from common.data.folder import SUFFIXES, image_files
 from common.data.images import read_image
+from common.data.manifest_header import read_listed
 from common.errors import UserError
 from common.trained import TrainedModel
+
+log = logging.getLogger("fednc")
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Prediction:
 
 
 def find_images(sources: Sequence[Path]) -> list[Listed]:
-    """List the images of folders (with all below them), of CSVs with a column `image`, and single files, in order.
+    """List the images of folders (with all below them), of CSVs (see `read_listed`), and single files, in order.
 
     Images of a folder are named by their path below it, those of a CSV as in the CSV, whose folder relative paths
     start from.
@@ -63,7 +66,9 @@ def find_images(sources: Sequence[Path]) -> list[Listed]:
         elif not source.exists():
             raise UserError(f"{source}: there is no such file or folder")
         elif source.suffix.lower() == ".csv":
-            _, rows = read_table(source, ("image",))
+            _, rows, notes = read_listed(source, strict=False)
+            for note in notes:
+                log.warning("%s", note)
             found += [Listed(row["image"], source.parent / row["image"]) for _, row in rows]
         else:
             found.append(Listed(str(source), source))

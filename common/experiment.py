@@ -6,7 +6,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from common.errors import nearest, shown
 from common.methods import METHODS
@@ -16,6 +16,7 @@ from common.paths import default_dir
 Positive = Annotated[int, Field(ge=1, le=10**9)]
 NotNegative = Annotated[int, Field(ge=0, le=10**9)]
 Rate = Annotated[float, Field(gt=0, le=1)]
+ClassNames = Annotated[tuple[str, ...], AfterValidator(lambda names: check_names(names, class_name, "class"))]
 
 
 class Experiment(BaseModel):
@@ -78,7 +79,7 @@ class Experiment(BaseModel):
     partition: Literal["dirichlet", "iid", "natural", "deployed"] = Field(
         "dirichlet", description="natural: the sites that the data set itself names; deployed: real sites, own data"
     )
-    classes: tuple[str, ...] | None = Field(None, description="deployed: the classes that all sites agree on, in order")
+    classes: ClassNames | None = Field(None, description="deployed: the classes that all sites agree on, in order")
     labels: Literal["one", "many"] | None = Field(
         None, description="deployed: how many labels an image has at every site; default: as the method takes, or one"
     )
@@ -248,11 +249,6 @@ class Experiment(BaseModel):
         if any(word.encode(errors="replace").decode() != word for word in words if isinstance(word, str)):
             raise ValueError("should be text that can be written to a file")  # \ud800 and the like
         return value
-
-    @field_validator("classes")
-    @classmethod
-    def _class_names(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return None if names is None else check_names(names, class_name, "class")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -25,8 +25,11 @@ def load(experiment: Experiment) -> Dataset:
     train_names, test_names = (
         tuple(path.relative_to(root).as_posix() for path in side.paths) for side in (train, test)
     )
-    names = {"train_names": train_names, "test_names": test_names}
-    return file_dataset("image-folder", tuple(classes), train, test, experiment.image_size, **names)
+    return file_dataset(
+        *("image-folder", tuple(classes), train, test, experiment.image_size),
+        train_names=train_names,
+        test_names=test_names,
+    )
 
 
 def _part(root: Path, part: str) -> list[Path]:
