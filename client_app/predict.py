@@ -13,8 +13,8 @@ import torch
 from common.data.animations import animation_notes
 from common.data.discovery import find_images as images_below
 from common.data.discovery import skipped_notes
-from common.data.file_sets import read_table
 from common.data.images import read_image
+from common.data.manifest_header import read_listed
 from common.errors import UserError
 from common.files import private_file
 from common.markup import csv_text
@@ -47,7 +47,7 @@ class Prediction:
 
 
 def find_images(sources: Sequence[Path], note: Callable[[str], None] = lambda line: None) -> list[Listed]:
-    """List the images of folders (with all below them), of CSVs with a column `image`, and single files, in order.
+    """List the images of folders (with all below them), of CSVs (see `read_listed`), and single files, in order.
 
     Images of a folder are named by their path below it, behind the folder's as it was given where there are several
     folders; those of a CSV as in the CSV, whose folder relative paths start from, behind that folder's where another
@@ -75,7 +75,9 @@ def find_images(sources: Sequence[Path], note: Callable[[str], None] = lambda li
         elif not source.exists():
             raise UserError(f"{source}: there is no such file or folder")
         elif source.suffix.lower() == ".csv":
-            _, rows = read_table(source, ("image",))
+            _, rows, lines = read_listed(source, strict=False)
+            for line in lines:
+                note(line)
             found += [Listed(row["image"], source.parent / row["image"]) for _, row in rows]
         else:
             found.append(Listed(str(source), source))

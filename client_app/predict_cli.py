@@ -14,7 +14,10 @@ from common.files import check_new
 
 
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="folders, image files, or CSVs with a column 'image'")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="folders, image files, or CSVs with a column 'image', 'filename', 'file' or 'path'"),
+    ],
     model: Annotated[Path, typer.Option(help="a run's folder, its generic.safetensors, or an exported model")],
     personal: Annotated[Path | None, typer.Option(help="this site's personal_model.safetensors")] = None,
     head: Annotated[str, typer.Option(help="a generic head; default: the one that the method is judged by")] = "",

@@ -201,6 +201,8 @@ def _note_images(findings: Findings, seen: Seen, listing: Listing, classes: tupl
         "several_labels": listing.multilabel,
     }
     findings.facts["classes"] = counts
+    if classes is None and len(names) == 1:
+        findings.warn("class", f"all images are of one class, '{names[0]}': other sites must have images of others")
     if listing.labelled is not None and classes and (without := [c for c in classes if c not in listing.labelled]):
         findings.warn("class", f"no column of {', '.join(without)}: not labelled at this site")
     _note_gaps(findings, counts, splits["test"])

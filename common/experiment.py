@@ -4,9 +4,9 @@
 """
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from common.consistency import contradictions
 from common.errors import did_you_mean, nearest
@@ -16,6 +16,7 @@ from common.names import check_names, class_name
 from common.paths import default_dir
 
 FIELDS_ALONE = "fields alone"  # context of a validation that does not look for contradictions between keys
+ClassNames = Annotated[tuple[str, ...], AfterValidator(lambda names: check_names(names, class_name, "class"))]
 
 
 class Experiment(BaseModel):
@@ -78,7 +79,7 @@ class Experiment(BaseModel):
     partition: Literal["dirichlet", "iid", "natural", "deployed"] = Field(
         "dirichlet", description="natural: the sites that the data set itself names; deployed: real sites, own data"
     )
-    classes: tuple[str, ...] | None = Field(None, description="deployed: the classes that all sites agree on, in order")
+    classes: ClassNames | None = Field(None, description="deployed: the classes that all sites agree on, in order")
     labels: Literal["one", "many"] | None = Field(
         None, description="deployed: how many labels an image has at every site; default: as the method takes, or one"
     )
@@ -256,11 +257,6 @@ class Experiment(BaseModel):
             near = nearest(name, METHODS)
             raise ValueError(f"{did_you_mean(near)}allowed: {', '.join(sorted(METHODS))}")
         return name
-
-    @field_validator("classes")
-    @classmethod
-    def _class_names(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return None if names is None else check_names(names, class_name, "class")
 
     @model_validator(mode="after")
     def _consistent(self, info: ValidationInfo) -> Self:

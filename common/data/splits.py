@@ -58,6 +58,9 @@ def draw_splits(
     units = [(patients or names)[row] for row in order]
     values, unit_of = np.unique(np.array(units, object), return_inverse=True)
     fixed = _fixed(units, unit_of.tolist(), [names[row] for row in order], kept or {})
+    if len(fixed) == len(values):
+        sides = [SPLITS[fixed[unit]] for unit in unit_of.tolist()]
+        return [side for _, side in sorted(zip(order, sides, strict=True))]
     held = stratified_rows(
         _numbered([labels[row] for row in order], multilabel),
         np.unique(np.array([sites[row] for row in order], object), return_inverse=True)[1] if sites else None,

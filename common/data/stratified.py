@@ -73,6 +73,8 @@ def _pairs(labels: Labels) -> tuple[Integers, Integers]:
 
 def _of_each_image(rows: Integers, keys: Integers, images: int) -> list[list[int]]:
     """Collect the pairs' keys by image; `rows` ascends."""
+    if len(rows) == images and (np.diff(rows) > 0).all():  # one each
+        return [[key] for key in keys.tolist()]
     return [part.tolist() for part in np.split(keys, np.cumsum(np.bincount(rows, minlength=images))[:-1])]
 
 

@@ -34,15 +34,19 @@ def deal_groups(
     site_of = np.full(len(groups), sites, np.int64)
     inverse = np.unique(groups, return_inverse=True)[1]
     rows_of = np.split(np.argsort(inverse, kind="stable"), np.cumsum(np.bincount(inverse))[:-1])
+    pairs, counts = np.unique(inverse * len(label_sets) + member, return_counts=True)  # (group, set) that exist
+    ends = np.cumsum(np.bincount(pairs // len(label_sets), minlength=len(rows_of)))
     rarest = np.where(table > 0, sizes, np.inf)[:, :-1].min(axis=1)  # of each label set
-    keys = np.array([(rarest[member[rows]].min(), -len(rows)) for rows in rows_of])
-    shuffled = generator.permutation(len(rows_of))
-    for group in shuffled[np.lexsort((keys[shuffled, 1], keys[shuffled, 0]))].tolist():
-        rows = rows_of[group]
-        sets, numbers = np.unique(member[rows], return_counts=True)
-        columns = np.flatnonzero(table[sets].any(axis=0))
+    rarest = np.minimum.reduceat(rarest[pairs % len(label_sets)], [0, *ends[:-1]]) if len(pairs) else rarest[:0]
+    shuffled = generator.permutation(len(rows_of)) if len(pairs) else np.empty(0, np.int64)
+    order = np.lexsort((-np.bincount(inverse)[shuffled], rarest[shuffled])) if len(pairs) else shuffled
+    for group in shuffled[order].tolist():
+        rows, part = rows_of[group], slice(ends[group - 1] if group else 0, ends[group])
+        sets, numbers = pairs[part] % len(label_sets), counts[part]
+        of_sets = table[sets]
+        columns = np.flatnonzero(of_sets.any(axis=0))
         goes = fits[sets] if drop else np.ones((len(sets), sites), np.bool_)
-        brought = (goes.T * numbers) @ table[np.ix_(sets, columns)]  # [K, m]
+        brought = (goes.T * numbers) @ of_sets[:, columns]  # [K, m]
         before = left[:, columns]
         cost = (np.abs(before - brought) - np.abs(before)) @ weights[columns]
         fitting = numbers @ fits[sets]
