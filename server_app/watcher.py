@@ -34,16 +34,16 @@ def end_marked(mark: str) -> list[int]:
     """End the processes that carry a mark: asked first, then killed, until none is left; return those that are."""
     left: set[psutil.Process] = set()
     for turn in range(_PASSES):
-        left = {process for process in left | marked(mark) if _lives(process)}
+        left = {process for process in left | marked(mark) if lives(process)}
         if not left:
             break
         for process in left:
             with suppress(psutil.Error):
                 process.kill() if turn else process.terminate()
         end = time.monotonic() + _GRACE
-        while any(_lives(process) for process in left) and time.monotonic() < end:
+        while any(lives(process) for process in left) and time.monotonic() < end:
             time.sleep(0.05)
-    return sorted(process.pid for process in left if _lives(process))
+    return sorted(process.pid for process in left if lives(process))
 
 
 def _marks(process: psutil.Process) -> list[str]:
@@ -53,9 +53,10 @@ def _marks(process: psutil.Process) -> list[str]:
         return []
 
 
-def _lives(process: psutil.Process) -> bool:
+def lives(process: psutil.Process) -> bool:
+    """Whether it holds files and locks: of one that is ending, the first thread may be gone before the others."""
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return process.is_running() and (process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
     except psutil.Error:
         return False
 

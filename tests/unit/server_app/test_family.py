@@ -15,7 +15,7 @@ from common.errors import UserError
 from server_app import flower_run
 from server_app.family import family
 from server_app.flower_run import superlink
-from server_app.watcher import MARKS, marked
+from server_app.watcher import MARKS, lives, marked
 
 # a process whose parent ends at once, in a session of its own; it ignores SIGTERM, and writes its number
 ORPHAN = """
@@ -41,10 +41,6 @@ def written(path: Path, seconds: float = 30) -> psutil.Process:
     while not path.exists() and time.monotonic() < end:
         time.sleep(0.02)
     return psutil.Process(int(path.read_text()))
-
-
-def lives(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def test_an_orphan_in_a_session_of_its_own_ends_with_the_block(tmp_path: Path) -> None:
