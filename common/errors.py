@@ -63,9 +63,10 @@ def all_of(makers: Iterable[Callable[[], T]]) -> list[T]:
 
 
 def print_error(error: Exception) -> None:
-    """Write an error to standard error: one line, and below it one for each of several mistakes."""
+    """Write an error to standard error: one line, below it one for each of several mistakes, and its notes."""
     head, lines = (error.head, error.lines) if isinstance(error, MistakesError) else (str(error), ())
     sys.stderr.write("".join([f"error: {head}\n", *(f"  {line}\n" for line in lines)]))
+    sys.stderr.write("".join(f"{note}\n" for note in getattr(error, "__notes__", ())))
 
 
 def plain(text: str, longest: int = _LONGEST) -> str:

@@ -2,7 +2,8 @@
 
 from common.errors import UserError
 
-ENGINES = ("flower", "local")  # keys of `engines._ENGINES`
+DEFAULT_ENGINE = "flower"
+ENGINES = (DEFAULT_ENGINE, "local")  # keys of `engines._ENGINES`
 FIGURES = ("generic", "personal", "fine-tuned", "both")  # what `fednc tune` can choose by
 
 

@@ -18,8 +18,9 @@ from common.errors import MistakesError, UserError, WireError, print_error, unkn
 from common.letters import show_every_letter
 from common.methods import METHODS
 from server_app import provision
-from server_app.choices import FIGURES, check_engine
+from server_app.choices import DEFAULT_ENGINE, FIGURES, check_engine
 from server_app.mistakes import check_simulated
+from server_app.stopping import Stopped, leave, stoppable
 from server_app.studies import PLAIN, STUDIES, Variant
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def about() -> None:
 def run(
     config: Config = DEFAULT_CONFIG,
     overrides: Overrides = None,
-    engine: Annotated[str, typer.Option(help="flower (Ray simulation) or local (in this process)")] = "flower",
+    engine: Annotated[str, typer.Option(help="flower (Ray simulation) or local (in this process)")] = DEFAULT_ENGINE,
     superlink: Annotated[str, typer.Option(help="run at real sites: a connection of Flower's configuration")] = "",
 ) -> None:
     """Run one experiment: generic and personal models, and a report."""
@@ -54,11 +55,13 @@ def run(
         return
     experiment = load(config, given, base=Path.cwd())
     check_simulated(experiment)
+    from server_app.continuation import continued_by
     from server_app.engines import run_experiment
     from server_app.feasibility import check_feasible
 
     check_feasible(experiment)  # fetches and checks the data once, before any worker needs it
-    run_experiment(experiment, engine)
+    with continued_by(experiment, config, overrides or [], engine if engine != DEFAULT_ENGINE else "") as named:
+        run_experiment(named, engine)
 
 
 @cli.command()
@@ -244,10 +247,13 @@ def parse_overrides(words: list[str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line on standard error and exit code 1."""
+    """Entry point: a user's mistake is a line on standard error and exit code 1; a signal ends in order."""
     show_every_letter()
     try:
-        cli(standalone_mode=True)
+        with stoppable():
+            cli(standalone_mode=True)
     except (UserError, WireError) as error:
         print_error(error)
         sys.exit(1)
+    except Stopped as stop:
+        leave(stop)
