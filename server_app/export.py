@@ -42,8 +42,9 @@ def export(folder: Path, head: str = "", output: Path | None = None, overwrite: 
         raise UserError(f"{folder} is not a run's folder: it has no config.json")
     if not (folder / GENERIC).is_file():
         raise UserError(f"{folder}: has no {GENERIC}: the run has not come to its end; continue it with resume=true")
-    for name in ("model.safetensors", "model.onnx", "MODEL_CARD.md") if output else ():
-        check_new(output / name, overwrite)
+    if output:
+        for name in ("model.safetensors", "model.onnx", "MODEL_CARD.md"):
+            check_new(output / name, overwrite)
     model = load_trained(folder, head=head)
     output = output or folder / "export"
     experiment = {key: value for key, value in model.experiment.dump().items() if key not in _OF_ONE_MACHINE}
