@@ -147,9 +147,9 @@ class Request:
         self.run, self.identity = str(config["run"]), str(config["identity"])
         rounds = self.experiment.rounds
         spans = {TRAIN: (1, rounds), PERSONALISE: (rounds + 1, rounds + 1)}
-        self.round, self.secured, self.trained = check_rounds(
-            *(config[key] for key in ("round", "secured", "trained")), spans.get(message.metadata.message_type, (0, 0))
-        )
+        span = spans.get(message.metadata.message_type, (0, 0))
+        rounds_named = config["round"], config["secured"], config["trained"]
+        self.round, self.secured, self.trained = check_rounds(*rounds_named, span)
         self.evaluate = bool(config["evaluate"])
         self.frame_hash = str(config["frame-hash"])
         self.sites_dir = Path(str(config["sites-dir"])) if config["sites-dir"] else None

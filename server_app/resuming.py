@@ -10,6 +10,7 @@ from common.config import Experiment
 from common.errors import UserError
 from common.key_types import keys_free_on_resume
 from common.model import frame_kind
+from common.trained import GENERIC
 from server_app.checkpoint import Checkpoint, checkpoint_rounds
 from server_app.events import OF_A_START
 from server_app.journal import Journal, log, read_json, read_lines
@@ -49,7 +50,7 @@ def run_folder(experiment: Experiment) -> Path:
 
 def holds_a_run(folder: Path) -> bool:
     """Whether more is there than what a start left that came to nothing."""
-    if (folder / "sites").exists() or checkpoint_rounds(folder):
+    if any((folder / name).exists() for name in ("sites", "summary.json", GENERIC)) or checkpoint_rounds(folder):
         return True
     if not (folder / "metrics.jsonl").exists():
         return False
