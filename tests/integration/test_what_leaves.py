@@ -121,16 +121,16 @@ def test_a_comparison_names_no_folder_and_is_its_owners_alone(telling: Experimen
     assert "data:image" not in (folder / "results.html").read_text(encoding="utf-8")
 
 
-def test_a_site_is_told_no_folder_and_keeps_what_it_makes_to_itself(tmp_path: Path) -> None:
+def test_a_site_learns_no_folder_and_keeps_what_it_makes_to_itself(tmp_path: Path) -> None:
     places = {key: tmp_path / name for key, name in NAMES.items()}
     values = {
         "partition": "deployed", "classes": ["cat", "dog"], "image-size": 8, "method": "fedper", "device": "cpu",
         "width": 4, "batch-size": 4, "sites": 2, "rounds": 1, "local-epochs": 1, "run-name": "run",
     }  # fmt: skip
     experiment = build({**values, **places, "data-dir": None})
-    told = experiment_json(experiment.model_copy(update={"data_dir": places["data-dir"]}))
-    assert not [name for name in NAMES.values() if any(word in told.encode() for word in spellings(name))]
-    assert [key for key in PATH_KEYS if json.loads(told).get(key)] == ["output-dir"]  # '/nowhere'
+    crossing = experiment_json(experiment.model_copy(update={"data_dir": places["data-dir"]}))
+    assert not [name for name in NAMES.values() if any(word in crossing.encode() for word in spellings(name))]
+    assert [key for key in PATH_KEYS if json.loads(crossing).get(key)] == ["output-dir"]  # '/nowhere'
     states = [tmp_path / "disk" / f"{name}-state" for name in ("west", "east")]
     nodes = [write_site(tmp_path, s.name.split("-")[0], **{"state-dir": str(s)}) for s in states]
     run(LocalGrid(load_client_app(), 2, nodes), experiment)
