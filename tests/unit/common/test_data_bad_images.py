@@ -57,7 +57,7 @@ def test_as_many_as_allowed_are_left_out_by_name(tmp_path: Path) -> None:
     data = load_dataset(experiment_of(tmp_path, 2))
     assert data.train.labels.tolist() == [0, 0, 1, 1, 1] and data.test.labels.tolist() == [0, 0, 0, 1, 1]
     assert sorted(data.train.batch(np.arange(5))[:, 0, 0, 0].tolist()) == [10, 20, 30, 40, 50]
-    (note,) = data.notes
+    (note,) = left_out(data)
     assert note.startswith(
         "2 images are left out, as they cannot be read (skip-bad-images: 2): train/cat/00.png: not a"
     )
