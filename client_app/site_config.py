@@ -16,9 +16,9 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, field_validator
 
 from common.checked import unknown_keys, valid_fields
-from common.data.splits import TEST_SHARE
 from common.errors import MistakesError, UserError, did_you_mean, nearest, shown
 from common.experiment import Experiment
+from common.fields import TEST_SHARE
 from common.methods import METHODS
 from common.names import class_name, site_name
 from common.paths import expand

@@ -24,3 +24,5 @@ FEDERATION_FIELDS = (
         "validation_share",
     ),
 )
+
+TEST_SHARE = 0.2  # of images without a split, in a simulation and at a site

@@ -22,11 +22,11 @@ import numpy.typing as npt
 from common.data.file_sets import read_table
 from common.data.stratified import stratified_rows
 from common.errors import UserError
+from common.fields import TEST_SHARE
 from common.files import write_private
 from common.seeds import numpy_generator
 
 SPLITS = ("train", "test")
-TEST_SHARE = 0.2
 
 
 def draw_splits(

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from common.config import Experiment
-from common.data import load_dataset
+from common.data import Dataset, load_dataset
 from common.data.bad_images import BadImagesError
 
 ErrorOf = Callable[[Callable[[], object]], str]
@@ -26,6 +26,10 @@ def folder_of(root: Path, images: int = 6) -> Path:
 
 def experiment_of(root: Path, skip: int = 0) -> Experiment:
     return Experiment(dataset="image-folder", data_dir=root, skip_bad_images=skip)
+
+
+def left_out(data: Dataset) -> list[str]:
+    return [note for note in data.notes if "left out" in note]
 
 
 def truncate(path: Path) -> None:
@@ -53,7 +57,7 @@ def test_as_many_as_allowed_are_left_out_by_name(tmp_path: Path) -> None:
     data = load_dataset(experiment_of(tmp_path, 2))
     assert data.train.labels.tolist() == [0, 0, 1, 1, 1] and data.test.labels.tolist() == [0, 0, 0, 1, 1]
     assert sorted(data.train.batch(np.arange(5))[:, 0, 0, 0].tolist()) == [10, 20, 30, 40, 50]
-    (note,) = data.notes
+    (note,) = left_out(data)
     assert note.startswith(
         "2 images are left out, as they cannot be read (skip-bad-images: 2): train/cat/00.png: not a"
     )
@@ -84,7 +88,7 @@ def test_patients_and_sites_keep_their_images(tmp_path: Path) -> None:
     assert data.train.labels.tolist() == [0, 0, 1, 0, 1]
     assert data.train_sites is not None and data.train_sites.tolist() == [0, 0, 1, 1, 1]
     assert data.train_groups is not None and len(set(data.train_groups.tolist())) == 5
-    assert "manifest.csv:3" in data.notes[0]
+    assert "manifest.csv:3" in left_out(data)[0]
 
 
 def test_rows_of_an_archive(tmp_path: Path, error_of: ErrorOf) -> None:
@@ -108,7 +112,8 @@ def test_rows_of_an_archive(tmp_path: Path, error_of: ErrorOf) -> None:
     data = load_dataset(Experiment.model_validate(keys | {"skip_bad_images": 2}))
     assert data.train.labels.tolist() == [1, 0, 1, 0] and data.test.labels.tolist() == [0, 1]
     assert data.train_sites is not None and data.train_sites.tolist() == [0, 1, 1, 1]
-    assert data.notes[0].startswith("2 images are left out") and str(tmp_path) not in data.notes[0]
+    (note,) = left_out(data)
+    assert note.startswith("2 images are left out") and str(tmp_path) not in note
 
 
 def test_nothing_is_left_of_a_side(tmp_path: Path) -> None:
@@ -128,6 +133,4 @@ def test_an_animation_says_that_its_first_frame_is_used(tmp_path: Path) -> None:
         frames[0].convert("RGB").save(tmp_path / "train/cat" / name, form, save_all=True, append_images=frames[1:])
     Image.new("L", (4, 4)).save(tmp_path / "train/cat/d.gif")
     data = load_dataset(Experiment(dataset="image-folder", data_dir=tmp_path, image_size=4))
-    assert data.notes == (
-        "3 animated images: the first frames are used (train/cat/a.gif, train/cat/b, train/cat/c.webp)",
-    )
+    assert "3 animated images: the first frames are used (train/cat/a.gif, train/cat/b, train/cat/c.webp)" in data.notes
