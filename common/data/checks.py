@@ -1,4 +1,4 @@
-"""What every data set must keep to, whichever loader read it: names that can be told apart, classes with images."""
+"""What every data set must keep to, whichever loader read it: names that differ visibly, classes with images."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,7 +38,7 @@ def checked(dataset: Dataset) -> Dataset:
 
 
 def check_classes(dataset: Dataset) -> None:
-    """Refuse a data set of one class alone: there is nothing to tell apart."""
+    """Refuse a data set of one class alone: there is nothing to learn."""
     if len(dataset.classes) < 2:
         raise UserError(
             f"{dataset.name}: there is one class alone, '{dataset.classes[0]}'; give it a second one, such as images "
