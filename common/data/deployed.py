@@ -7,9 +7,10 @@ from common.data.dataset import Dataset
 from common.data.images import ArrayImages, Labels, relabelled
 from common.data.loading import load_dataset
 from common.data.validation import SubsetImages
-from common.errors import RefusalError, UserError, nearest
+from common.errors import RefusalError, UserError
 from common.experiment import did_you_mean
 from common.methods import METHODS
+from common.names import closest
 
 
 def coordinator_dataset(experiment: Experiment) -> Dataset:
@@ -35,7 +36,8 @@ def coordinator_dataset(experiment: Experiment) -> Dataset:
     test = _with_classes(dataset, classes)
     test.labels = as_agreed(test.labels, experiment, f"the coordinator's test images ({dataset.name})")
     none = SubsetImages(test, np.empty(0, np.int64))
-    return Dataset(dataset.name, classes, none, test, experiment.pixel_mean, experiment.pixel_std)
+    moments = experiment.pixel_mean, experiment.pixel_std
+    return Dataset(dataset.name, classes, none, test, *moments, notes=dataset.notes)
 
 
 def as_agreed(labels: Labels, experiment: Experiment, whose: str) -> Labels:
@@ -65,7 +67,7 @@ def _with_classes(dataset: Dataset, classes: tuple[str, ...]) -> SubsetImages:
     """Return the test images with their labels in the order of these classes, all of which need not be there."""
     for name in dataset.classes:
         if name not in classes:
-            hint = did_you_mean(nearest(name, classes)).rstrip() or f"known: {', '.join(classes)}"
+            hint = did_you_mean(closest(name, classes)).rstrip() or f"known: {', '.join(classes)}"
             raise UserError(f"{dataset.name}: class '{name}' is not one of the experiment's classes: {hint}")
     test = SubsetImages(dataset.test, np.arange(len(dataset.test), dtype=np.int64))
     test.labels = relabelled(dataset.test.labels, [classes.index(name) for name in dataset.classes], len(classes))
