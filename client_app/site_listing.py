@@ -18,7 +18,7 @@ from common.data.manifest_labels import meant, report_labels, report_people
 from common.data.manifest_rows import ManifestRow, flag_columns, read_rows, report_leaks
 from common.data.splits import SPLITS, draw_splits, read_splits, write_splits
 from common.errors import UserError, did_you_mean
-from common.names import closest, lookalikes, told_apart
+from common.names import closest, lookalikes, way_out
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def find_class(config: SiteConfig, word: str, classes: Sequence[str] | None) -> 
     if classes is None or name in classes:
         return name
     raise UserError(
-        f"label '{word}' is no class of the experiment; {meant(word, classes)}mend it, or map it with "
+        f"label '{word}' is no class of the experiment; {meant(word, classes)}correct it, or map it with "
         f"class-map: {{'{word}': a class}}; classes: {', '.join(classes)}"
     )
 
@@ -232,7 +232,7 @@ def _of_folders(config: SiteConfig, listed: Path, classes: Sequence[str] | None,
         raise UserError("; ".join((f"{config.data}: no images; {expected}", *notes)))
     for name, other in lookalikes(names) if classes is None else ():
         if config.class_map.get(name, name) != config.class_map.get(other, other):
-            reason = f"class '{name}' looks like '{other}': {told_apart(name, other)}"
+            reason = f"class '{name}' looks like '{other}': {way_out(name, other)}"
             tell(Problem("label", str(names[name]), reason))
     return Listing(tuple(images), False, notes=notes)
 

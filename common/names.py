@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"([+-]?)0*(\d+?)(?:\.0*)?")
 _MARKS = re.compile("[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]")  # accents, no vowel signs
 
 # What letters look like that are not Latin, or that Unicode does not take apart, after case is folded. Letters that
-# only ASCII confuses (1 and l, 0 and O) are not among them: people tell those apart in lists.
+# only ASCII confuses (1 and l, 0 and O) are not among them: people see that those differ.
 _ALIKE = str.maketrans(
     "авекмнорстухіѕјԁԛԝһӏѵԍ" + "αβεζηικνορτυχϲϳ" + "øłđðħıŀɑɡɩ" + "‐‑‒–—−‘’ʼ′",
     "abekmhopctyxisjdqwhlvg" + "abezhikvoptuxcj" + "olddhilagi" + "------''''",
@@ -118,11 +118,11 @@ def check_names(names: Iterable[str], rule: Callable[[str], str], what: str) -> 
         if found[-1] in found[:-1]:
             raise ValueError(f"{what} {shown(found[-1])} occurs twice")
     for name, other in lookalikes(found):
-        raise ValueError(f"{what} {shown(name)} and {shown(other)} look alike: {told_apart(name, other)}")
+        raise ValueError(f"{what} {shown(name)} and {shown(other)} look alike: {way_out(name, other)}")
     return tuple(found)
 
 
-def told_apart(name: str, other: str) -> str:
+def way_out(name: str, other: str) -> str:
     """Return what to do about two names that look alike, and which letters differ where one cannot see it."""
     odd = [letter for letter in f"{name}{other}" if ord(letter) > 127 and letter not in set(name) & set(other)]
     seen = f" ({shown(odd[0])} is {unicodedata.name(odd[0], 'unnamed')})" if odd else ""

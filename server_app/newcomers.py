@@ -6,7 +6,7 @@ from collections.abc import Collection
 from flwr.serverapp import Grid
 
 from common.config import Experiment
-from common.names import lookalike, told_apart
+from common.names import lookalike, way_out
 from server_app.journal import Journal, log
 from server_app.sites import SiteFacts, ask_names, leave_out
 
@@ -45,7 +45,7 @@ def posing_as(name: str, known: Collection[str]) -> str:
     """Return why a name that only looks like a known one cannot take part; '' for all others."""
     if name in known or not (other := lookalike(name, known)):
         return ""
-    return f"'{name}' looks like '{other}', which takes part: {told_apart(name, other)}"
+    return f"'{name}' looks like '{other}', which takes part: {way_out(name, other)}"
 
 
 class Newcomers:

@@ -9,7 +9,7 @@ from flwr.serverapp import Grid
 
 from common import wire
 from common.config import Experiment
-from common.names import skeleton, told_apart
+from common.names import skeleton, way_out
 from server_app.journal import Journal, log
 
 LARGEST = 1e9  # no loss, weight, moment or counter of a training that works comes near; sums and squares stay in range
@@ -96,7 +96,7 @@ def meet(
                 f"two sites call themselves '{name}': give each its own name"
                 if len(names) == 1
                 else f"'{name}' looks like '{next(other for other in names if other != name)}', another site: "
-                f"{told_apart(*names[:2])}"
+                f"{way_out(*names[:2])}"
             )
             leave_out(facts.node_id, reasons[facts.node_id], journal)
     return reasons

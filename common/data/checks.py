@@ -1,4 +1,4 @@
-"""What every data set must keep to, whichever loader read it: names that can be told apart, classes with images."""
+"""What every data set must keep to, whichever loader read it: names that differ visibly, classes with images."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ _SHOWN = 10
 
 
 def checked(dataset: Dataset) -> Dataset:
-    """Return a data set with names as they are used everywhere, and notes about classes without training images.
+    """Return a data set with names as they are used everywhere.
 
     Raises:
         UserError: a name of a class or site breaks the rule of `common/names.py`, or looks like another.
@@ -24,21 +24,26 @@ def checked(dataset: Dataset) -> Dataset:
         sites = check_names(dataset.site_names, site_name, "site")
     except ValueError as error:
         raise UserError(f"{dataset.name}: {error}") from None
-    train, test = (label_counts(part.labels, len(classes)) for part in (dataset.train, dataset.test))
+    return replace(dataset, classes=classes, site_names=sites)
+
+
+def class_notes(dataset: Dataset) -> tuple[str, ...]:
+    """Return a line about the classes that no image has, and one about those that only test images have."""
+    train, test = (label_counts(part.labels, len(dataset.classes)) for part in (dataset.train, dataset.test))
     nowhere, only_test = (
-        [classes[c] for c in np.flatnonzero(absent).tolist()]
+        [dataset.classes[c] for c in np.flatnonzero(absent).tolist()]
         for absent in ((train + test) == 0, (train == 0) & (test > 0))
     )
-    notes = list(dataset.notes)
+    notes = []
     if nowhere:
         notes.append(f"no image at all of {named(nowhere)}: an empty folder, or a name without images")
     if only_test:
         notes.append(f"test images and no training image of {named(only_test)}: it cannot be learned")
-    return replace(dataset, classes=classes, site_names=sites, notes=tuple(notes))
+    return tuple(notes)
 
 
 def check_classes(dataset: Dataset) -> None:
-    """Refuse a data set of one class alone: there is nothing to tell apart."""
+    """Refuse a data set of one class alone: there is nothing to learn."""
     if len(dataset.classes) < 2:
         raise UserError(
             f"{dataset.name}: there is one class alone, '{dataset.classes[0]}'; give it a second one, such as images "

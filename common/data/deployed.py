@@ -7,8 +7,9 @@ from common.data.dataset import Dataset
 from common.data.images import ArrayImages, Labels, relabelled
 from common.data.loading import load_dataset
 from common.data.validation import SubsetImages
-from common.errors import RefusalError, UserError, did_you_mean, nearest
+from common.errors import RefusalError, UserError, did_you_mean
 from common.methods import METHODS
+from common.names import closest
 
 
 def coordinator_dataset(experiment: Experiment) -> Dataset:
@@ -65,7 +66,7 @@ def _with_classes(dataset: Dataset, classes: tuple[str, ...]) -> SubsetImages:
     """Return the test images with their labels in the order of these classes, all of which need not be there."""
     for name in dataset.classes:
         if name not in classes:
-            hint = did_you_mean(nearest(name, classes)).rstrip() or f"known: {', '.join(classes)}"
+            hint = did_you_mean(closest(name, classes)).rstrip() or f"known: {', '.join(classes)}"
             raise UserError(f"{dataset.name}: class '{name}' is not one of the experiment's classes: {hint}")
     test = SubsetImages(dataset.test, np.arange(len(dataset.test), dtype=np.int64))
     test.labels = relabelled(dataset.test.labels, [classes.index(name) for name in dataset.classes], len(classes))

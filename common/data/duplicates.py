@@ -44,13 +44,13 @@ def equal_files(paths: Sequence[Path]) -> list[list[int]]:
     """Return the rows of files with equal content, two or more each; one that cannot be read is like no other."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
 
-        def told_apart(rows: list[int], fact: Callable[[Path], Hashable]) -> Iterator[list[int]]:
+        def narrowed(rows: list[int], fact: Callable[[Path], Hashable]) -> Iterator[list[int]]:
             return _equal(rows, pool.map(lambda row: _or_none(fact, paths[row]), rows))
 
         rows = list(range(len(paths)))
-        sizes = list(told_apart(rows, lambda path: path.stat().st_size or None))
-        samples = [group for rows in sizes for group in told_apart(rows, _sample_of_file)]
-        return sorted(group for rows in samples for group in told_apart(rows, _digest_of_file))
+        sizes = list(narrowed(rows, lambda path: path.stat().st_size or None))
+        samples = [group for rows in sizes for group in narrowed(rows, _sample_of_file)]
+        return sorted(group for rows in samples for group in narrowed(rows, _digest_of_file))
 
 
 def equal_arrays(contents: Sequence[npt.NDArray[Any]]) -> list[list[int]]:

@@ -1,6 +1,6 @@
 """The simulated or natural federation: which site holds which rows for training and for its own test."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from common.config import Experiment
 from common.data import partition
-from common.data.checks import check_classes
+from common.data.checks import check_classes, class_notes
 from common.data.composites import composite_dataset
 from common.data.dataset import Dataset, label_counts, padded_names
 from common.data.deployed import coordinator_dataset
@@ -104,6 +104,8 @@ def _build(experiment: Experiment) -> Federation:
     dataset = load_dataset(experiment)
     check_classes(dataset)
     _check_keys(experiment, dataset)
+    if notes := class_notes(dataset):
+        dataset = replace(dataset, notes=(*dataset.notes, *notes))
     if experiment.evaluate_on == "validation":
         dataset = hold_out(dataset, experiment.validation_share, experiment.seed)
     if dataset.multilabel:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from common.data.file_sets import Report
 from common.data.manifest_rows import ManifestTable
-from common.names import closest, lookalikes, told_apart
+from common.names import closest, lookalikes, way_out
 
 _WHOLE = re.compile(r"(\d+)(?:\.0*)?")
 
@@ -19,7 +19,7 @@ def report_labels(
     Args:
         table: of `read_rows`.
         classes: those of classes.txt; None: any label is one, but no two may look alike, and none may be a list.
-        report: is told of them.
+        report: gets them.
         meaning: of a word the class that it stands for.
     """
     if classes is None:
@@ -84,7 +84,7 @@ def _report_alike(
             report(
                 lines[word],
                 f"{what} '{word}' ({_lines(often[word])}) looks like '{other}' of line {lines[other]} "
-                f"({_lines(often[other])}): {told_apart(word, other)}",
+                f"({_lines(often[other])}): {way_out(word, other)}",
             )
 
 

@@ -52,14 +52,14 @@ def draw_splits(
     Raises:
         UserError: a patient has images on both sides of what is kept.
     """
-    if not names or not share:
-        return [(kept or {}).get(name, SPLITS[0]) for name in names]
+    if not names:
+        return []
     order = sorted(range(len(names)), key=names.__getitem__)  # of rows: sums are the same however they are listed
     units = [(patients or names)[row] for row in order]
     values, unit_of = np.unique(np.array(units, object), return_inverse=True)
     fixed = _fixed(units, unit_of.tolist(), [names[row] for row in order], kept or {})
-    if len(fixed) == len(values):
-        sides = [SPLITS[fixed[unit]] for unit in unit_of.tolist()]
+    if len(fixed) == len(values) or not share:
+        sides = [SPLITS[fixed.get(unit, False)] for unit in unit_of.tolist()]
         return [side for _, side in sorted(zip(order, sides, strict=True))]
     held = stratified_rows(
         _numbered([labels[row] for row in order], multilabel),

@@ -188,6 +188,7 @@ IMPOSSIBLE: list[tuple[str, Any, str]] = [
     ("missing-classes", 1, "1"),
     ("missing-classes", -0.1, "0"),
     ("label-rule", "hide", "'strict'"),
+    ("keep-patients", "maybe", "boolean"),
     ("min-site-size", -1, "0"),
     ("local-test", "none", "'keep-classes'"),
     ("evaluate-on", "train", "'validation'"),

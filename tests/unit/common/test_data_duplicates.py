@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from common.config import Experiment
-from common.data import load_dataset
+from common.data import build_federation, load_dataset
 from common.data.duplicates import copies, copy_notes, equal_arrays, equal_files
 from common.errors import UserError
 
@@ -130,6 +130,6 @@ def test_folders_that_look_alike_are_refused_and_empty_ones_named(tmp_path: Path
         load_dataset(Experiment(dataset="image-folder", data_dir=tmp_path))
     (tmp_path / "test" / "nevus").rename(tmp_path / "test" / "Nevus")
     (tmp_path / "train" / "owl").mkdir()
-    data = load_dataset(Experiment(dataset="image-folder", data_dir=tmp_path, image_size=5))
+    data = build_federation(Experiment(dataset="image-folder", data_dir=tmp_path, image_size=5, sites=1)).dataset
     assert data.notes == ("no image at all of class 'owl': an empty folder, or a name without images",)
     assert data.train_names == ("train/Nevus/1.png", "train/cat/2.png")

@@ -222,11 +222,13 @@ def test_columns_and_separators_as_hospitals_write_them(tmp_path: Path, mark: st
 
 
 def test_a_plain_manifest_has_no_notes(tmp_path: Path) -> None:
-    assert check(tmp_path, FOUR.replace("dog; fox", "dog")).notes == ()
+    assert check(tmp_path, FOUR).notes == ()
 
 
 def test_classes_of_one_side_and_of_none_are_named(tmp_path: Path) -> None:
-    assert check(tmp_path, ONE, "cat\ndog\nfox\nowl\nyak\n").notes == (
+    experiment = manifest(tmp_path, ONE, "cat\ndog\nfox\nowl\nyak\n", sites=1)
+    assert load_dataset(experiment).notes == ()  # of a real coordinator, whose training images nobody uses
+    assert build_federation(experiment).dataset.notes == (
         "no image at all of 2 classes: 'owl', 'yak': an empty folder, or a name without images",
         "test images and no training image of class 'fox': it cannot be learned",
     )

@@ -79,6 +79,12 @@ def test_what_is_kept_stays_and_later_images_follow_their_patient(
     )
 
 
+def test_without_a_share_a_patient_who_tests_goes_on_testing() -> None:
+    kept = {"scan 0.png": "test"}
+    splits = draw_splits(names_of(3), [("a",)] * 3, ["p", "p", "q"], share=0, kept=kept)
+    assert splits == ["test", "test", "train"]
+
+
 @given(st.lists(st.sampled_from("ab"), min_size=2, max_size=80), st.text(min_size=1, max_size=8))
 def test_an_added_image_moves_one_other_at_most(classes: list[str], name: str) -> None:
     names = names_of(len(classes))
