@@ -48,7 +48,7 @@ def end_marked(mark: str) -> list[int]:
 
 def _marks(process: psutil.Process) -> list[str]:
     try:
-        return process.environ().get(MARKS, "").split()
+        return str(process.environ().get(MARKS, "")).split()
     except (psutil.Error, OSError):  # another user's, or just ended
         return []
 
@@ -56,7 +56,8 @@ def _marks(process: psutil.Process) -> list[str]:
 def lives(process: psutil.Process) -> bool:
     """Whether it holds files and locks: of one that is ending, the first thread may be gone before the others."""
     try:
-        return process.is_running() and (process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
+        gone = process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
+        return bool(process.is_running()) and not gone
     except psutil.Error:
         return False
 

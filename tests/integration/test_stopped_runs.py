@@ -52,7 +52,7 @@ class Command:
     def output(self) -> str:
         return self._log.read_text(encoding="utf-8", errors="replace")
 
-    def wait_until(self, there: Callable[[], object], seconds: float = 300) -> None:
+    def wait_until(self, there: Callable[[], object], seconds: float = 600) -> None:
         end = time.monotonic() + seconds
         while not there():
             assert self.process.poll() is None and time.monotonic() < end, self.output
@@ -105,7 +105,7 @@ def continues(output: str, *more: str) -> str:
     assert re.match(r"to continue after round \d+: fednc run ", line), output
     words = shlex.split(line.partition("fednc ")[2])
     done = subprocess.run(
-        [*FEDNC, *words, *more], capture_output=True, text=True, timeout=300, cwd=APP_ROOT, check=False
+        [*FEDNC, *words, *more], capture_output=True, text=True, timeout=600, cwd=APP_ROOT, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
