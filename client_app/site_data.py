@@ -5,24 +5,32 @@ several, the moments of the pixels, the size, and, by how many values the moment
 or RGB (three). Every image is made so, whatever it is: grey becomes three equal channels, colour its luminance.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from client_app.image_cache import LaterImages, cached
+from client_app.archived_images import ArchivedImages
 from client_app.site_config import SiteConfig
 from client_app.site_listing import Listing, check_class_map, find_class, list_images
 from common.config import Experiment
 from common.data import Dataset, npz
 from common.data.archive import Archive
+from common.data.decode_all import refusal
 from common.data.deployed import as_agreed
-from common.data.images import ArrayImages, FileImages, ImageSource, Labels, Pixels, relabelled
+from common.data.encoded import FileImages
+from common.data.images import ArrayImages, ImageSource, Labels, relabelled
 from common.data.manifest_rows import SPLITS
+from common.data.pixel_cache import Encoded, cached
 from common.data.validation import SubsetImages
 from common.errors import UserError
+from common.logs import speak
 
+log = logging.getLogger("fednc")
+
+_KEPT = 4  # sets of decoded images; an archive has two
 Flags = npt.NDArray[np.bool_]
 
 
@@ -85,8 +93,8 @@ def _of_files(config: SiteConfig, experiment: Experiment, listing: Listing, clas
     images = listing.images
     labels = _labels(config, listing, experiment, classes)
     paths, places = [image.path for image in images], [image.place for image in images]
-    files = FileImages(paths, labels, experiment.image_size, agreed_channels(experiment), places, deep=True)
-    source = cached(files, [image.name for image in images], paths, config.cache)
+    files = FileImages(paths, labels, experiment.image_size, agreed_channels(experiment), places, "percentile")
+    source = _cached(files, config)
     parts = [np.flatnonzero([image.split == side for image in images]) for side in SPLITS]
     train, test = (SubsetImages(source, rows) for rows in parts)
     patients, numbers = np.unique([image.patient for image in images], return_inverse=True)
@@ -94,6 +102,15 @@ def _of_files(config: SiteConfig, experiment: Experiment, listing: Listing, clas
         return _dataset(config, experiment, train, test)
     train_groups, test_groups = (numbers[rows].astype(np.int64) for rows in parts)
     return _dataset(config, experiment, train, test, train_groups=train_groups, test_groups=test_groups)
+
+
+def _cached(source: Encoded, config: SiteConfig) -> ImageSource:
+    """Return the images from the site's own cache; what the experiment says of caches is the coordinator's."""
+    speak(log, "%(asctime)s %(message)s")  # in the site's own log: how far it is, and what is not as it should be
+    images, failures = cached(source, config.cache, _KEPT)
+    if failures:
+        raise refusal(failures, len(source))
+    return images
 
 
 def _labels(config: SiteConfig, listing: Listing, experiment: Experiment, classes: tuple[str, ...]) -> Labels:
@@ -111,10 +128,8 @@ def _of_archive(config: SiteConfig, experiment: Experiment, classes: tuple[str, 
     archive, channels, side_length = Archive(config.data), agreed_channels(experiment), experiment.image_size or 0
     key = "patient" if "patient" in archive or "patient_train" in archive else None
 
-    def keep(side: str, labels: Labels, decode: Callable[[], ArrayImages]) -> ImageSource:
-        size = (side_length, side_length)
-        source = LaterImages(labels, channels, size, lambda: _with_channels(decode().pixels, channels))
-        return cached(source, [f"{config.data.name}: {side}"], [config.data], config.cache)
+    def keep(side: str, labels: Labels, opened: Callable[[], npz.Opened]) -> ImageSource:
+        return _cached(ArchivedImages(config.data, side, labels, channels, side_length, opened), config)
 
     own = experiment.model_copy(update={"data_dir": config.data, "site_key": None, "group_key": key})
     stored = npz.load(own, keep)
@@ -131,16 +146,3 @@ def _relabelled(images: ImageSource, config: SiteConfig, experiment: Experiment,
     pixels = images.pixels if isinstance(images, ArrayImages) else images.batch(np.arange(len(images))).numpy()
     labels = relabelled(images.labels, columns, len(experiment.classes or ()))
     return ArrayImages(pixels, as_agreed(labels, experiment, f"site '{config.name}'"))
-
-
-def _with_channels(pixels: Pixels, channels: int) -> Pixels:
-    """Return images [N, 1 or 3, H, W] with 1 or 3 channels."""
-    if pixels.shape[1] < channels:
-        return pixels.repeat(channels, axis=1)
-    return _luminance(pixels) if pixels.shape[1] > channels else pixels
-
-
-def _luminance(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return RGB [N, 3, H, W] as grey [N, 1, H, W] by ITU-R 601, as Pillow converts files."""
-    weights = np.array([19595, 38470, 7471], np.uint32)[:, None, None]
-    return np.asarray(((pixels * weights).sum(axis=1, keepdims=True) + 0x8000 >> 16), np.uint8)

@@ -38,11 +38,11 @@ __all__ = [
 APP_ROOT = Path(__file__).resolve().parent.parent  # holds configs/ beside the three packages
 DEFAULT_CONFIG = "configs/digits_lt.yaml"
 _LARGEST_FILE = 1 << 16  # bytes
-_PATH_KEYS = ("data-dir", "output-dir")
+_PATH_KEYS = ("data-dir", "output-dir", "image-cache")
 _UNTUNED = {  # what methods are compared under
     *(name.replace("_", "-") for name in FEDERATION_FIELDS),
     *("name", "method", "rounds", "local-epochs", "participation", "classes", "labels"),
-    *("data-dir", "output-dir", "run-name", "resume"),
+    *("data-dir", "output-dir", "run-name", "resume", "image-memory", "image-cache"),
 }
 _MOST_BRACKETS = 50  # no key needs more than two
 

@@ -153,6 +153,7 @@ def experiment_json(experiment: Experiment) -> str:
     values["output-dir"] = str(experiment.output_dir)  # its default is the machine's
     if experiment.partition == "deployed":
         values |= {"data-dir": None, "output-dir": "/nowhere", "run-name": None, "resume": False, "device": "auto"}
+        values = {key: value for key, value in values.items() if key not in ("image-memory", "image-cache")}
     return json.dumps(values, sort_keys=True)
 
 

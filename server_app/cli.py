@@ -53,6 +53,7 @@ def run(
         run_deployed(config, given, superlink, Path.cwd())
         return
     experiment = load(config, given, base=Path.cwd())
+    quiet_logging()
     build_federation(experiment)  # fetches and checks the data once, before any worker needs it
     run_experiment(experiment, engine)
 

@@ -35,7 +35,10 @@ from server_app.journal import log, read_events
 from server_app.multilabel_analysis import prototype_cosine
 
 # where, not what: the data itself is fingerprinted
-_MACHINE_KEYS = ("data-dir", "output-dir", "run-name", "device", "resume", "checkpoint-every", "checkpoints-kept")
+_MACHINE_KEYS = (
+    *("data-dir", "output-dir", "run-name", "device", "image-memory", "image-cache"),
+    *("resume", "checkpoint-every", "checkpoints-kept"),
+)
 # keys that some methods alone read: another's result does not depend on them
 _METHOD_KEYS = {
     "fedprox-mu": ("fedprox",),

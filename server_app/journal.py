@@ -25,7 +25,8 @@ log = logging.getLogger("fednc")
 
 # keys that may change when a run is taken up again: they do not decide what comes out
 _FREE = (
-    *("data-dir", "output-dir", "run-name", "resume", "device", "round-timeout", "round-retries"),
+    *("data-dir", "output-dir", "run-name", "resume", "device", "image-memory", "image-cache"),
+    *("round-timeout", "round-retries"),
     *("checkpoint-every", "checkpoints-kept", "max-step"),
 )
 _ALWAYS = ("begin", "left-out", "stopped")  # of a start, not of a round: they stay where a run is taken up again

@@ -42,7 +42,7 @@ def load(experiment: Experiment) -> Dataset:
     train_patients, test_patients = (np.array([entries[name][1] for name in part], np.int64) for part in names)
     check_patients(str(root), train_patients, test_patients)
     more = {"train_groups": train_patients, "test_groups": test_patients}
-    return file_dataset("chestxray14", FINDINGS, train, test, experiment.image_size, channels=1, **more)
+    return file_dataset("chestxray14", FINDINGS, train, test, experiment, channels=1, **more)
 
 
 def _entries(table: Path) -> Entries:

@@ -31,7 +31,7 @@ def load(experiment: Experiment) -> Dataset:
     (train_classes, train), (test_classes, test) = (_side(root, part) for part in ("train2017", "val2017"))
     if train_classes != test_classes:
         raise UserError(f"{root / 'annotations'}: the two files name different categories; take both from one release")
-    return file_dataset("coco2017", train_classes, train, test, experiment.image_size, channels=3)
+    return file_dataset("coco2017", train_classes, train, test, experiment, channels=3)
 
 
 def _side(root: Path, part: str) -> tuple[tuple[str, ...], Side]:

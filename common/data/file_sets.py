@@ -11,8 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from common.data.dataset import Dataset, training_moments
-from common.data.images import FileImages, Labels
+from common.config import Experiment
+from common.data.dataset import MOMENT_FILES, Dataset, training_moments
+from common.data.decode_all import refusal
+from common.data.encoded import FileImages
+from common.data.images import Labels
+from common.data.pixel_cache import cache_folder, keep_decoded
 from common.errors import UserError
 
 Row = dict[str, str]
@@ -33,7 +37,7 @@ def file_dataset(
     classes: tuple[str, ...],
     train: Side,
     test: Side,
-    image_size: int | None,
+    experiment: Experiment,
     channels: int | None = None,
     **more: Any,
 ) -> Dataset:
@@ -44,21 +48,26 @@ def file_dataset(
         classes: C names.
         train: training images.
         test: test images.
-        image_size: see `FileImages`.
+        experiment: its image size, and where decoded images are kept.
         channels: see `FileImages`.
         more: further fields of `Dataset`.
 
     Raises:
-        UserError: an unreadable first file (others when they are decoded), or sides of different sizes.
+        UserError: naming all images that cannot be read, or sides of different sizes.
     """
-    first, second = (FileImages(side.paths, side.labels, image_size, channels, side.places) for side in (train, test))
+    size = experiment.image_size
+    first, second = (FileImages(side.paths, side.labels, size, channels, side.places) for side in (train, test))
     if (first.size, first.channels) != (second.size, second.channels):
         raise UserError(
             f"{name}: the first training image is {first.size} × {first.channels} channels, the first test image "
             f"{second.size} × {second.channels}; set image-size, and store all of them as grey or all as colour"
         )
-    mean, std = training_moments(first)
-    return Dataset(name, classes, first, second, mean, std, **more)
+    kept = keep_decoded([first, second], experiment.image_memory << 20, cache_folder(experiment))
+    if failures := [failure for _, found in kept for failure in found]:
+        raise refusal(failures, len(first) + len(second))
+    (train_images, _), (test_images, _) = kept
+    mean, std = training_moments(train_images, MOMENT_FILES)
+    return Dataset(name, classes, train_images, test_images, mean, std, **more)
 
 
 def find_list(root: Path, pattern: str, dataset: str) -> Path:

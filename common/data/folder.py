@@ -22,7 +22,7 @@ def load(experiment: Experiment) -> Dataset:
     folders = {part: _part(root, part) for part in ("train", "test")}
     classes = sorted({folder.name for part in folders.values() for folder in part})
     train, test = (_images(folders[part], classes, root / part) for part in ("train", "test"))
-    return file_dataset("image-folder", tuple(classes), train, test, experiment.image_size)
+    return file_dataset("image-folder", tuple(classes), train, test, experiment)
 
 
 def _part(root: Path, part: str) -> list[Path]:

@@ -31,7 +31,7 @@ def load_imagenet_lt(experiment: Experiment) -> Dataset:
     classes = _folder_names(train_paths, train_labels, max(*train_labels, *test_labels) + 1)
     train = Side(train_paths, np.array(train_labels, np.int64))
     test = Side(test_paths, np.array(test_labels, np.int64))
-    return file_dataset("imagenet-lt", classes, train, test, experiment.image_size, channels=3)
+    return file_dataset("imagenet-lt", classes, train, test, experiment, channels=3)
 
 
 def load_inaturalist(experiment: Experiment) -> Dataset:
@@ -56,7 +56,7 @@ def load_inaturalist(experiment: Experiment) -> Dataset:
     sites, names = _users([row["user_id"] for row in train_rows])
     classes = tuple(str(c) for c in range(max(*train_labels, *test_labels) + 1))
     more = {"train_sites": sites, "site_names": names}
-    return file_dataset("inaturalist", classes, train, test, experiment.image_size, channels=3, **more)
+    return file_dataset("inaturalist", classes, train, test, experiment, channels=3, **more)
 
 
 def _is_label(word: str) -> bool:

@@ -56,7 +56,7 @@ def load(experiment: Experiment) -> Dataset:
     train_groups, test_groups = _numbered(patients, parts)
     train_sites, test_sites = _numbered(sites, parts)
     return file_dataset(
-        *("manifest", classes, train, test, experiment.image_size),
+        *("manifest", classes, train, test, experiment),
         train_sites=train_sites,
         test_sites=test_sites,
         site_names=tuple(sorted(set(sites or ()))),

@@ -27,19 +27,23 @@ import numpy.typing as npt
 from common.config import Experiment
 from common.data.archive import Archive
 from common.data.dataset import Dataset, padded_names, training_moments
-from common.data.images import ArrayImages, ImageSource, Labels, array_images, byte_images
+from common.data.decode_all import refusal
+from common.data.encoded import ByteImages
+from common.data.images import ArrayImages, ImageSource, Labels, array_images
+from common.data.pixel_cache import cache_folder, cached
 from common.errors import UserError
 
 Integers = npt.NDArray[np.int64]
-Keep = Callable[[str, Labels, Callable[[], ArrayImages]], ImageSource]
+Opened = ByteImages | ArrayImages
+Keep = Callable[[str, Labels, Callable[[], Opened]], ImageSource]
 
 
-def load(experiment: Experiment, keep: Keep = lambda side, labels, decode: decode()) -> Dataset:
+def load(experiment: Experiment, keep: Keep = lambda side, labels, opened: opened()) -> Dataset:
     """Read the archive that `data-dir` names, or the only one in that folder. Nothing in it is unpickled.
 
     Args:
         experiment: which archive, image size, and the keys of sites and groups.
-        keep: of each side, train or test, with its labels, returns the images; may spare decoding them.
+        keep: of each side, train or test, with its labels, returns the images; may spare reading them.
 
     Raises:
         UserError: naming file, array and row of what is missing, malformed, out of range or leaking.
@@ -58,6 +62,7 @@ def load(experiment: Experiment, keep: Keep = lambda side, labels, decode: decod
         )
     train_sites, test_sites, site_names = _sites(archive, experiment.site_key, train_part, test_part)
     train_groups, test_groups = _groups(archive, experiment.group_key, train_part, test_part)
+    train, test = _decoded([train, test], experiment)
     mean, std = training_moments(train)
     return Dataset(
         *("npz", classes, train, test, mean, std),
@@ -170,10 +175,11 @@ def _classes(archive: Archive, train: _Part, test: _Part) -> tuple[str, ...]:
     return names or tuple(str(c) for c in range(max(int(numbers.max()) for numbers in values.values()) + 1))
 
 
-def _images(archive: Archive, part: _Part, image_size: int | None) -> ArrayImages:
+def _images(archive: Archive, part: _Part, image_size: int | None) -> Opened:
     labels = archive.labels(part.y)[part.rows]
     if part.x not in archive and f"jpeg{part.suffix}" in archive:
-        return _decoded(archive, part, labels, image_size)
+        what = f"{archive.path}: jpeg{part.suffix}"
+        return ByteImages(*_files(archive, part), part.rows, labels, image_size, what, archive.path)
     return array_images(_pixels(archive, part)[part.rows], labels, image_size)
 
 
@@ -186,9 +192,17 @@ def _pixels(archive: Archive, part: _Part) -> npt.NDArray[np.uint8]:
     return x
 
 
-def _decoded(archive: Archive, part: _Part, labels: Labels, image_size: int | None) -> ArrayImages:
-    data, offsets = _files(archive, part)
-    return byte_images(data, offsets, part.rows, labels, image_size, f"{archive.path}: jpeg{part.suffix}")
+def _decoded(sides: list[ImageSource], experiment: Experiment) -> list[ImageSource]:
+    """Return the sides, their files decoded: in memory, or in the cache where both take more than they may."""
+    files = [images for images in sides if isinstance(images, ByteImages)]
+    if sum(images.num_bytes for images in files) > experiment.image_memory << 20:
+        kept = [cached(images, cache_folder(experiment)) for images in files]
+    else:
+        kept = [images.in_memory() for images in files]
+    if failures := [failure for _, found in kept for failure in found]:
+        raise refusal(failures, sum(map(len, files)))
+    decoded = iter(images for images, _ in kept)
+    return [next(decoded) if isinstance(images, ByteImages) else images for images in sides]
 
 
 def _files(archive: Archive, part: _Part) -> tuple[npt.NDArray[np.uint8], Integers]:

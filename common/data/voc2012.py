@@ -39,7 +39,7 @@ def load(experiment: Experiment) -> Dataset:
             "holds VOCdevkit"
         )
     train, test = (_side(root, part) for part in ("train", "val"))
-    return file_dataset("voc2012", CLASSES, train, test, experiment.image_size, channels=3)
+    return file_dataset("voc2012", CLASSES, train, test, experiment, channels=3)
 
 
 def _side(root: Path, part: str) -> Side:

@@ -14,7 +14,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless, SecondaryCaptureImageStorage, generate_uid
 
 from common.data.decoding import open_image
-from common.data.images import FileImages
+from common.data.encoded import FileImages
 
 ErrorOf = Callable[[Callable[[], object]], str]
 DEEP = np.random.default_rng(0).integers(0, 4096, (6, 7), dtype=np.uint16)
@@ -170,7 +170,7 @@ def test_deep_images_are_stretched_where_that_is_asked_for(form: str, dtype: typ
     low, high = int(DEEP.min()), int(DEEP.max())
     expected = [[round(255 * (int(x) - low) / (high - low)) for x in row] for row in DEEP]
     assert np.asarray(open_image(path.read_bytes(), "x", deep=True)).tolist() == expected
-    source = FileImages([path], np.zeros(1, np.int64), 6, 1, deep=True)
+    source = FileImages([path], np.zeros(1, np.int64), 6, 1, depth="percentile")
     assert np.array_equal(source.batch(np.arange(1))[0, 0].numpy(), np.array(expected, np.uint8)[:, 0:6])
 
 
