@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import shutil
 import tempfile
 import time
 from dataclasses import replace
@@ -20,6 +19,7 @@ from client_app.training import train_site
 from common.config import Experiment
 from common.data import Dataset
 from common.data.images import ArrayImages, Labels
+from common.data.pixel_cache import cache_bytes, free_bytes
 from common.errors import UserError
 from common.files import private_folder
 from common.model import build_model, feature_dim, frame_kind
@@ -30,14 +30,18 @@ _CLOCK_NOT_KEPT = 5  # TIME_ERROR of adjtimex
 
 
 def describe_device(device: torch.device, config: SiteConfig) -> dict[str, Any]:
-    """Return a device's name and what is free, in GiB: of its memory, the machine's, and the disk of the cache."""
+    """Return a device's name and what is free, in GiB: of its memory, and the machine's."""
     facts: dict[str, Any] = {"name": device.type, "cpus": os.cpu_count(), "torch": torch.__version__}
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info()
         facts |= {"name": torch.cuda.get_device_name(), "gpu_gib": _gib(total), "gpu_free_gib": _gib(free)}
-    folder = next(path for path in (config.cache, *config.cache.parents) if path.exists())
-    disk = shutil.disk_usage(folder)
-    return facts | {"memory_gib": _gib(_memory()), "disk_free_gib": _gib(disk.free), "disk": str(folder)}
+    return facts | {"memory_gib": _gib(_memory())}
+
+
+def describe_cache(config: SiteConfig, num_bytes: int) -> dict[str, Any]:
+    """Return where decoded images lie, and bytes: of this experiment's (0: not known), of those there, and free."""
+    there, free = cache_bytes(config.cache), free_bytes(config.cache)
+    return {"folder": str(config.cache), "needed_bytes": num_bytes, "there_bytes": there, "free_bytes": free}
 
 
 def check_disk(config: SiteConfig, num_bytes: int) -> None:
@@ -45,7 +49,7 @@ def check_disk(config: SiteConfig, num_bytes: int) -> None:
 
     Where there are decoded images already, room for a model is enough.
     """
-    decoded = 0 if list(config.cache.glob("*.npy")) else num_bytes
+    decoded = 0 if cache_bytes(config.cache) else num_bytes
     for key, folder, needed in (("state-dir", config.state_dir, 0), ("cache", config.cache, decoded)):
         try:
             private_folder(folder)

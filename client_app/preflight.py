@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from client_app.device import own_device
-from client_app.machine import check_disk, clock_doubt, describe_device, time_batch
+from client_app.machine import check_disk, clock_doubt, describe_cache, describe_device, time_batch
 from client_app.policy import check_class_sizes, check_policy
 from client_app.preflight_images import Seen, images_of_archive
 from client_app.reach import reach_coordinator
@@ -123,6 +123,7 @@ def _check_own(findings: Findings, config: SiteConfig, experiment: Experiment | 
         findings.attempt("data", lambda: _check_files(findings, config, agreed, seen, track))
     _note_small(findings, seen, agreed)
     findings.attempt("disk", lambda: check_disk(config, _decoded_bytes(seen, agreed)))
+    findings.facts["cache"] = describe_cache(config, _decoded_bytes(seen, agreed))
     if agreed is not None:
         if not findings.problems:  # as training reads them; the first round finds the images decoded
             findings.attempt("data", lambda: _check_dataset(findings, load_site_data(config, agreed), seen))

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from client_app.preflight import Findings
 from client_app.site_listing import Problem
+from common.data.decode_all import gib
 from common.errors import plain
 
 _SHOWN = 20  # reasons of one kind; JSON has all
@@ -67,7 +68,11 @@ def _machine(facts: dict[str, Any]) -> list[tuple[str, str]]:
     if device := facts.get("device"):
         gpu = f", {device['gpu_free_gib']} of {device['gpu_gib']} GiB free" if "gpu_gib" in device else ""
         rows += [("device", device["name"] + gpu), ("memory", f"{device['memory_gib']} GiB, {device['cpus']} CPUs")]
-        rows.append(("disk", f"{device['disk_free_gib']} GiB free at {device['disk']}"))
+    if cache := facts.get("cache"):
+        needed, there, free = (gib(cache[f"{what}_bytes"]) for what in ("needed", "there", "free"))
+        needs = f"{needed} needed, " if cache["needed_bytes"] else ""
+        rows.append(("decoded images", f"{needs}{there} there, {free} free"))
+        rows.append(("their folder", f"{cache['folder']}, for this user alone; may be deleted"))
     if batch := facts.get("batch"):
         peak = f", {batch['gpu_peak_gib']} GiB" if batch["gpu_peak_gib"] is not None else ""
         rows.append((f"batch of {batch['images']}", f"{batch['seconds'] * 1000:.0f} ms{peak}"))

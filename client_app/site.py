@@ -15,6 +15,7 @@ from client_app.site_data import load_labelled_data
 from client_app.site_log import remark
 from common.config import Experiment
 from common.data import Federation, build_federation, label_counts
+from common.data.decode_all import silently
 from common.errors import RefusalError, UserError
 from common.methods import METHODS
 
@@ -61,7 +62,8 @@ def find_site(experiment: Experiment, context: Context) -> Site:
                 "this site has no configuration: start its SuperNode with --node-config 'site-config=\"…\"'"
             )
         return _real_site(experiment, Path(str(path)))
-    federation = build_federation(experiment)
+    with silently():  # one line for each worker would be too much: the coordinator has said it
+        federation = build_federation(experiment)
     index = context.node_config.get("partition-id")
     if not isinstance(index, int) or not 0 <= index < len(federation.site_names):
         raise UserError(

@@ -5,6 +5,7 @@ several, the moments of the pixels, the size, and, by how many values the moment
 or RGB (three). Every image is made so, whatever it is: grey becomes three equal channels, colour its luminance.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from client_app.image_cache import LaterImages, cached
+from client_app.archived_images import ArchivedImages
 from client_app.site_config import SiteConfig
 from client_app.site_copies import known_notes, notes_of_images
 from client_app.site_listing import Listing, check_class_map, find_class, keep_splits, list_images
@@ -22,11 +23,17 @@ from common.data.animations import animation_notes
 from common.data.archive import Archive
 from common.data.bad_images import BadImagesError, skip_bad_images, without_rows
 from common.data.deployed import as_agreed
-from common.data.images import ArrayImages, FileImages, ImageSource, Labels, Pixels, relabelled
+from common.data.encoded import FileImages
+from common.data.images import ArrayImages, ImageSource, Labels, relabelled
+from common.data.pixel_cache import Encoded, cached
 from common.data.splits import SPLITS
 from common.data.validation import SubsetImages
 from common.errors import UserError
+from common.logs import speak
 
+log = logging.getLogger("fednc")
+
+_KEPT = 4  # sets of decoded images; an archive has two
 Flags = npt.NDArray[np.bool_]
 
 
@@ -94,7 +101,7 @@ def _of_files(config: SiteConfig, experiment: Experiment, listing: Listing, clas
     channels = agreed_channels(experiment)
     files = FileImages(paths, labels, experiment.image_size, channels, places, experiment.depth)
     try:
-        source = cached(files, [image.name for image in images], paths, config.cache)
+        source = _cached(files, config)
     except BadImagesError as bad:
         note = skip_bad_images([bad.failures], bad.total, experiment.skip_bad_images, root)
         rest = without_rows(images, bad.failures)
@@ -108,6 +115,15 @@ def _of_files(config: SiteConfig, experiment: Experiment, listing: Listing, clas
     if patients.tolist() != [""]:
         more["train_groups"], more["test_groups"] = (numbers[rows].astype(np.int64) for rows in parts)
     return _dataset(config, experiment, train, test, **more)
+
+
+def _cached(source: Encoded, config: SiteConfig) -> ImageSource:
+    """Return the images from the site's own cache; what the experiment says of caches is the coordinator's."""
+    speak(log, "%(asctime)s %(message)s")  # in the site's own log: how far it is, and what is not as it should be
+    images, failures = cached(source, config.cache, _KEPT)
+    if failures:
+        raise BadImagesError(failures, len(source))
+    return images
 
 
 def _labels(config: SiteConfig, listing: Listing, experiment: Experiment, classes: tuple[str, ...]) -> Labels:
@@ -125,10 +141,8 @@ def _of_archive(config: SiteConfig, experiment: Experiment, classes: tuple[str, 
     archive, channels, side_length = Archive(config.data), agreed_channels(experiment), experiment.image_size or 0
     key = "patient" if "patient" in archive or "patient_train" in archive else None
 
-    def keep(side: str, labels: Labels, decode: Callable[[], ArrayImages]) -> ImageSource:
-        size = (side_length, side_length)
-        source = LaterImages(labels, channels, size, lambda: _with_channels(decode().pixels, channels))
-        return cached(source, [f"{config.data.name}: {side}"], [config.data], config.cache)
+    def keep(side: str, labels: Labels, opened: Callable[[], npz.Opened]) -> ImageSource:
+        return _cached(ArchivedImages(config.data, side, labels, channels, side_length, opened), config)
 
     own = experiment.model_copy(update={"data_dir": config.data, "site_key": None, "group_key": key})
     stored = npz.load(own, keep, look_for_copies=False)
@@ -147,16 +161,3 @@ def _relabelled(images: ImageSource, config: SiteConfig, experiment: Experiment,
     pixels = images.pixels if isinstance(images, ArrayImages) else images.batch(np.arange(len(images))).numpy()
     labels = relabelled(images.labels, columns, len(experiment.classes or ()))
     return ArrayImages(pixels, as_agreed(labels, experiment, f"site '{config.name}'"))
-
-
-def _with_channels(pixels: Pixels, channels: int) -> Pixels:
-    """Return images [N, 1 or 3, H, W] with 1 or 3 channels."""
-    if pixels.shape[1] < channels:
-        return pixels.repeat(channels, axis=1)
-    return _luminance(pixels) if pixels.shape[1] > channels else pixels
-
-
-def _luminance(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return RGB [N, 3, H, W] as grey [N, 1, H, W] by ITU-R 601, as Pillow converts files."""
-    weights = np.array([19595, 38470, 7471], np.uint32)[:, None, None]
-    return np.asarray(((pixels * weights).sum(axis=1, keepdims=True) + 0x8000 >> 16), np.uint8)

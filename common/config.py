@@ -53,6 +53,7 @@ _UNTUNED = {  # what methods are compared under
     *("name", "method", "rounds", "local-epochs", "participation", "classes", "labels"),
     *PATH_KEYS,
     *_OF_ONE_START,
+    "image-memory",
 }
 
 

@@ -2,6 +2,9 @@
 
 DATASET_FIELDS = ("dataset", "image_size", "depth", "skip_bad_images", "site_key", "group_key")
 
+# where this machine keeps decoded images: no field that decides which images there are, but what reads them needs it
+MACHINE_FIELDS = ("image_memory", "image_cache")
+
 FEDERATION_FIELDS = (
     *DATASET_FIELDS,
     *(

@@ -58,7 +58,9 @@ def run(
     from server_app.continuation import continued_by
     from server_app.engines import run_experiment
     from server_app.feasibility import check_feasible
+    from server_app.journal import quiet_logging
 
+    quiet_logging()
     check_feasible(experiment)  # fetches and checks the data once, before any worker needs it
     with continued_by(experiment, config, overrides or [], engine if engine != DEFAULT_ENGINE else "") as named:
         run_experiment(named, engine)

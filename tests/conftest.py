@@ -2,6 +2,7 @@
 
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from common.config import Experiment, build
 from common.methods import METHODS
 
 torch.set_num_threads(1)  # tests run side by side
+_CACHE = tempfile.TemporaryDirectory(prefix="fednc-tests-")  # removed at the end
+os.environ["FEDNC_CACHE"] = _CACHE.name  # decoded images are not kept in the home folder
 # The same examples everywhere, and no clock: a busy machine is no failure.
 settings.register_profile("fednc", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fednc")

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from common.data.images import ArrayImages, ImageSource, Labels, moments
+from common.data.images import ImageSource, Labels, moments
 
 _MOMENT_IMAGES = 10_000
-_MOMENT_FILES = 1_000  # decoding photographs is slow, and each process of a run does it
+MOMENT_FILES = 1_000  # of image files: photographs are slow to decode
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +60,12 @@ def label_counts(labels: Labels, classes: int) -> npt.NDArray[np.int64]:
     return np.bincount(labels, minlength=classes).astype(np.int64)
 
 
-def training_moments(train: ImageSource) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return (mean, std) of the training images per channel; see `images.moments`."""
-    return moments(train, _MOMENT_IMAGES if isinstance(train, ArrayImages) else _MOMENT_FILES)
+def training_moments(train: ImageSource, at_most: int = _MOMENT_IMAGES) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return (mean, std) of the training images per channel; see `images.moments`.
+
+    `at_most` depends on the kind of data alone, never on where this machine keeps its pixels: they decide the result.
+    """
+    return moments(train, at_most)
 
 
 def padded_names(prefix: str, values: npt.NDArray[np.int64]) -> tuple[str, ...]:

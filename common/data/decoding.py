@@ -129,7 +129,7 @@ def _deep(image: Image.Image, opened: Any, what: str, depth: Depth) -> npt.NDArr
     if opened.format == "TIFF" and opened.tag_v2.get(_PHOTOMETRIC) == 0:
         shown = 1 - np.clip(shown, 0, 1)  # white is zero: Pillow turns 8 bits around, but not more
     shown[clear] = 1
-    return to_bytes(shown)[places]
+    return np.asarray(to_bytes(shown)[places])
 
 
 def _tiff_range(tags: Any) -> tuple[float, float]:

@@ -116,7 +116,7 @@ def _pixels(dataset: "DicomDataset", depth: Depth) -> npt.NDArray[np.uint8]:
         shown = _shown(_with_frames_own(dataset), values, counts, depth)
         if not np.isfinite(shown).all():
             raise ValueError("its window makes pixels that are no numbers")
-        return to_bytes(shown)[places]
+        return np.asarray(to_bytes(shown)[places])
     bits = int(dataset.BitsStored)
     if colours == "PALETTE COLOR":
         stored = apply_color_lut(stored, dataset)

@@ -13,9 +13,11 @@ import numpy.typing as npt
 
 from common.config import Experiment
 from common.data.bad_images import Failure, skip_bad_images, without_rows
-from common.data.dataset import Dataset, training_moments
+from common.data.dataset import MOMENT_FILES, Dataset, training_moments
 from common.data.duplicates import copy_notes, equal_files, names_below
-from common.data.images import FileImages, Labels
+from common.data.encoded import FileImages
+from common.data.images import Labels
+from common.data.pixel_cache import cache_folder, keep_decoded
 from common.errors import UserError
 
 Row = dict[str, str]
@@ -55,7 +57,8 @@ def file_dataset(
         classes: C names.
         train: training images.
         test: test images.
-        experiment: its image size, how more than 8 bits become 8, and how many bad images may be left out.
+        experiment: its image size, how more than 8 bits become 8, how many bad images may be left out, and where
+            decoded images are kept.
         channels: see `FileImages`.
         more: further fields of `Dataset`.
 
@@ -65,7 +68,8 @@ def file_dataset(
     """
     size, depth = experiment.image_size, experiment.depth
     first, second = (FileImages(side.paths, side.labels, size, channels, side.places, depth) for side in (train, test))
-    failures = [images.check() for images in (first, second)]
+    kept = keep_decoded([first, second], experiment.image_memory << 20, cache_folder(experiment))
+    failures = [found for _, found in kept]
     if any(failures):
         total, root = len(first) + len(second), experiment.data_root
         note = skip_bad_images(failures, total, experiment.skip_bad_images, root if root.is_dir() else root.parent)
@@ -80,9 +84,10 @@ def file_dataset(
             f"{name}: the first training image is {first.size} × {first.channels} channels, the first test image "
             f"{second.size} × {second.channels}; set image-size, and store all of them as grey or all as colour"
         )
-    mean, std = training_moments(first)
+    (train_images, _), (test_images, _) = kept
+    mean, std = training_moments(train_images, MOMENT_FILES)
     more["notes"] = (*more.get("notes", ()), *_copies(train, test))
-    return Dataset(name, classes, first, second, mean, std, **more)
+    return Dataset(name, classes, train_images, test_images, mean, std, **more)
 
 
 def _copies(train: Side, test: Side) -> tuple[str, ...]:

@@ -55,8 +55,8 @@ def grey_levels(pixels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Counts, npt
         places = pixels.astype(np.int32) - low
         counts = np.bincount(places.ravel())
         return np.arange(low, low + len(counts)), counts, places
-    values, places, counts = np.unique(pixels, return_inverse=True, return_counts=True)
-    return values, counts, places.reshape(pixels.shape)
+    values, inverse, counts = np.unique(pixels, return_inverse=True, return_counts=True)
+    return values, counts, inverse.reshape(pixels.shape)
 
 
 def spread(values: Floats, counts: Counts, depth: Depth, low: float, high: float) -> Floats:

@@ -8,7 +8,7 @@ from common.config import Experiment
 from common.data import chestxray14, coco2017, digits, folder, lists, manifest, npz, torchvision_sets, voc2012
 from common.data.checks import checked
 from common.data.dataset import Dataset
-from common.fields import DATASET_FIELDS
+from common.fields import DATASET_FIELDS, MACHINE_FIELDS
 
 _LOADERS: dict[str, Callable[[Experiment], Dataset]] = {
     "digits": digits.load,
@@ -39,13 +39,13 @@ def load_dataset(experiment: Experiment) -> Dataset:
 
 
 def reduce(experiment: Experiment, fields: tuple[str, ...]) -> Experiment:
-    """Keep the data folder and these fields and reset the others, so that a cache sees only what matters."""
+    """Keep these fields and the machine's folders and reset the others, so that a cache sees only what matters."""
     return _reduce(experiment, fields, experiment.data_root)
 
 
 @lru_cache(maxsize=8)
 def _reduce(experiment: Experiment, fields: tuple[str, ...], data_dir: Path) -> Experiment:
-    kept = {name: getattr(experiment, name) for name in fields}
+    kept = {name: getattr(experiment, name) for name in (*fields, *MACHINE_FIELDS)}
     return Experiment.model_construct(data_dir=data_dir, **kept)
 
 

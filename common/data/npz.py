@@ -29,21 +29,24 @@ from common.data.archive import Archive
 from common.data.bad_images import BadImagesError, Failure, skip_bad_images, without_rows
 from common.data.dataset import Dataset, padded_names, training_moments
 from common.data.duplicates import copy_notes, equal_arrays
-from common.data.images import ArrayImages, ImageSource, Labels, array_images, byte_images
+from common.data.encoded import ByteImages
+from common.data.images import ArrayImages, ImageSource, Labels, array_images
+from common.data.pixel_cache import cache_folder, cached
 from common.errors import UserError
 
 Integers = npt.NDArray[np.int64]
-Keep = Callable[[str, Labels, Callable[[], ArrayImages]], ImageSource]
+Opened = ByteImages | ArrayImages
+Keep = Callable[[str, Labels, Callable[[], Opened]], ImageSource]
 
 
 def load(
-    experiment: Experiment, keep: Keep = lambda side, labels, decode: decode(), look_for_copies: bool = True
+    experiment: Experiment, keep: Keep = lambda side, labels, opened: opened(), look_for_copies: bool = True
 ) -> Dataset:
     """Read the archive that `data-dir` names, or the only one in that folder. Nothing in it is unpickled.
 
     Args:
         experiment: which archive, image size, and the keys of sites and groups.
-        keep: of each side, train or test, with its labels, returns the images; may spare decoding them.
+        keep: of each side, train or test, with its labels, returns the images; may spare reading them.
         look_for_copies: whether the notes name images that are there twice, which reads all of them.
 
     Raises:
@@ -68,6 +71,8 @@ def _load(
             failures.append(())
         except BadImagesError as error:
             failures.append(error.failures)
+    if not any(failures):
+        images, failures = _decoded(images, experiment)
     if any(failures):
         total = sum(len(part.rows) for part in parts)
         note = skip_bad_images(failures, total, experiment.skip_bad_images, archive.path.parent)
@@ -209,10 +214,11 @@ def _classes(archive: Archive, train: _Part, test: _Part) -> tuple[str, ...]:
     return names or tuple(str(c) for c in range(max(int(numbers.max()) for numbers in values.values()) + 1))
 
 
-def _images(archive: Archive, part: _Part, experiment: Experiment) -> ArrayImages:
+def _images(archive: Archive, part: _Part, experiment: Experiment) -> Opened:
     labels = archive.labels(part.y)[part.rows]
     if part.x not in archive and f"jpeg{part.suffix}" in archive:
-        return _decoded(archive, part, labels, experiment)
+        what, size = f"{archive.path}: jpeg{part.suffix}", experiment.image_size
+        return ByteImages(*_files(archive, part), part.rows, labels, size, what, archive.path, experiment.depth)
     return array_images(_pixels(archive, part)[part.rows], labels, experiment.image_size)
 
 
@@ -225,10 +231,22 @@ def _pixels(archive: Archive, part: _Part) -> npt.NDArray[np.uint8]:
     return x
 
 
-def _decoded(archive: Archive, part: _Part, labels: Labels, experiment: Experiment) -> ArrayImages:
-    data, offsets = _files(archive, part)
-    what, size = f"{archive.path}: jpeg{part.suffix}", experiment.image_size
-    return byte_images(data, offsets, part.rows, labels, size, what, experiment.depth)
+def _decoded(sides: Sequence[ImageSource], experiment: Experiment) -> tuple[list[ImageSource], list[Sequence[Failure]]]:
+    """Return the sides, their files decoded, and of each what cannot be.
+
+    They are in memory, or in the cache where both take more than they may.
+    """
+    size = sum(images.num_bytes for images in sides if isinstance(images, ByteImages))
+    decoded: list[ImageSource] = []
+    failures: list[Sequence[Failure]] = []
+    for images in sides:
+        found: Sequence[Failure] = ()
+        if isinstance(images, ByteImages):
+            in_memory = size <= experiment.image_memory << 20
+            images, found = images.in_memory() if in_memory else cached(images, cache_folder(experiment))
+        decoded.append(images)
+        failures.append(found)
+    return decoded, failures
 
 
 def _files(archive: Archive, part: _Part) -> tuple[npt.NDArray[np.uint8], Integers]:

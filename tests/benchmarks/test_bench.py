@@ -13,6 +13,7 @@ from tests.benchmarks import bench
 from tests.benchmarks.bench import PARTS, main, measure
 from tests.benchmarks.bench_growth import at, kind_of, resident
 from tests.benchmarks.bench_history import HISTORY, keep, regressions, usual
+from tests.benchmarks.bench_images import main as time_images
 from tests.benchmarks.bench_ratio import Ratio, machine, paired
 from tests.benchmarks.bench_turns import Lap, take_turns
 
@@ -40,6 +41,12 @@ def test_the_command_prints_one_table(monkeypatch: pytest.MonkeyPatch, capsys: p
     head, rule, row = capsys.readouterr().out.splitlines()[:3]
     assert head.count("|") == rule.count("|") == row.count("|") and row.startswith("| frames | sparse frame")
     assert (HISTORY.read_bytes() if HISTORY.exists() else None) == before  # tiny sizes are never kept
+
+
+def test_the_images_table_has_a_row_for_each_place_of_pixels(capsys: pytest.CaptureFixture[str]) -> None:
+    time_images(["--images", "12", "--side", "64", "--image-size", "16", "--memory", "1"])
+    title, _, *rows = capsys.readouterr().out.splitlines()
+    assert title.startswith("12 files, 0 MiB of pixels, 1 allowed") and len(rows) == 7
 
 
 def ratio(value: float, goal: float | None = None) -> Ratio:

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from client_app.image_cache import cached
 from client_app.store import SiteStore
 from common.config import build
 from common.data import load_dataset
 from common.data.decoding import open_image
-from common.data.images import FileImages
+from common.data.encoded import FileImages
 from common.data.levels import Depth
+from common.data.pixel_cache import cached
 from common.files import save_arrays
 from common.trained import GENERIC, PERSONAL, load_trained
 from server_app.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -167,13 +167,12 @@ def test_files_that_are_no_images_or_far_too_large(content: bytes) -> None:
 def test_a_damaged_cache_of_images_is_made_again(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(PICTURES["PNG"])
-    source = FileImages([path], np.zeros(1, np.int64))
-    expected = cached(source, ["a.png"], [path], tmp_path / "cache").batch(np.array([0]))
+    expected = cached(FileImages([path], np.zeros(1, np.int64)), tmp_path / "cache")[0].batch(np.array([0]))
     (cache,) = (tmp_path / "cache").glob("*.npy")
     whole = cache.read_bytes()
     for content in (b"", whole[:70], whole[:-1], b"\x93NUMPY\x01\x00\x10\x00" + b"(" * 60, b"\0" * 500):
         cache.write_bytes(content)
-        again = cached(FileImages([path], np.zeros(1, np.int64)), ["a.png"], [path], tmp_path / "cache")
+        again, _ = cached(FileImages([path], np.zeros(1, np.int64)), tmp_path / "cache")
         assert np.array_equal(again.batch(np.array([0])), expected)
 
 

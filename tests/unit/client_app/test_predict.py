@@ -14,7 +14,8 @@ from client_app import cli
 from client_app.predict import find_images, predict, write_predictions
 from common.config import Experiment
 from common.data import build_federation
-from common.data.images import FileImages, read_image
+from common.data.encoded import FileImages
+from common.data.images import read_image
 from common.data.levels import Depth
 from common.errors import UserError
 from common.trained import PERSONAL, load_trained

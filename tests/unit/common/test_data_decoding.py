@@ -14,7 +14,8 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from common.data.decoding import open_image
-from common.data.images import FileImages, byte_images, read_image
+from common.data.encoded import ByteImages, FileImages
+from common.data.images import read_image
 
 ErrorOf = Callable[[Callable[[], object]], str]
 RNG = np.random.default_rng(0)
@@ -60,7 +61,9 @@ def test_images_are_turned_upright_once_wherever_they_are_opened(form: str, orie
     label, upright = np.zeros(1, np.int64), expected.transpose(2, 0, 1)
     from_file = FileImages([path], label).batch(np.arange(1))[0].numpy()
     content = np.frombuffer(data, np.uint8)
-    from_bytes = byte_images(content, np.array([0, len(data)]), np.arange(1), label, None, "x").pixels[0]
+    from_bytes = (
+        ByteImages(content, np.array([0, len(data)]), np.arange(1), label, None, "x", path).in_memory()[0].pixels[0]
+    )
     for found in (from_file, from_bytes, read_image(path, 3, expected.shape[:2])):
         assert np.abs(found.astype(int) - upright).max() < 12
 

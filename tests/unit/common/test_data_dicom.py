@@ -14,7 +14,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless, SecondaryCaptureImageStorage, generate_uid
 
 from common.data.decoding import open_image
-from common.data.images import FileImages
+from common.data.encoded import FileImages
 from common.data.levels import Depth
 
 ErrorOf = Callable[[Callable[[], object]], str]

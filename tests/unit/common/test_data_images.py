@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from common.data.images import FileImages, array_images, byte_images, fit, moments
+from common.data.encoded import ByteImages, FileImages
+from common.data.images import array_images, fit, moments
 from common.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -60,6 +61,7 @@ def test_files_are_decoded_when_asked(tmp_path: Path) -> None:
     images = [pixels(5, 7, 3) for _ in range(6)]
     paths = write(tmp_path, images)
     source = FileImages(paths, LABELS)
+    source.keep()
     assert (source.channels, source.size, len(source)) == (3, (5, 7), 6)
     first = source.batch(np.array([5, 0, 5]))
     assert np.array_equal(first.numpy(), np.stack([images[i].transpose(2, 0, 1) for i in (5, 0, 5)]))
@@ -70,8 +72,7 @@ def test_files_are_decoded_when_asked(tmp_path: Path) -> None:
         source.batch(np.array([2]))
 
 
-def test_files_too_many_to_keep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.data.images._CACHE_BYTES", 0)
+def test_files_too_many_to_keep(tmp_path: Path) -> None:
     images = [pixels(4, 4) for _ in range(6)]
     paths = write(tmp_path, images)
     source = FileImages(paths, LABELS)
@@ -122,15 +123,22 @@ def test_bytes_are_decoded_once() -> None:
     data = np.frombuffer(b"".join(files), np.uint8)
     offsets = np.cumsum([0, *map(len, files)])
     rows = np.array([4, 0, 2])
-    source = byte_images(data, offsets, rows, np.array([1, 0, 1]), None, "a.npz: jpeg")
+
+    def of(data: np.ndarray, image_size: int | None = None) -> ByteImages:
+        return ByteImages(data, offsets, rows, np.array([1, 0, 1]), image_size, "a.npz: jpeg", Path("a.npz"))
+
+    source, failures = of(data).in_memory()
+    assert failures == []
     expected = np.stack([images[i].transpose(2, 0, 1) for i in rows])
     assert np.array_equal(source.batch(np.arange(3)).numpy(), expected)
     assert source.labels.tolist() == [1, 0, 1]
-    assert byte_images(data, offsets, rows, np.zeros(3, np.int64), 3, "").size == (3, 3)
+    assert of(data, 3).size == (3, 3)
     broken = data.copy()
     broken[offsets[2] : offsets[3]] = 0
+    ((row, reason),) = of(broken).in_memory()[1]
+    assert row == 2 and "a.npz: jpeg[2]: not a readable image" in reason
     with pytest.raises(UserError, match=r"a\.npz: jpeg\[2\]: not a readable image"):
-        byte_images(broken, offsets, rows, np.zeros(3, np.int64), None, "a.npz: jpeg")
+        of(broken).batch(np.arange(3))
 
 
 def test_moments_are_numpys() -> None:

@@ -11,7 +11,8 @@ from PIL import Image
 
 from common.config import Experiment
 from common.data import Dataset, build_federation, load_dataset
-from common.data.images import FileImages, array_images
+from common.data.encoded import FileImages
+from common.data.images import array_images
 from common.data.validation import SubsetImages, held_out_rows, hold_out
 
 ErrorOf = Callable[[Callable[[], object]], str]
