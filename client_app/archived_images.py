@@ -13,6 +13,7 @@ import torch
 from common.data import npz
 from common.data.encoded import mark
 from common.data.images import ArrayImages, Labels, Pixels, Rows
+from common.data.levels import Depth
 
 
 class ArchivedImages:
@@ -25,6 +26,7 @@ class ArchivedImages:
         channels: 1 or 3, of the experiment: grey becomes three equal channels, colour its luminance.
         image_size: pixels a side.
         opened: reads the side's images from the archive, at this size.
+        depth: how more than 8 bits become 8 there.
     """
 
     def __init__(
@@ -35,9 +37,10 @@ class ArchivedImages:
         channels: int,
         image_size: int,
         opened: Callable[[], npz.Opened],
+        depth: Depth = "percentile",
     ) -> None:
         self.labels, self.channels, self.size = labels, channels, (image_size, image_size)
-        self.transform = f"archive: {channels}×{self.size}"
+        self.transform = f"archive: {channels}×{self.size} depth={depth}"
         self._archive, self._side, self._opened, self._lock = archive, side, opened, Lock()
 
     def __len__(self) -> int:

@@ -142,7 +142,8 @@ def _of_archive(config: SiteConfig, experiment: Experiment, classes: tuple[str, 
     key = "patient" if "patient" in archive or "patient_train" in archive else None
 
     def keep(side: str, labels: Labels, opened: Callable[[], npz.Opened]) -> ImageSource:
-        return _cached(ArchivedImages(config.data, side, labels, channels, side_length, opened), config)
+        source = ArchivedImages(config.data, side, labels, channels, side_length, opened, experiment.depth)
+        return _cached(source, config)
 
     own = experiment.model_copy(update={"data_dir": config.data, "site_key": None, "group_key": key})
     stored = npz.load(own, keep, look_for_copies=False)

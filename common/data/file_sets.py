@@ -68,6 +68,11 @@ def file_dataset(
     """
     size, depth = experiment.image_size, experiment.depth
     first, second = (FileImages(side.paths, side.labels, size, channels, side.places, depth) for side in (train, test))
+    if (first.size, first.channels) != (second.size, second.channels):
+        raise UserError(
+            f"{name}: the first training image is {first.size} × {first.channels} channels, the first test image "
+            f"{second.size} × {second.channels}; set image-size, and store all of them as grey or all as colour"
+        )
     kept = keep_decoded([first, second], experiment.image_memory << 20, cache_folder(experiment))
     failures = [found for _, found in kept]
     if any(failures):
@@ -79,11 +84,6 @@ def file_dataset(
             more |= {key: without_rows(more[key], failed) for key in of_rows}
         more["notes"] = (*more.get("notes", ()), note)
         return file_dataset(name, classes, train, test, experiment, channels, **more)
-    if (first.size, first.channels) != (second.size, second.channels):
-        raise UserError(
-            f"{name}: the first training image is {first.size} × {first.channels} channels, the first test image "
-            f"{second.size} × {second.channels}; set image-size, and store all of them as grey or all as colour"
-        )
     (train_images, _), (test_images, _) = kept
     mean, std = training_moments(train_images, MOMENT_FILES)
     more["notes"] = (*more.get("notes", ()), *_copies(train, test))

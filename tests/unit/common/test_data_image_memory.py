@@ -18,7 +18,8 @@ from common.data.images import ArrayImages, fit, read_image
 from common.data.pixel_cache import cache_folder
 from common.errors import UserError
 from server_app.compare import Cell
-from server_app.journal import Journal, run_folder
+from server_app.journal import Journal
+from server_app.resuming import run_folder
 
 RNG = np.random.default_rng(0)
 SIDE = 256  # 4 + 2 images of 3 channels are more than 1 MiB

@@ -18,7 +18,8 @@ from PIL import Image
 
 from common.config import APP_ROOT
 from common.data import pixel_cache
-from common.data.decode_all import refusal, silently
+from common.data.bad_images import BadImagesError
+from common.data.decode_all import silently
 from common.data.encoded import ByteImages, EncodedImages, FileImages
 from common.data.images import ArrayImages
 from common.data.pixel_cache import cached, checked, keep_decoded
@@ -226,9 +227,9 @@ def test_all_unreadable_images_are_named_at_once_and_looked_at_once(
         assert look() == failures and decoded == []
     good = [path for row, path in enumerate(files) if row not in (0, 2, 5)]
     assert np.array_equal(pixels(cached(images(good), tmp_path / "cache")[0]), plain(good)) and decoded == []
-    error = str(refusal(failures, 7))
+    error = str(BadImagesError(failures, 7))
     assert error.startswith("3 of 7 images cannot be read: ") and all(f"{row}.png" in error for row in (0, 2, 5))
-    many = str(refusal([(row, f"{row}.png: no") for row in range(30)], 90))
+    many = str(BadImagesError([(row, f"{row}.png: no") for row in range(30)], 90))
     assert "19.png" in many and "20.png" not in many and many.endswith("; and 10 more")
 
 
