@@ -11,6 +11,7 @@ from common.errors import UserError
 Depth = Literal["percentile", "stored"]
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
+Places = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 
 _TAIL = 0.001  # of the pixels, at either end, may be beyond black and white
 # A mammogram has up to 30 million pixels, a scanned section some hundred; whole slides have billions.
@@ -41,7 +42,7 @@ def check_pixels(width: int, height: int, size: int, what: str) -> None:
         )
 
 
-def grey_levels(pixels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Counts, npt.NDArray[Any]]:
+def grey_levels(pixels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Counts, Places]:
     """Return the values of grey pixels, so that tables and windows are applied to each value once.
 
     Args:
@@ -52,11 +53,11 @@ def grey_levels(pixels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Counts, npt
     """
     if pixels.dtype.kind in "iu" and pixels.dtype.itemsize <= 2:
         low = int(pixels.min())
-        places = pixels.astype(np.int32) - low
-        counts = np.bincount(places.ravel())
-        return np.arange(low, low + len(counts)), counts, places
-    values, inverse, counts = np.unique(pixels, return_inverse=True, return_counts=True)
-    return values, counts, inverse.reshape(pixels.shape)
+        above = np.asarray(pixels.astype(np.int32) - low, np.int32)
+        counts = np.bincount(above.ravel())
+        return np.arange(low, low + len(counts)), counts, above
+    values, places, counts = np.unique(pixels, return_inverse=True, return_counts=True)
+    return values, counts, places.reshape(pixels.shape)
 
 
 def spread(values: Floats, counts: Counts, depth: Depth, low: float, high: float) -> Floats:
