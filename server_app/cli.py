@@ -17,11 +17,13 @@ from server_app import provision
 from server_app.compare import Cell
 from server_app.compare import compare as run_comparison
 from server_app.compare_results import write_results
+from server_app.continuation import continued_by
 from server_app.deployed_run import follow_run, run_deployed
 from server_app.engines import check_engine, run_experiment
 from server_app.export import export as export_model
 from server_app.journal import quiet_logging
 from server_app.report import write_report
+from server_app.stopping import Stopped, last_lines, leave, stoppable
 from server_app.studies import STUDIES, Variant, methods_of
 from server_app.tune import FIGURES, choice, figure_to_judge, read_grids, tuning_cells, tuning_experiment
 
@@ -31,6 +33,7 @@ cli.add_typer(provision.cli, name="provision")
 Config = Annotated[str, typer.Argument(help="a YAML file, e.g. configs/digits_lt.yaml")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="any key of the experiment: rounds=200 seed=1")]
 
+DEFAULT_ENGINE = "flower"
 _PLAIN = Variant("", {})  # a method as the YAML has it
 
 
@@ -43,7 +46,7 @@ def about() -> None:
 def run(
     config: Config = DEFAULT_CONFIG,
     overrides: Overrides = None,
-    engine: Annotated[str, typer.Option(help="flower (Ray simulation) or local (in this process)")] = "flower",
+    engine: Annotated[str, typer.Option(help="flower (Ray simulation) or local (in this process)")] = DEFAULT_ENGINE,
     superlink: Annotated[str, typer.Option(help="run at real sites: a connection of Flower's configuration")] = "",
 ) -> None:
     """Run one experiment: generic and personal models, and a report."""
@@ -54,7 +57,8 @@ def run(
         return
     experiment = load(config, given, base=Path.cwd())
     build_federation(experiment)  # fetches and checks the data once, before any worker needs it
-    run_experiment(experiment, engine)
+    with continued_by(experiment, config, overrides or [], engine if engine != DEFAULT_ENGINE else "") as named:
+        run_experiment(named, engine)
 
 
 @cli.command()
@@ -203,9 +207,12 @@ def parse_overrides(words: list[str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line on standard error and exit code 1."""
+    """Entry point: a user's mistake is a line on standard error and exit code 1; a signal ends in order."""
     try:
-        cli(standalone_mode=True)
+        with stoppable():
+            cli(standalone_mode=True)
     except (UserError, wire.WireError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {last_lines(error)}")
         sys.exit(1)
+    except Stopped as stop:
+        leave(stop)

@@ -15,8 +15,8 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,12 @@ from common.errors import UserError, last_line
 from common.installed import code_fingerprint
 from server_app.compare_progress import Display
 from server_app.engines import run_experiment
+from server_app.family import family
 from server_app.figures import generic_score
 from server_app.flower_run import KEEP_MEMORY
 from server_app.journal import log, read_events
 from server_app.multilabel_analysis import prototype_cosine
+from server_app.stopping import Stopped, leave, noted, stoppable
 
 # where, not what: the data itself is fingerprinted
 _MACHINE_KEYS = ("data-dir", "output-dir", "run-name", "device", "resume", "checkpoint-every", "checkpoints-kept")
@@ -109,7 +111,8 @@ def compare(cells: Sequence[Cell], folder: Path, jobs: int, engine: str = "local
         minutes: after which it stops, and says so; with none left it starts nothing.
 
     Raises:
-        UserError: the folder cannot be made, the data cannot be read, or the person interrupts.
+        UserError: the folder cannot be made, or the data cannot be read.
+        Stopped: by a signal.
     """
     try:
         (folder / "runs").mkdir(parents=True, exist_ok=True)
@@ -166,22 +169,24 @@ def curves(run_folder: Path) -> dict[str, list[list[float]]]:
 
 def run_cell(values: str, engine: str) -> None:
     """Run one cell (the body of a comparison's child process)."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what the engine started is stopped on the way out
     try:
-        run_experiment(build(json.loads(values)), engine)
+        with stoppable():  # what the engine started is stopped on the way out
+            run_experiment(build(json.loads(values)), engine)
     except UserError as error:
         sys.exit(str(error))  # one line for the log, and exit code 1
+    except Stopped as stop:
+        leave(stop)
 
 
 def _run_all(cells: Sequence[Cell], folder: Path, jobs: int, engine: str, display: Display, end: float) -> int:
     """Keep `jobs` children running until every cell has had its turn; leave none behind. Return the failures."""
     running: list[_Child] = []
     waiting, failed = list(cells), 0
-    with _signals() as signals:
+    with noted() as signals, family() as environment:
         try:
             while waiting or running:
                 while waiting and len(running) < jobs and not signals and time.monotonic() < end:
-                    child = _start(waiting.pop(0), folder, engine)
+                    child = _start(waiting.pop(0), folder, engine, environment)
                     running.append(child)
                     display.started(child.cell.stem, child.cell.experiment, child.folder)
                 time.sleep(_POLL_SECONDS)
@@ -192,7 +197,9 @@ def _run_all(cells: Sequence[Cell], folder: Path, jobs: int, engine: str, displa
                     failed += trouble is not None
                     display.finished(child.cell.stem, trouble)
                 if signals:
-                    raise UserError(f"interrupted; {folder} keeps the finished runs, and the same command goes on")
+                    stop = Stopped(signals[0])
+                    stop.add_note(f"{folder} keeps the finished runs, and the same command goes on")
+                    raise stop
                 if time.monotonic() > end and (waiting or running):
                     log.info("the time is up; %s keeps what is done, and the same command goes on", folder)
                     break
@@ -201,7 +208,7 @@ def _run_all(cells: Sequence[Cell], folder: Path, jobs: int, engine: str, displa
     return failed
 
 
-def _start(cell: Cell, folder: Path, engine: str) -> _Child:
+def _start(cell: Cell, folder: Path, engine: str, environment: Mapping[str, str]) -> _Child:
     run_folder = folder / "runs" / cell.stem
     if not _has_begun(run_folder, cell):
         shutil.rmtree(run_folder, ignore_errors=True)  # of another configuration or other code
@@ -214,7 +221,7 @@ def _start(cell: Cell, folder: Path, engine: str) -> _Child:
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env={**KEEP_MEMORY, **os.environ},
+            env={**KEEP_MEMORY, **environment},
             start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops its children
         )
     return _Child(cell, run_folder, process)
@@ -259,7 +266,7 @@ def _reason(text: str) -> str:
 
 
 def _stop(children: Sequence[_Child], signals: Sequence[int]) -> None:
-    """End the children and what they started; the deaf are not waited for long, after a second Ctrl-C not at all."""
+    """End the children and what they started; none is waited for long, after a second Ctrl-C not at all."""
     for child in children:
         _signal(child, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_SECONDS
@@ -274,21 +281,3 @@ def _signal(child: _Child, number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         if child.process.poll() is None:
             os.killpg(child.process.pid, number)
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect Ctrl-C, a batch system's SIGTERM and a closed terminal, to be acted on between two steps.
-
-    An exception amid the start of a child would leave it behind. What is ignored (nohup) stays so.
-    """
-    received: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    for number, handler in before.items():
-        if handler != signal.SIG_IGN:
-            signal.signal(number, lambda number, _: received.append(number))
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

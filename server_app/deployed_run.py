@@ -17,6 +17,7 @@ import yaml
 from common.config import APP_ROOT, find_config, load, read_experiment
 from common.errors import UserError
 from server_app.flower_run import QUIET, check_status, stream, tool
+from server_app.stopping import Stopped
 
 _APP = ("server_app", "client_app", "common", "configs", "pyproject.toml", "README.md", "LICENSE")
 _FOLDERS = {"data-dir": "/data", "output-dir": "/results"}  # and where the coordinator's container has them
@@ -73,10 +74,25 @@ def write_app(values: Mapping[str, Any], folder: Path) -> Path:
 
 
 def _follow(words: list[str], superlink: str, folder: str, run_id: str = "") -> None:
+    known = run_id
+
     def begun(number: str) -> None:
-        again = f"fednc follow {number} --superlink {superlink}"
-        typer.echo(f"run {number}: `{again}` shows these lines again, `flwr stop {number} {superlink}` ends it")
+        nonlocal known
+        known = number
+        typer.echo(f"run {number}: {_how(number, superlink)}")
 
     environment = {**os.environ, **QUIET}
-    run_id = stream([*tool("flwr"), *words], environment, folder, run_id, begun)
+    try:
+        run_id = stream([*tool("flwr"), *words], environment, folder, run_id, begun)
+    except Stopped as stop:
+        if known:
+            stop.add_note(f"run {known} goes on: {_how(known, superlink)}")
+        else:
+            stop.add_note(f"the SuperLink may have taken the run already: `flwr ls {superlink}` shows it")
+        raise
     check_status(run_id, superlink, environment, folder)
+
+
+def _how(run_id: str, superlink: str) -> str:
+    again = f"fednc follow {run_id} --superlink {superlink}"
+    return f"`{again}` shows these lines again, `flwr stop {run_id} {superlink}` ends it"

@@ -7,14 +7,13 @@ app, shows its log, and stops the SuperLink again. Nothing is installed at run t
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import httpx
 
 from common.config import APP_ROOT
 from common.errors import UserError
+from server_app.family import family
 
 QUIET = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
@@ -93,10 +93,11 @@ def run_config(overrides: Mapping[str, Any]) -> str:
 
 @contextmanager
 def superlink(home: Path) -> Iterator[dict[str, str]]:
-    """Run a SuperLink in simulation mode below `home`; yield the environment in which `flwr` finds it."""
+    """Run a SuperLink in simulation mode below `home`; yield the environment in which `flwr` finds it.
+
+    With the block end the SuperLink, the simulation and Ray, which live in sessions of their own.
+    """
     port, control = free_port(), free_port()
-    environment = {**KEEP_MEMORY, **os.environ, **QUIET, "FLWR_HOME": str(home)}
-    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
     (home / "config.toml").write_text(
         f'[superlink]\ndefault = "fednc"\n\n[superlink.fednc]\naddress = "127.0.0.1:{port}"\ninsecure = true\n',
         encoding="utf-8",
@@ -106,31 +107,24 @@ def superlink(home: Path) -> Iterator[dict[str, str]]:
         "--control-api-address", f"127.0.0.1:{control}", "--host", "127.0.0.1", "--port", str(port),
         "--disable-runtime-dependency-installation",
     ]  # fmt: skip
-    log_path = home / "superlink.log"
-    with log_path.open("w", encoding="utf-8") as log_file:
-        process = subprocess.Popen(
-            command,
-            cwd=home,
-            env=environment,
-            stdout=log_file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
+    log_path, process = home / "superlink.log", None
+    try:
+        with log_path.open("w", encoding="utf-8") as log_file, family() as inherited:
+            environment = {**KEEP_MEMORY, **inherited, **QUIET, "FLWR_HOME": str(home)}
+            environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
+            process = subprocess.Popen(
+                command,
+                cwd=home,
+                env=environment,
+                stdout=log_file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
             _await_health(process, port, log_path)
             yield environment
-        finally:
-            _stop(process, signal.SIGTERM)
-            try:
-                process.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                _stop(process, signal.SIGKILL)
-
-
-def _stop(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
-    """Signal the SuperLink and all it started, Ray's workers too."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, how)
+    finally:
+        if process is not None:
+            process.wait()
 
 
 def _await_health(process: subprocess.Popen[bytes], port: int, log_path: Path) -> None:
@@ -161,11 +155,8 @@ def stream(
         UserError: no run began.
     """
     shown = []
-    with subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
+    with _lines(command, environment, folder) as lines:
+        for line in lines:
             if found := re.search(r"started run (\d+)", line):
                 run_id = found.group(1)
                 begun(run_id)
@@ -176,6 +167,22 @@ def stream(
     if not run_id:
         raise UserError(f"Flower refused the run: {' '.join(' '.join(shown[-5:]).split())}")
     return run_id
+
+
+@contextmanager
+def _lines(command: list[str], environment: dict[str, str], folder: str) -> Iterator[Iterator[str]]:
+    """Yield the output of a command that ends with the block, and that Ctrl-C does not reach by itself."""
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    with process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout
+            process.wait()
+        finally:
+            process.kill()
 
 
 def check_status(run_id: str, superlink: str, environment: dict[str, str], folder: str) -> None:

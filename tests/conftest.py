@@ -21,7 +21,7 @@ settings.load_profile("fednc")
 # Tests of these files start processes and wait for them most of the time; the longest first.
 WAITING = (
     *("test_compose", "test_real_site_killed", "test_real_coordinator_killed", "test_deployment"),
-    *("test_ray_simulation", "test_provisioning"),
+    *("test_ray_simulation", "test_stopped_runs", "test_provisioning"),
 )
 # loggers that a run makes speak, as they are before any run
 LOGS = [

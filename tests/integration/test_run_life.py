@@ -1,6 +1,7 @@
 """A run's life between machines by the commands of the guide: start, status, logs, stop; exit codes tell the truth."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -9,11 +10,12 @@ from pathlib import Path
 import yaml
 from real_processes import CLASSES, Deployment, deployment, write_folders, write_site_config
 
+PROGRAM = (sys.executable, "-c", "from server_app.cli import main; main()")
+
 
 def fednc(real: Deployment, *words: str, seconds: float = 900) -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, "-c", "from server_app.cli import main; main()"]
     return subprocess.run(
-        [*program, *words], cwd=real.home, env=real.environment, capture_output=True, text=True, timeout=seconds,
+        [*PROGRAM, *words], cwd=real.home, env=real.environment, capture_output=True, text=True, timeout=seconds,
         check=False,
     )  # fmt: skip
 
@@ -56,10 +58,15 @@ def test_a_run_is_watched_and_stopped(tmp_path: Path) -> None:
     write_experiment(tmp_path, tmp_path)
     with deployment(tmp_path) as real:
         words = ["run", "pilot.yaml", "run-name=long", "--superlink", "prod"]
-        real.start("long", sys.executable, "-c", "from server_app.cli import main; main()", *words)
+        real.start("long", *PROGRAM, *words)
         real.wait_for("long", "fednc follow", 600)  # how to see it again, and how to stop it
         run = newest(real)
         assert f"flwr stop {run} prod" in real.log("long")
+        real.start("watched", *PROGRAM, "follow", run, "--superlink", "prod")
+        real.wait_for("watched", "sites connected", 300)
+        real.processes["watched"].send_signal(signal.SIGTERM)
+        assert real.processes["watched"].wait(timeout=60) == 143  # the run itself goes on
+        assert f"run {run} goes on: `fednc follow {run} --superlink prod` shows" in real.log("watched")
         stopped = real.flwr("stop", run, "prod")
         assert stopped.returncode == 0, f"{stopped.stdout}{stopped.stderr}{real.log('long')[-2000:]}"
         assert real.processes["long"].wait(timeout=300) == 1 and "finished:stopped" in real.log("long")

@@ -1,6 +1,8 @@
 """An experiment for real sites goes into the app as it is; what cannot run there is refused before anyone is asked."""
 
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -9,6 +11,7 @@ from common.config import APP_ROOT, load
 from common.errors import UserError
 from server_app import deployed_run
 from server_app.deployed_run import run_deployed, write_app
+from server_app.stopping import Stopped, last_lines
 
 PILOT = {"partition": "deployed", "classes": ["cat", "it's a dog"], "data-dir": "/data", "output-dir": "/results"}
 
@@ -47,3 +50,21 @@ def test_what_cannot_run_at_real_sites_is_refused(
     with pytest.raises(UserError) as caught:
         run_deployed("pilot.yaml", {"seed": 1}, "fednc", tmp_path)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("run", "said"), [("", "may have taken the run already: `flwr ls prod`"), ("7", "run 7 goes on")]
+)
+def test_who_stops_looking_is_shown_how_to_look_again_and_how_to_end_it(
+    run: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*words: Any) -> str:
+        raise Stopped(signal.SIGINT)
+
+    monkeypatch.setattr(deployed_run, "stream", stopped)
+    with pytest.raises(Stopped) as stop:
+        deployed_run._follow(["log"], "prod", "/", run)
+    last = last_lines(stop.value).splitlines()[-1]
+    assert said in last and (
+        not run or ("`fednc follow 7 --superlink prod` shows" in last and "flwr stop 7 prod" in last)
+    )
