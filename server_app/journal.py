@@ -255,11 +255,15 @@ class Clock:
         self._rounds, self._before, self._start = rounds, done, time.monotonic()
 
     def left(self, done: int) -> str:
-        """Return the time left after `done` rounds as 'h:mm:ss' or 'm:ss'."""
+        """Return the time left after `done` rounds."""
         each = (time.monotonic() - self._start) / max(1, done - self._before)
-        seconds = int(each * (self._rounds - done))
-        hours, rest = divmod(seconds, 3600)
-        return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+        return clock_time(each * (self._rounds - done))
+
+
+def clock_time(seconds: float) -> str:
+    """Return seconds as 'h:mm:ss' or 'm:ss'."""
+    hours, rest = divmod(int(seconds), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
 def percent(value: float | None) -> str:

@@ -6,7 +6,7 @@ are yielded as they come, so the coordinator holds one at a time, or two where s
 
 import time
 import traceback
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from typing import Any
@@ -17,6 +17,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
 _RUN_ID = 1
+_LOOK_SECONDS = 1.0  # between two looks at how far a round is
 _CLIENT_APP_RAISED = 3  # Flower's own code for an exception in a ClientApp
 
 
@@ -30,6 +31,9 @@ class LocalGrid(Grid):
         ahead: whether the next site works while the coordinator takes a reply, in one thread beside it: it pays where
             sites train on a GPU, or leave a processor free.
         node_config: further entries of every node's configuration, e.g. a state-dir.
+
+    Attributes:
+        waiting: called now and then while a site that works ahead is waited for.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class LocalGrid(Grid):
             for index in range(num_sites)
         }
         self._replies: dict[str, Message] = {}
+        self.waiting: Callable[[], object] = lambda: None
         # one thread for good: what PyTorch keeps for a thread (handles, chosen algorithms) is made once
         self._worker = ThreadPoolExecutor(1, "site") if ahead else None
         _identify_process()
@@ -116,13 +121,24 @@ class LocalGrid(Grid):
             for message in messages:
                 under_way.append(self._worker.submit(self._in_time, message, timeout))
                 if len(under_way) > 1:
-                    yield _first(under_way)
+                    yield self._first(under_way)
             while under_way:
-                yield _first(under_way)
+                yield self._first(under_way)
         finally:
             for answer in under_way:
                 answer.cancel()
             wait(under_way)  # nobody else may use the process's model meanwhile
+
+    def _first(self, under_way: list[Future[Message | None]]) -> Message | None:
+        """Wait for the first answer and take it off the list; one whose wait is interrupted stays there."""
+        while True:
+            try:
+                reply = under_way[0].result(_LOOK_SECONDS)
+            except TimeoutError:
+                self.waiting()
+            else:
+                under_way.pop(0)
+                return reply
 
     def _in_time(self, message: Message, timeout: float | None) -> Message | None:
         start = time.monotonic()
@@ -135,13 +151,6 @@ class LocalGrid(Grid):
             return self._client_app(message, self._contexts[message.metadata.dst_node_id])
         except Exception:  # as Flower does: the site failed, the run goes on
             return Message(Error(_CLIENT_APP_RAISED, traceback.format_exc()), reply_to=message)
-
-
-def _first(under_way: list[Future[Message | None]]) -> Message | None:
-    """Wait for the first answer and take it off the list; one whose wait is interrupted stays there."""
-    reply = under_way[0].result()
-    under_way.pop(0)
-    return reply
 
 
 def _identify_process() -> None:

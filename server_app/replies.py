@@ -8,6 +8,7 @@ from flwr.app import Message
 from common import wire
 from common.errors import plain
 from server_app.journal import Journal, log
+from server_app.progress import RoundProgress
 from server_app.rounds import Round
 from server_app.sites import BadReplyError, DivergedError, SiteFacts, check_reply
 
@@ -18,10 +19,11 @@ class Gate:
     Args:
         sites: every site by name.
         journal: the run's.
+        progress: looks on as replies come.
     """
 
-    def __init__(self, sites: Mapping[str, SiteFacts], journal: Journal) -> None:
-        self._sites, self._journal = sites, journal
+    def __init__(self, sites: Mapping[str, SiteFacts], journal: Journal, progress: RoundProgress) -> None:
+        self._sites, self._journal, self._progress = sites, journal, progress
 
     @contextmanager
     def usable(
@@ -48,6 +50,7 @@ class Gate:
                 if site in now.heard:
                     raise BadReplyError("has answered before in this round")
                 now.heard.add(site)
+                self._progress.look()
                 reply = wire.Reply(message)
                 if reply.round != now.number:
                     raise BadReplyError(f"its reply belongs to round {reply.round:g}")
@@ -60,7 +63,8 @@ class Gate:
     def reject(self, now: Round, site: str, reason: Exception | str) -> None:
         """Leave a site's reply out of a round."""
         why = plain(str(reason), 300)
-        now.diverged += isinstance(reason, DivergedError) or "training diverged" in why  # it said so itself
+        if isinstance(reason, DivergedError) or "training diverged" in why:  # it said so itself
+            now.diverged.add(site)
         if site in self._sites:
             self._sites[site].has_frame = False  # it may have lost its cache: the next message brings the frame again
         log.warning("round %d: %s left out: %s", now.number, site, why)

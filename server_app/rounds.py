@@ -27,7 +27,8 @@ class Round:
     images: int = 0  # training images of the sites that answered
     weights: dict[str, int] = field(default_factory=dict)  # by which each site's model counts
     steps: dict[str, float] = field(default_factory=dict)  # how far each site's model moved from what was sent
-    diverged: int = 0  # replies that were left out since they were not finite, or out of all proportion
+    diverged: set[str] = field(default_factory=set)  # whose replies were not finite, or out of all proportion
+    sum_diverged: bool = False  # what the coordinator made of them all was not finite
     model: str = ""  # content hash of what came out
     arrival: dict[str, dict[str, float]] = field(default_factory=dict)  # site → figures
     bytes_down: int = 0
@@ -54,7 +55,7 @@ class Round:
         Args:
             kept: rounds of the checkpoints.
         """
-        if not self.diverged:
+        if not (self.diverged or self.sum_diverged):
             return ""
         told = ". Training diverged: in a new run a smaller learning-rate may help"
         if not kept:
@@ -64,6 +65,22 @@ class Round:
             "the steps of each round in metrics.jsonl tell whose. Remove the checkpoints from its "
             f"round on (kept are {', '.join(map(str, kept))}) and that site, then resume; in a new run clip-norm, too, "
             "or another aggregation bears such a site"
+        )
+
+    def would_end_alike(self, before: Sequence["Round"], following: Sequence[str] | None) -> bool:
+        """Return whether repeating a round without a quorum can only waste time: nothing failed but by diverging.
+
+        Args:
+            before: the earlier attempts at it.
+            following: whom the next one would ask, where sites are simulated and do the same again; None for real ones,
+                which diverge twice before they are believed.
+        """
+        others = set(self.asked) - set(self.answered) - self.diverged
+        if others or not (self.diverged or self.sum_diverged):
+            return False
+        return following == self.asked or any(
+            (old.asked, old.diverged, old.sum_diverged) == (self.asked, self.diverged, self.sum_diverged)
+            for old in before
         )
 
     def add_loss(self, name: str, value: float, images: int) -> None:

@@ -20,13 +20,16 @@ from server_app.checkpoint import Checkpoint, checkpoint_rounds, save_checkpoint
 from server_app.evaluation import GenericEvaluation
 from server_app.figures import generic_facts, primary, site_figures
 from server_app.journal import Journal, log
+from server_app.local_grid import LocalGrid
 from server_app.methods import ServerMethod
 from server_app.newcomers import Newcomers
+from server_app.progress import RoundProgress
 from server_app.replies import Gate
 from server_app.resting import Resting
 from server_app.robust import aggregation_of, models_needed, quorum_of
 from server_app.rounds import Round, Teller
 from server_app.sites import BadReplyError, SiteFacts, figure_names
+from server_app.streaming import StreamingGrid
 
 
 class FedStrategy(Strategy):
@@ -57,13 +60,15 @@ class FedStrategy(Strategy):
     ) -> None:
         self.experiment, self.sites, self.journal, self.evaluation = experiment, sites, journal, evaluation
         self._row, self._method, self._multilabel = METHODS[experiment.method], method, multilabel
-        self._gate, self._newcomers = Gate(sites, journal), Newcomers(experiment, sites, journal)
+        self._deployed = experiment.partition == "deployed"  # else sites are simulated, and all there
+        self._progress, self._newcomers = RoundProgress(experiment.rounds), Newcomers(experiment, sites, journal)
+        self._gate = Gate(sites, journal, self._progress)
         self.resting = Resting(experiment, journal)
         self._needed = models_needed(experiment)
         self._frame, self._frame_hash = frame, "" if frame is None else wire.frame_digest(frame)
         self._sent: wire.Arrays = {}
         self._begin(Round(0, []))
-        self._done, self.finished, self._evaluated, self._failed_rounds = done, done, -1, 0
+        self._done, self.finished, self._evaluated, self._failed = done, done, -1, list[Round]()
         self._teller = Teller(experiment.rounds, sites, journal, done)
 
     def summary(self) -> None:
@@ -78,6 +83,8 @@ class FedStrategy(Strategy):
             wire.WireError: too few sites answer.
         """
         rounds = self.experiment.rounds
+        if isinstance(grid, StreamingGrid | LocalGrid):
+            grid.waiting = self._progress.look
         while True:
             self._done = self.finished
             result = self.start(
@@ -99,7 +106,7 @@ class FedStrategy(Strategy):
         if count >= len(names):
             return names
         names = [name for name in names if name in makers] if self._needed else names
-        again = f" {self._failed_rounds}" if self._failed_rounds else ""  # a round that is repeated asks others
+        again = f" {len(self._failed)}" if self._failed else ""  # a round that is repeated asks others
         generator = numpy_generator(self.experiment.seed, f"sample{again}", server_round=server_round)
         return sorted(generator.choice(names, size=min(count, len(names)), replace=False).tolist())
 
@@ -111,7 +118,7 @@ class FedStrategy(Strategy):
         exact = {name: array.numpy() for name, array in arrays.items() if self._row.sends_only(name)}
         arrays, as_sent = self.as_sent(arrays)
         self._sent = as_sent | exact
-        if self.experiment.partition == "deployed":  # simulated sites are all there
+        if self._deployed:
             self._newcomers.welcome(grid, server_round)
         self._method.begin()
         evaluate = self._is_evaluated(server_round - 1)  # what arrives is what the round before produced
@@ -141,13 +148,13 @@ class FedStrategy(Strategy):
         if odd := sorted(not_finite(arrays) + not_finite(self._method.state())):
             self._method.restore(kept)
             log.warning("round %d: %s would not be finite", server_round, ", ".join(odd[:3]))
-            self._round.diverged += 1  # not one reply, but all together
+            self._round.sum_diverged = True  # not one reply, but all together
             return self._without_quorum(server_round)
         if facts:
             self.journal.event("method", round=server_round, **facts)
         self._round.model = arrays_digest(arrays)
         self._record_round()
-        self.finished, self._failed_rounds = server_round, 0
+        self.finished, self._failed = server_round, []
         if server_round % self.experiment.checkpoint_every == 0 or server_round == self.experiment.rounds:
             checkpoint = Checkpoint(server_round, arrays, self._method.state(), self.resting.state())
             self.journal.sync()
@@ -156,6 +163,7 @@ class FedStrategy(Strategy):
 
     def _begin(self, now: Round) -> None:
         self._round = now
+        self._progress.begin(now)
         self._secured = checkpoint_rounds(self.journal.folder) or [0]  # sites may forget what lies between
 
     def _quorum(self) -> int:
@@ -163,16 +171,18 @@ class FedStrategy(Strategy):
 
     def _without_quorum(self, server_round: int) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Let the round pass without a change, or end the run if too many have; nothing that came is used."""
-        self._failed_rounds += 1
-        told = self._round.usable(self._needed)
-        names = sorted(self._round.answered)
-        self.journal.event("no-quorum", round=server_round, asked=self._round.asked, answered=len(names), sites=names)
-        if self._failed_rounds > self.experiment.round_retries:
+        now, before = self._round, list(self._failed)
+        self._failed.append(now)
+        told, names = now.usable(self._needed), sorted(now.answered)
+        self.journal.event("no-quorum", round=server_round, asked=now.asked, answered=len(names), sites=names)
+        following = None if self._deployed else self.sample(server_round)
+        alike = now.would_end_alike(before, following)
+        if alike or len(self._failed) > self.experiment.round_retries:
             kept = checkpoint_rounds(self.journal.folder)
+            todo = "it would diverge again" if alike else "fix what is wrong, and run again with resume=true"
             raise wire.WireError(
                 f"{told}, {self._quorum()} are needed; the reasons are above. The run ends"
-                f"{'; its checkpoint stays' if kept else ''}: mend what is wrong, and run again with resume=true"
-                f"{self._round.where_it_diverged(kept)}"
+                f"{'; its checkpoint stays' if kept else ''}: {todo}{now.where_it_diverged(kept)}"
             )
         log.warning("%s, %d are needed: the round is repeated", told, self._quorum())
         self._done -= 1  # Flower goes on counting
@@ -214,7 +224,7 @@ class FedStrategy(Strategy):
             server_round=self._round.number,
             secured=self._secured,
             evaluate=evaluate,
-            sites_dir=None if self.experiment.partition == "deployed" else self.journal.folder / "sites",
+            sites_dir=None if self._deployed else self.journal.folder / "sites",
             model=model,
             frame=self._frame if needs_frame and not facts.has_frame else None,
             frame_hash=self._frame_hash if needs_frame else "",
@@ -260,10 +270,11 @@ class FedStrategy(Strategy):
         figures = figure_names(wire.STAGES, multilabel=self._multilabel)
         stages: dict[str, dict[str, dict[str, float]]] = {stage: {} for stage in wire.STAGES}
         needed, made, missing = quorum_of(self.experiment, len(everyone)), set[str](), everyone
+        diverged, hopeless = set[str](), set[str]()
         for attempt in range(self.experiment.round_retries + 1):
             if attempt:
                 log.warning("personal models: asking again %s", ", ".join(missing))
-                if self.experiment.partition == "deployed":  # one may be back as another node
+                if self._deployed:  # one may be back as another node
                     self._newcomers.welcome(grid, self.experiment.rounds + 1)
             self._begin(Round(self.experiment.rounds + 1, missing, figures))
             messages = (self._message(wire.PERSONALISE, name, arrays, evaluate=True) for name in missing)
@@ -276,12 +287,20 @@ class FedStrategy(Strategy):
                             found[site] = told
             self._gate.name_the_silent(self._round, timeout)
             made |= set(self._round.answered)
+            # a simulated site that diverges does so again, and a real one that has twice
+            hopeless |= self._round.diverged & diverged if self._deployed else self._round.diverged
+            diverged |= self._round.diverged
             # with the quorum there, who was silent is not waited for again
-            if not (missing := sorted((self._round.heard if len(made) >= needed else set(everyone)) - made)):
+            missing = sorted((self._round.heard if len(made) >= needed else set(everyone)) - made - hopeless)
+            if not missing or len(everyone) - len(hopeless) < needed:
                 break
         if len(made) < needed:
             why = f"personal models: {len(made)} of {len(everyone)} sites have made one; the reasons are above"
-            raise wire.WireError(f"{why}. The checkpoint stays: mend what is wrong, and run again with resume=true")
+            todo = "fix what is wrong, and run again with resume=true"
+            if hopeless:
+                todo = f"training diverged at {', '.join(sorted(hopeless))}, and would again: in a new run a smaller "
+                todo += "learning-rate or finetune-learning-rate may help"
+            raise wire.WireError(f"{why}. The checkpoint stays: {todo}")
         for stage, found in stages.items():
             if found:
                 self._teller.personal(stage, found, self.experiment.rounds)

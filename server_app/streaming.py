@@ -25,10 +25,14 @@ class StreamingGrid(Grid):
 
     Args:
         grid: the grid of a Flower run.
+
+    Attributes:
+        waiting: called now and then while replies are waited for.
     """
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
+        self.waiting: Callable[[], object] = lambda: None
         self._failing: float | None = None  # since when fetching has done nothing but fail
 
     def set_run(self, run: Any) -> None:
@@ -81,6 +85,7 @@ class StreamingGrid(Grid):
             if arrived:
                 heard = time.monotonic()
             elif waiting:
+                self.waiting()
                 time.sleep(_pause(time.monotonic() - heard))
 
     def _pull(self, message_ids: list[str]) -> Iterator[Message]:

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from common import wire
 from common.config import Experiment
 from common.data import build_federation
+from common.errors import RefusalError
 from common.methods import METHODS
 from common.model import shared_state
 from server_app.app import run
@@ -91,7 +92,7 @@ def test_where_a_step_is_allowed_the_end_says_where_to_look(tiny: Tiny, monkeypa
     change_replies(monkeypatch, once_a_round({2}, spoil))
     with pytest.raises(
         wire.WireError,
-        match=r"its checkpoint stays.*resume=true\. Training diverged.*; the last checkpoint is of round 2",
+        match=r"its checkpoint stays: it would diverge again\. Training diverged.*; the last checkpoint is of round 2",
     ) as end:
         run_local(tiny(rounds=4, max_step=None, method="fedavg", round_retries=0))
     assert "(kept are 1, 2)" in str(end.value) and "clip-norm" in str(end.value)
@@ -106,9 +107,56 @@ def test_where_round_1_diverges_a_smaller_step_is_what_may_help(tiny: Tiny, rate
     with pytest.raises(wire.WireError, match=r"^round 1: 0 of 3 replies could be used") as end:
         run_local(tiny(method="fedavg", learning_rate=rate, round_retries=0))
     assert "checkpoint" not in str(end.value)
-    assert str(end.value).endswith("resume=true. Training diverged: in a new run a smaller learning-rate may help")
+    assert str(end.value).endswith("again. Training diverged: in a new run a smaller learning-rate may help")
+    assert "resume" not in str(end.value)  # it would go on as it did
     rejected = of(read_events(tiny().output_dir / "run"), "rejected")
     assert len(rejected) == 3 and all(said in event["reason"] for event in rejected)
+
+
+def test_what_would_diverge_again_is_not_repeated(tiny: Tiny) -> None:
+    with pytest.raises(wire.WireError, match=r"The run ends: it would diverge again\. .* a smaller learning-rate"):
+        run_local(tiny(method="fedavg", learning_rate=1e30, round_retries=5))
+    events = read_events(tiny().output_dir / "run")
+    assert len(of(events, "no-quorum")) == 1 and len(of(events, "rejected")) == 3
+
+
+def test_where_other_sites_are_asked_a_round_is_repeated_until_all_have_diverged(tiny: Tiny) -> None:
+    """One of five sites a round, drawn anew each time: it ends where one is drawn that has diverged already."""
+    with pytest.raises(wire.WireError, match="it would diverge again"):
+        run_local(tiny(method="fedavg", learning_rate=1e30, sites=5, participation=0.2, round_retries=99))
+    asked = [event["asked"] for event in of(read_events(tiny().output_dir / "run"), "no-quorum")]
+    assert 1 < len(asked) < 7
+
+
+def test_real_sites_that_diverge_are_asked_once_more(clinic: Any) -> None:
+    """Their sums differ from one time to the next, and a setting at a site may have been corrected."""
+    sites, experiment = clinic("north", "south", learning_rate=1e30, round_retries=5, method="fedavg")
+    with pytest.raises(wire.WireError, match="it would diverge again"):
+        run(Clinic(sites, lambda _: True), experiment)
+    events = read_events(experiment.output_dir / "run")
+    assert len(of(events, "no-quorum")) == 2 and len(of(events, "rejected")) == 4
+
+
+@pytest.mark.parametrize("bad", [{"site-00", "site-01"}, {"site-02"}])
+def test_a_simulated_site_whose_fine_tuning_diverges_is_not_asked_again(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, bad: set[str]
+) -> None:
+    real = wire.metrics_reply
+
+    def answer(message: Message, *more: Any, **named: Any) -> Message:
+        if wire.Request(message).round == 2 and f"site-{message.metadata.dst_node_id - 1:02}" in bad:
+            raise RefusalError("training diverged, its loss 'personal_head' is nan")
+        return real(message, *more, **named)
+
+    monkeypatch.setattr(wire, "metrics_reply", answer)
+    experiment = tiny(rounds=1, finetune_epochs=1, round_retries=5)
+    if len(bad) == 1:
+        run_local(experiment)  # two of three are enough
+    else:
+        with pytest.raises(wire.WireError, match=r"diverged at site-00, site-01, .*finetune-learning-rate may help"):
+            run_local(experiment)
+    rejected = of(read_events(experiment.output_dir / "run"), "rejected")
+    assert sorted((event["round"], event["site"]) for event in rejected) == [(2, site) for site in sorted(bad)]
 
 
 def test_a_real_site_says_that_it_diverged(clinic: Any) -> None:
@@ -140,10 +188,13 @@ def test_outputs_that_are_not_finite_give_no_figure_and_end_nothing(
     assert "generic model, aux_head: outputs are not finite" in caplog.text
 
 
-def test_a_coordinators_half_that_diverges_is_a_round_to_repeat(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_coordinators_half_that_diverges_is_taken_back_and_ends_the_run(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, unless a site failed too, without which it may come out otherwise: then the round is repeated."""
     values: dict[str, Any] = {"method": "creff", "rounds": 3, "creff_features": 2, "creff_match_steps": 2}
     whole = run_local(tiny(**values, run_name="whole"))
-    real, odd = FederatedFeatures.finish, [2]
+    real, real_reply, odd, failing = FederatedFeatures.finish, wire.metrics_reply, list[int](), list[int]()
 
     def finish(self: FederatedFeatures, sent: Any, mean: Any, server_round: int) -> Any:
         parts, facts = real(self, sent, mean, server_round)
@@ -152,8 +203,19 @@ def test_a_coordinators_half_that_diverges_is_a_round_to_repeat(tiny: Tiny, monk
             parts = {name: np.full_like(array, np.nan) for name, array in parts.items()}
         return parts, facts
 
+    def answer(message: Message, *more: Any, **named: Any) -> Message:
+        if wire.Request(message).round in failing:
+            failing.pop()
+            raise RuntimeError("scanner on fire")
+        return real_reply(message, *more, **named)
+
     monkeypatch.setattr(FederatedFeatures, "finish", finish)
+    monkeypatch.setattr(wire, "metrics_reply", answer)
+    odd[:], failing[:] = [2], [2]
     again = run_local(tiny(**values, run_name="again"))
-    assert [event["round"] for event in of(read_events(again), "no-quorum")] == [2]
+    assert [event["round"] for event in of(read_events(again), "no-quorum")] == [2] and not odd + failing
     ours, theirs = (load_file(folder / "generic.safetensors") for folder in (whole, again))
     assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
+    odd[:] = [2]
+    with pytest.raises(wire.WireError, match="it would diverge again"):
+        run_local(tiny(**values, run_name="ended"))

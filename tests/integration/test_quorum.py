@@ -19,12 +19,14 @@ from server_app.journal import read_events
 Tiny = Callable[..., Experiment]
 
 
-def break_replies(monkeypatch: pytest.MonkeyPatch, broken: Callable[[wire.Request], bool]) -> None:
-    """Make sites answer with a weight that is not a number where `broken` says so."""
+def break_replies(monkeypatch: pytest.MonkeyPatch, broken: Callable[[wire.Request], bool], nan: bool = False) -> None:
+    """Make sites fail, or answer with weights that are not numbers if `nan`, where `broken` says so."""
     real = wire.metrics_reply
 
     def answer(message: Message, metrics: Any, model: Any = None, *more: Any, **named: Any) -> Message:
         if model and broken(wire.Request(message)):
+            if not nan:
+                raise RuntimeError("scanner on fire")
             model = {
                 name: np.full_like(array, np.nan) if array.dtype.kind == "f" else array for name, array in model.items()
             }
@@ -79,7 +81,7 @@ def test_above_the_quorum_a_bad_site_is_left_out(tiny: Tiny, monkeypatch: pytest
         count.append(request.round)
         return count.count(request.round) == 1
 
-    break_replies(monkeypatch, first_of_each_round)
+    break_replies(monkeypatch, first_of_each_round, nan=True)
     events = read_events(run_local(tiny(rounds=2)))
     rejected = [e for e in events if e["event"] == "rejected"]
     assert [e["round"] for e in rejected] == [1, 2] and all("not finite" in e["reason"] for e in rejected)

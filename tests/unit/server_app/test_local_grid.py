@@ -11,6 +11,7 @@ from flwr.clientapp import ClientApp
 from common.config import Experiment
 from server_app.journal import Journal
 from server_app.local_grid import LocalGrid
+from server_app.progress import RoundProgress
 from server_app.replies import Gate
 from server_app.rounds import Round
 
@@ -111,7 +112,7 @@ def test_whatever_ends_a_round_ends_the_work_ahead(
     """Or a site would still train, and write, when the folder is another run's already."""
     begun, seen = list[int](), list[int]()
     app = slow_app(begun, seen)
-    grid, gate = LocalGrid(app, 4, ahead=True), Gate({}, Journal(tmp_path / "run", tiny()))
+    grid, gate = LocalGrid(app, 4, ahead=True), Gate({}, Journal(tmp_path / "run", tiny()), RoundProgress(1))
     replies = grid.send_and_receive(ask(grid, 1, 2, 3, 4))
     with pytest.raises(KeyboardInterrupt), gate.usable(replies, Round(1, []), trains=trains) as usable:
         assert next(replies).metadata.src_node_id == 1
@@ -133,7 +134,7 @@ def test_whatever_ends_a_round_ends_the_work_ahead(
 def test_an_interrupt_while_a_site_is_waited_for_waits_for_it_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
     begun, seen = list[int](), list[int]()
 
-    def interrupted(future: Future[object]) -> None:
+    def interrupted(future: Future[object], timeout: float) -> None:
         wait_until(lambda: 1 in begun)
         raise KeyboardInterrupt
 

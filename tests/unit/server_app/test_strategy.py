@@ -11,6 +11,7 @@ from server_app.app import run
 from server_app.engines import load_client_app, run_local
 from server_app.journal import Journal, read_events, run_folder
 from server_app.local_grid import LocalGrid
+from server_app.rounds import Round
 from server_app.sites import SiteFacts
 from server_app.strategy import FedStrategy
 
@@ -47,9 +48,9 @@ def test_every_site_is_sampled_about_equally_often(tiny: Tiny, tmp_path: Path) -
 def test_a_repeated_round_asks_others(tiny: Tiny, tmp_path: Path) -> None:
     strategy = strategy_of(tiny(participation=0.3), tmp_path)
     first = [strategy.sample(r) for r in range(1, 11)]
-    strategy._failed_rounds = 1
+    strategy._failed = [Round(1, [])]
     assert [strategy.sample(r) for r in range(1, 11)] != first
-    strategy._failed_rounds = 0
+    strategy._failed = []
     assert [strategy.sample(r) for r in range(1, 11)] == first
 
 
