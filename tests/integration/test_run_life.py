@@ -55,7 +55,7 @@ def test_the_exit_code_of_a_run_is_true(tmp_path: Path) -> None:
 
 def test_a_run_is_watched_and_stopped(tmp_path: Path) -> None:
     """Without a site the coordinator waits, which is a run like any other."""
-    write_experiment(tmp_path, tmp_path)
+    write_experiment(tmp_path, write_folders(tmp_path / "data", 1)[1])
     with deployment(tmp_path) as real:
         words = ["run", "pilot.yaml", "run-name=long", "--superlink", "prod"]
         real.start("long", *PROGRAM, *words)
