@@ -26,8 +26,12 @@ def setup(run: RunRecord) -> str:
 
 
 def _notes(run: RunRecord) -> str:
-    notes = [str(line) for line in run.federation.get("notes") or ()]
-    return table("What was noted about the images", ["Note"], [[line] for line in notes]) if notes else ""
+    """Return how many notes there are: they name files, which may be named after patients, and a page is handed on."""
+    number = len(run.federation.get("notes") or ())
+    if not number:
+        return ""
+    what = "There is 1 note" if number == 1 else f"There are {number} notes"
+    return paragraph(f"{what} about the images (files skipped, copies, …) in the run's federation.json and log.")
 
 
 def size(value: object) -> str:

@@ -1,4 +1,4 @@
-"""What a loader notes about the images: said at the start of a run, kept in its folder, shown in its report."""
+"""What a loader notes about the images: said at the start of a run, kept in its folder, counted in its report."""
 
 import json
 from collections.abc import Callable
@@ -34,4 +34,5 @@ def test_a_run_says_what_was_skipped_and_left_out(
     assert notes[1].startswith("1 image is left out, as it cannot be read (skip-bad-images: 1): train/cat/bad.png: ")
     out, report = capsys.readouterr().out, (folder / "report.html").read_text()
     for note in notes:
-        assert f"image-folder: {note}" in out and note in report
+        assert f"image-folder: {note}" in out and note not in report
+    assert "There are 2 notes about the images" in report and "IM00" not in report and "bad.png" not in report
