@@ -2,15 +2,17 @@
 
 import re
 import shlex
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from common.config import build, load
 from common.data import Dataset, label_counts
+from common.data.bad_images import BadImagesError
 from common.data.loading import load_dataset
 from common.errors import UserError
-from common.files import write_text
+from common.files import check_new, write_text
 from server_app.feasibility import check_feasible
 from server_app.new import choose
 from server_app.new.choose import Choice, Choices
@@ -21,12 +23,13 @@ from server_app.new.write import as_yaml, described
 _KEPT = ("learning-rate", "momentum", "weight-decay", "precision", "seed", "device")  # defaults that people look for
 
 
-def new_experiment(data: Path, output: Path | None = None) -> list[str]:
+def new_experiment(data: Path, output: Path | None = None, overwrite: bool = False) -> list[str]:
     """Write an experiment on someone's own images, complete and commented, that runs as it is.
 
     Args:
         data: a folder of images, a CSV that lists them, or an .npz archive.
         output: the file; default: `<name of the data>.yaml` in this folder.
+        overwrite: whether a file that is there may be replaced.
 
     Returns:
         Lines for the person: what was found, and the commands that come next.
@@ -36,28 +39,36 @@ def new_experiment(data: Path, output: Path | None = None) -> list[str]:
             already.
     """
     path = output or Path(f"{_name(data)}.yaml")
-    if path.exists():
-        raise UserError(f"{path}: is there already; give another --output, or remove it")
+    check_new(path, overwrite)
     keys = recognise(data)
     device = choose.chosen_device()
     size = choose.choose_size(look_at_sizes(keys), device)
-    dataset = load_dataset(build(keys | _values({"image-size": size}), source=str(data)))
-    sections = _sections(keys, size, dataset, device)
+    dataset, unreadable = _load(keys | _values({"image-size": size}), str(data))
+    sections = _sections(keys, size, unreadable, dataset, device)
     found, methods = _found(data, dataset), choose.fitting_methods(dataset)
     text = as_yaml([*found, *dataset.notes], sections, methods, str(path))
+    _check(text, path.name)
     _write(path, text)
-    try:
-        _check(path)
-    except UserError:
-        path.unlink()  # nothing that does not run
-        raise
     notes = [f"note: {note}" for note in dataset.notes]
     return [*found, *notes, f"wrote {path}; look at it, then", f"  fednc run {shlex.quote(str(path))}"]
 
 
-def _sections(keys: Mapping[str, Any], size: Choice, dataset: Dataset, device: Any) -> dict[str, Choices]:
+def _load(keys: dict[str, Any], source: str) -> tuple[Dataset, int]:
+    """Return the images, and how many of them cannot be read: these are left out, and named in the notes."""
+    try:
+        return load_dataset(build(keys, source)), 0
+    except BadImagesError as bad:
+        number = len(bad.failures)
+        if number == bad.total:
+            raise
+        return load_dataset(build(keys | {"skip-bad-images": number}, source)), number
+
+
+def _sections(
+    keys: Mapping[str, Any], size: Choice, unreadable: int, dataset: Dataset, device: Any
+) -> dict[str, Choices]:
     data = {key: Choice(value, _REASONS.get(key, described(key))) for key, value in keys.items()}
-    data |= {"image-size": size, "skip-bad-images": Choice(0, described("skip-bad-images"))}
+    data |= {"image-size": size, "skip-bad-images": Choice(unreadable, described("skip-bad-images"))}
     model, method, sites = (
         choose.choose_model(dataset, device),
         choose.choose_method(dataset),
@@ -123,6 +134,9 @@ def _write(path: Path, text: str) -> None:
         raise UserError(f"{path}: cannot be written ({error.strerror}); give another --output") from None
 
 
-def _check(path: Path) -> None:
-    """Read the file as `fednc run` will, and deal the images to the sites."""
-    check_feasible(load(str(path), {}, base=Path.cwd()))
+def _check(text: str, name: str) -> None:
+    """Read the file as `fednc run` will, and deal the images to the sites: nothing is written that does not run."""
+    with tempfile.TemporaryDirectory(prefix="fednc-") as folder:
+        path = Path(folder) / name
+        write_text(path, text)
+        check_feasible(load(str(path), {}, base=Path.cwd()))

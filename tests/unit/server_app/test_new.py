@@ -109,9 +109,28 @@ def test_natural_sites_are_taken_where_the_data_name_them(tmp_path: Path, monkey
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("mine")
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="nothing is overwritten"):
         new_experiment(an_archive(tmp_path / "x.npz", False), tmp_path / "x.yaml")
     assert (tmp_path / "x.yaml").read_text() == "mine"
+
+
+def test_images_that_cannot_be_read_are_named_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = a_folder(tmp_path / "scans", parts=("",))
+    (data / "nevus" / "broken.png").write_bytes(b"no image")
+    lines = new_experiment(data)
+    assert any("1 image is left out" in line and "nevus/broken.png" in line for line in lines)
+    assert load("scans.yaml", {}, tmp_path).skip_bad_images == 1
+
+
+def test_a_file_is_replaced_where_that_is_asked_for_and_the_new_one_runs(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("mine")
+    with pytest.raises(UserError):
+        new_experiment(tmp_path / "nowhere", path, overwrite=True)
+    assert path.read_text() == "mine"
+    new_experiment(an_archive(tmp_path / "x.npz", False), path, overwrite=True)
+    assert load(str(path), {}, tmp_path).dataset == "npz"
 
 
 def test_what_cannot_be_learned_from_leaves_no_file(tmp_path: Path) -> None:
