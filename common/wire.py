@@ -165,6 +165,7 @@ def experiment_json(experiment: Experiment) -> str:
     values["output-dir"] = str(experiment.output_dir)  # its default is the machine's
     if experiment.partition == "deployed":
         values = portable(values) | {"output-dir": "/nowhere", "device": "auto"}
+        values.pop("image-memory", None)  # of the coordinator's machine
     return json.dumps(values, sort_keys=True)
 
 

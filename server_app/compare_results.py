@@ -6,7 +6,7 @@ from pathlib import Path
 
 from common.data import build_federation
 from common.errors import UserError
-from common.files import write_text
+from common.files import private_folder, write_text
 from common.methods import METHODS
 from server_app.compare_cells import Cell, find_result, read_result, stem_of
 from server_app.compare_page import comparison_page
@@ -87,7 +87,7 @@ def _keep_other_tables(folder: Path, shown: Sequence[str]) -> None:
         return
     kept = folder / "tables" / hashlib.sha256("\n".join(sorted(before)).encode()).hexdigest()[:8]
     try:
-        kept.mkdir(parents=True, exist_ok=True)
+        private_folder(kept)
         for path in (*tables, *([listed] if listed.exists() else [])):
             path.replace(kept / path.name)
     except OSError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from common.data import Federation
 from common.data.splits import SPLITS, write_splits
 from common.errors import UserError
+from common.files import write_bytes
 
 FILE = "splits.csv"
 UNUSED = "unused"  # left out by the long tail, or by label-rule: strict
@@ -34,7 +35,7 @@ def write_assignment(folder: Path, federation: Federation) -> None:
             f"{path}: cannot be written ({error.strerror}); make room for it, or let it be written"
         ) from None
     if before is not None and path.read_bytes() != before:
-        path.write_bytes(before)
+        write_bytes(path, before)
         raise UserError(f"resume: the images of the run in {folder} are others, or on other sides, than {FILE} says")
 
 

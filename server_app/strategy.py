@@ -14,7 +14,6 @@ from common.files import arrays_digest
 from common.methods import METHODS
 from common.model import last_step_needs_frame
 from common.precision import received, sent
-from common.seeds import numpy_generator
 from server_app.aggregation import RunningMean, not_finite
 from server_app.checkpoint import Checkpoint, checkpoint_rounds, save_checkpoint
 from server_app.evaluation import GenericEvaluation
@@ -29,6 +28,7 @@ from server_app.replies import Gate
 from server_app.resting import Resting
 from server_app.robust import aggregation_of, models_needed, quorum_of
 from server_app.rounds import Round, Teller
+from server_app.sampling import sample_sites
 from server_app.sites import BadReplyError, SiteFacts, figure_names
 from server_app.streaming import StreamingGrid
 
@@ -100,16 +100,9 @@ class FedStrategy(Strategy):
                 return arrays
 
     def sample(self, server_round: int) -> list[str]:
-        """Return the sites of a round: round(rate · K) of the sorted names, from the run's own generator."""
-        makers = {name for name, facts in self.sites.items() if facts.images}
-        names = self.resting.awake(sorted(self.sites), server_round, makers)
-        count = max(1, self._needed, round(self.experiment.participation * len(names)))
-        if count >= len(names):
-            return names
-        names = [name for name in names if name in makers] if self._needed else names
-        again = f" {len(self._failed)}" if self._failed else ""  # a round that is repeated asks others
-        generator = numpy_generator(self.experiment.seed, f"sample{again}", server_round=server_round)
-        return sorted(generator.choice(names, size=min(count, len(names)), replace=False).tolist())
+        """Return the sites of a round, see `sample_sites`."""
+        failed = len(self._failed)
+        return sample_sites(self.experiment, self.sites, self.resting, self._needed, server_round, failed)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

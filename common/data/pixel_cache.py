@@ -36,6 +36,7 @@ from common.data.encoded import EncodedImages
 from common.data.images import ArrayImages, ImageSource, Pixels
 from common.data.pixel_files import alone, keep_file, known_pixels, map_pixels, tidy, unfinished, write_header
 from common.errors import UserError
+from common.files import private_folder
 from common.paths import default_dir
 
 KEPT = 16  # sets of images in a folder; the one used longest ago goes first
@@ -140,7 +141,7 @@ class _ImageSet:
         """Return the memory map of all images that can be decoded, and the others; decode them where need be."""
         found = self._look_up()
         if found is None or found[0] is None:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(self._folder)
             with alone(self._folder, self._index.stem):
                 found = self._look_up()  # of the process that was waited for
                 if found is None or found[0] is None:
@@ -152,7 +153,7 @@ class _ImageSet:
         """Return which images cannot be decoded, whether or not their pixels are in the folder."""
         if (found := self._look_up()) is not None:
             return found[1]
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(self._folder)
         with alone(self._folder, self._index.stem):
             if (found := self._look_up()) is not None:
                 return found[1]

@@ -22,6 +22,7 @@ from common.methods import METHODS
 
 NO_TENSOR = "holds no tensor"
 SAFE = {
+    "client_app/archived_images.py: ArchivedImages._read": "NumPy's, of the object",
     "client_app/models.py: _models": "built by the client app alone, outside any tracing; the device is in the key",
     "client_app/site.py: _own_federation": "pixels and labels are NumPy's or files",
     "common/data/federation.py: Federation.test_counts": "NumPy's, of the object",
@@ -30,6 +31,7 @@ SAFE = {
     "common/data/federation.py: _coordinators": "pixels and labels are NumPy's or files",
     "common/data/loading.py: _load": "pixels and labels are NumPy's or files",
     "common/data/loading.py: _reduce": NO_TENSOR,
+    "common/data/pixel_cache.py: _decoder": NO_TENSOR,
     "common/data/resident.py: _held": "one a device, made outside inference mode; what is traced takes no data set",
     "common/installed.py: check_installed": NO_TENSOR,
     "common/installed.py: code_fingerprint": NO_TENSOR,
