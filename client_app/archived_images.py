@@ -52,8 +52,8 @@ class ArchivedImages:
         return len(self) * self.channels * self.size[0] * self.size[1]
 
     def marks(self) -> list[Any]:
-        """Return the archive's path, size and times, and which side this is."""
-        return [mark(self._archive), self._side]
+        """Return the archive's path, size and times, and which side this is, with or without some left out."""
+        return [mark(self._archive), self._side, len(self)]
 
     def content(self, row: int) -> bytes:
         """Return what the archive stores of an image: a file's bytes, or its pixels at the experiment's size."""

@@ -14,7 +14,7 @@ from common.data.animations import animation_notes
 from common.data.discovery import find_images as images_below
 from common.data.discovery import skipped_notes
 from common.data.images import read_image
-from common.data.manifest_header import read_listed
+from common.data.manifest_header import TABLES, read_listed
 from common.errors import UserError
 from common.files import private_file
 from common.markup import csv_text
@@ -74,7 +74,7 @@ def find_images(sources: Sequence[Path], note: Callable[[str], None] = lambda li
             found += [Listed((base / path.relative_to(source)).as_posix(), path) for path in below.images]
         elif not source.exists():
             raise UserError(f"{source}: there is no such file or folder")
-        elif source.suffix.lower() == ".csv":
+        elif source.suffix.lower() in TABLES:
             _, rows, lines = read_listed(source, strict=False)
             for line in lines:
                 note(line)

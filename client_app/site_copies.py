@@ -11,7 +11,7 @@ from client_app.site_config import SiteConfig
 from client_app.site_listing import Image
 from common.data.duplicates import copy_notes, equal_files
 from common.errors import UserError
-from common.files import write_private
+from common.files import private_folder, write_text
 
 Notes = tuple[str, ...]
 
@@ -54,7 +54,8 @@ def known_notes(config: SiteConfig, paths: Sequence[Path], facts: Any, find: Cal
         pass
     notes = find()
     try:
-        write_private(path, json.dumps({"key": key, "notes": notes}))
+        private_folder(path.parent)
+        write_text(path, json.dumps({"key": key, "notes": notes}))
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); look at state-dir") from None
     return notes

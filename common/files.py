@@ -7,7 +7,6 @@ patients' images. A folder that was there before keeps its mode.
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -107,24 +106,6 @@ def write_bytes(path: Path, content: bytes) -> None:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a small file for its owner alone, into a folder made so if absent; a crash leaves the old one or the new.
-
-    Raises:
-        OSError: it cannot be written; what was there before stays.
-    """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:  # 0600
-        part = Path(file.name)
-        try:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-            _rename(part, path)
-        finally:
-            part.unlink(missing_ok=True)
 
 
 def check_new(path: Path, overwrite: bool) -> None:

@@ -37,7 +37,7 @@ from server_app.newcomers import recall
 from server_app.report import write_report
 from server_app.resuming import Resuming, run_folder
 from server_app.robust import check_reach
-from server_app.run_splits import write_assignment
+from server_app.run_splits import has_assignment, write_assignment
 from server_app.sites import SiteFacts, greet
 from server_app.strategy import FedStrategy
 from server_app.streaming import StreamingGrid
@@ -77,7 +77,7 @@ def run(grid: Grid, experiment: Experiment) -> Path:
     folder = run_folder(experiment)
     company = gather(grid, experiment) if deployed else None
     with locked(folder):
-        resuming = Resuming(folder, experiment)
+        resuming = Resuming(folder, experiment, has_assignment(federation))
         with (journal := Journal(folder, experiment)).to_the_end():
             checkpoint = load_checkpoint(folder) if experiment.resume else None
             journal.rewind(checkpoint.server_round if checkpoint else 0)

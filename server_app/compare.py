@@ -64,8 +64,9 @@ def compare(cells: Sequence[Cell], folder: Path, jobs: int, engine: str = "local
         private_folder(folder / "runs")
     except OSError as error:
         raise UserError(f"output: cannot write to {folder} ({error.strerror}); choose another") from None
-    for cell in cells:
-        load_dataset(cell.experiment)  # fetched and checked once, before any worker needs it
+    # fetched and checked once, before any worker needs it; what is said of the data is said here as of a run
+    for note in dict.fromkeys(note for cell in cells for note in _data_notes(cell)):
+        log.warning(note)
     open_cells = [cell for cell in cells if read_result(folder, cell) is None]
     kept = len(cells) - len(open_cells)
     log.info("%d runs, %d of them already done", len(cells), kept)
@@ -86,6 +87,11 @@ def curves(run_folder: Path) -> dict[str, list[list[float]]]:
         if accuracy is not None:  # sites without a test image measure nothing
             found[name].append([server_round, round(accuracy, 4)])
     return dict(found)
+
+
+def _data_notes(cell: Cell) -> list[str]:
+    dataset = load_dataset(cell.experiment)
+    return [f"{dataset.name}: {note}" for note in dataset.notes]
 
 
 # --- the children -----------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import numpy as np
 
 from common.config import Experiment, build
 from common.data import load_dataset
-from common.effects import METHOD_KEYS
+from common.effects import METHOD_KEYS, without_effect
 from common.errors import UserError
 from common.files import private_folder, write_text
 from common.installed import code_fingerprint
@@ -145,12 +145,20 @@ def _holds_something(run_folder: Path) -> bool:
 def _result_of(path: Path, cell: Cell) -> dict[str, Any] | None:
     try:
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        # a key that did not exist yet when the result was made had its default's meaning
-        made_with = cell.deciding(build({}).dump() | result["experiment"])
+        made_with = cell.deciding(_before_keys(cell.experiment) | result["experiment"])
         fits = made_with == cell.identity() and result["data"] == data_fingerprint(cell.experiment)
     except (OSError, ValueError, LookupError, TypeError):
         return None
     return result if fits else None
+
+
+def _before_keys(experiment: Experiment) -> dict[str, Any]:
+    """Return what each key meant before there was such a key: its default, but patients were not kept together."""
+    values = build({}).dump()
+    dealt = not without_effect("keep-patients", experiment.model_copy(update={"keep_patients": False}))
+    if dealt and not experiment.composites and load_dataset(experiment).train_groups is not None:
+        values["keep-patients"] = False
+    return values
 
 
 def _has_begun(run_folder: Path, cell: Cell) -> bool:

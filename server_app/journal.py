@@ -90,7 +90,7 @@ class Journal:
 
     def forget_sites(self) -> None:
         """Forget what sites declared, and what was made of it, at a start that came to nothing."""
-        for name in ("sites.json", "federation.json", "frame.safetensors"):
+        for name in ("sites.json", "federation.json", "splits.csv", "frame.safetensors"):
             path = self.folder / name
             with told(path):
                 path.unlink(missing_ok=True)

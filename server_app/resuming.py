@@ -21,6 +21,7 @@ _FILES = {
     "versions.json": "nobody can say whether the versions are the same",
     "sites.json": "sites count for the images that they declare now",
     "federation.json": "nobody can say whether the data are the same",
+    "splits.csv": "nobody can say whether each image is on the side that it was on",
     "frame.safetensors": "the frame is built anew from the seed",
     "metrics.jsonl": "the figures of the rounds before are lost",
 }
@@ -84,10 +85,13 @@ class Resuming:
     Args:
         folder: the run's.
         experiment: the configuration of this start.
+        with_splits: whether the run writes which image is on which side.
     """
 
-    def __init__(self, folder: Path, experiment: Experiment) -> None:
-        self._folder, self._frame = folder, bool(frame_kind(experiment))
+    def __init__(self, folder: Path, experiment: Experiment, with_splits: bool = False) -> None:
+        self._folder = folder
+        optional = {"frame.safetensors": bool(frame_kind(experiment)), "splits.csv": with_splits}
+        self._files = {name: then for name, then in _FILES.items() if optional.get(name, True)}
         resumes = experiment.resume and folder.exists()
         own = ("name", "data-dir", "image-cache", "output-dir", "run-name", "resume")  # of this machine and start
         changed = changed_keys(folder, experiment) if resumes else {}
@@ -112,8 +116,7 @@ class Resuming:
                 return []
             rounds = len(self._rounds)
             return [("checkpoints", f"the run begins again; its {rounds} rounds before are in metrics.undone.jsonl")]
-        found = [(name, then) for name, then in _FILES.items() if name not in self._there]
-        found = [(name, then) for name, then in found if self._frame or name != "frame.safetensors"]
+        found = [(name, then) for name, then in self._files.items() if name not in self._there]
         gaps = sorted(set(range(1, checkpoint.server_round + 1)) - self._rounds)
         if gaps and "metrics.jsonl" in self._there:
             found.append(("lines of metrics.jsonl", f"the figures of {len(gaps)} rounds are lost, {_span(gaps)}"))

@@ -7,12 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common.data import Federation
-from common.data.splits import SPLITS, write_splits
+from common.data.splits import SPLITS, splits_text
 from common.errors import UserError
-from common.files import write_bytes
+from common.files import private_folder, write_text
 
 FILE = "splits.csv"
 UNUSED = "unused"  # left out by the long tail, or by label-rule: strict
+
+
+def has_assignment(federation: Federation) -> bool:
+    """Whether a run of this federation has a `splits.csv`: its images are files of a simulation."""
+    return bool(federation.site_names) and federation.dataset.train_names is not None
 
 
 def write_assignment(folder: Path, federation: Federation) -> None:
@@ -22,21 +27,23 @@ def write_assignment(folder: Path, federation: Federation) -> None:
     its site is left empty.
 
     Raises:
-        UserError: it cannot be written, or a run that is resumed has another assignment: its data have changed.
+        UserError: it cannot be written, or a run that is resumed has another assignment: its data have changed. What
+            was there stays.
     """
-    if not federation.site_names or federation.dataset.train_names is None:
+    if not has_assignment(federation):
         return
-    path, columns = folder / FILE, ("image", "split", "site")
-    before = path.read_bytes() if path.exists() else None
+    path, text = folder / FILE, splits_text(("image", "split", "site"), _rows(federation))
     try:
-        write_splits(path, columns, _rows(federation))
+        if path.exists() and path.read_bytes() != text.encode():
+            raise UserError(
+                f"resume: the images of the run in {folder} are others, or on other sides, than {FILE} says"
+            )
+        private_folder(folder)
+        write_text(path, text)
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); make room for it, or let it be written"
         ) from None
-    if before is not None and path.read_bytes() != before:
-        write_bytes(path, before)
-        raise UserError(f"resume: the images of the run in {folder} are others, or on other sides, than {FILE} says")
 
 
 def _rows(federation: Federation) -> Iterator[tuple[str, str, str]]:

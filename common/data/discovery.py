@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.data.file_kinds import DICOM, HEAD, PILLOW, UNREAD, file_kind
+from common.errors import UserError
 
 SUFFIXES = frozenset(
     {
@@ -101,6 +102,28 @@ def unused_notes(root: Path, used: Sequence[str]) -> tuple[str, ...]:
     others = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name not in used)
     others = [name for name in others if not is_hidden(name)]
     return (f"beside {' and '.join(used)}, not used: {shortened(others)}",) if others else ()
+
+
+def has_parts(root: Path, parts: Sequence[str]) -> bool:
+    """Return whether a folder has these parts (train, test) with the classes' folders in each.
+
+    Raises:
+        UserError: it has one and lacks another, which could be a class as well.
+    """
+    there = [part for part in parts if (root / part).is_dir()]
+    if there and len(there) < len(parts):
+        missing = next(part for part in parts if part not in there)
+        raise UserError(
+            f"{root / missing}: no such folder, but there is {there[0]}; expected <class>/… alone, or a folder "
+            f"{' and a folder '.join(parts)} with <class>/… in each (at a site without test images, an empty one)"
+        )
+    return bool(there)
+
+
+def check_text(name: str) -> None:
+    """Raise `UserError` for a file's name that no list could hold: bytes that are no letters."""
+    if any("\ud800" <= letter <= "\udfff" for letter in name):  # Python's stand-ins for such bytes
+        raise UserError(f"{name!a}: its name has characters that are not UTF-8; rename it")
 
 
 def shortened(names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from common.config import Experiment
 from common.data.animations import animation_notes
 from common.data.dataset import Dataset
-from common.data.discovery import FoundClasses, find_classes, skipped_notes, unused_notes
+from common.data.discovery import FoundClasses, check_text, find_classes, has_parts, skipped_notes, unused_notes
 from common.data.file_sets import Side, file_dataset
 from common.data.splits import SPLITS, draw_splits
 from common.errors import UserError
@@ -24,10 +24,11 @@ def load(experiment: Experiment) -> Dataset:
         UserError: a missing part, a part without images, an unreadable first file; others when decoded.
     """
     root = experiment.data_root
-    if not any((root / part).is_dir() for part in SPLITS):
-        parts, drawn = _drawn(root)
+    drawn: tuple[str, ...] = ()
+    if has_parts(root, SPLITS):
+        parts = {part: find_classes(root / part, root) for part in SPLITS}
     else:
-        parts, drawn = {part: _part(root, part) for part in SPLITS}, ()
+        parts, drawn = _drawn(root)
     classes = sorted({name for part in parts.values() for name in part.classes})
     train, test = (_images(parts[part], classes, root if drawn else root / part) for part in SPLITS)
     notes = (*drawn, *skipped_notes(skipped for part in parts.values() for skipped in part.skipped))
@@ -36,15 +37,10 @@ def load(experiment: Experiment) -> Dataset:
     train_names, test_names = (
         tuple(path.relative_to(root).as_posix() for path in side.paths) for side in (train, test)
     )
+    for name in (*train_names, *test_names):
+        check_text(name)
     names: dict[str, Any] = {"train_names": train_names, "test_names": test_names}
     return file_dataset("image-folder", tuple(classes), train, test, experiment, notes=notes, **names)
-
-
-def _part(root: Path, part: str) -> FoundClasses:
-    folder = root / part
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; image-folder needs <data-dir>/train/<class>/ and …/test/<class>/")
-    return find_classes(folder, root)
 
 
 def _drawn(root: Path) -> tuple[dict[str, FoundClasses], tuple[str, ...]]:

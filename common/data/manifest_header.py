@@ -8,6 +8,7 @@ from common.errors import UserError
 ABOUT = ("image", "split", "patient", "site", "label", "labels")  # columns that are no class
 
 _OTHER_NAMES = {"image": ("filename", "file", "path")}  # in any case, as all of them
+TABLES = (".csv", ".tsv", ".txt")  # how a manifest's name may end
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 

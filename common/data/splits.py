@@ -23,7 +23,7 @@ from common.data.file_sets import read_table
 from common.data.stratified import stratified_rows
 from common.errors import UserError
 from common.fields import TEST_SHARE
-from common.files import write_private
+from common.files import private_folder, write_text
 from common.seeds import numpy_generator
 
 SPLITS = ("train", "test")
@@ -131,8 +131,14 @@ def write_splits(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str
     Raises:
         OSError: it cannot be written.
     """
+    private_folder(path.parent)
+    write_text(path, splits_text(columns, rows))
+
+
+def splits_text(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return what `write_splits` writes."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(rows)
-    write_private(path, text.getvalue())
+    return text.getvalue()

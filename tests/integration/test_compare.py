@@ -1,5 +1,7 @@
 import csv
 import json
+import logging
+import shutil
 import signal
 import subprocess
 import sys
@@ -7,10 +9,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from safetensors.numpy import load_file
 
 import server_app.compare as comparing
@@ -277,6 +281,48 @@ def test_committed_results_of_earlier_versions_are_still_found() -> None:
         for s in (0, 1, 2)
     ]
     assert all(found)
+
+
+def test_a_comparison_says_what_is_noted_of_its_data_once(
+    tiny: Tiny, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    for side, name in ((side, name) for side in ("train", "test") for name in "ab"):
+        (tmp_path / "data" / side / name).mkdir(parents=True)
+        for i in range(4):
+            pixels = rng.integers(0, 256, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / side / name / f"{i}.png")
+    shutil.copy(tmp_path / "data/train/a/0.png", tmp_path / "data/test/a/copy.png")
+    plain = {"dataset": "image-folder", "data_dir": tmp_path / "data", "imbalance_factor": 1, "sites": 2}
+    monkeypatch.setattr(logging.getLogger("fednc"), "propagate", True)
+    cells = [Cell(tiny(method=method, head_class_size=None, **plain)) for method in ("fedavg", "fedloge")]
+    assert compare(cells, tmp_path / "out", jobs=1, minutes=0) == 0  # starts nothing
+    said = "image-folder: 1 image is in training and in test"
+    assert [record.message.startswith(said) for record in caplog.records].count(True) == 1
+
+
+@pytest.mark.parametrize(
+    ("partition", "groups", "meant"), [("iid", True, False), ("iid", False, None), ("natural", True, None)]
+)
+def test_a_result_from_before_patients_were_kept_together(
+    partition: str, groups: bool, meant: bool | None, tiny: Tiny, tmp_path: Path
+) -> None:
+    """It is one of `keep-patients: false` where that matters, and of either value where not."""
+    rng = np.random.default_rng(0)
+    arrays = {"x": rng.integers(0, 256, (40, 8, 8), np.uint8), "y": np.arange(40) % 2, "is_test": np.arange(40) > 29}
+    np.savez(tmp_path / "x.npz", center=np.arange(40) % 4 % 2, patient=np.arange(40) // 2, **arrays)
+    keys = {"partition": partition, "site_key": "center" if partition == "natural" else None}
+    keys |= {"dataset": "npz", "data_dir": tmp_path / "x.npz", "group_key": "patient" if groups else None}
+
+    def cell(**more: Any) -> Cell:
+        return Cell(tiny(method="fedavg", head_class_size=None, imbalance_factor=1, sites=2, **keys, **more))
+
+    values = {key: value for key, value in cell().experiment.dump().items() if key != "keep-patients"}
+    content = {"experiment": values, "data": data_fingerprint(cell().experiment)}
+    (tmp_path / f"{cell().stem}.json").write_text(json.dumps(content))
+    assert (read_result(tmp_path, cell()) is not None) == (meant is None)
+    if meant is not None:
+        assert read_result(tmp_path, cell(keep_patients=meant)) is not None
 
 
 def test_an_interrupted_run_of_other_data_or_code_stays_where_it_is(tiny: Tiny, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_the_exit_code_of_a_run_is_true(tmp_path: Path) -> None:
         assert (tmp_path / "runs" / "one" / "report.html").exists()
 
         failed = fednc(real, "run", "pilot.yaml", "data-dir=/nowhere", "--superlink", "prod")
-        assert failed.returncode == 1 and "error: /nowhere/train: no such folder" in failed.stdout
+        assert failed.returncode == 1 and "error: /nowhere: no such folder" in failed.stdout
         assert failed.stderr.startswith("error: the run ended as 'finished:failed")
 
 

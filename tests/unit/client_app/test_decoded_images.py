@@ -1,5 +1,6 @@
 """A site's decoded images: in its own folder, decoded once, archives too, whatever the coordinator says of caches."""
 
+import logging
 import os
 from collections.abc import Callable
 from io import BytesIO
@@ -148,3 +149,27 @@ def test_an_archive_of_pixels_is_not_read_again(
     monkeypatch.setattr("common.data.npz._pixels", None)
     again = load_site_data(config, deployed(pixel_mean=[0.5] * 3))
     assert np.array_equal(pixels(again.test), x[6:, None].repeat(3, 1))
+
+
+def test_an_archive_of_which_a_file_is_left_out_is_decoded_once_too(
+    tmp_path: Path,
+    site: Callable[..., Any],
+    deployed: Callable[..., Any],
+    decoded: list[int],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("fednc"), "propagate", True)
+    files = [np.frombuffer(b"\xff\xd8\xffno image", np.uint8)]
+    for _ in range(8):
+        Image.fromarray(RNG.integers(0, 256, (12, 9, 3), dtype=np.uint8)).save(file := BytesIO(), "JPEG")
+        files.append(np.frombuffer(file.getvalue(), np.uint8))
+    path = tmp_path / "data" / "x.npz"
+    archive(path, jpeg=np.concatenate(files), offset=np.cumsum([0, *map(len, files)]))
+    config, experiment = site(data="data/x.npz"), deployed(skip_bad_images=1)
+    first = load_site_data(config, experiment)
+    assert len(first.train) + len(first.test) == 8 and any("jpeg[0]" in note for note in first.notes)
+    decoded.clear()
+    again = load_site_data(config, experiment)
+    assert np.array_equal(pixels(again.train), pixels(first.train)) and decoded == []
+    assert "damaged" not in caplog.text

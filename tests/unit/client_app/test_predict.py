@@ -131,6 +131,12 @@ def test_folders_lists_and_files_can_be_mixed(tmp_path: Path) -> None:
     assert found[2].path == tmp_path / "x" / "y.png"
 
 
+@pytest.mark.parametrize("end", ["csv", "tsv", "TXT"])
+def test_a_list_may_end_as_a_manifest_may(end: str, tmp_path: Path) -> None:
+    (tmp_path / f"list.{end}").write_text("Nr\tFilename\n1\tx/y.png\n", encoding="utf-8")
+    assert [image.path for image in find_images([tmp_path / f"list.{end}"])] == [tmp_path / "x" / "y.png"]
+
+
 def test_a_batch_of_any_size_gives_the_same_answers(several: tuple[Path, Path]) -> None:
     folder, images = several
     model, listed = load_trained(folder), find_images([images])

@@ -12,8 +12,10 @@ from PIL import Image
 
 from client_app.site_config import SiteConfig
 from client_app.site_data import load_labelled_data, load_site_data
+from client_app.site_listing import list_images
 from common.config import Experiment
 from common.data import load_dataset
+from common.errors import UserError
 
 ErrorOf = Callable[[Callable[[], object]], str]
 Write = Callable[..., Path]
@@ -132,6 +134,24 @@ def test_folders_of_classes(site: Site, deployed: Deployed, tmp_path: Path) -> N
         (tmp_path / "data" / folder).rename(tmp_path / "data" / ("train", "test", "test")[i] / folder)
     data = load_site_data(site(class_map={"other": "dog"}), deployed())
     assert (data.train.labels.tolist(), data.test.labels.tolist()) == ([0] * 10, [2] * 10 + [1] * 10)
+
+
+@pytest.mark.parametrize("there", ["train", "test"])
+def test_a_part_without_the_other_is_refused_as_in_a_simulation(
+    there: str, site: Site, deployed: Deployed, tmp_path: Path
+) -> None:
+    path = tmp_path / "data" / there / "cat" / "1.png"
+    path.parent.mkdir(parents=True)
+    Image.new("L", (8, 8)).save(path)
+    words = f"{'test' if there == 'train' else 'train'}: no such folder, but there is {there}; expected"
+    with pytest.raises(UserError, match=words):  # it would be a class of that name
+        list_images(site(), None)
+    with pytest.raises(UserError, match=words):
+        load_dataset(Experiment(dataset="image-folder", data_dir=tmp_path / "data"))
+    if there == "train":
+        (tmp_path / "data" / "test").mkdir()
+        data = load_site_data(site(), deployed())
+        assert (len(data.train), len(data.test)) == (1, 0)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

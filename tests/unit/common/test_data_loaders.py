@@ -1,5 +1,6 @@
 """Digits, image folders, published lists and torchvision's layouts, on small files made here."""
 
+import os
 import pickle
 import struct
 from pathlib import Path
@@ -76,7 +77,7 @@ def test_class_folders_alone_that_cannot_be_split(names: tuple[str, ...], words:
 def test_image_folder_errors(tmp_path: Path) -> None:
     experiment = Experiment(dataset="image-folder", data_dir=tmp_path)
     (tmp_path / "test").mkdir()
-    with pytest.raises(UserError, match=r"train: no such folder; image-folder needs"):
+    with pytest.raises(UserError, match=r"train: no such folder, but there is test; expected"):
         load_dataset(experiment)
     (tmp_path / "train/cat").mkdir(parents=True)
     save(tmp_path / "test/cat/1.png")
@@ -88,6 +89,14 @@ def test_image_folder_errors(tmp_path: Path) -> None:
     save(tmp_path / "train/cat/broken.jpg", 9, 8, 3)
     with pytest.raises(UserError, match="set image-size"):
         load_dataset(experiment)
+
+
+def test_a_files_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
+        save(tmp_path / name)
+    (tmp_path / "b/2.png").rename(tmp_path / os.fsdecode(b"b/\xff.png"))
+    with pytest.raises(UserError, match=r"b/\\udcff\.png': its name has characters that are not UTF-8; rename it"):
+        load_dataset(Experiment(dataset="image-folder", data_dir=tmp_path))
 
 
 def make_imagenet_lt(folder: Path, train_lines: str) -> Experiment:

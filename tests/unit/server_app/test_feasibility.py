@@ -7,7 +7,7 @@ import pytest
 
 from common.config import APP_ROOT, Experiment
 from common.errors import MistakesError, UserError, all_of
-from server_app import cli, compare, engines
+from server_app import cli, compare, compare_results, engines
 from server_app.feasibility import check_all, check_simulated
 from server_app.studies import STUDIES
 
@@ -95,8 +95,8 @@ def test_keys_that_act_nowhere_are_refused(
 @pytest.mark.parametrize("study", STUDIES)
 def test_every_study_can_be_run_as_it_is(study: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = []
-    monkeypatch.setattr("server_app.compare.compare", lambda cells, *_: ran.extend(cells))
-    monkeypatch.setattr("server_app.compare_results.write_results", lambda *_: "")
+    monkeypatch.setattr(compare, "compare", lambda cells, *_: ran.extend(cells))
+    monkeypatch.setattr(compare_results, "write_results", lambda *_: "")
     several = any(name in study for name in ("attention", "_ml"))
     cli.compare(COMPOSITES if several else DIGITS, ["rounds=1"], study=study, seeds="0")
     assert len(ran) >= len(STUDIES[study])
@@ -104,8 +104,8 @@ def test_every_study_can_be_run_as_it_is(study: str, monkeypatch: pytest.MonkeyP
 
 def test_a_comparison_takes_keys_that_one_of_its_methods_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     ran = []
-    monkeypatch.setattr("server_app.compare.compare", lambda cells, *_: ran.extend(cells))
-    monkeypatch.setattr("server_app.compare_results.write_results", lambda *_: "")
+    monkeypatch.setattr(compare, "compare", lambda cells, *_: ran.extend(cells))
+    monkeypatch.setattr(compare_results, "write_results", lambda *_: "")
     cli.compare(DIGITS, ["fedprox-mu=1", "frame-norm=0.1"], methods="fedprox,fedloge", seeds="0,1")
     assert [cell.stem for cell in ran] == ["fedprox-seed0", "fedloge-seed0", "fedprox-seed1", "fedloge-seed1"]
 

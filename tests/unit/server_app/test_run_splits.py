@@ -14,7 +14,9 @@ from common.config import Experiment
 from common.data import build_federation
 from common.errors import UserError
 from server_app.engines import run_local
+from server_app.journal import read_events
 from server_app.run_splits import write_assignment
+from server_app.strategy import FedStrategy
 
 Tiny = Callable[..., Experiment]
 
@@ -73,6 +75,34 @@ def test_other_images_are_refused_when_a_run_is_resumed(small: Tiny, tmp_path: P
     with pytest.raises(UserError, match=r"resume: the images of the run in .* are others"):
         write_assignment(tmp_path / "run", build_federation(small(seed=7)))
     assert (tmp_path / "run" / "splits.csv").read_text() == before
+
+
+def test_a_start_without_a_checkpoint_binds_the_next_to_no_split(small: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(FedStrategy, "sample", interrupt)
+        run_local(small(method="fedavg", run_name="new", resume=True))
+    path = small().output_dir / "new" / "splits.csv"
+    first = path.read_text()
+    path.write_text(first.replace("site-00", "site-01"))  # as of images that have been put right since
+    run_local(small(method="fedavg", run_name="new", resume=True))
+    assert path.read_text() == first
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_lost_split_is_named_where_a_run_is_taken_up(small: Tiny, tiny: Tiny) -> None:
+    folder = run_local(small(method="fedavg", run_name="lost"))
+    before = (folder / "splits.csv").read_text()
+    (folder / "splits.csv").unlink()
+    run_local(small(method="fedavg", run_name="lost", resume=True, rounds=2))
+    assert (folder / "splits.csv").read_text() == before
+    missing = [event["what"] for event in read_events(folder) if event["event"] == "missing"]
+    assert missing == ["splits.csv"] and "splits.csv" in (folder / "report.html").read_text(encoding="utf-8")
+    other = run_local(tiny(method="fedavg", run_name="digits", rounds=1))  # whose images are no files
+    run_local(tiny(method="fedavg", run_name="digits", resume=True, rounds=2))
+    assert not [event for event in read_events(other) if event["event"] == "missing"]
 
 
 def test_of_real_sites_and_of_images_without_a_name_nothing_is_written(tiny: Tiny, tmp_path: Path) -> None:
