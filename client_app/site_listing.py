@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from client_app.site_config import SiteConfig
-from common.data.discovery import Skipped, find_classes, skipped_notes, unused_notes
+from common.data.discovery import Skipped, find_classes, has_sides, is_text, skipped_notes, unused_notes
 from common.data.file_sets import Row
 from common.data.manifest_header import ABOUT
 from common.data.manifest_labels import meant, report_labels, report_people
@@ -208,7 +208,7 @@ def _of_folders(config: SiteConfig, listed: Path, classes: Sequence[str] | None,
     root = listed.parent
     if not config.data.is_dir():
         raise UserError(f"{config.data}: no such file or folder")
-    split = all((root / side).is_dir() for side in SPLITS)
+    split = has_sides(root)
     images: list[Image] = []
     skipped: list[Skipped] = []
     empty: list[str] = []
@@ -242,7 +242,7 @@ def _within(images: Sequence[Image], root: Path, tell: Tell) -> list[Image]:
     inner = []
     resolved = root.resolve()
     for image in images:
-        if any("\ud800" <= letter <= "\udfff" for letter in image.name):  # Python's stand-ins for bytes of no letter
+        if not is_text(image.name):
             tell(Problem("row", ascii(image.name), "its name has characters that are not UTF-8; rename it"))
         elif image.path.resolve().is_relative_to(resolved):
             inner.append(image)

@@ -11,7 +11,7 @@ import numpy as np
 from common.config import Experiment
 from common.data.animations import animation_notes
 from common.data.dataset import Dataset
-from common.data.discovery import FoundClasses, find_classes, skipped_notes, unused_notes
+from common.data.discovery import FoundClasses, check_text, find_classes, has_sides, skipped_notes, unused_notes
 from common.data.file_sets import Side, file_dataset
 from common.data.splits import SPLITS, draw_splits
 from common.errors import UserError
@@ -21,15 +21,14 @@ def load(experiment: Experiment) -> Dataset:
     """Return the folder's images; the classes are the sorted union of both parts' sub-folders.
 
     Raises:
-        UserError: a missing part, a part without images, an unreadable first file; others when decoded.
+        UserError: a part without images, a folder that may be a part (`has_sides`), a name that is no text, files that
+            cannot be read.
     """
     root = experiment.data_root
-    if not any((root / part).is_dir() for part in SPLITS):
-        parts, drawn = _drawn(root)
-    else:
-        parts, drawn = {part: _part(root, part) for part in SPLITS}, ()
+    parts, drawn = ({part: find_classes(root / part, root) for part in SPLITS}, ()) if has_sides(root) else _drawn(root)
     classes = sorted({name for part in parts.values() for name in part.classes})
     train, test = (_images(parts[part], classes, root if drawn else root / part) for part in SPLITS)
+    check_text((path.relative_to(root).as_posix() for side in (train, test) for path in side.paths), root)
     notes = (*drawn, *skipped_notes(skipped for part in parts.values() for skipped in part.skipped))
     notes += () if drawn else unused_notes(root, SPLITS)
     notes += animation_notes([*train.paths, *test.paths], root)
@@ -38,13 +37,6 @@ def load(experiment: Experiment) -> Dataset:
     )
     names: dict[str, Any] = {"train_names": train_names, "test_names": test_names}
     return file_dataset("image-folder", tuple(classes), train, test, experiment, notes=notes, **names)
-
-
-def _part(root: Path, part: str) -> FoundClasses:
-    folder = root / part
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; image-folder needs <data-dir>/train/<class>/ and …/test/<class>/")
-    return find_classes(folder, root)
 
 
 def _drawn(root: Path) -> tuple[dict[str, FoundClasses], tuple[str, ...]]:
