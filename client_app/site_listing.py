@@ -184,6 +184,9 @@ def _of_manifest(config: SiteConfig, listed: Path, classes: Sequence[str] | None
     if classes is None:  # with an experiment, a label that looks like one of its classes is none of them
         report_labels(table, None, report, lambda word: config.class_map.get(word, word))
     notes = tuple(f"{listed.name}: {note}" for note in report_people(table, report))
+    if table.columns and (unused := [name for name in table.header if name not in (*ABOUT, *table.columns)]):
+        what = "no class of the experiment" if classes is not None else "no label, for most rows have neither 0 nor 1"
+        notes += (f"{listed.name}: not used, as {what}: {', '.join(unused)}",)
 
     def image(row: ManifestRow) -> Image:
         name = row.path.relative_to(listed.parent).as_posix()

@@ -70,11 +70,12 @@ def run(
 def new(
     data: Annotated[Path, typer.Argument(help="a folder of images, a CSV that lists them, or an .npz archive")],
     output: Annotated[Path | None, typer.Option(help="the YAML file; default: <name of the data>.yaml here")] = None,
+    skip_bad_images: Annotated[int, typer.Option(min=0, help="images that may be left out as they cannot be read")] = 0,
 ) -> None:
     """Look at your own images and write an experiment that runs as it is, every key with its reason."""
     from server_app.new import new_experiment
 
-    for line in new_experiment(data, output):
+    for line in new_experiment(data, output, skip_bad_images):
         typer.echo(line)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from common.config import build, load
 from common.data import Dataset, label_counts
+from common.data.bad_images import BadImagesError
 from common.data.loading import load_dataset
 from common.errors import UserError
 from common.files import write_text
@@ -21,12 +22,13 @@ from server_app.new.write import as_yaml, described
 _KEPT = ("learning-rate", "momentum", "weight-decay", "precision", "seed", "device")  # defaults that people look for
 
 
-def new_experiment(data: Path, output: Path | None = None) -> list[str]:
+def new_experiment(data: Path, output: Path | None = None, skip_bad_images: int = 0) -> list[str]:
     """Write an experiment on someone's own images, complete and commented, that runs as it is.
 
     Args:
         data: a folder of images, a CSV that lists them, or an .npz archive.
         output: the file; default: `<name of the data>.yaml` in this folder.
+        skip_bad_images: how many images that cannot be read may be left out.
 
     Returns:
         Lines for the person: what was found, and the commands that come next.
@@ -41,8 +43,12 @@ def new_experiment(data: Path, output: Path | None = None) -> list[str]:
     keys = recognise(data)
     device = choose.chosen_device()
     size = choose.choose_size(look_at_sizes(keys), device)
-    dataset = load_dataset(build(keys | _values({"image-size": size}), source=str(data)))
-    sections = _sections(keys, size, dataset, device)
+    skip = Choice(skip_bad_images, described("skip-bad-images"))
+    try:
+        dataset = load_dataset(build(keys | _values({"image-size": size, "skip-bad-images": skip}), source=str(data)))
+    except BadImagesError as bad:
+        raise UserError(f"{bad}; here: fednc new … --skip-bad-images {len(bad.failures)}") from None
+    sections = _sections(keys, {"image-size": size, "skip-bad-images": skip}, dataset, device)
     found, methods = _found(data, dataset), choose.fitting_methods(dataset)
     text = as_yaml([*found, *dataset.notes], sections, methods, str(path))
     _write(path, text)
@@ -55,9 +61,8 @@ def new_experiment(data: Path, output: Path | None = None) -> list[str]:
     return [*found, *notes, f"wrote {path}; look at it, then", f"  fednc run {shlex.quote(str(path))}"]
 
 
-def _sections(keys: Mapping[str, Any], size: Choice, dataset: Dataset, device: Any) -> dict[str, Choices]:
-    data = {key: Choice(value, _REASONS.get(key, described(key))) for key, value in keys.items()}
-    data |= {"image-size": size, "skip-bad-images": Choice(0, described("skip-bad-images"))}
+def _sections(keys: Mapping[str, Any], images: Choices, dataset: Dataset, device: Any) -> dict[str, Choices]:
+    data = {key: Choice(value, _REASONS.get(key, described(key))) for key, value in keys.items()} | images
     model, method, sites = (
         choose.choose_model(dataset, device),
         choose.choose_method(dataset),

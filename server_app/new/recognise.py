@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from common.data.archive import Archive
+from common.data.manifest_header import TABLES
 from common.errors import UserError
 
 # Layouts of published data sets, by a file or folder that only they have.
@@ -20,7 +19,6 @@ _PUBLISHED = (
     ("VOC2012/ImageSets", "voc2012"),
     ("ImageSets/Main", "voc2012"),
 )
-_TABLES = (".csv", ".tsv", ".txt")
 _SITE_ARRAYS = ("site", "center", "centre", "hospital", "institution", "client")
 _GROUP_ARRAYS = ("patient", "patient_id", "subject", "case", "lesion", "lesion_id", "group")
 
@@ -45,7 +43,7 @@ def recognise(data: Path) -> dict[str, Any]:
 def _file(path: Path) -> dict[str, Any]:
     if path.suffix.lower() == ".npz":
         return {"dataset": "npz", **_arrays(path)}
-    if path.suffix.lower() in _TABLES:
+    if path.suffix.lower() in TABLES:
         return {"dataset": "manifest"}
     raise UserError(
         f"{path}: give a folder of images, a CSV that lists them, or an .npz archive; this is none of the three"
@@ -63,7 +61,7 @@ def _folder(root: Path) -> dict[str, Any]:
         return {"dataset": "npz", "data-dir": str(archives[0]), **_arrays(archives[0])}
     if any(path.is_dir() for path in visible):
         return {"dataset": "image-folder"}
-    if len(tables := [path for path in visible if path.suffix.lower() in _TABLES]) == 1:
+    if len(tables := [path for path in visible if path.suffix.lower() in TABLES]) == 1:
         return {"dataset": "manifest", "data-dir": str(tables[0])}
     several = [path.name for path in (*archives, *tables)]
     choice = f"; it holds {', '.join(several)}: name one of them" if several else ""
@@ -81,9 +79,4 @@ def _arrays(path: Path) -> dict[str, Any]:
         return next((name for name in names if name in archive or f"{name}_train" in archive), None)
 
     keys = {"site-key": first(_SITE_ARRAYS), "group-key": first(_GROUP_ARRAYS)}
-    return {key: name for key, name in keys.items() if name and _is_numbers(archive, name)}
-
-
-def _is_numbers(archive: Archive, name: str) -> bool:
-    stored = name if name in archive else f"{name}_train"
-    return bool(np.issubdtype(archive.array(stored).dtype, np.integer))
+    return {key: name for key, name in keys.items() if name}
