@@ -47,7 +47,7 @@ class Prediction:
 
 
 def find_images(sources: Sequence[Path], note: Callable[[str], None] = lambda line: None) -> list[Listed]:
-    """List the images of folders (with all below them), of CSVs (see `read_listed`), and single files, in order.
+    """List the images of folders (with all below them), of lists (see `read_listed`), and single files, in order.
 
     Images of a folder are named by their path below it, behind the folder's as it was given where there are several
     folders; those of a CSV as in the CSV, whose folder relative paths start from, behind that folder's where another
@@ -58,7 +58,7 @@ def find_images(sources: Sequence[Path], note: Callable[[str], None] = lambda li
         note: takes a line for each folder of which files were skipped, and one for animated images.
 
     Raises:
-        UserError: a source that is not there, or without any image.
+        UserError: a source that is not there, without any image, or an archive.
     """
     found: list[Listed] = []
     several = sum(source.is_dir() for source in sources) > 1
@@ -74,6 +74,10 @@ def find_images(sources: Sequence[Path], note: Callable[[str], None] = lambda li
             found += [Listed((base / path.relative_to(source)).as_posix(), path) for path in below.images]
         elif not source.exists():
             raise UserError(f"{source}: there is no such file or folder")
+        elif source.suffix.lower() == ".npz":
+            raise UserError(
+                f"{source}: is an archive of arrays; give image files, folders of them, or CSVs that list them"
+            )
         elif source.suffix.lower() in TABLES:
             _, rows, lines = read_listed(source, strict=False)
             for line in lines:

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from client_app.site_config import SiteConfig
-from common.data.discovery import Skipped, check_text, find_classes, has_parts, skipped_notes, unused_notes
+from common.data.discovery import Skipped, find_classes, has_sides, is_text, skipped_notes, unused_notes
 from common.data.file_sets import Row
 from common.data.manifest_header import ABOUT
 from common.data.manifest_labels import meant, report_labels, report_people
@@ -184,6 +184,9 @@ def _of_manifest(config: SiteConfig, listed: Path, classes: Sequence[str] | None
     if classes is None:  # with an experiment, a label that looks like one of its classes is none of them
         report_labels(table, None, report, lambda word: config.class_map.get(word, word))
     notes = tuple(f"{listed.name}: {note}" for note in report_people(table, report))
+    if table.columns and (unused := [name for name in table.header if name not in (*ABOUT, *table.columns)]):
+        what = "no class of the experiment" if classes is not None else "no label, for most rows have neither 0 nor 1"
+        notes += (f"{listed.name}: not used, as {what}: {', '.join(unused)}",)
 
     def image(row: ManifestRow) -> Image:
         name = row.path.relative_to(listed.parent).as_posix()
@@ -208,7 +211,7 @@ def _of_folders(config: SiteConfig, listed: Path, classes: Sequence[str] | None,
     root = listed.parent
     if not config.data.is_dir():
         raise UserError(f"{config.data}: no such file or folder")
-    split = has_parts(root, SPLITS)
+    split = has_sides(root)
     images: list[Image] = []
     skipped: list[Skipped] = []
     empty: list[str] = []
@@ -242,13 +245,9 @@ def _within(images: Sequence[Image], root: Path, tell: Tell) -> list[Image]:
     inner = []
     resolved = root.resolve()
     for image in images:
-        try:
-            check_text(image.name)
-        except UserError as mistake:
-            place, _, reason = str(mistake).partition(": ")
-            tell(Problem("row", place, reason))
-            continue
-        if image.path.resolve().is_relative_to(resolved):
+        if not is_text(image.name):
+            tell(Problem("row", ascii(image.name), "its name has characters that are not UTF-8; rename it"))
+        elif image.path.resolve().is_relative_to(resolved):
             inner.append(image)
         else:
             tell(Problem("row", image.place, f"image '{image.name}': a link leads out of {root}; copy it", image.row))

@@ -71,11 +71,12 @@ def new(
     data: Annotated[Path, typer.Argument(help="a folder of images, a CSV that lists them, or an .npz archive")],
     output: Annotated[Path | None, typer.Option(help="the YAML file; default: <name of the data>.yaml here")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a file that is there")] = False,
+    skip_bad_images: Annotated[int, typer.Option(min=0, help="images that may be left out as they cannot be read")] = 0,
 ) -> None:
     """Look at your own images and write an experiment that runs as it is, every key with its reason."""
     from server_app.new import new_experiment
 
-    for line in new_experiment(data, output, overwrite):
+    for line in new_experiment(data, output, overwrite, skip_bad_images):
         typer.echo(line)
 
 

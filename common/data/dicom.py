@@ -8,6 +8,7 @@ by `depth`; padding, which is no part of the image, does not count then, and is 
 """
 
 import io
+import warnings
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ from PIL import Image
 
 from common.data.levels import Counts, Depth, Floats, check_pixels, grey_levels, spread, to_bytes
 from common.errors import UserError
+
+# what pydicom tolerates in a file, it says by lines of its code; what it does not is an error that names the file
+warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")
 
 if TYPE_CHECKING:
     from pydicom import Dataset as DicomDataset

@@ -5,6 +5,8 @@ followed as long as they stay inside the root. A file that only its ending makes
 image is named when it is decoded instead of skipped.
 """
 
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +26,8 @@ OUTSIDE, AGAIN = "links out of the folder", "links to what is there already"
 BROKEN, UNREADABLE, CATALOGUE = "links to nothing", "not readable", "DICOMDIR"
 
 _SYSTEMS = frozenset({"__macosx", "@eadir", "$recycle.bin", "thumbs.db", "desktop.ini"})
-_CATALOGUE_UID = b"1.2.840.10008.1.3.10\0"
+_CATALOGUE_UID = re.compile(rb"1\.2\.840\.10008\.1\.3\.10(?![\d.])")  # of 20 letters: no zero byte must follow
+_SIDES = frozenset({"train", "training", "test", "testing"})  # how folders of a split are called, in any case
 _NAMED = 3  # files that a note names of each reason
 
 
@@ -67,20 +70,59 @@ def find_images(folder: Path, root: Path | None = None) -> Found:
 def find_classes(folder: Path, root: Path | None = None) -> FoundClasses:
     """Return the folders in a folder, each of which is a class, and their images.
 
-    A class may be a link to a folder in the root. Files beside the classes are skipped. Arguments as of `find_images`.
+    A class may be a link to a folder in the root. Its name is in Unicode's composed form and without blanks around it,
+    as a class's name is everywhere: folders that differ in this alone, as after a copy from another system, are one
+    class. Files beside the classes are skipped. Arguments as of `find_images`.
     """
     walk = _Walk(root or folder)
-    classes, skipped = {}, walk.skipped
+    classes: dict[str, tuple[Path, ...]] = {}
+    skipped = walk.skipped
     for entry in walk.entries(folder):
         if entry.is_symlink() and not walk.follows(entry):
             continue
         if entry.is_dir():
             found = _Walk(walk.root).below(entry)
-            classes[entry.name] = found.images
+            name = unicodedata.normalize("NFC", entry.name).strip()
+            classes[name] = classes.get(name, ()) + found.images
             skipped += found.skipped
         else:
             walk.skip(entry, _reason(entry) or NO_CLASS)
     return FoundClasses(classes, _ordered(skipped))
+
+
+def has_sides(root: Path) -> bool:
+    """Return whether a folder has `train` and `test`; without both its folders are classes.
+
+    Raises:
+        UserError: some of its folders are called like sides of a split and are not these two, such as `Train`,
+            `testing`, or `train` alone: they would become classes, and the classes in them be lost.
+    """
+    folders = {path.name for path in root.iterdir() if path.is_dir()} if root.is_dir() else set()
+    if {"train", "test"} <= folders:
+        return True
+    if meant := sorted(name for name in folders if name.casefold() in _SIDES):
+        named = ", ".join(f"'{name}'" for name in meant)
+        raise UserError(
+            f"{root}: {named}: called like a side of a split; call the sides 'train' and 'test', each with a folder "
+            "for each class, or, if it is a class, call it otherwise"
+        )
+    return False
+
+
+def check_text(names: Iterable[str], root: Path) -> None:
+    """Refuse files whose names are no text, all at once: no list, page or state could name them.
+
+    Raises:
+        UserError: names with bytes that are not UTF-8.
+    """
+    if odd := sorted(ascii(name) for name in names if not is_text(name)):
+        number = f"{len(odd)} files" if len(odd) > 1 else "1 file"
+        raise UserError(f"{root}: {number} with a name that is not UTF-8: {shortened(odd)}; rename what is so called")
+
+
+def is_text(name: str) -> bool:
+    """Return whether a file's name is UTF-8: Python has stand-ins for bytes of no letter."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def skipped_notes(skipped: Iterable[Skipped]) -> tuple[str, ...]:
@@ -102,28 +144,6 @@ def unused_notes(root: Path, used: Sequence[str]) -> tuple[str, ...]:
     others = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name not in used)
     others = [name for name in others if not is_hidden(name)]
     return (f"beside {' and '.join(used)}, not used: {shortened(others)}",) if others else ()
-
-
-def has_parts(root: Path, parts: Sequence[str]) -> bool:
-    """Return whether a folder has these parts (train, test) with the classes' folders in each.
-
-    Raises:
-        UserError: it has one and lacks another, which could be a class as well.
-    """
-    there = [part for part in parts if (root / part).is_dir()]
-    if there and len(there) < len(parts):
-        missing = next(part for part in parts if part not in there)
-        raise UserError(
-            f"{root / missing}: no such folder, but there is {there[0]}; expected <class>/… alone, or a folder "
-            f"{' and a folder '.join(parts)} with <class>/… in each (at a site without test images, an empty one)"
-        )
-    return bool(there)
-
-
-def check_text(name: str) -> None:
-    """Raise `UserError` for a file's name that no list could hold: bytes that are no letters."""
-    if any("\ud800" <= letter <= "\udfff" for letter in name):  # Python's stand-ins for such bytes
-        raise UserError(f"{name!a}: its name has characters that are not UTF-8; rename it")
 
 
 def shortened(names: Sequence[str]) -> str:
@@ -234,6 +254,6 @@ def _reason(path: Path) -> str | None:
     except OSError:
         return None if named else UNREADABLE
     kind = file_kind(head)
-    if kind == DICOM and _CATALOGUE_UID in head[:1024]:
+    if kind == DICOM and _CATALOGUE_UID.search(head, 0, 1024):
         return CATALOGUE
     return None if named or kind == DICOM or kind in PILLOW or kind in UNREAD else NO_IMAGE

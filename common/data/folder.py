@@ -11,7 +11,7 @@ import numpy as np
 from common.config import Experiment
 from common.data.animations import animation_notes
 from common.data.dataset import Dataset
-from common.data.discovery import FoundClasses, check_text, find_classes, has_parts, skipped_notes, unused_notes
+from common.data.discovery import FoundClasses, check_text, find_classes, has_sides, skipped_notes, unused_notes
 from common.data.file_sets import Side, file_dataset
 from common.data.splits import SPLITS, draw_splits
 from common.errors import UserError
@@ -21,24 +21,24 @@ def load(experiment: Experiment) -> Dataset:
     """Return the folder's images; the classes are the sorted union of both parts' sub-folders.
 
     Raises:
-        UserError: a missing part, a part without images, an unreadable first file; others when decoded.
+        UserError: a part without images, a folder that may be a part (`has_sides`), a name that is no text, files that
+            cannot be read.
     """
     root = experiment.data_root
     drawn: tuple[str, ...] = ()
-    if has_parts(root, SPLITS):
+    if has_sides(root):
         parts = {part: find_classes(root / part, root) for part in SPLITS}
     else:
         parts, drawn = _drawn(root)
     classes = sorted({name for part in parts.values() for name in part.classes})
     train, test = (_images(parts[part], classes, root if drawn else root / part) for part in SPLITS)
+    check_text((path.relative_to(root).as_posix() for side in (train, test) for path in side.paths), root)
     notes = (*drawn, *skipped_notes(skipped for part in parts.values() for skipped in part.skipped))
     notes += () if drawn else unused_notes(root, SPLITS)
     notes += animation_notes([*train.paths, *test.paths], root)
     train_names, test_names = (
         tuple(path.relative_to(root).as_posix() for path in side.paths) for side in (train, test)
     )
-    for name in (*train_names, *test_names):
-        check_text(name)
     names: dict[str, Any] = {"train_names": train_names, "test_names": test_names}
     return file_dataset("image-folder", tuple(classes), train, test, experiment, notes=notes, **names)
 

@@ -131,7 +131,8 @@ def read_bytes(path: Path, what: str) -> bytes:
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:
-        raise UserError(f"{what}: not a readable image ({error}); replace or remove it") from None
+        why = getattr(error, "strerror", None) or error  # without the path, which `what` has
+        raise UserError(f"{what}: not a readable image ({why}); replace or remove it") from None
 
 
 def to_pixels(

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from common.config import Experiment
 from common.data.animations import animation_notes
 from common.data.dataset import Dataset
-from common.data.file_sets import Mistakes, Row, Side, file_dataset, read_lines
+from common.data.file_sets import Mistakes, Report, Row, Side, file_dataset, read_lines
 from common.data.images import Labels
 from common.data.manifest_header import ABOUT
 from common.data.manifest_labels import report_labels, report_people
@@ -86,7 +86,7 @@ def read_manifest(listed: Path) -> tuple[ManifestTable, tuple[str, ...], tuple[s
     """
     names = _listed_classes(listed.parent / "classes.txt")
     with Mistakes(listed) as report:
-        table = read_rows(listed, partial(_label_columns, listed, names), report)
+        table = read_rows(listed, partial(_label_columns, listed, names, report), report)
         report_labels(table, names or None, report)
         notes = report_people(table, report)
         for row in table.rows:
@@ -108,10 +108,23 @@ def _labels(listed: Path, table: ManifestTable, names: tuple[str, ...]) -> tuple
     return names, flags if table.multilabel else flags.argmax(axis=1).astype(np.int64)
 
 
-def _label_columns(listed: Path, names: tuple[str, ...], header: list[str], rows: list[Row]) -> tuple[str, ...]:
+def _label_columns(
+    listed: Path, names: tuple[str, ...], report: Report, header: list[str], rows: list[Row]
+) -> tuple[str, ...]:
     if missing := [name for name in names if name not in header]:
         raise UserError(f"{listed}: no column '{missing[0]}', which classes.txt lists")
-    return names or tuple(sorted(set(header) - set(ABOUT)))
+    if names:
+        return names
+    found = sorted(set(header) - set(ABOUT))
+    flags = tuple(name for name in found if any(row[name] in ("0", "1") for row in rows))
+    for name in found:
+        if name not in flags:  # once, not for each row
+            report(
+                1,
+                f"column '{name}' has neither 0 nor 1 in any row, so it is no label: remove it; call it 'label' if it "
+                "names each image's class; or list the classes in classes.txt",
+            )
+    return flags
 
 
 def _listed_classes(path: Path) -> tuple[str, ...]:

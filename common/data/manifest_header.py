@@ -5,6 +5,7 @@ from pathlib import Path
 from common.data.file_sets import Report, Row, read_table, read_text
 from common.errors import UserError
 
+TABLES = (".csv", ".tsv", ".txt")  # how lists of images may end
 ABOUT = ("image", "split", "patient", "site", "label", "labels")  # columns that are no class
 
 _OTHER_NAMES = {"image": ("filename", "file", "path")}  # in any case, as all of them

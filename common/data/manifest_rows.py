@@ -109,7 +109,8 @@ class _Folder:
         except OSError:
             there = False
         if not there:
-            raise UserError(f"image '{name}': there is no file {path}")
+            hint = "; write / between folders and file" if "\\" in name else ""
+            raise UserError(f"image '{name}': there is no file {path}{hint}")
         if os.path.commonpath([self._real, os.path.realpath(path)]) != self._real:
             raise UserError(f"image '{name}': a link leads out of the manifest's folder; put the file itself there")
         return path

@@ -23,13 +23,16 @@ from server_app.new.write import as_yaml, described
 _KEPT = ("learning-rate", "momentum", "weight-decay", "precision", "seed", "device")  # defaults that people look for
 
 
-def new_experiment(data: Path, output: Path | None = None, overwrite: bool = False) -> list[str]:
+def new_experiment(
+    data: Path, output: Path | None = None, overwrite: bool = False, skip_bad_images: int = 0
+) -> list[str]:
     """Write an experiment on someone's own images, complete and commented, that runs as it is.
 
     Args:
         data: a folder of images, a CSV that lists them, or an .npz archive.
         output: the file; default: `<name of the data>.yaml` in this folder.
         overwrite: whether a file that is there may be replaced.
+        skip_bad_images: how many images that cannot be read may be left out.
 
     Returns:
         Lines for the person: what was found, and the commands that come next.
@@ -43,8 +46,12 @@ def new_experiment(data: Path, output: Path | None = None, overwrite: bool = Fal
     keys = recognise(data)
     device = choose.chosen_device()
     size = choose.choose_size(look_at_sizes(keys), device)
-    dataset, unreadable = _load(keys | _values({"image-size": size}), str(data))
-    sections = _sections(keys, size, unreadable, dataset, device)
+    skip = Choice(skip_bad_images, described("skip-bad-images"))
+    try:
+        dataset = load_dataset(build(keys | _values({"image-size": size, "skip-bad-images": skip}), source=str(data)))
+    except BadImagesError as bad:
+        raise UserError(f"{bad}; here: fednc new … --skip-bad-images {len(bad.failures)}") from None
+    sections = _sections(keys, {"image-size": size, "skip-bad-images": skip}, dataset, device)
     found, methods = _found(data, dataset), choose.fitting_methods(dataset)
     text = as_yaml([*found, *dataset.notes], sections, methods, str(path))
     _check(text, path.name)
@@ -53,22 +60,8 @@ def new_experiment(data: Path, output: Path | None = None, overwrite: bool = Fal
     return [*found, *notes, f"wrote {path}; look at it, then", f"  fednc run {shlex.quote(str(path))}"]
 
 
-def _load(keys: dict[str, Any], source: str) -> tuple[Dataset, int]:
-    """Return the images, and how many of them cannot be read: these are left out, and named in the notes."""
-    try:
-        return load_dataset(build(keys, source)), 0
-    except BadImagesError as bad:
-        number = len(bad.failures)
-        if number == bad.total:
-            raise
-        return load_dataset(build(keys | {"skip-bad-images": number}, source)), number
-
-
-def _sections(
-    keys: Mapping[str, Any], size: Choice, unreadable: int, dataset: Dataset, device: Any
-) -> dict[str, Choices]:
-    data = {key: Choice(value, _REASONS.get(key, described(key))) for key, value in keys.items()}
-    data |= {"image-size": size, "skip-bad-images": Choice(unreadable, described("skip-bad-images"))}
+def _sections(keys: Mapping[str, Any], images: Choices, dataset: Dataset, device: Any) -> dict[str, Choices]:
+    data = {key: Choice(value, _REASONS.get(key, described(key))) for key, value in keys.items()} | images
     model, method, sites = (
         choose.choose_model(dataset, device),
         choose.choose_method(dataset),

@@ -1,6 +1,6 @@
 """What a data set looks like before it is loaded: how large its images are, seen on a sample."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ from common.data.archive import Archive
 from common.data.decoding import open_image
 from common.data.discovery import find_images
 from common.data.manifest import find_manifest, read_manifest
-from common.data.npz import stored_images
+from common.data.npz import Stored, stored_images
 from common.errors import UserError
 
 T = TypeVar("T")
@@ -58,26 +58,32 @@ def look_at_sizes(keys: dict[str, Any]) -> Sizes | None:
 
 
 def _of_archive(path: Path) -> Sizes:
-    archive = Archive(path)
-    shapes = []
-    for stored in _sample(stored_images(archive)):
+    def shape(stored: Stored) -> tuple[int, int]:
         if stored.content.ndim == 1:
-            image = open_image(stored.content.tobytes(), stored.place)
-            shapes.append((image.height, image.width))
-        else:
-            shapes.append((stored.content.shape[0], stored.content.shape[1]))
-    return _sizes(shapes)
+            return _shape(stored.content.tobytes(), stored.place)
+        height, width, *_ = stored.content.shape
+        return height, width
+
+    return _of_sample(stored_images(Archive(path)), shape, path)
 
 
 def _of_files(paths: Sequence[Path], data: Path) -> Sizes:
+    return _of_sample(paths, lambda path: _shape(path.read_bytes(), str(path)), data)
+
+
+def _shape(content: bytes, what: str) -> tuple[int, int]:
+    image = open_image(content, what)
+    return image.height, image.width
+
+
+def _of_sample(items: Sequence[T], shape: Callable[[T], tuple[int, int]], data: Path) -> Sizes:
+    """Return the sizes of those of a sample that can be read: all others are named when everything is loaded."""
     shapes, first_error = [], None
-    for path in _sample(paths):
+    for item in _sample(items):
         try:
-            image = open_image(path.read_bytes(), str(path))
+            shapes.append(shape(item))
         except (OSError, UserError) as error:
             first_error = first_error or error
-        else:
-            shapes.append((image.height, image.width))
     if not shapes:
         raise UserError(f"{data}: no image can be read{f'; the first: {first_error}' if first_error else ''}")
     return _sizes(shapes)

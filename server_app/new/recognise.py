@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from common.data.archive import Archive
 from common.data.manifest_header import TABLES
 from common.errors import UserError
@@ -81,9 +79,4 @@ def _arrays(path: Path) -> dict[str, Any]:
         return next((name for name in names if name in archive or f"{name}_train" in archive), None)
 
     keys = {"site-key": first(_SITE_ARRAYS), "group-key": first(_GROUP_ARRAYS)}
-    return {key: name for key, name in keys.items() if name and _is_numbers(archive, name)}
-
-
-def _is_numbers(archive: Archive, name: str) -> bool:
-    stored = name if name in archive else f"{name}_train"
-    return bool(np.issubdtype(archive.array(stored).dtype, np.integer))
+    return {key: name for key, name in keys.items() if name}

@@ -117,15 +117,19 @@ def test_images_are_made_grey_or_rgb_and_fitted(tmp_path: Path) -> None:
 
 
 def test_folders_lists_and_files_can_be_mixed(tmp_path: Path) -> None:
-    notes: list[str] = []
     for name in ("b.PNG", "a.jpg", "notes.txt"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "list.csv").write_text("image\nx/y.png\n", encoding="utf-8")
     (tmp_path / "german.csv").write_text("Nr;Filename\n1;x/y.png\n", encoding="utf-8")
+    notes: list[str] = []
     assert [image.name for image in find_images([tmp_path / "german.csv"], notes.append)] == ["x/y.png"]
-    assert "fields are separated by semicolons" in "; ".join(notes) and "'Filename' is taken as 'image'" in "; ".join(
-        notes
-    )
+    assert "fields are separated by semicolons" in notes[0] and "'Filename' is taken as 'image'" in notes[1]
+    (tmp_path / "list.tsv").write_text("path\tnumber\nx/y.png\t1\n", encoding="utf-8")
+    assert [image.name for image in find_images([tmp_path / "list.tsv"])] == ["x/y.png"]
+    with pytest.raises(UserError, match="is an archive of arrays; give image files"):
+        (tmp_path / "x.npz").write_bytes(b"PK")
+        find_images([tmp_path / "x.npz"])
+    (tmp_path / "x.npz").unlink()
     found = find_images([tmp_path, tmp_path / "list.csv", tmp_path / "a.jpg"])
     assert [image.name for image in found] == ["a.jpg", "b.PNG", "x/y.png", str(tmp_path / "a.jpg")]
     assert found[2].path == tmp_path / "x" / "y.png"

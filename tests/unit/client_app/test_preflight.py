@@ -313,3 +313,13 @@ def test_folders_that_look_alike_or_are_empty(site: Site, tmp_path: Path) -> Non
     (problem,) = findings.problems
     assert problem.kind == "label" and "class 'cat' looks like 'Cat'" in problem.reason
     assert "owl/: a class's folder without an image" in [warning.reason for warning in findings.warnings]
+
+
+def test_columns_that_are_no_labels_are_named(images: Write, site: Site, deployed: Deployed) -> None:
+    images("image,cat,dog,sex", "a.png,1,0,F")
+    without = [warning.reason for warning in check_site(site()).warnings]
+    assert "manifest.csv: not used, as no label, for most rows have neither 0 nor 1: sex" in without
+    experiment = deployed(method="fedloge_ml", labels="many")
+    reasons = [warning.reason for warning in check_site(site(), experiment).warnings]
+    assert "manifest.csv: not used, as no class of the experiment: sex" in reasons
+    assert "no column of fox: not labelled at this site" in reasons

@@ -15,6 +15,7 @@ from common.config import Experiment
 from common.data import load_dataset
 from common.data.images import read_image
 from common.data.levels import Depth
+from common.errors import UserError
 
 ErrorOf = Callable[[Callable[[], object]], str]
 Write = Callable[..., Path]
@@ -104,3 +105,13 @@ def test_class_folders_are_split_as_in_a_simulation(site: Site, deployed: Deploy
     assert (len(own.train), len(own.test)) == (len(simulated.train), len(simulated.test))
     kept = (tmp_path / "state" / "splits-west.csv").read_text().splitlines()[1:]
     assert {line.split(",")[0] for line in kept if line.endswith(",test")} == set(simulated.test_names or ())
+
+
+def test_folders_that_are_called_like_sides_are_refused_as_in_a_simulation(site: Site, tmp_path: Path) -> None:
+    for label in ("cat", "dog", "fox"):
+        path = tmp_path / "data" / "train" / label / "1.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (9, 9)).save(path)
+    with pytest.raises(UserError, match="'train': called like a side of a split"):
+        load_dataset(Experiment(dataset="image-folder", data_dir=tmp_path / "data", image_size=8))
+    assert any("'train': called like a side" in problem.reason for problem in check_site(site()).problems)

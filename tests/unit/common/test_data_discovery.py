@@ -2,6 +2,8 @@
 
 import gzip
 import io
+import os
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from PIL import Image
 
 from common.config import Experiment
 from common.data import load_dataset
-from common.data.discovery import Skipped, find_classes, find_images, skipped_notes
+from common.data.discovery import Skipped, find_classes, find_images, has_sides, skipped_notes
 from common.data.file_kinds import PILLOW, file_kind
 from common.errors import UserError
 
@@ -113,9 +115,40 @@ def test_a_file_that_its_ending_calls_an_image_is_one_to_be_named_when_it_is_rea
 
 
 def test_a_catalogue_of_dicom_files_is_no_image(tmp_path: Path) -> None:
-    (tmp_path / "DICOMDIR").write_bytes(bytes(128) + b"DICM" + b"\x02\0\x02\0UI\x14\x00" + b"1.2.840.10008.1.3.10\0")
+    bundled = pytest.importorskip("pydicom.data").get_testdata_file("dicomdirtests/DICOMDIR")
+    (tmp_path / "DICOMDIR").write_bytes(Path(bundled).read_bytes())
     found = find_images(tmp_path)
     assert found.images == () and skipped_notes(found.skipped) == ("1 file skipped: 1 DICOMDIR (DICOMDIR)",)
+
+
+@pytest.mark.parametrize(
+    "sides", [("Train", "Test"), ("training", "testing", "validation"), ("train", "val"), ("test",)]
+)
+def test_folders_that_are_called_like_sides_are_no_classes(sides: tuple[str, ...], tmp_path: Path) -> None:
+    for side in sides:
+        for label in ("cat", "dog"):
+            save(tmp_path / side / label / "1.png")
+    with pytest.raises(UserError, match=rf"'{sides[-1] if len(sides) == 1 else sides[0]}'.*call the sides 'train' and"):
+        has_sides(tmp_path)
+    save(tmp_path / "train" / "cat" / "1.png")
+    save(tmp_path / "test" / "cat" / "1.png")
+    assert has_sides(tmp_path) and not has_sides(tmp_path / "train") and not has_sides(tmp_path / "nothing")
+
+
+def test_folders_whose_names_differ_in_unicodes_form_or_in_blanks_are_one_class(tmp_path: Path) -> None:
+    composed, apart = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    for number, name in enumerate((composed, apart, f"{composed} ")):
+        save(tmp_path / name / f"{number}.png")
+    found = find_classes(tmp_path)
+    assert list(found.classes) == [composed] and len(found.classes[composed]) == 3
+
+
+def test_names_that_are_no_text_are_refused_all_at_once(tmp_path: Path) -> None:
+    for number in range(4):
+        save(tmp_path / "cat" / f"{number}.png")
+        save(tmp_path / "dog" / os.fsdecode(b"%d\xff.png" % number))
+    with pytest.raises(UserError, match=r"4 files with a name that is not UTF-8: 'dog/0\\udcff\.png'.*; rename"):
+        load_dataset(Experiment(dataset="image-folder", data_dir=tmp_path))
 
 
 def test_links_inside_the_root_are_followed(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`fednc new`: what it writes for folders, manifests and archives runs as it is."""
 
 import csv
+import io
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +119,7 @@ def test_images_that_cannot_be_read_are_named_and_left_out(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     data = a_folder(tmp_path / "scans", parts=("",))
     (data / "nevus" / "broken.png").write_bytes(b"no image")
-    lines = new_experiment(data)
+    lines = new_experiment(data, skip_bad_images=1)
     assert any("1 image is left out" in line and "nevus/broken.png" in line for line in lines)
     assert load("scans.yaml", {}, tmp_path).skip_bad_images == 1
 
@@ -148,6 +149,41 @@ def test_what_cannot_be_learned_from_leaves_no_file(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=words):
             new_experiment(data, tmp_path / "out.yaml")
         assert not (tmp_path / "out.yaml").exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "archive"])
+def test_images_that_cannot_be_read_are_all_named_and_may_be_left_out(kind: str, tmp_path: Path) -> None:
+    if kind == "folder":
+        data = a_folder(tmp_path / "data")
+        for name in ("x", "y"):
+            (data / "train" / CLASSES[0] / f"{name}.png").write_bytes(b"")
+    else:
+        data = tmp_path / "x.npz"
+        stored: dict[str, np.ndarray] = {}
+        for side in ("train", "test"):
+            files = []
+            for row in range(24):
+                stream = io.BytesIO()
+                Image.new("L", (9, 9), 9 * row + len(side)).save(stream, "JPEG")
+                files.append(b"none" if side == "train" and row in (0, 5) else stream.getvalue())
+            stored |= {f"jpeg_{side}": np.frombuffer(b"".join(files), np.uint8), f"y_{side}": np.arange(24) % 2}
+            stored[f"offset_{side}"] = np.cumsum([0, *map(len, files)])
+        np.savez(data, **stored)
+    with pytest.raises(UserError, match=r"^2 of .*; here: fednc new … --skip-bad-images 2$"):
+        new_experiment(data, tmp_path / "out.yaml")
+    assert any("2 images are left out" in line for line in new_experiment(data, tmp_path / "out.yaml", 2))
+    assert load(str(tmp_path / "out.yaml"), {}, tmp_path).skip_bad_images == 2
+
+
+def test_an_archives_sites_or_patients_that_are_no_numbers_are_not_dropped(tmp_path: Path) -> None:
+    stored = {
+        key: values for key, values in np.load(an_archive(tmp_path / "x.npz", False)).items() if "lesion" not in key
+    }
+    for side in ("train", "test"):
+        stored[f"patient_{side}"] = np.array([f"{side} {row}" for row in range(len(stored[f"y_{side}"]))])
+    np.savez(tmp_path / "words.npz", **stored)
+    with pytest.raises(UserError, match=r"patient_train is <U8 of shape .*, expected one integer an image"):
+        new_experiment(tmp_path / "words.npz", tmp_path / "out.yaml")
 
 
 @pytest.mark.parametrize("kind", ["folder", "manifest"])
