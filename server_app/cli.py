@@ -16,6 +16,7 @@ import typer
 from common.config import DEFAULT_CONFIG, Experiment, load, parse_value
 from common.errors import MistakesError, UserError, WireError, print_error, unknown
 from common.letters import show_every_letter
+from common.logs import open_streams
 from common.methods import METHODS
 from server_app import provision
 from server_app.choices import DEFAULT_ENGINE, FIGURES, check_engine
@@ -250,6 +251,7 @@ def parse_overrides(words: list[str]) -> dict[str, Any]:
 
 def main() -> None:
     """Entry point: a user's mistake is a line on standard error and exit code 1; a signal ends in order."""
+    open_streams()
     show_every_letter()
     try:
         with stoppable():
