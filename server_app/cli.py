@@ -20,7 +20,7 @@ from common.logs import open_streams
 from common.methods import METHODS
 from server_app import provision
 from server_app.choices import DEFAULT_ENGINE, FIGURES, check_engine
-from server_app.mistakes import check_simulated
+from server_app.mistakes import check_own_runs, check_simulated
 from server_app.stopping import Stopped, leave, stoppable
 from server_app.studies import PLAIN, STUDIES, Variant
 
@@ -95,8 +95,10 @@ def report(folder: Annotated[Path, typer.Argument(help="a run's folder")]) -> No
     """Write a run's report.html again."""
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is not a run's folder: it has no config.json")
+    from server_app.journal import quiet_logging
     from server_app.report import write_report
 
+    quiet_logging()
     typer.echo(write_report(folder))
 
 
@@ -139,6 +141,9 @@ def compare(
     for key, option in (("method", "--methods"), ("seed", "--seeds")):
         if key in given:
             raise UserError(f"{key} = {given[key]!r}: a comparison takes {option} instead")
+    check_own_runs(given, "a comparison")
+    if not minutes >= 0:  # nan is neither
+        raise UserError(f"minutes = {minutes}: should be 0 or more")
     studies = known_words("study", study, STUDIES) if study else []
     for name in studies:
         for key in given.keys() & {key for variant in STUDIES[name] for key in variant.overrides}:
