@@ -31,3 +31,15 @@ def test_a_run_goes_on_without_its_output(how: str, tmp_path: Path) -> None:
     taken = {"pipe": "Broken pipe", "full": "No space left on device"}.get(how)
     lines = [line for line in said.splitlines() if "standard output takes no more lines" in line]
     assert [taken in line for line in lines] == ([True] if taken else []), said
+
+
+def test_lines_of_another_process_go_nowhere_either(tmp_path: Path) -> None:
+    """As `fednc run` passes on what Flower prints."""
+    program = 'from common.logs import write_out; [write_out(f"{i}\\n") for i in range(100_000)]; open("end", "w")'
+    command = f"set -o pipefail; \"{sys.executable}\" -c '{program}' | head -1"
+    environment = {**os.environ, "PYTHONPATH": str(APP_ROOT)}
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and done.stdout == "0\n" and (tmp_path / "end").exists()
+    assert done.stderr == "standard output takes no more lines (Broken pipe): the work goes on without them\n"
