@@ -17,6 +17,7 @@ from common.config import load
 from common.errors import UserError, print_error
 from common.files import write_text
 from common.letters import show_every_letter
+from common.logs import open_streams
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.command()(predict)
@@ -79,6 +80,7 @@ def _is_earlier(path: Path) -> bool:
 
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 1."""
+    open_streams()
     show_every_letter()
     try:
         cli(standalone_mode=True)

@@ -1,5 +1,6 @@
 """A flat mapping that a person wrote, checked against a pydantic model: every mistake, not the first alone."""
 
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ from pydantic_core import ErrorDetails
 from common.errors import did_you_mean, nearest, shown
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+_NAME = re.compile(r"\^\\w\[\\w\.-\]\{0,(\d+)\}\$")  # the pattern of names, which nobody should have to read
 Mistake = tuple[str, str]  # the key, and the words that name it
 
 
@@ -65,5 +67,8 @@ def _words(model: type[BaseModel], key: str, details: ErrorDetails) -> str:
     allowed = message[:1].lower() + message[1:]
     allowed = allowed.replace("input should", "should")
     allowed = allowed.replace("input is not a valid path for <class 'pathlib.Path'>", "should be a path")
+    if found := _NAME.fullmatch(str(details.get("ctx", {}).get("pattern", ""))):
+        most = int(found[1]) + 1
+        allowed = f"should be 1 to {most} letters, digits, '_', '-' or '.', and begin with none of the last two"
     value = details["input"]
     return f"{key} = {shown(str(value) if isinstance(value, Path) else value)}: {allowed}"

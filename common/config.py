@@ -16,7 +16,7 @@ from typing import Any, get_args
 from common.checked import Mistake, unknown_keys, valid_fields
 from common.consistency import UnknownValueError, contradictions, partial
 from common.effects import ACTS, METHOD_KEYS, idle, without_effect
-from common.errors import MistakesError, UserError, did_you_mean, nearest, unknown
+from common.errors import MistakesError, UserError, did_you_mean, nearest, shown, unknown
 from common.experiment import FIELDS_ALONE, KEYS, Experiment
 from common.fields import FEDERATION_FIELDS
 from common.methods import METHODS
@@ -210,8 +210,8 @@ def _file_layers(path: Path, source: str, method: str | None) -> tuple[list[_Lay
     tuned = values.pop("tuned", {})
     where = f"{source}: tuned"
     own, chosen = _Layer(source, values), method or values.get("method", Experiment.default("method"))
-    if not isinstance(tuned, dict) or not all(isinstance(keys, dict) for keys in tuned.values()):
-        form = "give a method's keys below its name, e.g. tuned: {fedavg: {learning-rate: 0.1}}"
+    form = "give a method's keys below its name, e.g. tuned: {fedavg: {learning-rate: 0.1}}"
+    if not isinstance(tuned, dict):
         return [own, _Layer(where, {})], [(where, form)]
     found: list[tuple[str, str]] = []
     for name, keys in tuned.items():
@@ -219,6 +219,9 @@ def _file_layers(path: Path, source: str, method: str | None) -> tuple[list[_Lay
             found.append((where, str(unknown("method", str(name), METHODS))))
             continue
         of = f"{where}: {name}"
+        if not isinstance(keys, dict):
+            found.append((of, f"{shown(keys)}: {form}"))
+            continue
         found += [(of, words) for _, words in _field_mistakes(given(keys, KEYS))]
         for key in keys:
             if key in _UNTUNED:
@@ -226,6 +229,7 @@ def _file_layers(path: Path, source: str, method: str | None) -> tuple[list[_Lay
             elif key in METHOD_KEYS and name not in METHOD_KEYS[key]:
                 found.append((of, idle(key, keys[key], f"method: {' or '.join(METHOD_KEYS[key])}")))
     block = tuned.get(chosen, {}) if isinstance(chosen, str) else {}
+    block = block if isinstance(block, dict) else {}
     return [own, _Layer(f"{where}: {chosen}", given(block, KEYS))], found
 
 

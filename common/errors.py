@@ -116,4 +116,4 @@ def last_line(output: str) -> str:
     line = lines[-1] if lines else ""
     if found := re.fullmatch(r"<class '([\w.]+)'>:<'(.*)'>", line):  # as a SuperNode writes it
         line = f"{found[1]}: {found[2]}"
-    return re.sub(r"^common\.errors\.(UserError|RefusalError): ", "", line)
+    return re.sub(r"^(common|client_app|server_app)(\.\w+)+: ", "", line)

@@ -78,6 +78,7 @@ def run(grid: Grid, experiment: Experiment) -> Path:
     company = gather(grid, experiment) if deployed else None
     with locked(folder):
         resuming = Resuming(folder, experiment, has_assignment(federation))
+        resuming.check_data(*federation_facts(federation, experiment))
         with (journal := Journal(folder, experiment)).to_the_end():
             checkpoint = load_checkpoint(folder) if experiment.resume else None
             journal.rewind(checkpoint.server_round if checkpoint else 0)
@@ -190,24 +191,33 @@ def describe(journal: Journal, experiment: Experiment, federation: Federation, s
     for note in dataset.notes:
         log.warning("%s: %s", dataset.name, note)
     log.info("run's folder: %s", journal.folder)
+    facts, free = federation_facts(federation, experiment)
+    journal.keep_json("federation", {"site_names": journal.site_names()} | facts, free)
+
+
+def federation_facts(federation: Federation, experiment: Experiment) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return what `federation.json` says, and which of its keys may change where a run is taken up.
+
+    Real sites tell no counts; their names come from the sites.
+    """
+    dataset, simulated = federation.dataset, bool(federation.site_names)
     facts: dict[str, Any] = {
         "classes": list(dataset.classes),
-        "site_names": journal.site_names(),
-        "simulated": bool(federation.site_names),
+        "simulated": simulated,
         "num_test": len(dataset.test),
         "evaluate_on": experiment.evaluate_on,
         "multilabel": dataset.multilabel,
         "partition": federation.partition_report,
         "notes": list(dataset.notes),
     }
-    if federation.site_names:
+    if simulated:
         facts |= {
             "site_names": list(federation.site_names),
             "train_counts": federation.train_counts.tolist(),
             "test_counts": federation.test_counts.tolist(),
-            "groups": groups(counts),
+            "groups": groups(federation.class_counts),
         }
-    journal.keep_json("federation", facts, free=("notes", *(() if federation.site_names else ("site_names",))))
+    return facts, ("notes",) if simulated else ("notes", "site_names")
 
 
 def finish(

@@ -16,10 +16,11 @@ import typer
 from common.config import DEFAULT_CONFIG, Experiment, load, parse_value
 from common.errors import MistakesError, UserError, WireError, print_error, unknown
 from common.letters import show_every_letter
+from common.logs import open_streams
 from common.methods import METHODS
 from server_app import provision
 from server_app.choices import DEFAULT_ENGINE, FIGURES, check_engine
-from server_app.mistakes import check_simulated
+from server_app.mistakes import check_own_runs, check_simulated
 from server_app.stopping import Stopped, leave, stoppable
 from server_app.studies import PLAIN, STUDIES, Variant
 
@@ -96,8 +97,10 @@ def report(folder: Annotated[Path, typer.Argument(help="a run's folder")]) -> No
     """Write a run's report.html again."""
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is not a run's folder: it has no config.json")
+    from server_app.journal import quiet_logging
     from server_app.report import write_report
 
+    quiet_logging()
     typer.echo(write_report(folder))
 
 
@@ -140,6 +143,9 @@ def compare(
     for key, option in (("method", "--methods"), ("seed", "--seeds")):
         if key in given:
             raise UserError(f"{key} = {given[key]!r}: a comparison takes {option} instead")
+    check_own_runs(given, "a comparison")
+    if not minutes >= 0:  # nan is neither
+        raise UserError(f"minutes = {minutes}: should be 0 or more")
     studies = known_words("study", study, STUDIES) if study else []
     for name in studies:
         for key in given.keys() & {key for variant in STUDIES[name] for key in variant.overrides}:
@@ -252,6 +258,7 @@ def parse_overrides(words: list[str]) -> dict[str, Any]:
 
 def main() -> None:
     """Entry point: a user's mistake is a line on standard error and exit code 1; a signal ends in order."""
+    open_streams()
     show_every_letter()
     try:
         with stoppable():

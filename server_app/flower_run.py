@@ -22,6 +22,7 @@ import httpx
 from common.config import APP_ROOT
 from common.errors import UserError
 from common.files import private_file, write_text
+from common.logs import write_out
 from server_app.family import family
 
 QUIET = {
@@ -165,8 +166,7 @@ def stream(
                 run_id = found.group(1)
                 begun(run_id)
             elif run_id and not _FLOWER_LINE.match(line):
-                sys.stdout.write(line)
-                sys.stdout.flush()
+                write_out(line)
             shown.append(line.strip())
     if not run_id:
         raise UserError(f"Flower refused the run: {words_of(' '.join(shown[-5:]))}")

@@ -5,7 +5,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -83,10 +83,8 @@ class Journal:
         Raises:
             UserError: it is not.
         """
-        before, now = read_json(self.folder / f"{name}.json"), json.loads(json.dumps(content))
-        if differ := sorted(key for key in before.keys() - set(free) if before[key] != now.get(key)):
-            raise UserError(f"resume: {', '.join(differ)} of the run in {self.folder} differ: are the data the same?")
-        self.write_json(name, now)
+        check_kept(self.folder / f"{name}.json", content, free)
+        self.write_json(name, content)
 
     def forget_sites(self) -> None:
         """Forget what sites declared, and what was made of it, at a start that came to nothing."""
@@ -223,7 +221,25 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read just now ({error.strerror}); let it be, and resume") from None
     except (ValueError, TypeError, RecursionError):
-        raise UserError(f"{path}: cannot be read; the run in its folder cannot be resumed") from None
+        raise UserError(
+            f"{path}: cannot be read: it is damaged; put a copy back, or remove it and resume without"
+        ) from None
+
+
+def check_kept(path: Path, content: Mapping[str, Any], free: Collection[str] = ()) -> None:
+    """Compare what a JSON file of a run's folder says with what it would say now.
+
+    Args:
+        path: of the file.
+        content: what it would say.
+        free: keys that may change.
+
+    Raises:
+        UserError: it says something else, or cannot be read.
+    """
+    before, now = read_json(path), json.loads(json.dumps(content))
+    if differ := sorted(key for key in before.keys() - set(free) if before[key] != now.get(key)):
+        raise UserError(f"resume: {', '.join(differ)} of the run in {path.parent} differ: are the data the same?")
 
 
 class Clock:

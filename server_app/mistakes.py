@@ -17,6 +17,14 @@ def check_simulated(experiment: Experiment) -> None:
         )
 
 
+def check_own_runs(given: Mapping[str, Any], what: str) -> None:
+    """Raise `UserError` for words that say which run to continue, where a command has many and does so by itself."""
+    for key in ("run-name", "resume"):
+        if given.get(key, "") not in ("", None):
+            why = f"{what} names its runs itself, and with the same --output it goes on with them"
+            raise UserError(f"{key} = {given[key]!r}: {why}; leave it out")
+
+
 def check_acting(given: Mapping[str, Any], source: str, experiments: Sequence[Experiment]) -> None:
     """Raise `UserError` for keys that were given and act in none of the experiments.
 

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from common.model import frame_kind
 from common.trained import GENERIC
 from server_app.checkpoint import Checkpoint, checkpoint_rounds
 from server_app.events import OF_A_START
-from server_app.journal import Journal, log, read_json, read_lines
+from server_app.journal import Journal, check_kept, log, read_json, read_lines
 
 # what a run that has a checkpoint has in its folder, and what becomes of it where that is lost
 _FILES = {
@@ -97,7 +97,28 @@ class Resuming:
         changed = changed_keys(folder, experiment) if resumes else {}
         self._changed = {key: values for key, values in changed.items() if key not in own}
         self._there = {path.name for path in folder.iterdir()} if resumes else set[str]()
-        self._rounds = _rounds(folder) if resumes and "metrics.jsonl" in self._there else set[int]()
+        for name in self._there & {*_FILES, "run.json"}:
+            if name.endswith(".json"):
+                read_json(folder / name)  # what cannot be read is refused while nothing has changed
+        events = read_lines(folder).events if resumes and "metrics.jsonl" in self._there else []
+        self._rounds = {event["round"] for event in events if event["event"] == "round"}
+        self._finished = any(event["event"] == "summary" for event in events)
+        then = {key: values[0] for key, values in changed.items()}
+        self._every = then.get("checkpoint-every", experiment.checkpoint_every)
+        self._last = then.get("rounds", experiment.rounds)
+
+    def check_data(self, facts: Mapping[str, Any], free: Collection[str]) -> None:
+        """Refuse other data than the run's before anything is written: what it has finished stays as it is.
+
+        Args:
+            facts: of the data, as `federation.json` has them.
+            free: keys that may change.
+
+        Raises:
+            UserError: they are other data.
+        """
+        if "federation.json" in self._there and checkpoint_rounds(self._folder):
+            check_kept(self._folder / "federation.json", facts, free)
 
     def say(self, journal: Journal, checkpoint: Checkpoint | None) -> None:
         """Say in the log and in the journal what has changed and what is missing; take back a lost identity."""
@@ -117,6 +138,9 @@ class Resuming:
             rounds = len(self._rounds)
             return [("checkpoints", f"the run begins again; its {rounds} rounds before are in metrics.undone.jsonl")]
         found = [(name, then) for name, then in self._files.items() if name not in self._there]
+        if (lost := self._lost_checkpoint(checkpoint.server_round)) is not None:
+            then = f"the rounds after {checkpoint.server_round} are done again"
+            found.append((f"checkpoint of round {lost}", then))
         gaps = sorted(set(range(1, checkpoint.server_round + 1)) - self._rounds)
         if gaps and "metrics.jsonl" in self._there:
             found.append(("lines of metrics.jsonl", f"the figures of {len(gaps)} rounds are lost, {_span(gaps)}"))
@@ -128,9 +152,16 @@ class Resuming:
             found.append(("run.json", "the run has a new identity: real sites' personal parts begin anew"))
         return found
 
+    def _lost_checkpoint(self, done: int) -> int | None:
+        """Return the newest round after `done` whose checkpoint was there once, and is not among the damaged ones.
 
-def _rounds(folder: Path) -> set[int]:
-    return {event["round"] for event in read_lines(folder).events if event["event"] == "round"}
+        A coordinator may be killed after the line of its last round and before that checkpoint.
+        """
+        sure = self._rounds if self._finished else self._rounds - {max(self._rounds, default=0)}
+        every = self._every if isinstance(self._every, int) and self._every > 0 else 1
+        due = [number for number in sure if number > done and (number % every == 0 or number == self._last)]
+        damaged = {path.stem for path in (self._folder / "checkpoints").glob("*.damaged")}
+        return next((n for n in sorted(due, reverse=True) if f"round-{n:05}" not in damaged), None)
 
 
 def _span(numbers: Sequence[int]) -> str:

@@ -24,7 +24,7 @@ from common.fields import FEDERATION_FIELDS
 from common.methods import METHODS
 from server_app.choices import FIGURES
 from server_app.journal import percent
-from server_app.mistakes import check_acting, check_simulated
+from server_app.mistakes import check_acting, check_own_runs, check_simulated
 from server_app.studies import GRIDS, Variant, product
 
 if TYPE_CHECKING:  # PyTorch comes with it, which a mistyped key need not wait for
@@ -60,6 +60,7 @@ def tuning_experiment(config: str, given: Mapping[str, Any], method: str, base: 
     for key, option in _OPTIONS.items():
         if key in given:
             raise UserError(f"{key} = {given[key]!r}: tuning takes {option} instead")
+    check_own_runs(given, "tuning")
     if "evaluate-on" in given:
         why = "tuning measures validation images, never test images, or the choice would have seen them"
         raise UserError(f"evaluate-on = {given['evaluate-on']!r}: {why}; leave it out")

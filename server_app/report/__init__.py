@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from common.errors import UserError
 from common.files import write_text
+from server_app.journal import log
 from server_app.report.attention import attention, image_notice
 from server_app.report.class_auc import auc_against_counts
 from server_app.report.classes import per_class
@@ -56,14 +57,23 @@ def write_report(run_dir: Path) -> Path:
     Args:
         run_dir: a run's folder, with config.json, federation.json, metrics.jsonl and so on.
 
+    What is missing or broken is in the log too.
+
     Raises:
-        UserError: there is no such folder, or the report cannot be written.
+        UserError: there is no such folder, the report cannot be written, or its journal is lost and there is a
+            report from before.
     """
     if not run_dir.is_dir():
         raise UserError(f"no run's folder '{run_dir}': give the folder that holds the run's metrics.jsonl")
     run = read_run(run_dir)
-    html = page(run.name, _lead(run), [(name, section(run)) for name, section in _sections(run)], image_notice(run))
     path = run_dir / "report.html"
+    for problem in run.problems:
+        log.warning("%s: %s", run_dir, problem)
+    if not run.events and path.exists():
+        raise UserError(
+            f"{run_dir / 'metrics.jsonl'} has no event to report on: put a copy back; {path} stays as it is"
+        )
+    html = page(run.name, _lead(run), [(name, section(run)) for name, section in _sections(run)], image_notice(run))
     try:
         write_text(path, html)  # a reader never sees half a report
     except OSError as error:

@@ -124,6 +124,30 @@ def test_a_lost_identity_is_taken_from_the_checkpoint(tiny: Tiny, monkeypatch: p
         assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
 
 
+def test_a_lost_checkpoint_is_named_even_where_an_older_one_takes_its_place(
+    tiny: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run_local(tiny(rounds=3))
+    before = load_file(folder / "generic.safetensors")
+    (folder / "checkpoints" / "round-00003.safetensors").unlink()
+    run_local(tiny(rounds=3, resume=True))
+    assert said(folder) == [("checkpoint of round 3", "")]
+    assert "checkpoint of round 3: the rounds after 2 are done again" in capsys.readouterr().out
+    again = load_file(folder / "generic.safetensors")
+    assert all(np.array_equal(before[key], again[key]) for key in before)
+
+
+def test_a_checkpoint_that_was_never_written_is_not_lost(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(*_: Any) -> None:
+        raise PowerCutError  # after the line of the round
+
+    with monkeypatch.context() as patch, pytest.raises(PowerCutError):
+        patch.setattr("server_app.strategy.save_checkpoint", save)
+        run_local(tiny())
+    run_local(tiny(resume=True))
+    assert not [what for what, _ in said(tiny().output_dir / "run") if what.startswith("checkpoint of")]
+
+
 def test_lost_checkpoints_are_named(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = stopped(tiny, monkeypatch)
     shutil.rmtree(folder / "checkpoints")

@@ -195,8 +195,26 @@ def test_other_data_or_other_versions_are_noticed(tiny: Tiny) -> None:
     federation = json.loads((folder / "federation.json").read_text())
     federation["train_counts"][0][0] += 1
     (folder / "federation.json").write_text(json.dumps(federation))
+    before = content_of(folder)
     with pytest.raises(UserError, match=r"train_counts of the run in .* differ"):
-        run_local(tiny(run_name="whole", resume=True))
+        run_local(tiny(run_name="whole", resume=True, rounds=9))
+    assert content_of(folder) == before  # a refusal takes nothing back of what was finished
+
+
+@pytest.mark.parametrize("name", ["config", "versions", "run", "sites", "federation"])
+def test_a_damaged_file_is_refused_before_anything_changes_and_the_run_goes_on_without(tiny: Tiny, name: str) -> None:
+    folder = run_local(tiny(run_name="whole"))
+    (folder / f"{name}.json").write_text("[1, 2")
+    before = content_of(folder)
+    with pytest.raises(UserError, match=rf"{name}\.json: cannot be read: .*put a copy back, or remove it"):
+        run_local(tiny(run_name="whole", resume=True, rounds=3))
+    assert content_of(folder) == before
+    (folder / f"{name}.json").unlink()
+    run_local(tiny(run_name="whole", resume=True, rounds=3))
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_start_without_a_checkpoint_binds_the_next_to_nothing(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The words of errors that a user can mend."""
 
-from common.errors import last_line, nearest, plain, unknown
+from common.errors import MistakesError, WireError, last_line, nearest, plain, unknown
+from common.files import DamagedError
 
 
 def test_unknown_names_the_word_the_nearest_and_all() -> None:
@@ -14,6 +15,9 @@ def test_a_supernodes_way_of_telling_is_undone() -> None:
     assert last_line("<class 'common.errors.RefusalError'>:<'site 'a' refuses'>") == "site 'a' refuses"
     assert last_line("<class 'torch.OutOfMemoryError'>:<'CUDA out'>") == "torch.OutOfMemoryError: CUDA out"
     assert last_line("Traceback\n  x\ncommon.errors.UserError: no\n") == "no"
+    for error in (DamagedError("damaged"), MistakesError([("", "a"), ("", "b")]), WireError("no reply")):
+        name = f"{type(error).__module__}.{type(error).__qualname__}"
+        assert last_line(f"<class '{name}'>:<'{error}'>") == last_line(f"{name}: {error}") == str(error)
 
 
 def test_words_from_elsewhere_are_one_printable_line() -> None:

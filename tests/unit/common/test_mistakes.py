@@ -68,6 +68,23 @@ def test_a_mistake_has_the_source_that_it_stands_in(yaml_file: YamlFile) -> None
     ]
 
 
+def test_a_block_that_is_no_mapping_hides_no_other_mistake(yaml_file: YamlFile) -> None:
+    path = yaml_file("tuned:\n  ditto: 3\n  fedavg: {learning-rate: -1}\n  fedpre: {}\n")
+    for method in ("ditto", "fedavg"):
+        found = mistakes(lambda: load(path, {"method": method}, base=HERE))  # noqa: B023
+        assert sorted(where for where, _ in found) == [f"{path}: tuned{of}" for of in ("", ": ditto", ": fedavg")]
+        assert any(said.startswith("3: give a method's keys below its name") for _, said in found)
+
+
+@pytest.mark.parametrize(("key", "most"), [("name", 64), ("run-name", 120)])
+def test_a_name_that_cannot_be_is_explained_without_a_pattern(key: str, most: int) -> None:
+    words = f"should be 1 to {most} letters, digits, '_', '-' or '.', and begin with none of the last two"
+    for bad in ("../a", "a b", "-a", "a" * (most + 1)):
+        ((_, said),) = mistakes(lambda: load(overrides={key: bad}))  # noqa: B023
+        assert said.endswith(words) and "pattern" not in said
+    assert load(overrides={key: "a" * most})
+
+
 def test_a_contradiction_is_of_the_source_with_which_it_comes_up(yaml_file: YamlFile) -> None:
     sites = yaml_file("partition: natural\ndataset: npz\nsite-key: center\n")
     typed = mistakes(lambda: load(sites, {"seed": 1, "dataset": "digits", "sites": 3}, base=HERE))

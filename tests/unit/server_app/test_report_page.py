@@ -1,6 +1,7 @@
 """The page: well-formed, complete, asks for nothing outside, and survives whatever a run left behind."""
 
 import json
+import logging
 import re
 from pathlib import Path
 
@@ -92,6 +93,30 @@ def test_missing_file(tmp_path: Path, missing: str) -> None:
 
 def test_empty_folder(tmp_path: Path) -> None:
     report(tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, "", "\0{", "[1]\n"])
+def test_a_report_is_not_replaced_by_one_of_nothing(tmp_path: Path, content: str | None) -> None:
+    write_run(tmp_path)
+    report(tmp_path)
+    before = (tmp_path / "report.html").read_bytes()
+    journal = tmp_path / "metrics.jsonl"
+    journal.unlink() if content is None else journal.write_text(content)
+    with pytest.raises(UserError, match=r"metrics\.jsonl has no event .*report\.html stays"):
+        write_report(tmp_path)
+    assert (tmp_path / "report.html").read_bytes() == before
+
+
+def test_what_a_report_lacks_is_in_the_log_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_run(tmp_path)
+    (tmp_path / "federation.json").write_text("[")
+    log = logging.getLogger("fednc")
+    log.addHandler(caplog.handler)
+    try:
+        write_report(tmp_path)
+    finally:
+        log.removeHandler(caplog.handler)
+    assert f"{tmp_path}: federation.json is not readable" in caplog.text
 
 
 def test_no_folder(tmp_path: Path) -> None:

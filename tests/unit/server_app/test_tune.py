@@ -180,6 +180,8 @@ def test_a_variant_without_every_seed_is_not_chosen(on_validation: Tiny, tmp_pat
         (["--grid", "momentum=0.1", "--grid", "momentum=0.5"], ["'momentum=0.5'", "has a grid already"]),
         (["--grid", "momentum=0.1", "momentum=0.5"], ["momentum = 0.5", "leave out"]),
         (["evaluate-on=test", "--method", "ditto"], ["evaluate-on = 'test'", "validation"]),
+        (["run-name=a"], ["run-name = 'a'", "tuning names its runs itself"]),
+        (["resume=true"], ["resume = True", "--output"]),
         (["method=ditto"], ["method = 'ditto'", "--method"]),
         (["seed=1"], ["seed = 1", "--seeds"]),
         (["--method", "dito"], ["'dito'", "did you mean 'ditto'"]),
