@@ -53,10 +53,11 @@ def new_experiment(
         raise UserError(f"{bad}; here: fednc new … --skip-bad-images {len(bad.failures)}") from None
     sections = _sections(keys, {"image-size": size, "skip-bad-images": skip}, dataset, device)
     found, methods = _found(data, dataset), choose.fitting_methods(dataset)
-    text = as_yaml([*found, *dataset.notes], sections, methods, str(path))
+    noted = (*dataset.notes, *_one_each(dataset))
+    text = as_yaml([*found, *noted], sections, methods, str(path))
     _check(text, path.name)
     _write(path, text)
-    notes = [f"note: {note}" for note in dataset.notes]
+    notes = [f"note: {note}" for note in noted]
     return [*found, *notes, f"wrote {path}; look at it, then", f"  fednc run {shlex.quote(str(path))}"]
 
 
@@ -113,6 +114,16 @@ def _found(data: Path, dataset: Dataset) -> list[str]:
         f"{labels}{patients}",
         f"{len(dataset.classes)} classes, by training images: {shown}{more}",
     ]
+
+
+def _one_each(dataset: Dataset) -> tuple[str, ...]:
+    """Return a note where images might have several labels and each has one: they are perhaps one-hot."""
+    if not dataset.multilabel or any((part.labels.sum(axis=1) != 1).any() for part in (dataset.train, dataset.test)):
+        return ()
+    return (
+        "every image has one label exactly, in columns of 0 and 1: taken as several labels an image; where the classes "
+        "exclude each other, store the class of each image instead (a column 'label', or y_train [N])",
+    )
 
 
 def _name(data: Path) -> str:

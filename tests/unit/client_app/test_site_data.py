@@ -143,7 +143,7 @@ def test_a_part_without_the_other_is_refused_as_in_a_simulation(
     path = tmp_path / "data" / there / "cat" / "1.png"
     path.parent.mkdir(parents=True)
     Image.new("L", (8, 8)).save(path)
-    words = f"{'test' if there == 'train' else 'train'}: no such folder, but there is {there}; expected"
+    words = f"'{there}': called like a side of a split"
     with pytest.raises(UserError, match=words):  # it would be a class of that name
         list_images(site(), None)
     with pytest.raises(UserError, match=words):

@@ -171,8 +171,17 @@ def test_images_that_cannot_be_read_are_all_named_and_may_be_left_out(kind: str,
         np.savez(data, **stored)
     with pytest.raises(UserError, match=r"^2 of .*; here: fednc new … --skip-bad-images 2$"):
         new_experiment(data, tmp_path / "out.yaml")
-    assert any("2 images are left out" in line for line in new_experiment(data, tmp_path / "out.yaml", 2))
+    assert any(
+        "2 images are left out" in line for line in new_experiment(data, tmp_path / "out.yaml", skip_bad_images=2)
+    )
     assert load(str(tmp_path / "out.yaml"), {}, tmp_path).skip_bad_images == 2
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_columns_with_one_label_in_every_row_are_noted(several: bool, tmp_path: Path) -> None:
+    lines = new_experiment(an_archive(tmp_path / "x.npz", several), tmp_path / "out.yaml")
+    assert any("every image has one label exactly" in line for line in lines) == several
+    assert ("every image has one label exactly" in (tmp_path / "out.yaml").read_text()) == several
 
 
 def test_an_archives_sites_or_patients_that_are_no_numbers_are_not_dropped(tmp_path: Path) -> None:
