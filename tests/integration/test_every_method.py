@@ -48,7 +48,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         asked_for = METHODS[wire.Request(message).experiment.method].returns if model else ()
         assert {*(extras or {})} == {*asked_for}
         others = {name for name in metrics if not name.startswith("loss-")} - wire.FIGURES_OF_STAGES
-        assert others <= {"num-examples", "num-test"}
+        assert others <= {"num-examples", "num-test", wire.STARTED_FROM}
         assert {*answer.content.array_records} <= {"model"} | ({"extras"} if asked_for else set())
         return answer
 

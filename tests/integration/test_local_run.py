@@ -155,7 +155,7 @@ def test_what_is_saved_can_be_loaded_and_gives_the_reported_figures(tiny: Tiny) 
         "aux_head.weight": saved["aux_head.weight"]
     }
     checkpoint = load_file(folder / "checkpoints" / "round-00002.safetensors")
-    assert checkpoint.keys() == {f"model/{name}" for name in shared}
+    assert checkpoint.keys() == {f"model/{name}" for name in shared} | {f"trained/site-0{site}" for site in range(3)}
     assert all(np.array_equal(checkpoint[f"model/{name}"], array) for name, array in shared.items())
     evaluation = GenericEvaluation(
         experiment, federation.dataset, groups(federation.class_counts), torch.from_numpy(saved["frame.weight"])

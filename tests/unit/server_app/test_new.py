@@ -171,9 +171,8 @@ def test_images_that_cannot_be_read_are_all_named_and_may_be_left_out(kind: str,
         np.savez(data, **stored)
     with pytest.raises(UserError, match=r"^2 of .*; here: fednc new … --skip-bad-images 2$"):
         new_experiment(data, tmp_path / "out.yaml")
-    assert any(
-        "2 images are left out" in line for line in new_experiment(data, tmp_path / "out.yaml", skip_bad_images=2)
-    )
+    lines = new_experiment(data, tmp_path / "out.yaml", skip_bad_images=2)
+    assert any("2 images are left out" in line for line in lines)
     assert load(str(tmp_path / "out.yaml"), {}, tmp_path).skip_bad_images == 2
 
 
