@@ -250,8 +250,9 @@ def finish(
         head = heads[judged_by] if judged_by else None
         write_analysis(journal, Subject(experiment, federation, evaluation.model, head))
     report = write_report(journal.folder)
-    log.info("\n%s\nreport: %s", summary.as_text(), report)
+    log.info("\n%s", summary.as_text())
     warn_of_unmeasured(evaluation)
+    log.info("report: %s", report)
 
 
 def warn_of_unmeasured(evaluation: GenericEvaluation) -> None:

@@ -248,11 +248,14 @@ def parse_overrides(words: list[str]) -> dict[str, Any]:
     """Turn ['rounds=200', 'method=fedavg'] into values, read as YAML does; `load` looks at the keys.
 
     Raises:
-        UserError: words without '='.
+        UserError: words without '=', or a key twice.
     """
     if wrong := [word for word in words if "=" not in word]:
         raise MistakesError([("command line", f"'{word}' is not of the form key=value") for word in wrong])
     pairs = [word.split("=", 1) for word in words]
+    keys = [key for key, _ in pairs]
+    if twice := sorted({key for key in keys if keys.count(key) > 1}):
+        raise MistakesError([("command line", f"{key} is there twice; give it once") for key in twice])
     return {key: parse_value(text) if text else "" for key, text in pairs}
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from common.config import build
 from common.data import load_dataset
+from common.data.checks import class_notes, named, unmeasured
 from common.errors import UserError, last_line
 from common.files import private_file, private_folder
 from server_app.compare_cells import Cell, data_fingerprint, keep_result, own_run_folder, read_result
@@ -90,8 +91,12 @@ def curves(run_folder: Path) -> dict[str, list[list[float]]]:
 
 
 def _data_notes(cell: Cell) -> list[str]:
+    """Return what is said of a cell's images: the loader's notes, and the classes that cannot be measured."""
     dataset = load_dataset(cell.experiment)
-    return [f"{dataset.name}: {note}" for note in dataset.notes]
+    notes = [*dataset.notes, *class_notes(dataset)]
+    if classes := unmeasured(dataset.test.labels, dataset.classes) if len(dataset.test) else ():
+        notes.append(f"the test images cannot measure {named(classes)}")
+    return [f"{dataset.name}: {note}" for note in dict.fromkeys(notes)]
 
 
 # --- the children -----------------------------------------------------------------------------------

@@ -46,12 +46,13 @@ def new_experiment(
     keys = recognise(data)
     device = choose.chosen_device()
     size = choose.choose_size(look_at_sizes(keys), device)
+    depth = Choice("percentile", described("depth"))
     skip = Choice(skip_bad_images, described("skip-bad-images"))
     try:
         dataset = load_dataset(build(keys | _values({"image-size": size, "skip-bad-images": skip}), source=str(data)))
     except BadImagesError as bad:
         raise UserError(f"{bad}; here: fednc new … --skip-bad-images {len(bad.failures)}") from None
-    sections = _sections(keys, {"image-size": size, "skip-bad-images": skip}, dataset, device)
+    sections = _sections(keys, {"image-size": size, "skip-bad-images": skip, "depth": depth}, dataset, device)
     found, methods = _found(data, dataset), choose.fitting_methods(dataset)
     noted = (*dataset.notes, *_one_each(dataset))
     text = as_yaml([*found, *noted], sections, methods, str(path))

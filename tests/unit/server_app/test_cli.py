@@ -30,6 +30,8 @@ def test_overrides_are_read_as_yaml() -> None:
 def test_bad_overrides_are_explained_all_at_once() -> None:
     with pytest.raises(UserError) as caught:
         cli.parse_overrides(["rounds", "seed=1", "method"])
+    with pytest.raises(UserError, match="rounds is there twice; give it once"):
+        cli.parse_overrides(["rounds=2", "seed=1", "rounds=3"])
     words = "'rounds' is not of the form key=value; 'method' is not of the form key=value"
     assert str(caught.value) == f"command line: 2 mistakes: {words}"
 
