@@ -65,7 +65,8 @@ def told(error: Exception) -> RefusalError:
     log.error("error: %s%s", plain(str(error)), "" if isinstance(error, UserError) else _traced(error))
     if isinstance(error, RefusalError):
         return error
-    return RefusalError(f"the site failed ({type(error).__name__}); its own log says why")
+    kind = UserError if isinstance(error, UserError) else type(error)  # which of our own kinds is the site's affair
+    return RefusalError(f"the site failed ({kind.__name__}); its own log says why")
 
 
 def _traced(error: Exception) -> str:

@@ -197,7 +197,7 @@ def train(federation: Federation, experiment: Path, log: Path) -> str:
                 assert running.poll() is None, f"the run ended: {log.read_text()[-3000:]}"
                 return text in log.read_text()
 
-            wait_until(lambda: says(f"round 1/{ROUNDS}"), 600, "the first round")
+            wait_until(lambda: says(f"round 1/{ROUNDS} | "), 600, "the first round")
             cut.network("disconnect", "supernode")
             stopped.compose("stop")
             wait_until(lambda: says(f"{SITES[2]} left out"), 600, "a round without the site that is cut off")

@@ -125,7 +125,7 @@ def test_the_replies_hold_only_what_the_wire_names(
     assert seen["words"] == {"site", "code", "frame-hash"}
     figures = {f"hits-{stage}" for stage in ("arrival", "final", "finetuned")}
     losses = {name for name in seen["scalars"] if name.startswith("loss-")}
-    assert seen["scalars"] - losses == {"num-train", "num-test", "num-examples", "round"} | figures
+    assert seen["scalars"] - losses == {"num-train", "num-test", "num-examples", "round", wire.STARTED_FROM} | figures
     assert wire.EXTRAS.keys() & seen["arrays"] == set()
 
 

@@ -23,7 +23,12 @@ def made_elsewhere(tree: ast.AST) -> list[str]:
         else:
             name, of_files = call.func.attr, isinstance(call.func.value, ast.Name) and call.func.value.id == "files"
         modes = [a.value for a in (*call.args, *(k.value for k in call.keywords)) if isinstance(a, ast.Constant)]
-        opened = name == "open" and any(isinstance(m, str) and set(m) & set("wax") and len(m) < 4 for m in modes)
+        stream = bool(modes) and isinstance(modes[0], int)  # a descriptor that is open already
+        opened = (
+            name == "open"
+            and not stream
+            and any(isinstance(m, str) and set(m) & set("wax") and len(m) < 4 for m in modes)
+        )
         if opened or (name in MAKERS and not of_files):
             found.append(f"line {call.lineno}: {ast.unparse(call)[:80]}")
     return found
