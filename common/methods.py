@@ -237,3 +237,8 @@ HEAD_TITLES = {
 }
 
 METHODS: dict[str, Method] = {row.name: row for row in _ROWS}
+
+
+def methods_for(several: bool) -> list[str]:
+    """Return the methods that learn from images with several labels each, or with one."""
+    return [name for name, row in METHODS.items() if row.labels in ("any", "many" if several else "one")]

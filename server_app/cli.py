@@ -17,7 +17,7 @@ from common.config import DEFAULT_CONFIG, Experiment, load, parse_value
 from common.errors import MistakesError, UserError, WireError, print_error, unknown
 from common.letters import show_every_letter
 from common.logs import open_streams
-from common.methods import METHODS
+from common.methods import METHODS, methods_for
 from server_app import provision
 from server_app.choices import DEFAULT_ENGINE, FIGURES, check_engine
 from server_app.mistakes import check_own_runs, check_simulated
@@ -177,8 +177,7 @@ def fitting_methods(experiment: Experiment) -> list[str]:
     check_simulated(experiment)
     from common.data import build_federation
 
-    multilabel = build_federation(experiment).dataset.multilabel
-    return [name for name, row in METHODS.items() if row.labels in ("any", "many" if multilabel else "one")]
+    return methods_for(build_federation(experiment).dataset.multilabel)
 
 
 def known_words(what: str, text: str, known: Iterable[str]) -> list[str]:

@@ -6,7 +6,7 @@ from common.backbones import check_image_size
 from common.config import Experiment
 from common.data import Dataset, Federation, build_federation
 from common.errors import UserError, all_of
-from common.methods import METHODS
+from common.methods import METHODS, methods_for
 from common.model import attends, pick_device
 from server_app.mistakes import check_simulated
 
@@ -33,7 +33,7 @@ def check_task(experiment: Experiment, dataset: Dataset) -> None:
     row, task = METHODS[experiment.method], "many" if dataset.multilabel else "one"
     if row.labels not in ("any", task):
         kind = {"many": "several labels", "one": "one label"}[task]
-        fitting = ", ".join(name for name, method in METHODS.items() if method.labels in ("any", task))
+        fitting = ", ".join(methods_for(dataset.multilabel))
         raise UserError(
             f"method = '{row.name}': images of '{dataset.name}' have {kind} each; methods for that: {fitting}"
         )

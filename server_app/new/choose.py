@@ -10,8 +10,7 @@ import torch
 
 from common.config import Experiment, build
 from common.data import Dataset
-from common.methods import METHODS
-from common.model import build_model, pick_device
+from common.model import build_model
 from server_app.new.look import Sizes
 
 _SMALL, _LARGE = 64, 128  # pixels a side at most, on a CPU and on a GPU
@@ -49,12 +48,6 @@ def choose_size(sizes: Sizes | None, device: torch.device) -> Choice:
 def _range(sizes: Sizes) -> str:
     low, high = sizes.short_sides[0], sizes.short_sides[-1]
     return f"{low}" if low == high else f"{low} to {high}, median {sizes.median}"
-
-
-def fitting_methods(dataset: Dataset) -> list[str]:
-    """Return the methods that take the data's kind of labels."""
-    task = "many" if dataset.multilabel else "one"
-    return [name for name, row in METHODS.items() if row.labels in ("any", task)]
 
 
 def choose_method(dataset: Dataset) -> Choices:
@@ -151,8 +144,3 @@ def seconds_an_image(experiment: Experiment, dataset: Dataset, device: torch.dev
     finally:
         torch.set_num_threads(threads)
     return (time.perf_counter() - start) / (steps * experiment.batch_size)
-
-
-def chosen_device() -> torch.device:
-    """Return the device that `device: auto` takes here."""
-    return pick_device("auto")

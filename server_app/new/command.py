@@ -13,6 +13,8 @@ from common.data.bad_images import BadImagesError
 from common.data.loading import load_dataset
 from common.errors import UserError
 from common.files import check_new, write_text
+from common.methods import methods_for
+from common.model import pick_device
 from server_app.feasibility import check_feasible
 from server_app.new import choose
 from server_app.new.choose import Choice, Choices
@@ -44,7 +46,7 @@ def new_experiment(
     path = output or Path(f"{_name(data)}.yaml")
     check_new(path, overwrite)
     keys = recognise(data)
-    device = choose.chosen_device()
+    device = pick_device("auto")
     size = choose.choose_size(look_at_sizes(keys), device)
     depth = Choice("percentile", described("depth"))
     skip = Choice(skip_bad_images, described("skip-bad-images"))
@@ -53,7 +55,7 @@ def new_experiment(
     except BadImagesError as bad:
         raise UserError(f"{bad}; here: fednc new … --skip-bad-images {len(bad.failures)}") from None
     sections = _sections(keys, {"image-size": size, "skip-bad-images": skip, "depth": depth}, dataset, device)
-    found, methods = _found(data, dataset), choose.fitting_methods(dataset)
+    found, methods = _found(data, dataset), methods_for(dataset.multilabel)
     noted = (*dataset.notes, *_one_each(dataset))
     text = as_yaml([*found, *noted], sections, methods, str(path))
     _check(text, path.name)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from compared_runs import PowerCutError, arrays_of, figures_of
 
 from common.config import APP_ROOT, Experiment
 from common.errors import UserError
@@ -17,21 +17,6 @@ from server_app.journal import read_events
 from server_app.strategy import FedStrategy
 
 Tiny = Callable[..., Experiment]
-
-
-class PowerCutError(Exception):
-    """Stands for whatever ends a coordinator."""
-
-
-def arrays_of(folder: Path) -> dict[str, np.ndarray]:
-    paths = [folder / "generic.safetensors", *sorted(folder.glob("sites/*/personal*.safetensors"))]
-    return {f"{path.relative_to(folder)}:{k}": v for path in paths for k, v in load_file(path).items()}
-
-
-def figures_of(folder: Path) -> list[dict[str, Any]]:
-    free = ("time", "seconds", "bytes_down", "bytes_up", "cost")
-    events = [event for event in read_events(folder) if event["event"] not in ("begin", "changed", "stopped")]
-    return [{k: v for k, v in event.items() if k not in free} for event in events]
 
 
 def same(ours: Path, theirs: Path) -> bool:

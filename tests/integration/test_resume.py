@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from compared_runs import PowerCutError, arrays_of, figures_of
 from safetensors.numpy import load_file, save_file
 
 from common.config import Experiment
@@ -19,22 +20,6 @@ from server_app.journal import read_events
 from server_app.strategy import FedStrategy
 
 Tiny = Callable[..., Experiment]
-
-
-class PowerCutError(Exception):
-    """Stands for whatever ends a coordinator."""
-
-
-def arrays_of(folder: Path) -> dict[str, np.ndarray]:
-    paths = [folder / "generic.safetensors", *sorted(folder.glob("sites/*/personal*.safetensors"))]
-    return {f"{path.relative_to(folder)}:{k}": v for path in paths for k, v in load_file(path).items()}
-
-
-def figures_of(folder: Path) -> list[dict[str, Any]]:
-    """Return the journal without times and bytes: a resumed run sends the frame once more."""
-    free = ("time", "seconds", "bytes_down", "bytes_up", "cost")
-    events = [event for event in read_events(folder) if event["event"] not in ("begin", "changed", "stopped")]
-    return [{k: v for k, v in event.items() if k not in free} for event in events]
 
 
 def cut(monkeypatch: pytest.MonkeyPatch, name: str, server_round: int) -> None:
