@@ -12,25 +12,25 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from torch import nn
 
-from client_app.device import own_device
-from client_app.evaluation import Judge
 from client_app.methods import LocalMethod
 from client_app.methods import load as load_method
-from client_app.models import model_for
-from client_app.policy import allowed
-from client_app.site import Site, find_site
-from client_app.site_log import remark, tell, told
-from client_app.store import SiteStore
-from client_app.training import finetune_head, local_facts, train_site
+from client_app.site.device import own_device
+from client_app.site.log import remark, tell, told
+from client_app.site.policy import allowed
+from client_app.site.site import Site, find_site
+from client_app.training.evaluation import Judge
+from client_app.training.loop import finetune_head, local_facts, train_site
+from client_app.training.model_cache import model_for
+from client_app.training.store import SiteStore
 from common import wire
 from common.config import Experiment
 from common.errors import UserError
-from common.features import extract_features
 from common.installed import check_installed
 from common.methods import METHODS
-from common.model import Model, personal_state, shared_state
+from common.models.features import extract_features
+from common.models.model import Model, personal_state, shared_state
+from common.models.trained import Description, backbone_digest, describe, header
 from common.precision import sent
-from common.trained import Description, backbone_digest, describe, header
 
 app = ClientApp()
 

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from client_app.predict_cli import predict
+from client_app.clinic.command import predict
 from common.config import load
 from common.errors import UserError, print_error
 from common.files import write_text
@@ -41,12 +41,12 @@ def check(
         raise UserError("--superlink and --root-certificates go together: an address and the CA it is checked by")
     if not site and not superlink:
         raise UserError("nothing to look at: give the site's YAML file, or --superlink and --root-certificates")
-    from client_app.site_config import load_site_config
+    from client_app.site.config import load_site_config
 
     config = load_site_config(site) if site else None
     chosen = load(experiment, base=Path.cwd()) if experiment else None
-    from client_app.preflight import check_site
-    from client_app.preflight_table import show
+    from client_app.preflight.checks import check_site
+    from client_app.preflight.table import show
 
     console, notes = Console(), Console(stderr=True)
     findings = check_site(

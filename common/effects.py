@@ -55,7 +55,7 @@ def _set(key: str) -> Condition:
 
 
 def _fixed_frame(e: "Experiment") -> str:
-    """Return which frame the run has, as `common.model.frame_kind` (which needs torch) does."""
+    """Return which frame the run has, as `common.models.model.frame_kind` (which needs torch) does."""
     row = METHODS[e.method]
     kind = row.frame or ("query" if _attends(e) else "")
     return {"choice": e.frame, "query": e.query_frame}.get(kind, kind)

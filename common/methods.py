@@ -15,7 +15,7 @@ class Method:
         name: the word for it in a configuration; also its file in `client_app/methods/`.
         title: as papers write it.
         paper: citation with a link.
-        parts: what the model has beside the backbone θ; `Model` in `common/model.py` lists them.
+        parts: what the model has beside the backbone θ; `Model` in `common/models/model.py` lists them.
         shared: parts that cross the wire and are averaged, weighted by training images.
         personal: parts that stay on the site's disk.
         sent: parts that the coordinator alone changes, by `server_app/methods/`, and sends with the shared ones.

@@ -15,34 +15,34 @@ from flwr.serverapp import Grid, ServerApp
 from common import wire
 from common.config import Experiment, load
 from common.data import Federation, build_federation
-from common.data.checks import named
+from common.data.sources.checks import named
 from common.errors import UserError
 from common.files import read_own, save_arrays
-from common.heads import class_vectors
 from common.installed import check_installed
 from common.methods import METHODS
 from common.metrics import groups
-from common.model import attends, build_model, feature_dim, frame_kind, sent_state, shared_state
-from common.trained import GENERIC, QUERY, header
-from common.trained import describe as describe_model
-from server_app.checkpoint import Checkpoint, load_checkpoint
-from server_app.disk import locked
-from server_app.evaluation import GenericEvaluation
-from server_app.feasibility import check_feasible
-from server_app.frames import build_frame
-from server_app.journal import Journal, log, percent, quiet_logging
+from common.models.heads import class_vectors
+from common.models.model import attends, build_model, feature_dim, frame_kind, sent_state, shared_state
+from common.models.trained import GENERIC, QUERY, header
+from common.models.trained import describe as describe_model
+from server_app.aggregation.robust import check_reach
+from server_app.checks.feasibility import check_feasible
+from server_app.frames.build import build_frame
+from server_app.generic.evaluation import GenericEvaluation
+from server_app.generic.multilabel_analysis import Subject, write_analysis
+from server_app.grids.streaming import StreamingGrid
 from server_app.methods import load as load_method
-from server_app.multilabel_analysis import Subject, write_analysis
-from server_app.newcomers import recall
 from server_app.report import write_report
-from server_app.resuming import Resuming, run_folder
-from server_app.robust import check_reach
-from server_app.run_splits import has_assignment, write_assignment
-from server_app.sites import SiteFacts, greet
-from server_app.strategy import FedStrategy
-from server_app.streaming import StreamingGrid
-from server_app.summary import summarise
-from server_app.waiting import gather
+from server_app.rounds.strategy import FedStrategy
+from server_app.run.checkpoint import Checkpoint, load_checkpoint
+from server_app.run.disk import locked
+from server_app.run.journal import Journal, log, percent, quiet_logging
+from server_app.run.resuming import Resuming, run_folder
+from server_app.run.splits import has_assignment, write_assignment
+from server_app.run.summary import summarise
+from server_app.sites.discovery import SiteFacts, greet
+from server_app.sites.newcomers import recall
+from server_app.sites.waiting import gather
 
 app = ServerApp()
 

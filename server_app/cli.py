@@ -18,14 +18,14 @@ from common.errors import MistakesError, UserError, WireError, print_error, unkn
 from common.letters import show_every_letter
 from common.logs import open_streams
 from common.methods import METHODS, methods_for
-from server_app import provision
-from server_app.choices import DEFAULT_ENGINE, FIGURES, check_engine
-from server_app.mistakes import check_own_runs, check_simulated
-from server_app.stopping import Stopped, leave, stoppable
-from server_app.studies import PLAIN, STUDIES, Variant
+from server_app.checks.mistakes import check_own_runs, check_simulated
+from server_app.compare.studies import PLAIN, STUDIES, Variant
+from server_app.engines.choices import DEFAULT_ENGINE, FIGURES, check_engine
+from server_app.engines.stopping import Stopped, leave, stoppable
+from server_app.provision import cli as provision
 
 if TYPE_CHECKING:
-    from server_app.compare_cells import Cell
+    from server_app.compare.cells import Cell
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.add_typer(provision.cli, name="provision")
@@ -50,16 +50,16 @@ def run(
     check_engine(engine)
     given = parse_overrides(overrides or [])
     if superlink:
-        from server_app.deployed_run import run_deployed
+        from server_app.engines.deployed_run import run_deployed
 
         run_deployed(config, given, superlink, Path.cwd())
         return
     experiment = load(config, given, base=Path.cwd())
     check_simulated(experiment)
-    from server_app.continuation import continued_by
-    from server_app.engines import run_experiment
-    from server_app.feasibility import check_feasible
-    from server_app.journal import quiet_logging
+    from server_app.checks.feasibility import check_feasible
+    from server_app.engines.continuation import continued_by
+    from server_app.engines.engines import run_experiment
+    from server_app.run.journal import quiet_logging
 
     quiet_logging()
     check_feasible(experiment)  # fetches and checks the data once, before any worker needs it
@@ -87,7 +87,7 @@ def follow(
     superlink: Annotated[str, typer.Option(help="a connection of Flower's configuration")] = "fednc",
 ) -> None:
     """Show the lines of a run at real sites until it ends; exit code 1 if it failed or was stopped."""
-    from server_app.deployed_run import follow_run
+    from server_app.engines.deployed_run import follow_run
 
     follow_run(run_id, superlink)
 
@@ -97,8 +97,8 @@ def report(folder: Annotated[Path, typer.Argument(help="a run's folder")]) -> No
     """Write a run's report.html again."""
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is not a run's folder: it has no config.json")
-    from server_app.journal import quiet_logging
     from server_app.report import write_report
+    from server_app.run.journal import quiet_logging
 
     quiet_logging()
     typer.echo(write_report(folder))
@@ -116,7 +116,7 @@ def export(
     Without the extra 'onnx' the ONNX file is left out. Exit code 1 if it could have been written and was not, or
     if nothing was.
     """
-    from server_app.export import export as export_model
+    from server_app.generic.export import export as export_model
 
     lines, trouble = export_model(folder, head, output, overwrite)
     for line in lines:
@@ -156,10 +156,10 @@ def compare(
     if not names and (methods or not studies):
         names = fitting_methods(base)
     cell_of = partial(_cell, config, given)
-    from server_app.compare import compare as run_comparison
-    from server_app.compare_plan import comparison
-    from server_app.compare_results import write_results
-    from server_app.journal import quiet_logging
+    from server_app.compare.plan import comparison
+    from server_app.compare.results import write_results
+    from server_app.compare.runner import compare as run_comparison
+    from server_app.run.journal import quiet_logging
 
     quiet_logging()
     cells = comparison(cell_of, given, numbers, names, studies)
@@ -205,7 +205,7 @@ def _cell(config: str, given: dict[str, Any], method: str, seed: int, variant: V
     experiment = load(config, overrides, base=Path.cwd(), sources=sources, single=False)
     if "sites" in variant.overrides and experiment.partition == "natural":
         raise UserError(f"{variant.label}: {config} has the sites that its data name; this study deals images anew")
-    from server_app.compare_cells import Cell
+    from server_app.compare.cells import Cell
 
     return Cell(experiment, variant.label)
 
@@ -222,16 +222,16 @@ def tune(
     output: Annotated[Path | None, typer.Option(help="folder of the results")] = None,
 ) -> None:
     """Choose hyper-parameters on images held out from the training images; no test image is looked at."""
-    from server_app.tune import choice, figure_to_judge, read_grids, tuning_cells, tuning_experiment
+    from server_app.compare.tune import choice, figure_to_judge, read_grids, tuning_cells, tuning_experiment
 
     given = parse_overrides(overrides or [])
     numbers = _seeds(seeds)
     experiment = tuning_experiment(config, given, method, Path.cwd())
     grids = read_grids(grid or [], experiment, given)
     figure = figure_to_judge(by, experiment, grids)
-    from server_app.compare import compare as run_comparison
-    from server_app.compare_results import write_results
-    from server_app.journal import quiet_logging
+    from server_app.compare.results import write_results
+    from server_app.compare.runner import compare as run_comparison
+    from server_app.run.journal import quiet_logging
 
     quiet_logging()
     cells = tuning_cells(experiment, grids, numbers, given)

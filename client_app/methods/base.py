@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from common.config import Experiment
 from common.data import Dataset
 from common.losses import asymmetric, bce, compensated, distribution_balanced, focal, prior_logit
-from common.model import Model
+from common.models.model import Model
 from common.wire import Arrays
 
 

@@ -18,8 +18,8 @@ from torch.nn.functional import cross_entropy, one_hot, pad
 from client_app.methods.base import Local
 from client_app.methods.fedavg import FedAvg
 from common.data import Dataset
-from common.features import extract_features
-from common.model import Model
+from common.models.features import extract_features
+from common.models.model import Model
 from common.wire import Arrays
 
 

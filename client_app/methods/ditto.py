@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from client_app.methods.base import Local, proximal
 from client_app.methods.fedavg import FedAvg
-from common.model import Model
+from common.models.model import Model
 
 
 class Ditto(FedAvg):

@@ -8,7 +8,7 @@ Loss: CE(ψ(θ(x)), y). Defaults: no keys of its own; `common/experiment.py` has
 from torch import Tensor, nn
 
 from client_app.methods.base import Local, LocalMethod
-from common.model import Model
+from common.models.model import Model
 
 
 class FedAvg(LocalMethod):

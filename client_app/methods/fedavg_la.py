@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from client_app.methods.base import Local
 from client_app.methods.fedavg import FedAvg
-from common.model import Model
+from common.models.model import Model
 
 
 class LogitAdjustment(FedAvg):

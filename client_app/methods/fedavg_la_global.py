@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from client_app.methods.base import Local
 from client_app.methods.fedavg import FedAvg
 from common.data import Dataset
-from common.model import Model
+from common.models.model import Model
 from common.wire import Arrays
 
 

@@ -20,8 +20,8 @@ from torch.nn.functional import cross_entropy
 
 from client_app.methods.base import Local, LocalMethod, Phase
 from common.config import Experiment
-from common.heads import projected
-from common.model import Model
+from common.models.heads import projected
+from common.models.model import Model
 
 
 class FedETF(LocalMethod):

@@ -21,7 +21,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
 from client_app.methods.base import Local
 from client_app.methods.fedavg import FedAvg
-from common.model import Model
+from common.models.model import Model
 
 _KP, _KI, _KD = 10.0, 0.01, 0.1
 

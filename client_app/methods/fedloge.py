@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from client_app.methods.base import Local, LocalMethod
-from client_app.realign import BiasMode, realign_personal
+from client_app.methods.realign import BiasMode, realign_personal
 from common.config import Experiment
-from common.heads import linear_from
-from common.model import Model
+from common.models.heads import linear_from
+from common.models.model import Model
 
 
 class FedLoGe(LocalMethod):

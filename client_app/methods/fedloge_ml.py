@@ -19,9 +19,9 @@ from torch import Tensor
 
 from client_app.methods.base import Local
 from client_app.methods.fedloge import FedLoGe
-from client_app.realign import BiasMode
+from client_app.methods.realign import BiasMode
 from common.config import Experiment
-from common.model import Model
+from common.models.model import Model
 
 
 class FedLoGeML(FedLoGe):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from client_app.methods.base import Local, LocalMethod, Phase
 from common.config import Experiment
 from common.losses import compact_clustering, negative_suppression
-from common.model import Model
+from common.models.model import Model
 
 
 class FedNCAML(LocalMethod):

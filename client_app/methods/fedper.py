@@ -8,7 +8,7 @@ Defaults: no keys of its own; one personal layer, the least of those that the pa
 from torch import Tensor, nn
 
 from client_app.methods.base import Local, LocalMethod
-from common.model import Model
+from common.models.model import Model
 
 
 class FedPer(LocalMethod):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from client_app.methods.base import Local, proximal
 from client_app.methods.fedavg import FedAvg
-from common.model import Model
+from common.models.model import Model
 
 
 class FedProx(FedAvg):

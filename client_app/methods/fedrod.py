@@ -12,8 +12,8 @@ starts at zero, ours.
 from torch import Tensor, nn
 
 from client_app.methods.base import Local, LocalMethod
-from common.heads import linear_from
-from common.model import Model
+from common.models.heads import linear_from
+from common.models.model import Model
 
 
 class FedROD(LocalMethod):

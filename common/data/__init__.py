@@ -5,9 +5,9 @@ and deals it to sites. Both depend on nothing but the experiment, so every proce
 gets the same rows.
 """
 
-from common.data.dataset import Dataset, label_counts
-from common.data.federation import Federation, build_federation
-from common.data.images import ImageSource
-from common.data.loading import load_dataset
+from common.data.federation.build import Federation, build_federation
+from common.data.images.source import ImageSource
+from common.data.sources.dataset import Dataset, label_counts
+from common.data.sources.loading import load_dataset
 
 __all__ = ["Dataset", "Federation", "ImageSource", "build_federation", "label_counts", "load_dataset"]

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from common.wire import Arrays
 from server_app.methods.base import ServerMethod
-from server_app.sites import BadReplyError
+from server_app.sites.discovery import BadReplyError
 
 
 class GlobalPrior(ServerMethod):

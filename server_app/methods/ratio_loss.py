@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from common.errors import UserError
-from common.features import extract_features
-from common.model import build_model, load_state, pick_device
+from common.models.features import extract_features
+from common.models.model import build_model, load_state, pick_device
 from common.seeds import numpy_generator
 from common.wire import Arrays
 from server_app.methods.base import ServerMethod

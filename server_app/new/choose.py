@@ -10,7 +10,7 @@ import torch
 
 from common.config import Experiment, build
 from common.data import Dataset
-from common.model import build_model
+from common.models.model import build_model
 from server_app.new.look import Sizes
 
 _SMALL, _LARGE = 64, 128  # pixels a side at most, on a CPU and on a GPU

@@ -9,13 +9,13 @@ from typing import Any
 
 from common.config import build, load
 from common.data import Dataset, label_counts
-from common.data.bad_images import BadImagesError
-from common.data.loading import load_dataset
+from common.data.images.bad_images import BadImagesError
+from common.data.sources.loading import load_dataset
 from common.errors import UserError
 from common.files import check_new, write_text
 from common.methods import methods_for
-from common.model import pick_device
-from server_app.feasibility import check_feasible
+from common.models.model import pick_device
+from server_app.checks.feasibility import check_feasible
 from server_app.new import choose
 from server_app.new.choose import Choice, Choices
 from server_app.new.look import look_at_sizes

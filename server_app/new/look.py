@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from common.data.archive import Archive
-from common.data.decoding import open_image
-from common.data.discovery import find_images
-from common.data.manifest import find_manifest, read_manifest
-from common.data.npz import Stored, stored_images
+from common.data.images.decoding import open_image
+from common.data.sources.archive import Archive
+from common.data.sources.discovery import find_images
+from common.data.sources.manifest import find_manifest, read_manifest
+from common.data.sources.npz import Stored, stored_images
 from common.errors import UserError
 
 T = TypeVar("T")

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from common.data.archive import Archive
-from common.data.manifest_header import TABLES
+from common.data.sources.archive import Archive
+from common.data.sources.manifest_header import TABLES
 from common.errors import UserError
 
 # Layouts of published data sets, by a file or folder that only they have.

@@ -6,7 +6,6 @@ from typing import TypeAlias
 
 from common.errors import UserError
 from common.files import write_text
-from server_app.journal import log
 from server_app.report.attention import attention, image_notice
 from server_app.report.class_auc import auc_against_counts
 from server_app.report.classes import per_class
@@ -20,6 +19,7 @@ from server_app.report.record import RunRecord, read_run
 from server_app.report.rounds import accuracy_by_round, losses_by_round
 from server_app.report.setup import setup
 from server_app.report.sites import sites
+from server_app.run.journal import log
 
 _Sections: TypeAlias = Sequence[tuple[str, Callable[[RunRecord], str]]]
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from common.config import portable
 from common.methods import METHODS, Method
-from server_app.events import parse_lines
+from server_app.run.events import parse_lines
 
 Event: TypeAlias = dict[str, Any]
 T = TypeVar("T")

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from common.errors import unknown
-from server_app.flower_run import KEEP_MEMORY
+from server_app.engines.flower_run import KEEP_MEMORY
 from tests.benchmarks.bench_frames import frames
 from tests.benchmarks.bench_growth import growth
 from tests.benchmarks.bench_history import keep, regressions

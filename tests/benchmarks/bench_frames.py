@@ -14,8 +14,8 @@ from statistics import median
 
 import torch
 
-from server_app.frame_solvers import MmaOptions
-from server_app.frames import FrameQuality, Solver, etf, measure, sparse_etf
+from server_app.frames.build import FrameQuality, Solver, etf, measure, sparse_etf
+from server_app.frames.solvers import MmaOptions
 from tests.benchmarks.bench_ratio import Ratio, paired, seconds
 from tests.benchmarks.bench_work import QUICK, Sizes
 

@@ -14,8 +14,8 @@ from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from statistics import median
 
-from server_app.engines import run_flower
-from server_app.journal import read_events
+from server_app.engines.engines import run_flower
+from server_app.run.journal import read_events
 from tests.benchmarks.bench_ratio import Ratio
 from tests.benchmarks.bench_work import Sizes, experiment_of
 

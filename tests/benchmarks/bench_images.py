@@ -18,9 +18,10 @@ import numpy as np
 from PIL import Image
 
 from common.config import build
-from common.data import decode_all, load_dataset
-from common.data.encoded import FileImages
-from common.data.images import ArrayImages, ImageSource
+from common.data import load_dataset
+from common.data.images import decode_all
+from common.data.images.encoded import FileImages
+from common.data.images.source import ArrayImages, ImageSource
 
 _BATCH = 32
 

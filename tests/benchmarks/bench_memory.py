@@ -59,13 +59,13 @@ def measure(sites: int, rounds: int, aggregation: str) -> dict[str, float]:
     from common import wire
     from common.config import build
     from common.methods import METHODS
-    from common.model import build_model, shared_state
-    from server_app.journal import Journal, quiet_logging
-    from server_app.local_grid import LocalGrid
+    from common.models.model import build_model, shared_state
+    from server_app.grids.local_grid import LocalGrid
+    from server_app.grids.streaming import StreamingGrid
     from server_app.methods import load as load_method
-    from server_app.sites import SiteFacts
-    from server_app.strategy import FedStrategy
-    from server_app.streaming import StreamingGrid
+    from server_app.rounds.strategy import FedStrategy
+    from server_app.run.journal import Journal, quiet_logging
+    from server_app.sites.discovery import SiteFacts
 
     quiet_logging()
     LocalGrid(ClientApp(), 0)  # Flower stamps messages with the process's identity

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from common.config import Experiment
 from common.data import ImageSource, build_federation
-from common.model import Model, build_model, feature_dim
-from server_app.frames import build_frame
+from common.models.model import Model, build_model, feature_dim
+from server_app.frames.build import build_frame
 from tests.benchmarks.bench_turns import Lap, Work
 from tests.benchmarks.bench_work import CLASSES
 

@@ -16,9 +16,9 @@ from statistics import median
 import torch
 
 from common.config import Experiment, build
-from server_app.engines import run_flower
-from server_app.journal import read_events
-from server_app.workers import claims
+from server_app.engines.engines import run_flower
+from server_app.engines.workers import claims
+from server_app.run.journal import read_events
 from tests.benchmarks.bench_ratio import Ratio, seconds
 from tests.benchmarks.bench_work import Sizes, bare_pass, experiment_of
 

@@ -13,8 +13,8 @@ import torch
 
 from common.config import APP_ROOT, build
 from server_app.app import run
-from server_app.engines import load_client_app
-from server_app.local_grid import LocalGrid
+from server_app.engines.engines import load_client_app
+from server_app.grids.local_grid import LocalGrid
 from tests.benchmarks.bench_ratio import Ratio, paired, peak, seconds
 from tests.benchmarks.bench_turns import take_turns
 from tests.benchmarks.bench_work import Sizes, experiment_of, federated

@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 from flwr.app import Message
 
-import client_app.models as models
+import client_app.training.model_cache as models
 from common.config import APP_ROOT, Experiment, build
 from common.errors import plain
 from server_app.app import run
-from server_app.flower_run import KEEP_MEMORY
+from server_app.engines.flower_run import KEEP_MEMORY
 from tests.benchmarks.bench_ratio import Ratio, paired, seconds
 from tests.benchmarks.bench_turns import Lap, Work, take_turns
 from tests.benchmarks.bench_work import QUICK, Sizes, TurnGrid, bare_pass, experiment_of, federated

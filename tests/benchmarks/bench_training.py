@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from client_app.evaluation import Judge
 from client_app.methods import load as load_method
-from client_app.site import Site
+from client_app.site.site import Site
+from client_app.training.evaluation import Judge
 from common.config import Experiment
 from common.data import build_federation
-from common.features import EVAL_BATCH
 from common.methods import METHODS
 from common.metrics import groups
-from common.model import build_model, feature_dim, shared_state
-from server_app.evaluation import GenericEvaluation
-from server_app.frames import build_frame
+from common.models.features import EVAL_BATCH
+from common.models.model import build_model, feature_dim, shared_state
+from server_app.frames.build import build_frame
+from server_app.generic.evaluation import GenericEvaluation
 from tests.benchmarks.bench_peer import peer
 from tests.benchmarks.bench_ratio import Ratio, paired, seconds
 from tests.benchmarks.bench_turns import Lap, Work, take_turns

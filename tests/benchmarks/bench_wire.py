@@ -11,10 +11,10 @@ from flwr.app import Message
 
 from common import wire
 from common.config import Experiment
-from common.model import build_model
+from common.models.model import build_model
 from server_app.app import run
-from server_app.engines import load_client_app
-from server_app.local_grid import LocalGrid
+from server_app.engines.engines import load_client_app
+from server_app.grids.local_grid import LocalGrid
 from tests.benchmarks.bench_ratio import Ratio
 from tests.benchmarks.bench_work import CLASSES, Sizes, experiment_of
 

@@ -11,14 +11,14 @@ import torch
 from flwr.app import Message
 from torch.nn.functional import cross_entropy
 
-from client_app.training import batches
+from client_app.training.loop import batches
 from common import wire
 from common.config import Experiment, build
 from common.data import build_federation
-from common.model import build_model
+from common.models.model import build_model
 from server_app.app import run
-from server_app.engines import load_client_app, works_ahead
-from server_app.local_grid import LocalGrid
+from server_app.engines.engines import load_client_app, works_ahead
+from server_app.grids.local_grid import LocalGrid
 from tests.benchmarks.bench_turns import Lap, Work
 
 CLASSES = 10

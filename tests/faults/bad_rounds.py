@@ -19,11 +19,11 @@ from flwr.clientapp import ClientApp
 
 from common import wire
 from common.config import Experiment, build
-from server_app.journal import Journal
-from server_app.local_grid import LocalGrid
+from server_app.grids.local_grid import LocalGrid
 from server_app.methods import load as load_method
-from server_app.sites import SiteFacts
-from server_app.strategy import FedStrategy
+from server_app.rounds.strategy import FedStrategy
+from server_app.run.journal import Journal
+from server_app.sites.discovery import SiteFacts
 
 
 def strategy_of(experiment: Experiment, journal: Journal, several: bool = False) -> FedStrategy:

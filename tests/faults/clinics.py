@@ -5,8 +5,8 @@ from pathlib import Path
 
 from flwr.app import Message
 
-from server_app.engines import load_client_app
-from server_app.local_grid import LocalGrid
+from server_app.engines.engines import load_client_app
+from server_app.grids.local_grid import LocalGrid
 
 
 class Clinic(LocalGrid):

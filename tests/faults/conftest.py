@@ -1,7 +1,6 @@
 """What the fault tests share; the real processes of the integration tests serve here too."""
 
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,7 @@ from typing import Any
 import pytest
 
 from common.config import Experiment, build
-from server_app.journal import Journal
-
-sys.path.append(str(Path(__file__).resolve().parent.parent / "integration"))
+from server_app.run.journal import Journal
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from faulty import mistake, must_fail
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client_app.site_config import load_site_config
+from client_app.site.config import load_site_config
 from common.config import KEYS, Experiment, build, load
 from common.errors import UserError
 from server_app.cli import parse_overrides

@@ -10,7 +10,7 @@ from flwr.app import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server_app.journal import Journal
+from server_app.run.journal import Journal
 
 Asked = dict[str, Message]
 

@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from client_app.store import SiteStore
+from client_app.training.store import SiteStore
 from common.config import build
 from common.data import load_dataset
-from common.data.decoding import open_image
-from common.data.encoded import FileImages
-from common.data.levels import Depth
-from common.data.pixel_cache import cached
+from common.data.images.decoding import open_image
+from common.data.images.encoded import FileImages
+from common.data.images.levels import Depth
+from common.data.images.pixel_cache import cached
 from common.files import save_arrays
-from common.trained import GENERIC, PERSONAL, load_trained
-from server_app.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from server_app.engines import run_local
-from server_app.journal import Journal, read_events
+from common.models.trained import GENERIC, PERSONAL, load_trained
+from server_app.engines.engines import run_local
+from server_app.run.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from server_app.run.journal import Journal, read_events
 
 Damage = Callable[[bytes], bytes]
 ARRAYS = {

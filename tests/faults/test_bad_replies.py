@@ -31,9 +31,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common import wire
-from server_app.journal import Journal
-from server_app.local_grid import LocalGrid
-from server_app.sites import greet
+from server_app.grids.local_grid import LocalGrid
+from server_app.run.journal import Journal
+from server_app.sites.discovery import greet
 
 AGGREGATIONS = [
     *({}, {"clip_norm": 0.3}, {"aggregation": "median"}, {"aggregation": "trimmed-mean"}),

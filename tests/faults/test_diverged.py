@@ -15,13 +15,13 @@ from common.config import Experiment
 from common.data import build_federation
 from common.errors import RefusalError
 from common.methods import METHODS
-from common.model import shared_state
+from common.models.model import shared_state
 from server_app.app import run
-from server_app.engines import run_local
-from server_app.evaluation import GenericEvaluation
-from server_app.figures import generic_facts, primary
-from server_app.journal import read_events
+from server_app.engines.engines import run_local
+from server_app.generic.evaluation import GenericEvaluation
 from server_app.methods.creff import FederatedFeatures
+from server_app.run.journal import read_events
+from server_app.run.metrics import generic_facts, primary
 
 Tiny = Callable[..., Experiment]
 Change = Callable[[wire.Request, wire.Arrays], wire.Arrays]

@@ -22,11 +22,11 @@ from safetensors.numpy import load_file
 
 from common.config import APP_ROOT, Experiment
 from common.errors import UserError
-from server_app import strategy
-from server_app.checkpoint import Checkpoint
-from server_app.engines import run_local
-from server_app.journal import read_events
+from server_app.engines.engines import run_local
 from server_app.report import write_report
+from server_app.rounds import strategy
+from server_app.run.checkpoint import Checkpoint
+from server_app.run.journal import read_events
 
 Tiny = Callable[..., Experiment]
 ROUNDS = 4
@@ -94,15 +94,15 @@ MOMENTS = {
     "the frame is built": ("server_app.app:build_frame", 1, "after"),
     "the frame is half written": ("common.files:save_file", 1, "half", "frame.part"),
     "a site trains": ("client_app.app:train_site", 5, "before"),
-    "a site has kept what is personal": ("client_app.store:SiteStore.save_version", 5, "after"),
+    "a site has kept what is personal": ("client_app.training.store:SiteStore.save_version", 5, "after"),
     "a site's file is half written": ("common.files:save_file", 5, "half", "personal-"),
-    "aggregating": ("server_app.aggregation:RunningMean._include", 5, "after"),
-    "a line is written to the journal": ("server_app.journal:Journal.event", 7, "after"),
-    "the round is over": ("server_app.strategy:save_checkpoint", 2, "before"),
+    "aggregating": ("server_app.aggregation.mean:RunningMean._include", 5, "after"),
+    "a line is written to the journal": ("server_app.run.journal:Journal.event", 7, "after"),
+    "the round is over": ("server_app.rounds.strategy:save_checkpoint", 2, "before"),
     "the checkpoint is half written": ("common.files:save_file", 2, "half", "checkpoints"),
-    "the checkpoint is written and has no name yet": ("server_app.checkpoint:save_arrays", 3, "before"),
-    "the checkpoint is there": ("server_app.strategy:save_checkpoint", 3, "after"),
-    "evaluating": ("server_app.strategy:FedStrategy.evaluate_generic", 3, "before"),
+    "the checkpoint is written and has no name yet": ("server_app.run.checkpoint:save_arrays", 3, "before"),
+    "the checkpoint is there": ("server_app.rounds.strategy:save_checkpoint", 3, "after"),
+    "evaluating": ("server_app.rounds.strategy:FedStrategy.evaluate_generic", 3, "before"),
     "making personal models": ("client_app.app:finetune_head", 2, "after"),
     "the model is half written": ("common.files:save_file", 1, "half", "generic.part"),
     "the report is written": ("server_app.app:write_report", 1, "before"),
@@ -233,7 +233,7 @@ def test_a_full_disk_while_the_journal_is_written(tiny: Tiny, monkeypatch: pytes
 def test_a_full_disk_at_a_site_is_told_and_the_others_go_on(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from client_app.store import SiteStore
+    from client_app.training.store import SiteStore
 
     real = SiteStore.save_version
 

@@ -10,9 +10,9 @@ from safetensors.numpy import load_file
 
 from common.config import load
 from server_app.app import run
-from server_app.engines import load_client_app
-from server_app.journal import read_events
-from server_app.local_grid import LocalGrid
+from server_app.engines.engines import load_client_app
+from server_app.grids.local_grid import LocalGrid
+from server_app.run.journal import read_events
 
 ROUNDS, SECONDS = 3, 900
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from real_processes import CLASSES, Deployment, Line, deployment, write_folders, write_site_config
 
-from server_app.journal import read_events
+from server_app.run.journal import read_events
 
 ROUNDS, SECONDS = 5, 900
 

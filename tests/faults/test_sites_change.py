@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from common import wire
 from server_app.app import run
-from server_app.journal import read_events
+from server_app.run.journal import read_events
 
 
 def of(events: Iterable[dict[str, Any]], kind: str, *keys: str) -> list[Any]:

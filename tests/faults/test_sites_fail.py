@@ -13,13 +13,13 @@ from safetensors.numpy import load_file
 import client_app.app as site_code
 from common import wire
 from common.config import Experiment, build
-from server_app import local_grid
 from server_app.app import run
-from server_app.engines import run_local
-from server_app.journal import Journal, read_events
-from server_app.resting import Resting
-from server_app.rounds import Round
-from server_app.strategy import FedStrategy
+from server_app.engines.engines import run_local
+from server_app.grids import local_grid
+from server_app.rounds.cooldown import Resting
+from server_app.rounds.round import Round
+from server_app.rounds.strategy import FedStrategy
+from server_app.run.journal import Journal, read_events
 
 Tiny = Callable[..., Experiment]
 Fails = Callable[[str, int], bool]  # of a site's name and a round

@@ -12,9 +12,9 @@ from common import wire
 from common.config import Experiment, build
 from common.seeds import numpy_generator
 from server_app.app import run
-from server_app.engines import load_client_app, run_local
-from server_app.journal import read_events
-from server_app.local_grid import LocalGrid
+from server_app.engines.engines import load_client_app, run_local
+from server_app.grids.local_grid import LocalGrid
+from server_app.run.journal import read_events
 
 Tiny = Callable[..., Experiment]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from containers import Federation, Machine, docker, run, set_up, user, wait_until
 from real_processes import CLASSES
 
-from server_app.flower_run import tool
-from server_app.provision_flower import connect
+from server_app.engines.flower_run import tool
+from server_app.provision.flower import connect
 
 
 def fetch(machine: Machine, service: str, folder: str, name: str, target: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from server_app.journal import read_events
+from server_app.run.journal import read_events
 
 
 class PowerCutError(Exception):

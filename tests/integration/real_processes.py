@@ -20,9 +20,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from common.config import APP_ROOT
-from server_app import provision_federation as federation
-from server_app.flower_run import QUIET, free_port
-from server_app.provision_certificates import now
+from server_app.engines.flower_run import QUIET, free_port
+from server_app.provision import federation
+from server_app.provision.certificates import now
 
 CLASSES = tuple(f"digit-{n}" for n in range(10))
 

@@ -17,15 +17,15 @@ import yaml
 from PIL import Image
 from safetensors.numpy import load_file
 
-import server_app.compare as comparing
+import server_app.compare.runner as comparing
 from common.config import APP_ROOT, Experiment, load
 from common.errors import UserError
 from server_app.cli import main
-from server_app.compare import Cell, compare, curves, data_fingerprint, read_result
-from server_app.compare_cells import own_run_folder
-from server_app.compare_results import write_results
-from server_app.engines import run_local
-from server_app.journal import read_events
+from server_app.compare.cells import own_run_folder
+from server_app.compare.results import write_results
+from server_app.compare.runner import Cell, compare, curves, data_fingerprint, read_result
+from server_app.engines.engines import run_local
+from server_app.run.journal import read_events
 
 Tiny = Callable[..., Experiment]
 

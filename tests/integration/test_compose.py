@@ -36,9 +36,9 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from server_app.cli import cli
-from server_app.flower_run import free_port, tool
-from server_app.journal import read_events
-from server_app.provision_flower import connect
+from server_app.engines.flower_run import free_port, tool
+from server_app.provision.flower import connect
+from server_app.run.journal import read_events
 from tests.proxy import proxying
 
 SITES = ("hospital-0", "hospital-1", "hospital-2")

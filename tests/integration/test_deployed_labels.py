@@ -14,8 +14,8 @@ from safetensors.numpy import load_file
 from common.config import Experiment, build
 from common.errors import UserError
 from server_app.app import run
-from server_app.engines import load_client_app
-from server_app.local_grid import LocalGrid
+from server_app.engines.engines import load_client_app
+from server_app.grids.local_grid import LocalGrid
 
 CLASSES = ["cat", "dog", "fox"]
 

@@ -20,11 +20,11 @@ from common.config import APP_ROOT, Experiment
 from common.data import Dataset, build_federation
 from common.errors import UserError
 from common.methods import METHODS, Method
-from common.model import build_model, personal_state, sent_state, shared_state
+from common.models.model import build_model, personal_state, sent_state, shared_state
+from common.models.trained import PERSONAL, TrainedModel, load_trained
 from common.multilabel_metrics import measure_split
-from common.trained import PERSONAL, TrainedModel, load_trained
-from server_app.engines import run_local
-from server_app.journal import read_events
+from server_app.engines.engines import run_local
+from server_app.run.journal import read_events
 
 Tiny = Callable[..., Experiment]
 # every method, and those that can learn several labels with them too

@@ -13,13 +13,13 @@ from common.config import Experiment, build
 from common.data import build_federation
 from common.errors import UserError
 from common.methods import METHODS
-from common.model import build_model, shared_state
+from common.models.model import build_model, shared_state
+from common.models.trained import load_trained
 from common.precision import received, sent
-from common.trained import load_trained
-from server_app.checkpoint import load_checkpoint
-from server_app.engines import run_local
-from server_app.journal import read_events
-from server_app.local_grid import LocalGrid
+from server_app.engines.engines import run_local
+from server_app.grids.local_grid import LocalGrid
+from server_app.run.checkpoint import load_checkpoint
+from server_app.run.journal import read_events
 
 Tiny = Callable[..., Experiment]
 HALF = build({"wire": "half"})

@@ -15,14 +15,14 @@ from safetensors.numpy import load_file
 from common import wire
 from common.config import APP_ROOT, Experiment, load
 from common.data import build_federation
-from common.features import extract_features
 from common.metrics import groups
-from common.model import build_model, load_state
-from server_app import local_grid
-from server_app.engines import run_local
-from server_app.evaluation import GenericEvaluation
-from server_app.frames import build_frame
-from server_app.journal import read_events
+from common.models.features import extract_features
+from common.models.model import build_model, load_state
+from server_app.engines.engines import run_local
+from server_app.frames.build import build_frame
+from server_app.generic.evaluation import GenericEvaluation
+from server_app.grids import local_grid
+from server_app.run.journal import read_events
 
 Tiny = Callable[..., Experiment]
 

@@ -15,15 +15,15 @@ from flwr.app import ConfigRecord
 from safetensors.numpy import load_file
 from written_sites import write_site
 
-from client_app.store import SiteStore
+from client_app.training.store import SiteStore
 from common import wire
 from common.config import Experiment, build
 from server_app.app import run
-from server_app.checkpoint import load_checkpoint, save_checkpoint
-from server_app.engines import load_client_app, run_local
-from server_app.journal import read_events
-from server_app.local_grid import LocalGrid
-from server_app.strategy import FedStrategy
+from server_app.engines.engines import load_client_app, run_local
+from server_app.grids.local_grid import LocalGrid
+from server_app.rounds.strategy import FedStrategy
+from server_app.run.checkpoint import load_checkpoint, save_checkpoint
+from server_app.run.journal import read_events
 
 Tiny = Callable[..., Experiment]
 
@@ -142,7 +142,7 @@ def test_a_checkpoint_that_was_never_written_is_not_lost(tiny: Tiny, monkeypatch
         raise PowerCutError  # after the line of the round
 
     with monkeypatch.context() as patch, pytest.raises(PowerCutError):
-        patch.setattr("server_app.strategy.save_checkpoint", save)
+        patch.setattr("server_app.rounds.strategy.save_checkpoint", save)
         run_local(tiny())
     run_local(tiny(resume=True))
     assert not [what for what, _ in said(tiny().output_dir / "run") if what.startswith("checkpoint of")]

@@ -15,11 +15,11 @@ import grpc
 import httpx
 import pytest
 
-from server_app import provision_federation as federation
-from server_app import provision_flower
-from server_app.flower_run import QUIET, free_port, tool
-from server_app.provision_certificates import now
-from server_app.provision_registry import load
+from server_app.engines.flower_run import QUIET, free_port, tool
+from server_app.provision import federation
+from server_app.provision import flower as provision_flower
+from server_app.provision.certificates import now
+from server_app.provision.registry import load
 
 FLOWER = tuple(int(part) for part in metadata.version("flwr").split(".")[:2])
 pytestmark = pytest.mark.skipif(FLOWER >= (1, 40), reason="sites reach this Flower over HTTP, not gRPC")

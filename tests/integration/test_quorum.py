@@ -13,8 +13,8 @@ import client_app.app as site_code
 from common import wire
 from common.config import Experiment
 from common.errors import UserError
-from server_app.engines import run_local
-from server_app.journal import read_events
+from server_app.engines.engines import run_local
+from server_app.run.journal import read_events
 
 Tiny = Callable[..., Experiment]
 

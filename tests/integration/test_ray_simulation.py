@@ -18,10 +18,10 @@ from safetensors.numpy import load_file
 
 from common.config import APP_ROOT, Experiment
 from server_app.app import run
-from server_app.compare import Cell, compare, read_result
-from server_app.engines import load_client_app, run_local
-from server_app.flower_run import QUIET, free_port
-from server_app.local_grid import LocalGrid
+from server_app.compare.runner import Cell, compare, read_result
+from server_app.engines.engines import load_client_app, run_local
+from server_app.engines.flower_run import QUIET, free_port
+from server_app.grids.local_grid import LocalGrid
 
 pytest.importorskip("ray", reason="Flower's simulation needs ray")
 
@@ -62,8 +62,8 @@ def test_a_worker_builds_model_and_federation_once(tiny: Tiny, tmp_path: Path) -
     made = tmp_path / "made.txt"
 
     def watch() -> None:
-        import client_app.models as models
-        import common.data.federation as federation
+        import client_app.training.model_cache as models
+        import common.data.federation.build as federation
 
         LocalGrid(load_client_app(), 0)  # Flower stamps messages with the process's identity
 

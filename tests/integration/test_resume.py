@@ -15,9 +15,9 @@ from safetensors.numpy import load_file, save_file
 from common.config import Experiment
 from common.errors import UserError
 from common.methods import METHODS
-from server_app.engines import run_local
-from server_app.journal import read_events
-from server_app.strategy import FedStrategy
+from server_app.engines.engines import run_local
+from server_app.rounds.strategy import FedStrategy
+from server_app.run.journal import read_events
 
 Tiny = Callable[..., Experiment]
 

@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from common.config import APP_ROOT, Experiment
-from server_app.disk import locked
-from server_app.watcher import lives
+from server_app.engines.watcher import lives
+from server_app.run.disk import locked
 
 pytest.importorskip("ray", reason="Flower's simulation needs ray")
 

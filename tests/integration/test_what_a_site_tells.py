@@ -11,14 +11,14 @@ from flwr.app import ArrayRecord, Message
 from safetensors.numpy import load_file
 from written_sites import write_site
 
-from client_app.store import SiteStore
+from client_app.training.store import SiteStore
 from common import files, wire
 from common.config import Experiment, build
 from common.errors import UserError
 from server_app.app import run
-from server_app.engines import load_client_app
-from server_app.journal import read_events
-from server_app.local_grid import LocalGrid
+from server_app.engines.engines import load_client_app
+from server_app.grids.local_grid import LocalGrid
+from server_app.run.journal import read_events
 
 Deployed = Callable[..., Experiment]
 

@@ -16,14 +16,14 @@ from written_sites import write_site
 
 from common.config import PATH_KEYS, Experiment, build
 from common.wire import experiment_json
-from server_app import export
 from server_app.app import run
-from server_app.compare import Cell, compare
-from server_app.compare_results import write_results
-from server_app.engines import load_client_app, run_local
-from server_app.journal import read_events
-from server_app.local_grid import LocalGrid
+from server_app.compare.results import write_results
+from server_app.compare.runner import Cell, compare
+from server_app.engines.engines import load_client_app, run_local
+from server_app.generic import export
+from server_app.grids.local_grid import LocalGrid
 from server_app.report import write_report
+from server_app.run.journal import read_events
 
 Tiny = Callable[..., Experiment]
 NAMES = {"output-dir": "Läufe von Dr Meier", "data-dir": "Hautklinik Süd", "image-cache": "Zwischenlager"}

@@ -3,7 +3,7 @@
 from torch import Tensor, tensor
 
 from common.data import Dataset
-from common.data.images import Rows
+from common.data.images.source import Rows
 
 
 def normalised(dataset: Dataset, rows: Rows) -> Tensor:

@@ -9,12 +9,12 @@ from hypothesis.extra.numpy import arrays
 from sklearn.manifold import trustworthiness
 from sklearn.metrics.pairwise import cosine_similarity
 
-from common.backbones import build_backbone
 from common.data import Dataset
-from common.data.images import ArrayImages
-from common.features import extract_features
-from common.ladm import LabelAwareBackbone
-from server_app.class_features import attention_maps, class_features, class_means, co_occurrence, cosines, embed
+from common.data.images.source import ArrayImages
+from common.models.backbones import build_backbone
+from common.models.features import extract_features
+from common.models.ladm import LabelAwareBackbone
+from server_app.generic.class_features import attention_maps, class_features, class_means, co_occurrence, cosines, embed
 
 
 def images(count: int, classes: int) -> Dataset:

@@ -11,9 +11,9 @@ from torch.nn.functional import cross_entropy
 from client_app.methods import load
 from common.config import Experiment
 from common.data import build_federation
-from common.features import extract_features
 from common.methods import METHODS
-from common.model import build_model, sent_state
+from common.models.features import extract_features
+from common.models.model import build_model, sent_state
 from common.seeds import derive, torch_generator
 from server_app.methods import load as load_server
 from server_app.methods.creff import descend, head_gradients, match, matching_distance

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from common.data.transforms import Augmentation, augment, draw, prepare
+from common.data.images.transforms import Augmentation, augment, draw, prepare
 
 
 def naive(batch: torch.Tensor, kind: str, generator: torch.Generator) -> torch.Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.data.local_split import keep_classes_counts, paper_counts
+from common.data.federation.local_split import keep_classes_counts, paper_counts
 
 COUNTS = st.lists(st.tuples(st.integers(0, 400), st.integers(0, 60)), min_size=1, max_size=12)
 

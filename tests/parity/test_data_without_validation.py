@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from common.config import Experiment
-from common.data import build_federation, load_dataset, partition
-from common.data.federation import count_classes
-from common.data.local_split import local_test_rows
-from common.data.longtail import long_tail_rows
+from common.data import build_federation, load_dataset
+from common.data.federation import partition
+from common.data.federation.build import count_classes
+from common.data.federation.local_split import local_test_rows
+from common.data.federation.longtail import long_tail_rows
 
 
 @pytest.mark.parametrize("given", [{}, {"evaluate_on": "test"}, {"evaluate_on": "test", "validation_share": 0.5}])

@@ -16,19 +16,20 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from safetensors.numpy import load_file
 
 import client_app.app as site_code
-import client_app.models as models
-import client_app.training as training
+import client_app.training.loop as training
+import client_app.training.model_cache as models
 from common import wire
 from common.config import Experiment, build
-from common.data import build_federation, resident
-from common.data.images import ArrayImages
+from common.data import build_federation
+from common.data.images import resident
+from common.data.images.source import ArrayImages
 from common.methods import METHODS
 from common.packing import packed, unpacked
-from server_app import aggregation
-from server_app.aggregation import RunningMean
+from server_app.aggregation import mean as aggregation
+from server_app.aggregation.mean import RunningMean
 from server_app.app import run
-from server_app.engines import load_client_app, run_local
-from server_app.local_grid import LocalGrid
+from server_app.engines.engines import load_client_app, run_local
+from server_app.grids.local_grid import LocalGrid
 
 Tiny = Callable[..., Experiment]
 DTYPES = st.sampled_from([np.float16, np.float32, np.float64, np.int64, np.uint8, np.bool_])

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from server_app.frame_solvers import mma_loss, simplex_gram
-from server_app.frames import etf, measure, sparse_etf
+from server_app.frames.build import etf, measure, sparse_etf
+from server_app.frames.solvers import mma_loss, simplex_gram
 
 
 def naive_angle(first: list[float], second: list[float]) -> float:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from common.ladm import LabelAwareAttention, PerClassHead
+from common.models.ladm import LabelAwareAttention, PerClassHead
 
 B, C, D, H, W, HEADS = 3, 5, 8, 2, 3, 4
 

@@ -7,10 +7,10 @@ from plain_batches import normalised
 from torch.nn.functional import cross_entropy
 
 from client_app.methods import load
-from client_app.training import batches, train_site
+from client_app.training.loop import batches, train_site
 from common.config import Experiment
 from common.data import build_federation
-from common.model import build_model
+from common.models.model import build_model
 from common.seeds import numpy_generator
 
 Tiny = Callable[..., Experiment]

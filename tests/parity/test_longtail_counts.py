@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.data.longtail import long_tail_counts, long_tail_rows
+from common.data.federation.longtail import long_tail_counts, long_tail_rows
 
 
 @pytest.mark.parametrize(

@@ -15,14 +15,14 @@ import torch
 from flwr.app import Message
 from safetensors.numpy import load_file
 
-import client_app.models as models
-import client_app.training as training
+import client_app.training.loop as training
+import client_app.training.model_cache as models
 from common.config import Experiment
 from common.packing import unpacked
 from server_app.app import run
-from server_app.engines import load_client_app
-from server_app.journal import read_events
-from server_app.local_grid import LocalGrid
+from server_app.engines.engines import load_client_app
+from server_app.grids.local_grid import LocalGrid
+from server_app.run.journal import read_events
 
 Tiny = Callable[..., Experiment]
 OPTIONS: dict[str, tuple[dict[str, Any], float]] = {

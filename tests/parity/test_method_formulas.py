@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from client_app.methods import load
 from client_app.methods.base import Local, proximal
 from common.config import Experiment
-from common.model import Model, build_model
+from common.models.model import Model, build_model
 
 Tiny = Callable[..., Experiment]
 

@@ -13,18 +13,18 @@ from torch import nn
 
 from client_app.methods import load
 from client_app.methods.base import Local
-from client_app.realign import realign_personal
+from client_app.methods.realign import realign_personal
 from common.config import Experiment
 from common.data import build_federation
-from common.heads import linear_from
 from common.metrics import groups
-from common.model import Model, build_model
+from common.models.heads import linear_from
+from common.models.model import Model, build_model
 from common.multilabel_metrics import split_rows
-from server_app.engines import run_local
-from server_app.evaluation import GenericEvaluation
-from server_app.frames import build_frame
-from server_app.journal import read_events
-from server_app.realign import add_prior, realign_generic
+from server_app.engines.engines import run_local
+from server_app.frames.build import build_frame
+from server_app.generic.evaluation import GenericEvaluation
+from server_app.generic.realign import add_prior, realign_generic
+from server_app.run.journal import read_events
 
 TinyFor = Callable[..., Experiment]
 COUNTS, IMAGES = [5.0, 1, 7, 2, 1, 1, 1, 1, 1, 30], 40
@@ -258,8 +258,8 @@ def test_generic_figures_are_those_of_scikit_learn(tiny_for: TinyFor) -> None:
     experiment = tiny_for("fedavg", several=True)
     folder = run_local(experiment)
     federation = build_federation(experiment)
-    from common.features import extract_features
-    from common.model import load_state
+    from common.models.features import extract_features
+    from common.models.model import load_state
 
     saved = load_file(folder / "generic.safetensors")
     model = build_model(experiment, 1, 10)

@@ -10,10 +10,10 @@ from torch.nn.functional import cross_entropy, linear
 
 from client_app.methods.base import Local
 from client_app.methods.fedloge import METHOD
-from client_app.training import batches, train_site
+from client_app.training.loop import batches, train_site
 from common.config import Experiment, build
 from common.data import build_federation
-from common.model import Model, build_model
+from common.models.model import Model, build_model
 from common.seeds import numpy_generator
 
 STEPS, CLASSES, DIM = 5, 4, 6

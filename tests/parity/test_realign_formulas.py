@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client_app.methods import load
-from client_app.realign import realign_personal
-from client_app.training import local_facts
+from client_app.methods.realign import realign_personal
+from client_app.training.loop import local_facts
 from common.config import Experiment
 from common.data import build_federation
-from common.model import build_model
-from server_app.realign import realign_generic
+from common.models.model import build_model
+from server_app.generic.realign import realign_generic
 
 CLASSES, DIM = 5, 4
 BiasMode = Literal["keep", "scale", "drop"]

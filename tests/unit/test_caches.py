@@ -15,33 +15,33 @@ import torch
 
 from client_app.methods import load
 from common.config import APP_ROOT
-from common.data import resident
-from common.data.images import ArrayImages
-from common.data.transforms import Scaling, prepare
+from common.data.images import resident
+from common.data.images.source import ArrayImages
+from common.data.images.transforms import Scaling, prepare
 from common.methods import METHODS
 
 NO_TENSOR = "holds no tensor"
 SAFE = {
-    "client_app/archived_images.py: ArchivedImages._read": "NumPy's, of the object",
-    "client_app/models.py: _models": "built by the client app alone, outside any tracing; the device is in the key",
-    "client_app/site.py: _own_federation": "pixels and labels are NumPy's or files",
-    "common/data/federation.py: Federation.test_counts": "NumPy's, of the object",
-    "common/data/federation.py: Federation.train_counts": "NumPy's, of the object",
-    "common/data/federation.py: _build": "pixels and labels are NumPy's or files",
-    "common/data/federation.py: _coordinators": "pixels and labels are NumPy's or files",
-    "common/data/loading.py: _load": "pixels and labels are NumPy's or files",
-    "common/data/loading.py: _reduce": NO_TENSOR,
-    "common/data/pixel_cache.py: _decoder": NO_TENSOR,
-    "common/data/resident.py: _held": "one a device, made outside inference mode; what is traced takes no data set",
+    "client_app/site/archived_images.py: ArchivedImages._read": "NumPy's, of the object",
+    "client_app/training/model_cache.py: _models": "built by the client app alone, outside tracing; the device is in the key",
+    "client_app/site/site.py: _own_federation": "pixels and labels are NumPy's or files",
+    "common/data/federation/build.py: Federation.test_counts": "NumPy's, of the object",
+    "common/data/federation/build.py: Federation.train_counts": "NumPy's, of the object",
+    "common/data/federation/build.py: _build": "pixels and labels are NumPy's or files",
+    "common/data/federation/build.py: _coordinators": "pixels and labels are NumPy's or files",
+    "common/data/sources/loading.py: _load": "pixels and labels are NumPy's or files",
+    "common/data/sources/loading.py: _reduce": NO_TENSOR,
+    "common/data/images/pixel_cache.py: _decoder": NO_TENSOR,
+    "common/data/images/resident.py: _held": "one a device, made outside inference mode; nothing traced takes a data set",
     "common/installed.py: check_installed": NO_TENSOR,
     "common/installed.py: code_fingerprint": NO_TENSOR,
     "common/packing.py: _header": NO_TENSOR,
     "common/packing.py: _read": NO_TENSOR,
     "common/wire.py: _parse_experiment": NO_TENSOR,
     "common/wire.py: experiment_json": NO_TENSOR,
-    "server_app/multilabel_analysis.py: Subject.features": "NumPy's, of the object",
-    "server_app/multilabel_analysis.py: Subject.order": NO_TENSOR,
-    "server_app/multilabel_analysis.py: Subject.positives": "NumPy's, of the object",
+    "server_app/generic/multilabel_analysis.py: Subject.features": "NumPy's, of the object",
+    "server_app/generic/multilabel_analysis.py: Subject.order": NO_TENSOR,
+    "server_app/generic/multilabel_analysis.py: Subject.positives": "NumPy's, of the object",
     "server_app/report/record.py: RunRecord.class_counts": NO_TENSOR,
     "server_app/report/record.py: RunRecord.class_order": NO_TENSOR,
     "server_app/report/record.py: RunRecord.classes": NO_TENSOR,

@@ -14,8 +14,8 @@ import yaml
 
 from common.config import APP_ROOT
 from common.errors import UserError
-from server_app import provision_federation
-from server_app.provision_certificates import now
+from server_app.provision import federation as provision_federation
+from server_app.provision.certificates import now
 
 DOCKER = APP_ROOT / "docker"
 SERVICES: dict[str, dict[str, Any]] = {

@@ -10,7 +10,7 @@ from common.config import APP_ROOT
 ROOMS = ("common", "client_app", "server_app")
 SOURCES = [path.relative_to(APP_ROOT) for room in ROOMS for path in (APP_ROOT / room).rglob("*.py")]
 # these write into a temporary folder, whose mode is 0700
-TEMPORARY = {"server_app/engines.py", "server_app/deployed_run.py", "server_app/provision_flower.py"}
+TEMPORARY = {"server_app/engines/engines.py", "server_app/engines/deployed_run.py", "server_app/provision/flower.py"}
 MAKERS = {"mkdir", "makedirs", "touch", "write_text", "write_bytes", "savez", "save_file"}
 
 

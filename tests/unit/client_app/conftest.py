@@ -9,7 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from client_app.site_config import SiteConfig, load_site_config
+from client_app.site.config import SiteConfig, load_site_config
 from common.config import Experiment, build
 from common.errors import UserError
 

@@ -15,7 +15,7 @@ from common.effects import ACTS, METHOD_KEYS, idle_everywhere, without_effect
 from common.errors import MistakesError, UserError, print_error
 from common.experiment import Experiment
 from common.methods import METHODS
-from common.model import attends, frame_kind
+from common.models.model import attends, frame_kind
 
 ErrorOf = Callable[[Callable[[], object]], str]
 YamlFile = Callable[[str], Path]

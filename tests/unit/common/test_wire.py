@@ -13,7 +13,7 @@ from common.config import Experiment, build
 from common.errors import UserError
 from common.installed import check_installed
 from common.methods import METHODS
-from server_app.local_grid import LocalGrid
+from server_app.grids.local_grid import LocalGrid
 
 DTYPES = st.sampled_from([np.float32, np.float64, np.int64, np.uint8])
 

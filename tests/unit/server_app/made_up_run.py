@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from common.config import build
-from server_app.frames import FrameQuality
+from server_app.frames.build import FrameQuality
 from server_app.report import write_report
 
 SECTIONS = (

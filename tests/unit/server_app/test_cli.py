@@ -9,8 +9,8 @@ import yaml
 from common.config import APP_ROOT, KEYS, Experiment
 from common.errors import UserError
 from server_app import cli
-from server_app.engines import CLIENT_APP
-from server_app.flower_run import run_config
+from server_app.engines.engines import CLIENT_APP
+from server_app.engines.flower_run import run_config
 
 
 def test_flower_knows_every_key_of_the_experiment() -> None:

@@ -1,0 +1,1 @@
+"""`fednc-site check`: everything that can be wrong at a site, before the first round."""

@@ -1,0 +1,1 @@
+"""The site: its configuration, images, policy, device and log."""

@@ -1,0 +1,70 @@
+"""What a site refuses: its own policy against a coordinator's experiment, before any image is touched."""
+
+from collections.abc import Iterable, Mapping
+
+from client_app.methods import load as load_method
+from client_app.site.config import Policy
+from common.config import Experiment
+from common.errors import RefusalError
+from common.methods import Method
+from common.wire import FIGURES_OF_STAGES
+
+
+def check_policy(policy: Policy, experiment: Experiment, row: Method) -> None:
+    """Refuse an experiment that goes beyond the site's policy.
+
+    Args:
+        policy: the site's.
+        experiment: the coordinator's.
+        row: its method's.
+
+    Raises:
+        RefusalError: naming what is refused and the key of the site's policy that forbids it.
+    """
+    if row.name not in policy.methods:
+        raise _refused(f"method = '{row.name}'", f"its policy's methods are {', '.join(policy.methods) or 'none'}")
+    if wanted := [name for name in row.returns if name not in policy.extras]:
+        raise _refused(
+            f"method = '{row.name}' sends {', '.join(wanted)} beside the weights",
+            f"its policy's extras are {', '.join(policy.extras) or 'none'}",
+        )
+    method = load_method(row.name)
+    epochs = sum(phase.epochs for phase in method.phases(experiment))
+    if epochs > policy.max_epochs:
+        raise _refused(f"{epochs} epochs a round", f"its policy's max-epochs is {policy.max_epochs}")
+    phases = method.finetuning(experiment) if experiment.finetune_epochs else None
+    epochs = sum(phase.epochs for phase in phases) if phases else experiment.finetune_epochs
+    if epochs > policy.max_epochs:
+        raise _refused(f"{epochs} epochs of fine-tuning", f"its policy's max-epochs is {policy.max_epochs}")
+    if policy.max_rounds is not None and experiment.rounds > policy.max_rounds:
+        raise _refused(f"rounds = {experiment.rounds}", f"its policy's max-rounds is {policy.max_rounds}")
+
+
+def check_class_sizes(policy: Policy, row: Method, counts: Iterable[int]) -> None:
+    """Refuse to tell extras of classes of a few images, of which each could be one person's.
+
+    Args:
+        policy: the site's.
+        row: the method's.
+        counts: training images of each class.
+
+    Raises:
+        RefusalError: a class that the site has is smaller than its policy's min-class-size.
+    """
+    if row.returns and any(0 < count < policy.min_class_size for count in counts):
+        told = ", ".join(row.returns)
+        raise _refused(f"to send {told}", f"a class has fewer than its policy's min-class-size {policy.min_class_size}")
+
+
+def allowed(policy: Policy, metrics: Mapping[str, float | int]) -> dict[str, float | int]:
+    """Return a reply's metrics without the losses, and the figures of any stage, that the policy does not let out."""
+
+    def told(name: str) -> bool:
+        kind = name.split("-", 1)[0]
+        return not (kind == "loss" or name in FIGURES_OF_STAGES) or kind in policy.metrics
+
+    return {name: value for name, value in metrics.items() if told(name)}
+
+
+def _refused(what: str, why: str) -> RefusalError:
+    return RefusalError(f"this site refuses {what}: {why}")

@@ -1,0 +1,105 @@
+"""One site as this process sees it: a simulated one by its number, a real one by its configuration file."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from flwr.app import Context
+
+from client_app.site.config import SiteConfig, load_site_config
+from client_app.site.data import load_labelled_data
+from client_app.site.device import own_device
+from client_app.site.log import remark
+from client_app.site.policy import check_class_sizes, check_policy
+from common.config import Experiment
+from common.data import Federation, build_federation, label_counts
+from common.data.images.decode_all import silently
+from common.errors import RefusalError, UserError
+from common.methods import METHODS
+
+
+@dataclass(frozen=True)
+class Site:
+    """One site: whose data, and what it decided for itself.
+
+    Attributes:
+        name: unique in the federation.
+        federation: its `dataset` has the site's images; a simulated one all sites'.
+        train_rows: rows of the dataset's training images.
+        test_rows: rows of its test images.
+        visible: classes [C] whose labels the site knows; None: all.
+        config: a real site's configuration; None for a simulated one.
+    """
+
+    name: str
+    federation: Federation
+    train_rows: npt.NDArray[np.int64]
+    test_rows: npt.NDArray[np.int64]
+    visible: npt.NDArray[np.bool_] | None = None
+    config: SiteConfig | None = None
+
+    @property
+    def present(self) -> npt.NDArray[np.bool_]:
+        """Classes [C] that the site has training images of, as far as it knows their labels."""
+        dataset = self.federation.dataset
+        counts = label_counts(dataset.train.labels[self.train_rows], len(dataset.classes))
+        return np.asarray((counts > 0) & (True if self.visible is None else self.visible))
+
+
+def find_site(experiment: Experiment, context: Context) -> Site:
+    """Return the site that this node is.
+
+    Raises:
+        UserError: a simulated node has no partition, or one that the federation does not have; a real one has no
+            configuration, refuses the experiment, lacks its device, or cannot read its images.
+    """
+    if experiment.partition == "deployed":
+        path = context.node_config.get("site-config")
+        if not path:
+            raise UserError(
+                "this site has no configuration: start its SuperNode with --node-config 'site-config=\"…\"'"
+            )
+        return _real_site(experiment, Path(str(path)))
+    with silently():  # one line for each worker would be too much: the coordinator has said it
+        federation = build_federation(experiment)
+    index = context.node_config.get("partition-id")
+    if not isinstance(index, int) or not 0 <= index < len(federation.site_names):
+        raise UserError(
+            f"partition-id = {index!r}: this federation has sites 0 to {len(federation.site_names) - 1}; "
+            f"give Flower as many nodes: --federation-config 'num-supernodes={len(federation.site_names)}'"
+        )
+    return _site_of(federation, index)
+
+
+def _real_site(experiment: Experiment, path: Path) -> Site:
+    config = load_site_config(path)
+    own_device(experiment, config)
+    row = METHODS[experiment.method]
+    try:
+        check_policy(config.policy, experiment, row)
+        federation = _own_federation(experiment, path, path.stat().st_mtime)
+        check_class_sizes(config.policy, row, federation.class_counts.tolist())
+    except RefusalError as refusal:
+        named = str(refusal).startswith(f"site '{config.name}'")
+        raise RefusalError(str(refusal) if named else f"site '{config.name}': {refusal}") from None
+    return _site_of(federation, 0, config)
+
+
+def _site_of(federation: Federation, index: int, config: SiteConfig | None = None) -> Site:
+    visible = None if federation.visible is None else federation.visible[index]
+    rows = federation.train_rows[index], federation.test_rows[index]
+    return Site(federation.site_names[index], federation, *rows, visible, config)
+
+
+@lru_cache(maxsize=2)
+def _own_federation(experiment: Experiment, path: Path, changed: float) -> Federation:
+    """Read a real site's images once a process, and again where its configuration has changed."""
+    config = load_site_config(path)
+    dataset, labelled = load_labelled_data(config, experiment)
+    for note in dataset.notes:
+        remark(f"{config.data}: {note}")
+    train, test = (np.arange(len(images), dtype=np.int64) for images in (dataset.train, dataset.test))
+    visible = None if labelled is None else labelled[None]
+    return Federation(dataset, (config.name,), (train,), (test,), visible)

@@ -1,0 +1,76 @@
+"""A site's figures of its own test images: hits of one label an image, or multi-label figures."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from client_app.site.site import Site
+from common.config import Experiment
+from common.metrics import groups
+from common.models.features import extract_features
+from common.multilabel_metrics import MultilabelReport, measure_split
+from common.wire import MULTILABEL_FIGURES
+
+
+class Judge:
+    """The site's test images as features of one backbone, taken once, to judge any number of heads.
+
+    Args:
+        backbone: images → features [B, d], or [B, C, d].
+        site: whose test images.
+        experiment: says whether classes absent from the site's training data may be predicted.
+    """
+
+    def __init__(self, backbone: nn.Module, site: Site, experiment: Experiment) -> None:
+        dataset = site.federation.dataset
+        self._features, self._labels = extract_features(backbone, dataset.test, site.test_rows, dataset)
+        self._present = site.present if experiment.mask_classes == "train" else None
+        self._site, self._seed, self._multilabel = site, experiment.seed, dataset.multilabel
+
+    @property
+    def num_test(self) -> int:
+        """The site's test images."""
+        return len(self._labels)
+
+    def figures(self, head: nn.Module, stage: str) -> dict[str, float | int]:
+        """Return a head's figures as a reply names them; what cannot be measured is left out."""
+        if not self._multilabel:
+            return {f"hits-{stage}": hits(head, self._features, self._labels, self._present)}
+        report = self._report(head) if self.num_test else None
+        values = {name: math.nan if report is None else float(getattr(report, name)) for name in MULTILABEL_FIGURES}
+        return {f"{name}-{stage}": value for name, value in values.items() if not math.isnan(value)}
+
+    def thresholds(self, head: nn.Module) -> tuple[float, ...] | None:
+        """Return a head's tuned thresholds [C], which stay at the site; None where images have one label, or none."""
+        return self._report(head).thresholds if self._multilabel and self.num_test else None
+
+    @torch.no_grad()
+    def _report(self, head: nn.Module) -> MultilabelReport:
+        """Measure the labels that the site knows."""
+        probabilities = head(self._features).sigmoid().cpu().numpy()
+        labels = self._labels.cpu().numpy()
+        if self._present is not None:
+            probabilities[:, ~self._present] = 0
+        known = self._site.visible
+        mask = None if known is None else np.tile(known, (len(labels), 1))
+        # a real site does not know the federation's class counts
+        shot = {} if self._site.config else groups(self._site.federation.class_counts)
+        return measure_split(probabilities, labels, shot, self._seed, self._site.name, mask)
+
+
+@torch.no_grad()
+def hits(head: nn.Module, features: Tensor, labels: Tensor, present: npt.NDArray[np.bool_] | None = None) -> int:
+    """Count correct predictions of a head on features [n, d] with labels [n].
+
+    Args:
+        present: classes [C] in the site's training data; where given, the others are never predicted.
+    """
+    if not len(labels):
+        return 0
+    logits = head(features)
+    if present is not None:
+        logits[:, ~torch.from_numpy(present).to(logits.device)] = -torch.inf
+    return int((logits.argmax(dim=1) == labels).sum())

@@ -1,0 +1,213 @@
+"""The local loop of Algorithm 1: E epochs of SGD, one forward and one backward pass a batch."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from operator import attrgetter
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from client_app.methods.base import Local, LocalMethod, Phase
+from common.config import Experiment
+from common.data import Dataset, label_counts
+from common.data.images.resident import Cuts
+from common.data.images.transforms import Scaling, augment, draw
+from common.errors import RefusalError
+from common.models.model import Model
+from common.seeds import numpy_generator, torch_generator
+
+Rows = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+
+def train_site(
+    model: Model,
+    method: LocalMethod,
+    dataset: Dataset,
+    rows: Rows,
+    experiment: Experiment,
+    site: str,
+    server_round: int,
+    visible: Flags | None = None,
+    phases: tuple[Phase, ...] | None = None,
+    learning_rate: float | None = None,
+    stream: str = "",
+) -> dict[str, float]:
+    """Train the model in place on a site's images and return the mean loss of each name.
+
+    Args:
+        model: as it arrived: proximal terms hold it to what it is now.
+        rows: the site's rows of `dataset.train`; with none, nothing happens and no loss is returned.
+        visible: classes [C] whose labels the site knows; None: all.
+        server_round: with the site's name and the seed it decides the order of batches and augmentation.
+        phases: by default the method's own.
+        learning_rate: by default the experiment's.
+        stream: names random streams of their own for training outside the rounds.
+
+    Raises:
+        RefusalError: a loss is no longer finite.
+    """
+    order_rng = numpy_generator(experiment.seed, f"{stream}batches", site, server_round)
+    augmentation_rng = torch_generator(experiment.seed, f"{stream}augment", site, server_round)
+    local = local_facts(model, method, dataset, rows, experiment, visible)
+    totals: dict[str, float] = defaultdict(float)
+    seen, device = 0, local.class_counts.device
+    for phase in phases or method.phases(experiment):
+        with _frozen(model, phase.frozen):
+            optimizer = _optimizer(model, learning_rate or experiment.learning_rate, experiment)
+            for _ in range(phase.epochs):
+                noted = []
+                for images, labels in _epoch(dataset, rows, experiment, order_rng, augmentation_rng, device):
+                    with _lone_image_safe(model, len(labels)):
+                        losses = (phase.losses or method.losses)(model, images, labels, local)
+                    optimizer.zero_grad(set_to_none=True)
+                    values = torch.stack(tuple(losses.values()))
+                    values.sum().backward()  # type: ignore[no-untyped-call]
+                    optimizer.step()
+                    seen += len(labels)
+                    noted.append((tuple(losses), values.detach(), len(labels)))
+                _add_up(noted, totals, experiment)
+    return {name: total / max(1, seen) for name, total in totals.items()}
+
+
+def _add_up(noted: list[tuple[tuple[str, ...], Tensor, int]], totals: dict[str, float], experiment: Experiment) -> None:
+    """Add an epoch's losses (names, values, images of each batch), fetched at once: a GPU must wait for each fetch."""
+    if not noted:
+        return
+    fetched = torch.stack([values for _, values, _ in noted]).tolist()
+    for (names, _, images), values in zip(noted, fetched, strict=True):
+        for name, value in zip(names, values, strict=True):
+            if not math.isfinite(value):
+                raise RefusalError(  # the coordinator may know: it names no file
+                    f"training diverged, its loss '{name}' is {value}: a smaller learning-rate than "
+                    f"{experiment.learning_rate:g} may help"
+                )
+            totals[name] += value * images
+
+
+def local_facts(
+    model: Model,
+    method: LocalMethod,
+    dataset: Dataset,
+    rows: Rows,
+    experiment: Experiment,
+    visible: Flags | None = None,
+) -> Local:
+    """Return what a method may know at a site; arguments as for `train_site`."""
+    device = next(model.parameters()).device
+    counts = label_counts(dataset.train.labels[rows], len(dataset.classes))
+    if visible is not None:
+        counts = counts * visible
+    kept = model.named_parameters() if method.needs_arrived else ()
+    arrived = {name: p.detach().clone() for name, p in kept if not name.startswith("personal")}
+    known = None if visible is None else torch.from_numpy(visible).to(device)
+    return Local(experiment, torch.from_numpy(counts).float().to(device), arrived, len(rows), known)
+
+
+def _epoch(
+    dataset: Dataset,
+    rows: Rows,
+    experiment: Experiment,
+    order_rng: np.random.Generator,
+    augmentation_rng: torch.Generator,
+    device: torch.device,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield an epoch's batches as network input [B, C, H, W] and labels; all that chance decides is sent at once."""
+    shuffled = order_rng.permutation(rows)
+    parts = list(slices(len(rows), experiment.batch_size))
+    draws = draw(experiment.augment, [part.stop - part.start for part in parts], augmentation_rng)
+    draws = draws and draws.to(device)
+    cuts, scale = Cuts(dataset.train, shuffled, device), Scaling(dataset.mean, dataset.std, device)
+    for part in parts:
+        images = augment(cuts.pixels(part), draws and draws.cut(part))
+        yield scale(images), cuts.labels[part]
+
+
+def _optimizer(model: Model, learning_rate: float, experiment: Experiment) -> torch.optim.SGD:
+    return torch.optim.SGD(
+        [p for p in model.parameters() if p.requires_grad],
+        lr=learning_rate,
+        momentum=experiment.momentum,
+        weight_decay=experiment.weight_decay,
+    )
+
+
+@contextmanager
+def _frozen(model: Model, parts: tuple[str, ...]) -> Iterator[None]:
+    """Train the model with some parts standing still: no gradients, and BatchNorm by its statistics."""
+    model.train()
+    still = [attrgetter(part)(model) for part in parts]
+    for part in still:
+        part.requires_grad_(False)
+        if isinstance(part, nn.Module):
+            part.eval()
+    try:
+        yield
+    finally:
+        for part in still:
+            part.requires_grad_(True)
+
+
+def batches(rows: Rows, size: int, order_rng: np.random.Generator) -> Iterator[Rows]:
+    """Yield a random permutation of the rows in batches, cut as `slices` says."""
+    shuffled = order_rng.permutation(rows)
+    return (shuffled[part] for part in slices(len(rows), size))
+
+
+def slices(total: int, size: int) -> Iterator[slice]:
+    """Yield the batches of `total` images as slices.
+
+    A last batch of a single image joins the one before it: BatchNorm has no variance over one image.
+    """
+    start = 0
+    while start < total:
+        stop = total if total - start <= size + 1 else start + size
+        yield slice(start, stop)
+        start = stop
+
+
+@contextmanager
+def _lone_image_safe(model: nn.Module, batch_size: int) -> Iterator[None]:
+    """Let BatchNorm use its running statistics for a batch of one image (a site that has only one)."""
+    if batch_size > 1:
+        yield
+        return
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    for norm in norms:
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()
+
+
+def finetune_head(head: nn.Module, features: torch.Tensor, labels: torch.Tensor, local: Local, site: str) -> None:
+    """Fine-tune a personal head in place for `finetune-epochs` on features of the frozen backbone.
+
+    Args:
+        features: [n, d] of the site's training images, taken once in eval mode without augmentation.
+        labels: [n] class indices, or bool [n, C].
+        local: what the site knows.
+    """
+    experiment = local.experiment
+    optimizer = torch.optim.SGD(
+        head.parameters(),
+        lr=experiment.finetune_learning_rate or experiment.learning_rate,
+        momentum=experiment.momentum,
+        weight_decay=experiment.weight_decay,
+    )
+    order_rng = numpy_generator(experiment.seed, "finetune", site)
+    rows = np.arange(len(labels), dtype=np.int64)
+    for _ in range(experiment.finetune_epochs):
+        shuffled = torch.from_numpy(order_rng.permutation(rows)).to(features.device)
+        for part in slices(len(rows), experiment.batch_size):
+            index = shuffled[part]
+            loss = local.loss(head(features[index]), labels[index])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()

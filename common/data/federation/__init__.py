@@ -1,0 +1,1 @@
+"""Who holds which images: long tail, composites, partition over sites, local test splits."""

@@ -1,0 +1,1 @@
+"""Backbones, heads, label-aware attention, and the model that they make."""

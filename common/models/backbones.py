@@ -1,0 +1,204 @@
+"""Backbones θ: images [B, C, H, W] to features [B, d], d = `feature_dim`; heads live in `common/models/model.py`.
+
+Every backbone ends in ReLU and global average pooling, so features are non-negative and images of any size
+from the registry's `min_side` will do. Sources: CIFAR ResNets, He et al., CVPR 2016, section 4.2 (6n+2
+layers, 3×3 stem, no max-pool, https://arxiv.org/abs/1512.03385); `resnet18`/`resnet34` have the blocks of
+its Table 1 behind the CIFAR stem. Shortcuts that change shape are 1×1 projections (its option B) everywhere:
+1 % more parameters in `resnet20` than the zero padding of option A, and one rule for all.
+
+BatchNorm in train mode needs more than one value a channel. A batch of one image has them wherever the
+smallest feature map is larger than 1×1, which is from a side of 8 pixels for `cnn`, 5 for `resnet8` and
+`resnet20`, 9 for `resnet18` and `resnet34`, 33 for `resnet50`. On smaller images torch raises ValueError for
+a batch of one: the caller leaves such a batch out, or joins it to the one before.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from common.errors import UserError, unknown
+
+_POOLING = ("avgpool", "flatten")
+
+Builder = Callable[[int, int | None], "Backbone"]
+
+
+class Backbone(nn.Sequential):
+    """Named stages in a row: float [B, C, H, W] to float [B, feature_dim], non-negative.
+
+    Attributes:
+        feature_dim: length of a feature vector.
+        channels_last: whether images and kernels lie in memory with their channels innermost.
+        bf16: whether the stages compute in bfloat16 (autocast); features are float32 all the same.
+    """
+
+    feature_dim: int
+    channels_last: bool = False
+    bf16: bool = False
+
+    def __init__(self, stages: dict[str, nn.Module], feature_dim: int) -> None:
+        pooled = {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+        super().__init__(OrderedDict(stages | pooled))
+        self.feature_dim = feature_dim
+
+    def feature_map(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the last feature map [B, feature_dim, h, w], before pooling."""
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+            for name, stage in self.named_children():
+                if name not in _POOLING:
+                    images = stage(images)
+        return images.float()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return features [B, feature_dim] of images."""
+        pooled = self.feature_map(images)
+        for name in _POOLING:
+            pooled = self.get_submodule(name)(pooled)
+        return pooled
+
+    def tune(self, channels_last: bool, bf16: bool) -> "Backbone":
+        """Choose memory format and precision in place; the weights stay what they are."""
+        self.channels_last, self.bf16 = channels_last, bf16
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
+        return self
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One entry of the registry.
+
+    Attributes:
+        build: (channels, width) to a freshly initialised backbone.
+        min_side: pixels; the smallest height and width of images that the backbone takes.
+    """
+
+    build: Builder
+    min_side: int = 1  # a padded convolution with a stride leaves at least one pixel
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions beside a shortcut (Fig. 2): [B, in, H, W] to [B, out, ⌈H/stride⌉, ⌈W/stride⌉]."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = _convolution(channels_in, channels_out, stride=stride)
+        self.bn1 = nn.BatchNorm2d(channels_out)
+        self.conv2 = _convolution(channels_out, channels_out)
+        self.bn2 = nn.BatchNorm2d(channels_out)
+        self.shortcut, self.stride = nn.Sequential(), stride
+        if stride != 1 or channels_in != channels_out:
+            self.shortcut.append(_convolution(channels_in, channels_out, kernel=1))
+            self.shortcut.append(nn.BatchNorm2d(channels_out))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return relu(residual(x) + shortcut(x))."""
+        residual: torch.Tensor = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+        # A 1×1 convolution of every stride-th pixel. As a strided one, on fewer than 8 channels that lie innermost,
+        # PyTorch 2.15 writes past its memory on CPUs without AVX-512.
+        return torch.relu(residual + self.shortcut(x[:, :, :: self.stride, :: self.stride]))
+
+
+def build_backbone(name: str, channels: int, width: int | None = None) -> Backbone:
+    """Build a freshly initialised backbone; only here, and from torch's global generator, are weights drawn.
+
+    Args:
+        name: a key of `BACKBONES`.
+        channels: channels of the images, 1 for grey, 3 for colour.
+        width: channels of the first stage; None is the backbone's own (16; `resnet18` and up: 64).
+
+    Raises:
+        UserError: unknown name, or a width that `resnet50` cannot have.
+    """
+    return _architecture(name).build(channels, width)
+
+
+def check_image_size(name: str, size: tuple[int, int]) -> None:
+    """Check that images of `size` (H, W), in pixels, survive the backbone's pooling.
+
+    That is so if eval mode takes a batch of any length and train mode a batch of two.
+
+    Raises:
+        UserError: unknown name, or a side below the backbone's `min_side`.
+    """
+    smallest = _architecture(name).min_side
+    if min(size) < smallest:
+        raise UserError(
+            f"images of {size[0]}×{size[1]} pixels are too small for backbone '{name}', which needs "
+            f"{smallest}×{smallest}; set image-size to {smallest} or more, or choose another backbone"
+        )
+
+
+def _architecture(name: str) -> Architecture:
+    if name not in BACKBONES:
+        raise unknown("backbone", name, BACKBONES)
+    return BACKBONES[name]
+
+
+def _convolution(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
+    """Build a bias-free, same-padded convolution with Kaiming's normal initialisation (fan out)."""
+    layer = nn.Conv2d(channels_in, channels_out, kernel, stride=stride, padding=kernel // 2, bias=False)
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return layer
+
+
+def _activated(channels_in: int, channels_out: int) -> nn.Sequential:
+    return nn.Sequential(_convolution(channels_in, channels_out), nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True))
+
+
+def _cnn(channels: int, width: int | None) -> Backbone:
+    w = width or 16
+    stages: dict[str, nn.Module] = {
+        "stage1": _activated(channels, w),
+        "pool1": nn.MaxPool2d(2),
+        "stage2": _activated(w, 2 * w),
+        "pool2": nn.MaxPool2d(2),
+        "stage3": _activated(2 * w, 4 * w),
+    }
+    return Backbone(stages, feature_dim=4 * w)
+
+
+def _small_image_resnet(blocks: tuple[int, ...], own_width: int) -> Builder:
+    """Return a builder of a ResNet whose stages double the channels and, after the first, halve the map."""
+
+    def build(channels: int, width: int | None) -> Backbone:
+        w = width or own_width
+        stages: dict[str, nn.Module] = {"stem": _activated(channels, w)}
+        before = w
+        for i, depth in enumerate(blocks):
+            after = w * 2**i
+            first = ResidualBlock(before, after, stride=1 if i == 0 else 2)
+            rest = [ResidualBlock(after, after, stride=1) for _ in range(depth - 1)]
+            stages[f"stage{i + 1}"] = nn.Sequential(first, *rest)
+            before = after
+        return Backbone(stages, feature_dim=before)
+
+    return build
+
+
+def _resnet50(channels: int, width: int | None) -> Backbone:
+    """Rearrange torchvision's ResNet-50, without `fc`, under its own names."""
+    if width not in (None, 64):
+        raise UserError(f"width = {width}: resnet50 is torchvision's, whose width is 64; leave width out")
+    from torchvision.models import resnet50  # takes seconds to import, and only needed here
+
+    stages = dict(resnet50(weights=None).named_children())
+    del stages["avgpool"], stages["fc"]  # Backbone brings its own pooling, last in order
+    if channels != 3:
+        stages["conv1"] = _convolution(channels, 64, kernel=7, stride=2)
+    return Backbone(stages, feature_dim=2048)
+
+
+BACKBONES: dict[str, Architecture] = {
+    "cnn": Architecture(_cnn, min_side=4),  # halved twice by pooling without padding
+    "resnet8": Architecture(_small_image_resnet((1, 1, 1), own_width=16)),
+    "resnet20": Architecture(_small_image_resnet((3, 3, 3), own_width=16)),
+    "resnet18": Architecture(_small_image_resnet((2, 2, 2, 2), own_width=64)),
+    "resnet34": Architecture(_small_image_resnet((3, 4, 6, 3), own_width=64)),
+    "resnet50": Architecture(_resnet50),
+}

@@ -1,0 +1,268 @@
+"""Finished models on disk and back: files that say themselves which pixels they take and which classes they answer.
+
+Three kinds of file hold one: `generic.safetensors` of a run (the backbone with every generic head), a site's
+`personal_model.safetensors` (what to put on that generic model) and the `model.safetensors` of `fednc export` (one
+backbone, one head). In each, the header's `experiment` is the configuration and `model` a `Description`, as JSON.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from torch import Tensor, nn
+
+from common.config import Experiment, build, portable
+from common.data import Dataset
+from common.data.images.transforms import prepare
+from common.errors import UserError, unknown
+from common.files import arrays_digest, read_arrays, save_arrays
+from common.methods import METHODS
+from common.models.heads import class_vectors, rebuild_head
+from common.models.model import attends, build_model, load_state, pick_device
+from common.multilabel_metrics import FIXED_THRESHOLD
+
+Arrays = dict[str, npt.NDArray[Any]]
+Side = Annotated[int, Field(ge=1)]
+
+GENERIC, PERSONAL = "generic.safetensors", "personal_model.safetensors"
+QUERY = "query.weight"  # [C, d], the frame that asks label-aware attention
+
+
+class Description(BaseModel):
+    """What a model's file says of it.
+
+    Attributes:
+        classes: C names, in the order of the answers.
+        multilabel: whether an image has any number of them, instead of one.
+        channels: 1 (grey) or 3 (RGB).
+        size: (H, W) in pixels.
+        mean: subtracted from pixels in 0..1; one value a channel, or one for all.
+        std: by which they are then divided.
+        method: a row of `common/methods.py`.
+        rounds: of training.
+        head: what lies under `head.*`; '' where the file holds several heads under their names.
+        thresholds: head → [C], probabilities from which a label is a yes, tuned on images that no figure is of.
+        present: [C], the classes that may be predicted; None: all.
+        backbone: content hash of the whole backbone, by which a personal model knows its generic one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    classes: tuple[str, ...] = Field(min_length=1)
+    multilabel: bool
+    channels: int = Field(ge=1)
+    size: tuple[Side, Side]
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    method: str
+    rounds: int
+    head: str = ""
+    thresholds: dict[str, tuple[float, ...]] = {}
+    present: tuple[bool, ...] | None = None
+    backbone: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.method not in METHODS:
+            raise ValueError(f"method '{self.method}' is not known here")
+        if {len(self.mean), len(self.std)} - {1, self.channels}:
+            raise ValueError("mean and std have another number of channels than the images")
+        per_class = [*self.thresholds.values(), *([] if self.present is None else [self.present])]
+        if any(len(values) != len(self.classes) for values in per_class):
+            raise ValueError("thresholds or present have another number of classes")
+        return self
+
+
+class TrainedModel(nn.Module):
+    """A finished model: pixels in, probabilities out.
+
+    Attributes:
+        about: what its files say of it.
+        experiment: the run's configuration.
+        backbone: images [B, channels, H, W] → features [B, d], or [B, C, d].
+        head: features → logits [B, C].
+        head_name: one of the generic model's heads, or 'personal'.
+    """
+
+    def __init__(
+        self, about: Description, experiment: Experiment, backbone: nn.Module, head: nn.Module, head_name: str
+    ) -> None:
+        super().__init__()
+        self.about, self.experiment = about, experiment
+        self.backbone, self.head, self.head_name = backbone, head, head_name
+        self.eval()
+
+    @property
+    def thresholds(self) -> npt.NDArray[np.float64]:
+        """The probabilities [C] from which a label is a yes: the tuned ones, or 0.5."""
+        tuned = self.about.thresholds.get(self.head_name)
+        return np.full(len(self.about.classes), FIXED_THRESHOLD) if tuned is None else np.array(tuned, np.float64)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return logits [B, C] of uint8 images [B, channels, H, W]; −∞ for classes that may not be predicted."""
+        device = next(self.backbone.parameters()).device
+        logits: Tensor = self.head(self.backbone(prepare(images, self.about.mean, self.about.std, device)))
+        if self.about.present is None:
+            return logits
+        return logits.masked_fill(~torch.tensor(self.about.present, device=device), -torch.inf)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return probabilities [B, C] of logits: of one label they sum to 1, of several each stands for itself."""
+        return logits.sigmoid() if self.about.multilabel else logits.softmax(dim=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return probabilities [B, C] of uint8 images [B, channels, H, W]."""
+        return self.probabilities(self.logits(images))
+
+    def save(self, path: Path, experiment: Mapping[str, Any]) -> None:
+        """Write the model as one file that `load_trained` reads, by itself.
+
+        Args:
+            path: of the file.
+            experiment: the configuration to keep in its header.
+        """
+        state = {**_prefixed("backbone", self.backbone), **_prefixed("head", self.head)}
+        query = getattr(self.backbone, "frame", None)
+        if query is not None:
+            state[QUERY] = query
+        arrays = {name: value.detach().cpu().numpy() for name, value in state.items()}
+        tuned = {name: values for name, values in self.about.thresholds.items() if name == self.head_name}
+        about = self.about.model_copy(update={"head": self.head_name, "thresholds": tuned})
+        save_arrays(path, arrays, header(experiment, about))
+
+
+def describe(
+    experiment: Experiment,
+    dataset: Dataset,
+    thresholds: Mapping[str, tuple[float, ...]],
+    **more: Any,
+) -> Description:
+    """Return the description of a model of this experiment and data.
+
+    Args:
+        experiment: the run.
+        dataset: for its classes and pixels.
+        thresholds: head → [C], left out where one is nan: nothing was there to tune them on.
+        more: further fields of `Description`.
+    """
+    return Description(
+        classes=dataset.classes,
+        multilabel=dataset.multilabel,
+        channels=dataset.train.channels,
+        size=dataset.train.size,
+        mean=dataset.mean,
+        std=dataset.std,
+        method=experiment.method,
+        rounds=experiment.rounds,
+        thresholds={name: values for name, values in thresholds.items() if not np.isnan(values).any()},
+        **more,
+    )
+
+
+def header(experiment: Mapping[str, Any], about: Description) -> dict[str, str]:
+    """Return the header of a model's file, which may be handed on: it names no folder of this machine."""
+    return {"experiment": json.dumps(portable(experiment)), "model": about.model_dump_json()}
+
+
+def backbone_digest(backbone: nn.Module) -> str:
+    """Return the content hash of a backbone's state."""
+    return arrays_digest({name: value.detach().cpu().numpy() for name, value in backbone.state_dict().items()})
+
+
+def load_trained(model: Path, personal: Path | None = None, head: str = "", device: str = "cpu") -> TrainedModel:
+    """Rebuild a finished model.
+
+    Args:
+        model: a run's folder, its `generic.safetensors`, or an exported `model.safetensors`.
+        personal: a site's `personal_model.safetensors`, which belongs on the generic model of its run; None for
+            the generic model.
+        head: which of the generic heads; '' for the one that the method is judged by.
+        device: as in an experiment.
+
+    Raises:
+        UserError: a file is missing, damaged, no model of FedNC or of another run, or there is no such head.
+    """
+    path = model / GENERIC if model.is_dir() else model
+    arrays, experiment, about, heads = _read(path)
+    name = "personal"
+    if personal is None:
+        name = _pick_head(path, about, heads, head)
+        head_arrays = _part(arrays, "head") if about.head else _head_arrays(arrays, name)
+    else:
+        own, experiment, about, _ = _read(personal)
+        head_arrays = _part(own, "head")
+        arrays |= own
+    try:
+        backbone = _rebuild_backbone(arrays, experiment, about)
+        classifier = rebuild_head(head_arrays)
+        if (found := len(class_vectors(classifier)[0])) != len(about.classes):
+            raise ValueError(f"its head answers {found} classes, the header names {len(about.classes)}")
+    except (KeyError, ValueError, RuntimeError, AssertionError) as error:
+        trouble = " ".join(str(error).split())
+        hint = "; give the run's generic model, and this beside it" if name == about.head == "personal" else ""
+        raise UserError(f"{personal or path}: its arrays make no {about.method} model ({trouble}){hint}") from None
+    if personal is not None and about.backbone != backbone_digest(backbone):
+        raise UserError(f"{personal}: belongs on the generic model of another run than {path}; give that one's")
+    chosen = TrainedModel(about, experiment, backbone, classifier, name)
+    return chosen.to(pick_device(device))
+
+
+def _read(path: Path) -> tuple[Arrays, Experiment, Description, list[str]]:
+    """Return arrays, experiment, description and names of heads of a model's file."""
+    arrays, facts = read_arrays(path)
+    if missing := {"experiment", "model", "sha256"} - facts.keys():
+        raise UserError(f"{path}: not a model of this version of FedNC: its header has no '{min(missing)}'")
+    try:
+        about = Description.model_validate_json(facts["model"])
+        values = dict(json.loads(facts["experiment"]))
+    except (ValidationError, ValueError, TypeError, RecursionError) as error:
+        first = str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else str(error)
+        raise UserError(f"{path}: its header cannot be read ({first}); copy it again") from None
+    named = [name for name in facts.get("heads", "").split(",") if name]
+    return arrays, build(values, str(path)), about, [about.head] if about.head else named
+
+
+def _pick_head(path: Path, about: Description, heads: list[str], wanted: str) -> str:
+    row = METHODS[about.method]
+    if not heads:
+        raise UserError(f"{path}: {row.title} has no generic model; give a site's {PERSONAL} beside it")
+    if wanted and wanted not in heads:
+        raise unknown("head", wanted, heads)
+    return wanted or (about.head or row.reported_head or heads[0])
+
+
+def _head_arrays(arrays: Arrays, name: str) -> Arrays:
+    """Return one of the generic heads as `rebuild_head` takes it."""
+    vectors = _part(arrays, name)
+    if name != "frame":
+        return vectors
+    frame = {"weight": vectors["weight"]}  # its bias, if any, is the class head's
+    if scaled := _part(arrays, "class_head"):
+        return frame | {f"head.{key}": value for key, value in scaled.items()}
+    if layer := _part(arrays, "projection"):
+        return {"linear.weight": frame["weight"]} | {f"projection.{key}": value for key, value in layer.items()}
+    return frame
+
+
+def _rebuild_backbone(arrays: Arrays, experiment: Experiment, about: Description) -> nn.Module:
+    query = torch.from_numpy(arrays[QUERY]) if attends(experiment) else None
+    backbone = build_model(experiment, about.channels, len(about.classes), query).backbone
+    state = _part(arrays, "backbone")
+    if missing := backbone.state_dict().keys() - state.keys():
+        raise ValueError(f"backbone.{min(missing)} is missing")
+    load_state(backbone, state)
+    return backbone
+
+
+def _part(arrays: Arrays, name: str) -> Arrays:
+    """Return the arrays below a name, without it."""
+    return {key.removeprefix(f"{name}."): value for key, value in arrays.items() if key.startswith(f"{name}.")}
+
+
+def _prefixed(name: str, module: nn.Module) -> dict[str, Tensor]:
+    return {f"{name}.{key}": value for key, value in module.state_dict().items()}

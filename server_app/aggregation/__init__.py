@@ -1,0 +1,1 @@
+"""How updates become one model: running mean, and robust forms of it."""

@@ -1,0 +1,156 @@
+"""A streaming, guarded, sample-weighted mean of the sites' replies (FedLoGe, Algorithm 1, server step).
+
+w ← Σ_k n_k w_k / Σ_k n_k, added up in float64 one reply at a time: memory does not grow with the sites.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from server_app.sites.discovery import LARGEST, BadReplyError, DivergedError
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+_NEVER_NEGATIVE = (".running_var", ".num_batches_tracked")  # BatchNorm's: the root of a variance is taken
+_BLOCK = 1 << 15  # numbers at a time: what is between them stays in the processor's cache
+_SHORT = 1 << 13  # numbers that BLAS adds up in one thread: the sum must not depend on how many are free
+
+
+class RunningMean:
+    """Sample-weighted mean over replies that look exactly like the reference.
+
+    Args:
+        reference: the arrays that were sent out; every reply must have their names, shapes and dtypes.
+        clip_norm: a reply that moved further than this from the reference, in the 2-norm over all floats, is drawn
+            back to it; None: none is.
+        max_step: a reply that moved further than this times (the reference's own 2-norm + 1) is refused; None: none is.
+    """
+
+    def __init__(
+        self,
+        reference: Mapping[str, npt.NDArray[Any]],
+        clip_norm: float | None = None,
+        max_step: float | None = None,
+    ) -> None:
+        self._reference, self._clip_norm = dict(reference), clip_norm
+        self._sums = {name: np.zeros(a.shape, dtype=np.float64) for name, a in reference.items()}
+        self._scratch = np.empty(_BLOCK)
+        self._furthest = None if max_step is None else max_step * (self._norm({}) + 1)
+        self.weight = 0
+
+    def add(self, arrays: Mapping[str, npt.NDArray[Any]], weight: int) -> float:
+        """Add one reply, and return how far it moved from the reference, in the 2-norm over all floats.
+
+        Args:
+            arrays: the site's arrays.
+            weight: its number of training images n_k.
+
+        Raises:
+            BadReplyError: wrong names, shapes, dtypes, a value that is not finite or huge, a variance or a counter
+                below 0, a weight below 1, or a step that is too far.
+        """
+        self._check(arrays, weight)
+        step = self._norm(arrays)
+        if self._furthest is not None and step > self._furthest:
+            raise DivergedError(
+                f"it moved {step:.3g} from what was sent, where max-step allows {self._furthest:.3g}; "
+                "training diverged there, or worse"
+            )
+        self._include(self._clipped(arrays, step), weight)
+        return step
+
+    def _norm(self, arrays: Mapping[str, npt.NDArray[Any]]) -> float:
+        """Return the 2-norm over all floats of arrays minus the reference; of the reference itself without arrays."""
+        total = 0.0
+        for name, like in sorted(self._reference.items()):  # a resumed run has them in another order
+            if like.dtype.kind == "f":
+                total += _squares(like.reshape(-1), arrays[name].reshape(-1) if arrays else None)
+        return math.sqrt(total)
+
+    def _include(self, arrays: Mapping[str, npt.NDArray[Any]], weight: int) -> None:
+        for name, array in arrays.items():
+            _add(self._sums[name].reshape(-1), array.reshape(-1), weight, self._scratch)
+        self.weight += weight
+
+    def mean(self) -> Arrays:
+        """Return the mean in the reference's dtypes; integer buffers are rounded and stay integers.
+
+        With no reply at all it is the reference itself.
+        """
+        if not self.weight:
+            return dict(self._reference)
+        return {name: self._share(total, self._reference[name]) for name, total in self._sums.items()}
+
+    def _share(self, total: npt.NDArray[np.float64], like: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        if like.dtype.kind != "f":
+            return self._cast(total / self.weight, like)
+        return np.divide(total, self.weight, out=np.empty(like.shape, like.dtype), casting="same_kind")
+
+    def _clipped(self, arrays: Mapping[str, npt.NDArray[Any]], step: float) -> Mapping[str, npt.NDArray[Any]]:
+        if self._clip_norm is None or step <= self._clip_norm:
+            return arrays
+        moved = {n: a.astype(np.float64) - self._reference[n] for n, a in arrays.items() if a.dtype.kind == "f"}
+        share = self._clip_norm / step
+        return {**arrays, **{n: self._cast(self._reference[n] + share * step, arrays[n]) for n, step in moved.items()}}
+
+    @staticmethod
+    def _cast(mean: npt.NDArray[np.float64], like: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        # np.asarray: NumPy turns a 0-d array into a scalar when it computes with it
+        return np.asarray(np.rint(mean) if like.dtype.kind in "iu" else mean, dtype=like.dtype)
+
+    def _check(self, arrays: Mapping[str, npt.NDArray[Any]], weight: int) -> None:
+        if weight < 1:
+            raise BadReplyError(f"weight {weight}: at least one training image is needed")
+        if arrays.keys() != self._reference.keys():
+            odd = sorted(arrays.keys() ^ self._reference.keys())
+            raise BadReplyError(f"array names differ from what was sent: {', '.join(odd[:3])}")
+        for name, array in arrays.items():
+            like = self._reference[name]
+            if array.shape != like.shape or array.dtype != like.dtype:
+                raise BadReplyError(f"{name}: {array.dtype}{array.shape} where {like.dtype}{like.shape} is needed")
+            check_values(name, array)
+            if name.endswith(_NEVER_NEGATIVE) and array.size and array.min() < 0:
+                raise BadReplyError(f"{name}: a value is below 0, which none can be")
+
+
+def _add(
+    total: npt.NDArray[np.float64], array: npt.NDArray[Any], weight: int, scratch: npt.NDArray[np.float64]
+) -> None:
+    """Add weight · array to the total, both [n], as float64 in blocks."""
+    for start in range(0, len(total), len(scratch)):
+        block = array[start : start + len(scratch)]
+        scaled = np.multiply(block, weight, out=scratch[: len(block)], dtype=np.float64)
+        total[start : start + len(scratch)] += scaled
+
+
+def _squares(like: npt.NDArray[Any], array: npt.NDArray[Any] | None) -> float:
+    """Return the sum of squares of array minus like, both [n], or of like alone.
+
+    A short block is added up in the arrays' own precision, at least float32; the blocks are in float64.
+    """
+    total, kind = 0.0, np.promote_types(like.dtype, np.float32)
+    for start in range(0, len(like), _SHORT):
+        part = slice(start, start + _SHORT)
+        moved = (
+            like[part].astype(kind, copy=False) if array is None else np.subtract(array[part], like[part], dtype=kind)
+        )
+        total += float(np.dot(moved, moved))
+    return total
+
+
+def check_values(name: str, array: npt.NDArray[Any]) -> None:
+    """Raise `DivergedError` where a number is not finite or beyond `LARGEST`."""
+    # as Python's numbers: in half precision LARGEST itself would be infinite; not-a-number is never within
+    if not array.size or (float(array.min()) >= -LARGEST and float(array.max()) <= LARGEST):
+        return
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise DivergedError(f"{name}: a value is not finite")
+    raise DivergedError(f"{name}: a value is beyond {LARGEST:g}; training diverged there, or worse")
+
+
+def not_finite(arrays: Mapping[str, npt.NDArray[Any]]) -> list[str]:
+    """Return the names of arrays with a value that is not finite."""
+    return [name for name, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]

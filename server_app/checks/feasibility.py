@@ -1,0 +1,62 @@
+"""What an experiment needs beyond its own keys, checked before anything starts: data that its method can learn from."""
+
+from collections.abc import Iterable
+
+from common.config import Experiment
+from common.data import Dataset, Federation, build_federation
+from common.errors import UserError, all_of
+from common.methods import METHODS, methods_for
+from common.models.backbones import check_image_size
+from common.models.model import attends, pick_device
+from server_app.checks.mistakes import check_simulated
+
+# keys that only images with several labels have a use for
+_SEVERAL_LABELS = ("realign-global", "multilabel-loss", "prior-temperature")
+
+
+def check_feasible(experiment: Experiment) -> Federation:
+    """Return the federation, whose data are fetched and checked, and which the method can learn from.
+
+    Raises:
+        UserError: missing or malformed data, a partition that cannot be had, a method for another kind of labels,
+            images that are too small, or a device that is not there.
+    """
+    federation = build_federation(experiment)
+    check_task(experiment, federation.dataset)
+    check_image_size(experiment.backbone, federation.dataset.train.size)
+    pick_device(experiment.device)
+    return federation
+
+
+def check_task(experiment: Experiment, dataset: Dataset) -> None:
+    """Raise `UserError` where the method cannot learn from the data's kind of labels."""
+    row, task = METHODS[experiment.method], "many" if dataset.multilabel else "one"
+    if row.labels not in ("any", task):
+        kind = {"many": "several labels", "one": "one label"}[task]
+        fitting = ", ".join(methods_for(dataset.multilabel))
+        raise UserError(
+            f"method = '{row.name}': images of '{dataset.name}' have {kind} each; methods for that: {fitting}"
+        )
+    if dataset.multilabel and not experiment.head_bias and {"aux_head", "personal_head"} & set(row.parts):
+        raise UserError("head-bias = False: with several labels an image every class needs a bias; set head-bias: true")
+    if dataset.multilabel:
+        return
+    for key in _SEVERAL_LABELS:
+        if (value := getattr(experiment, key.replace("-", "_"))) != experiment.default(key):
+            raise UserError(f"{key} = {value!r}: it is for images with several labels; leave it out")
+    if attends(experiment):
+        raise UserError("attention = True: one feature a class is for images with several labels; leave it out")
+
+
+def check_all(experiments: Iterable[Experiment]) -> None:
+    """Check every experiment as a simulation, and raise `UserError` with all that cannot be.
+
+    Of experiments that differ by seed alone, the first is checked.
+    """
+    different = {str(e.model_copy(update={"seed": 0, "run_name": None}).dump()): e for e in reversed([*experiments])}
+
+    def check(experiment: Experiment) -> None:
+        check_simulated(experiment)
+        check_feasible(experiment)
+
+    all_of([lambda one=one: check(one) for one in reversed(different.values())])  # type: ignore[misc]

@@ -1,0 +1,1 @@
+"""Methods compared and tuned under equal conditions: runs, tables, page."""

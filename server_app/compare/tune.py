@@ -1,0 +1,225 @@
+"""Choosing hyper-parameters without the test set: grids over seeds, measured on held-out training images.
+
+The runs are a comparison's: one small result file each, finished ones kept, tables of the same form. All of them have
+`evaluate-on: validation`. The choice is the variant with the best mean over seeds of one figure:
+
+    generic     balanced accuracy of the generic head that the method is judged by
+    personal    mean over sites after the last stage before fine-tuning: realigned where the method realigns
+    fine-tuned  mean over sites after fine-tuning
+    both        the plain mean of generic and personal
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from common.config import Experiment, build, check_key, load, parse_value
+from common.errors import UserError, all_of, unknown
+from common.fields import FEDERATION_FIELDS
+from common.methods import METHODS
+from server_app.checks.mistakes import check_acting, check_own_runs, check_simulated
+from server_app.compare.studies import GRIDS, Variant, product
+from server_app.engines.choices import FIGURES
+from server_app.run.journal import percent
+
+if TYPE_CHECKING:  # PyTorch comes with it, which a mistyped key need not wait for
+    from server_app.compare.cells import Cell
+
+Grids = Mapping[str, Sequence[Any]]
+
+# keys that leave the generic model as it is, and the figure that shows what they do
+_FIGURE_OF_KEY = {
+    "ditto-lambda": "personal",
+    "realign": "personal",
+    "mask-classes": "personal",
+    "finetune-epochs": "fine-tuned",
+    "finetune-learning-rate": "fine-tuned",
+}
+# keys that say which images are trained on or measured; a size of the same images is none
+_DATA_KEYS = {"data-dir", *(name.replace("_", "-") for name in FEDERATION_FIELDS)} - {"image-size"}
+_OPTIONS = {"method": "--method", "seed": "--seeds"}
+
+
+def tuning_experiment(config: str, given: Mapping[str, Any], method: str, base: Path) -> Experiment:
+    """Return what every run starts from: the YAML and the overrides, measured on validation images.
+
+    Args:
+        config: the YAML file.
+        given: flat overrides.
+        method: a row of common/methods.py, or '' for the YAML's.
+        base: the folder that relative paths start from.
+
+    Raises:
+        UserError: a key or value that cannot be, or that tuning decides itself.
+    """
+    for key, option in _OPTIONS.items():
+        if key in given:
+            raise UserError(f"{key} = {given[key]!r}: tuning takes {option} instead")
+    check_own_runs(given, "tuning")
+    if "evaluate-on" in given:
+        why = "tuning measures validation images, never test images, or the choice would have seen them"
+        raise UserError(f"evaluate-on = {given['evaluate-on']!r}: {why}; leave it out")
+    if method and method not in METHODS:
+        raise unknown("method", method, METHODS)
+    sources = {"method": "--method", "evaluate-on": "fednc tune"}
+    values = {**given, "method": method, "evaluate-on": "validation"}
+    experiment = load(config, values, base=base, sources=sources, single=False)
+    check_simulated(experiment)
+    return experiment
+
+
+def read_grids(words: Sequence[str], experiment: Experiment, given: Mapping[str, Any]) -> Grids:
+    """Return the values of each key to vary, as the experiment holds them and each once.
+
+    Args:
+        words: 'key=value,value', one a key; none: the method's own of `studies.GRIDS`.
+        experiment: see `tuning_experiment`.
+        given: its overrides, none of which may vary too.
+
+    Raises:
+        UserError: a word that is no grid, or a method without one of its own; names key and value.
+    """
+    grids = _own_grids(experiment.method) if not words else {}
+    for word, (key, values) in zip(words, all_of(partial(_read_grid, word, experiment) for word in words), strict=True):
+        if key in grids:
+            raise UserError(f"--grid '{word}': {key} has a grid already; give all its values in one")
+        grids[key] = values
+    if twice := [key for key in grids if given.get(key, "") != ""]:
+        raise UserError(f"{twice[0]} = {given[twice[0]]!r}: {twice[0]} is in the grid too; leave out one of the two")
+    return grids
+
+
+def figure_to_judge(by: str, experiment: Experiment, grids: Grids) -> str:
+    """Return the figure that decides: the given one, if these runs have it, else the default.
+
+    The default is generic for a method with a generic model, otherwise personal. Where the keys leave the generic
+    model as it is (Ditto's λ, fine-tuning), it is the figure that they change.
+    """
+    method = METHODS[experiment.method]
+    usual = "generic" if method.reported_head else "personal"
+    changed = {_FIGURE_OF_KEY.get(key, usual) for key in grids}
+    figure = by or (changed.pop() if len(changed) == 1 else usual)
+    if figure not in FIGURES:
+        raise unknown("--by", figure, FIGURES)
+    if figure in ("generic", "both") and not method.reported_head:
+        raise UserError(f"--by {figure}: {method.title} has no generic model; allowed: personal, fine-tuned")
+    if figure == "fine-tuned" and not all(grids.get("finetune-epochs", [experiment.finetune_epochs])):
+        raise UserError("finetune-epochs = 0: there is no fine-tuned figure to judge by; set it to 1 or more")
+    return figure
+
+
+def tuning_cells(
+    experiment: Experiment, grids: Grids, seeds: Sequence[int], given: Mapping[str, Any] = MappingProxyType({})
+) -> "list[Cell]":
+    """Return a run for every seed and combination; each seed holds out images of its own.
+
+    The data are split here once a seed, so that what is wrong with them ends the command and not every run.
+
+    Args:
+        experiment: see `tuning_experiment`.
+        grids: see `read_grids`; each key must act in some run.
+        seeds: at least one.
+        given: the overrides of the command line; each must act in some run, too.
+
+    Raises:
+        UserError: everything that is wrong with any of them.
+    """
+    from common.data import build_federation
+    from server_app.checks.feasibility import check_all
+    from server_app.compare.cells import Cell
+
+    def cell(seed: int, variant: Variant) -> Cell:
+        values = {**experiment.dump(), "seed": seed, **variant.overrides}
+        return Cell(build(values, source="--grid"), variant.label)
+
+    cells = all_of(partial(cell, seed, variant) for seed in seeds for variant in product(grids))
+    experiments = [cell.experiment for cell in cells]
+    all_of(
+        [
+            partial(check_acting, given, "command line", experiments),
+            partial(check_acting, {key: list(values) for key, values in grids.items()}, "--grid", experiments),
+            partial(check_all, experiments),
+        ]
+    )
+    for seed in seeds:
+        build_federation(experiment.model_copy(update={"seed": seed}))
+    return cells
+
+
+def ranking(cells: "Sequence[Cell]", by: str, folder: Path) -> "list[tuple[Cell, float | None]]":
+    """Return a cell of each variant with its mean over seeds, best first; None where a run or figure is missing."""
+    from server_app.compare.cells import read_result
+
+    figures: dict[str, list[float | None]] = {}
+    for cell in cells:
+        result = read_result(folder, cell)
+        figures.setdefault(cell.variant, []).append(_figure(result["summary"], by) if result else None)
+    cell_of = {cell.variant: cell for cell in reversed(cells)}
+    ranked = [(cell_of[variant], _mean(found)) for variant, found in figures.items()]
+    return sorted(ranked, key=lambda pair: float("inf") if pair[1] is None else -pair[1])
+
+
+def choice(cells: "Sequence[Cell]", grids: Grids, by: str, folder: Path) -> str:
+    """Return the variants, best first, and the best one's lines for a YAML file.
+
+    Only a variant whose runs of all seeds have finished is chosen; of equal ones, the first in the grid.
+    """
+    ranked = ranking(cells, by, folder)
+    seeds = ", ".join(dict.fromkeys(str(cell.experiment.seed) for cell in cells))
+    lines = [f"{by}, mean over seeds {seeds}, on validation images:"]
+    lines += [f"{percent(mean):>9}  {cell.variant}" for cell, mean in ranked]
+    best, figure = ranked[0]
+    if figure is None:
+        return "\n".join([*lines, "nothing to choose from: no variant has this figure for every seed"])
+    if equal := [cell.variant for cell, mean in ranked[1:] if mean == figure]:
+        lines.append(f"equal to the best: {'; '.join(equal)} (does the method use the grid's keys? see --by)")
+    values = best.experiment.dump()
+    tuned = {best.experiment.method: {key: values[key] for key in grids}}
+    pasted = yaml.safe_dump({"tuned": tuned}, sort_keys=False, allow_unicode=True)
+    return "\n".join([*lines, f"best: {best.variant}; for the YAML file:", "", pasted])
+
+
+def _own_grids(method: str) -> dict[str, Sequence[Any]]:
+    if method not in GRIDS:
+        known = ", ".join(sorted(GRIDS))
+        form = "--grid learning-rate=0.01,0.03,0.1"
+        raise UserError(f"method = '{method}' has no grid of its own ({known} have); say what to vary, e.g. {form}")
+    return dict(GRIDS[method])
+
+
+def _read_grid(word: str, experiment: Experiment) -> tuple[str, list[Any]]:
+    key, _, text = word.partition("=")
+    texts = [value.strip() for value in text.split(",")]
+    if not all(texts) or "=" in text:
+        raise UserError(f"--grid '{word}' is not of the form key=value,value; for several keys, repeat --grid")
+    check_key(key, text, source="--grid")
+    if key in _OPTIONS:
+        raise UserError(f"--grid '{word}': tuning takes {_OPTIONS[key]} instead")
+    if key in _DATA_KEYS:
+        raise UserError(f"--grid '{word}': {key} decides which images count, so figures could not be compared")
+    values = all_of(partial(_value, key, value, experiment) for value in texts)
+    return key, [value for i, value in enumerate(values) if value not in values[:i]]
+
+
+def _value(key: str, text: str, experiment: Experiment) -> Any:
+    return build({**experiment.dump(), key: parse_value(text)}, source="--grid").dump()[key]
+
+
+def _figure(summary: Mapping[str, Any], by: str) -> float | None:
+    stages = summary["personal"]
+    figures = {
+        "generic": summary["headline"]["generic"],
+        "personal": (stages.get("realigned") or stages.get("final") or {}).get("mean"),
+        "fine-tuned": stages.get("finetuned", {}).get("mean"),
+    }
+    return _mean([figures["generic"], figures["personal"]]) if by == "both" else figures[by]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known and len(known) == len(values) else None

@@ -1,0 +1,1 @@
+"""The generic model: evaluation, realignment (GA-FR), analysis, export and model card."""

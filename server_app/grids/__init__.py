@@ -1,0 +1,1 @@
+"""What carries messages to sites: in this process, or one reply at a time over Flower."""

@@ -1,0 +1,1 @@
+"""`fednc provision`: certificates, keys and kits for a real federation."""

@@ -1,0 +1,1 @@
+"""The rounds of federated training, as a Flower strategy."""

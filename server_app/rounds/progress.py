@@ -1,0 +1,43 @@
+"""Signs of life within a round that takes long: how many sites have answered."""
+
+import time
+from collections.abc import Callable
+
+from server_app.rounds.round import Round
+from server_app.run.journal import clock_time, log
+
+_FIRST = 10.0  # seconds into a round: a shorter one needs no line but its own
+_SPACING = (30.0, 300.0)  # seconds between two lines, the shortest and the longest
+_SHARE = 0.25  # of the time gone: lines of a round of hours are further apart
+_FEW = 3  # sites that are named where only they are missing
+
+
+class RoundProgress:
+    """Logs a line now and then, whenever somebody who waits has a look; nothing runs by itself.
+
+    Args:
+        rounds: of the run; a later one is that of the personal models.
+        clock: seconds since any moment.
+    """
+
+    def __init__(self, rounds: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rounds, self._clock = rounds, clock
+        self.begin(Round(0, []))
+
+    def begin(self, now: Round) -> None:
+        """Follow a round that begins."""
+        self._round, self._started = now, self._clock()
+        self._due = self._started + _FIRST
+
+    def look(self) -> None:
+        """Log a line if it is time for one and somebody has not answered."""
+        moment, now = self._clock(), self._round
+        missing = [site for site in now.asked if site not in now.heard]
+        if moment < self._due or not missing:
+            return
+        gone = moment - self._started
+        self._due = moment + min(max(_SPACING[0], _SHARE * gone), _SPACING[1])
+        what = f"round {now.number}/{self._rounds}" if now.number <= self._rounds else "personal models"
+        few = f"; not yet: {', '.join(missing)}" if len(missing) <= min(_FEW, len(now.asked) - 1) else ""
+        heard, asked = len(now.asked) - len(missing), len(now.asked)
+        log.info("%s: %d of %d sites have answered, %s%s", what, heard, asked, clock_time(gone), few)

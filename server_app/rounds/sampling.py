@@ -1,0 +1,37 @@
+"""Which sites a round asks."""
+
+from collections.abc import Mapping
+
+from common.config import Experiment
+from common.seeds import numpy_generator
+from server_app.rounds.cooldown import Resting
+from server_app.sites.discovery import SiteFacts
+
+
+def sample_sites(
+    experiment: Experiment,
+    sites: Mapping[str, SiteFacts],
+    resting: Resting,
+    needed: int,
+    server_round: int,
+    failed: int,
+) -> list[str]:
+    """Return the sites of a round: round(rate · K) of the sorted names, from the run's own generator.
+
+    Args:
+        experiment: its participation and seed.
+        sites: all that take part.
+        resting: which of them are not asked now.
+        needed: models that a robust aggregation needs; 0 for a mean.
+        server_round: the round.
+        failed: how often it has been tried: a round that is repeated asks others.
+    """
+    makers = {name for name, facts in sites.items() if facts.images}
+    names = resting.awake(sorted(sites), server_round, makers)
+    count = max(1, needed, round(experiment.participation * len(names)))
+    if count >= len(names):
+        return names
+    names = [name for name in names if name in makers] if needed else names
+    again = f" {failed}" if failed else ""
+    generator = numpy_generator(experiment.seed, f"sample{again}", server_round=server_round)
+    return sorted(generator.choice(names, size=min(count, len(names)), replace=False).tolist())

@@ -1,0 +1,1 @@
+"""The federation's sites: who they are, waiting for them, and those that come later."""

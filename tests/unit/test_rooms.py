@@ -1,0 +1,99 @@
+"""The rooms and the arrows between them: who may import whom. CONTRIBUTING.md has the picture."""
+
+import ast
+from collections import defaultdict
+from functools import cache
+
+import pytest
+
+from common.config import APP_ROOT
+
+PACKAGES = ("common", "client_app", "server_app")
+
+# a room, and the rooms of its own package that it imports; beside them, an app may import all of `common`
+ROOMS = {
+    "common": "",
+    "common/losses": "",
+    "common/data/images": "common",
+    "common/data/sources": "common common/data/images",
+    "common/data/federation": "common common/data/images common/data/sources",
+    "common/data": "common/data/images common/data/sources common/data/federation",
+    "common/models": "common common/data common/data/images",
+    "client_app": "",
+    "client_app/methods": "",
+    "client_app/site": "methods",
+    "client_app/training": "methods site",
+    "client_app/app.py": "methods site training",
+    "client_app/preflight": "methods site training",
+    "client_app/clinic": "",
+    "client_app/cli.py": "site preflight clinic",
+    "server_app": "",
+    "server_app/run": "",
+    "server_app/checks": "",
+    "server_app/frames": "",
+    "server_app/report": "run",
+    "server_app/sites": "run",
+    "server_app/grids": "run",
+    "server_app/generic": "run report",
+    "server_app/aggregation": "sites",
+    "server_app/methods": "aggregation sites",
+    "server_app/rounds": "run sites grids generic aggregation methods",
+    "server_app/app.py": "run checks frames report sites grids generic aggregation methods rounds",
+    "server_app/engines": "run grids app.py",
+    "server_app/compare": "run checks report generic engines",
+    "server_app/new": "checks",
+    "server_app/provision": "engines",
+    "server_app/cli.py": "run checks report generic engines compare new provision",
+}
+
+
+def _allowed(room: str) -> set[str]:
+    package = room.split("/")[0]
+    return {name if name.startswith(package) else f"{package}/{name}" for name in ROOMS[room].split()}
+
+
+def _room(module: str) -> str:
+    """Return the innermost room that a dotted name lies in: a folder, or a file at a package's top."""
+    parts = module.split(".")
+    deepest = max(
+        (n for n in range(1, len(parts) + 1) if APP_ROOT.joinpath(*parts[:n]).is_dir()), default=0
+    )  # fmt: skip
+    if deepest == 1 and parts[0] != "common" and APP_ROOT.joinpath(*parts[:2]).with_suffix(".py").is_file():
+        return "/".join(parts[:2]) + ".py"
+    return "/".join(parts[:deepest])
+
+
+@cache
+def arrows() -> dict[str, dict[str, set[str]]]:
+    """Return room → room → the modules that import across, of all of the three packages."""
+    found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for path in sorted(p for package in PACKAGES for p in (APP_ROOT / package).rglob("*.py")):
+        module = ".".join(path.relative_to(APP_ROOT).with_suffix("").parts).removesuffix(".__init__")
+        found[_room(module)]  # a room without an arrow is one, too
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [f"{node.module}.{a.name}" for a in node.names] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                if name.split(".")[0] in PACKAGES and (there := _room(name)) != _room(module):
+                    found[_room(module)][there].add(f"{module} imports {name}")
+    return found
+
+
+def test_every_room_is_named() -> None:
+    assert sorted(arrows()) == sorted(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_what_its_row_says_and_no_more(room: str) -> None:
+    package = room.split("/")[0]
+    across = {there: who for there, who in arrows()[room].items() if package == "common" or there[:6] != "common"}
+    assert {there: sorted(who) for there, who in across.items() if there not in _allowed(room)} == {}
+    assert _allowed(room) - set(across) == set(), "an arrow that nothing needs"
+
+
+def test_there_is_no_cycle() -> None:
+    left = {room: _allowed(room) for room in ROOMS}
+    while free := [room for room, needs in left.items() if not needs & left.keys()]:
+        for room in free:
+            del left[room]
+    assert left == {}
