@@ -82,7 +82,7 @@ def train(message: Message, context: Context) -> Message:
     losses = train_site(model, method, dataset, rows, experiment, site.name, request.round, site.visible)
     metrics |= {f"loss-{name}": loss for name, loss in losses.items()}
     if kept := personal_state(model, row):
-        store.save_version(kept, request.round, request.secured, experiment.checkpoint_every)
+        store.save_version(kept, request.round, request.secured, experiment.run.checkpoint_every)
         metrics[wire.STARTED_FROM] = started_from
     metrics = _told(site, metrics)
     shared = sent(shared_state(model, row, copy=False), experiment)
@@ -110,7 +110,7 @@ def personalise(message: Message, context: Context) -> Message:
     if (realigned := method.realigned_head(model, local)) is not None:
         head = realigned
         metrics |= judge.figures(head, "realigned")
-    if experiment.finetune_epochs:
+    if experiment.personalise.finetune_epochs:
         head = finetune(model, head, method, site, experiment)
         if method.finetuning(experiment):  # perhaps of the backbone too
             judge = Judge(method.personal_backbone(model), site, experiment)
@@ -134,7 +134,7 @@ def _told(site: Site, metrics: dict[str, float | int]) -> dict[str, float | int]
 
 def finetune(model: Model, head: nn.Module, method: LocalMethod, site: Site, experiment: Experiment) -> nn.Module:
     """Fine-tune the personal model in place, its head alone or as its method says, and return its head."""
-    dataset, rows, rate = site.federation.dataset, site.train_rows, experiment.finetune_learning_rate
+    dataset, rows, rate = site.federation.dataset, site.train_rows, experiment.personalise.finetune_learning_rate
     if phases := method.finetuning(experiment):
         train_site(model, method, dataset, rows, experiment, site.name, 0, site.visible, phases, rate, "finetune-")
         return method.personal_head(model)
@@ -164,7 +164,9 @@ def describe_personal(
         site.federation.dataset,
         {} if tuned is None else {"personal": tuned},
         head="personal",
-        present=tuple(site.present.tolist()) if experiment.mask_classes == "train" and site.present.any() else None,
+        present=tuple(site.present.tolist())
+        if experiment.personalise.mask_classes == "train" and site.present.any()
+        else None,
         backbone=backbone_digest(backbone),
     )
 
@@ -188,7 +190,7 @@ def assemble(request: wire.Request, site: Site, store: SiteStore) -> tuple[Model
     """Return the model with what arrived (θ, ψ, frame) and what stayed here (personal parts), and those' round."""
     experiment, dataset = request.experiment, site.federation.dataset
     started_from, kept = store.load_version(request.round)
-    torch.set_num_threads(experiment.threads or torch.get_num_threads())
+    torch.set_num_threads(experiment.run.threads or torch.get_num_threads())
     frame, shape = _frame(request, store), (dataset.train.channels, len(dataset.classes))
     device = own_device(experiment, site.config)
     model = model_for(experiment, device, *shape, frame, request.frame_hash, site.name, request.model, kept)

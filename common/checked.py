@@ -15,12 +15,18 @@ _NAME = re.compile(r"\^\\w\[\\w\.-\]\{0,(\d+)\}\$")  # the pattern of names, whi
 Mistake = tuple[str, str]  # the key, and the words that name it
 
 
-def unknown_keys(values: Mapping[str, Any], known: Collection[str]) -> list[Mistake]:
-    """Return a mistake for each key that there is not: key, value and the nearest known key, or once all of them."""
+def unknown_keys(values: Mapping[str, Any], known: Collection[str], also: Collection[str] = ()) -> list[Mistake]:
+    """Return a mistake for each key that there is not: key, value and the nearest known key, or once all of them.
+
+    Args:
+        values: key → value.
+        known: keys that there are.
+        also: words that a hint may name, too.
+    """
     found, listed = [], False
     for key in values:
         if key not in known:
-            near = nearest(str(key), known)
+            near = nearest(str(key), [*known, *also])
             hint = did_you_mean(near).rstrip() or ("" if listed else f"known keys: {', '.join(known)}")
             listed = listed or not near
             said = f"unknown key {shown(str(key))} (value {shown(values[key])})"
@@ -28,31 +34,26 @@ def unknown_keys(values: Mapping[str, Any], known: Collection[str]) -> list[Mist
     return found
 
 
-def valid_fields(
-    model: type[ModelT], values: Mapping[str, Any], context: object = None
-) -> tuple[ModelT | None, list[Mistake]]:
+def valid_fields(model: type[ModelT], values: Mapping[str, Any]) -> tuple[ModelT | None, list[Mistake]]:
     """Validate a mapping whose keys are all known.
 
     Args:
         model: whose keys have hyphens.
         values: key → value.
-        context: for the model's validators.
 
     Returns:
         The model without the keys that have a mistake, which then have their defaults; None where one of those has
         none. And the mistakes, one a key: key, value and what is allowed.
     """
     try:
-        return model.model_validate(dict(values), context=context), []
+        return model.model_validate(dict(values)), []
     except ValidationError as error:
         found: dict[str, str] = {}
         for details in error.errors():
             key = str(details["loc"][0]).replace("_", "-") if details["loc"] else ""
             found.setdefault(key, _words(model, key, details))
     try:
-        return model.model_validate({k: v for k, v in values.items() if k not in found}, context=context), [
-            *found.items()
-        ]
+        return model.model_validate({k: v for k, v in values.items() if k not in found}), [*found.items()]
     except ValidationError:
         return None, [*found.items()]
 

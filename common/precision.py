@@ -21,7 +21,7 @@ def sent(arrays: Mapping[str, npt.NDArray[Any]], experiment: Experiment) -> Arra
     Raises:
         UserError: a finite number beyond half precision's range; what is not finite the coordinator refuses anyway.
     """
-    if experiment.wire == "single":
+    if experiment.rounds.wire == "single":
         return dict(arrays)
     small = {}
     for name, array in arrays.items():
@@ -39,7 +39,7 @@ def received(arrays: Mapping[str, npt.NDArray[Any]], experiment: Experiment) -> 
     Raises:
         ValueError: with `wire: half`, an array in single precision.
     """
-    if experiment.wire == "single":
+    if experiment.rounds.wire == "single":
         return dict(arrays)
     if wide := [name for name, array in arrays.items() if _crosses_small(name, array.dtype, np.float32)]:
         raise ValueError(f"{wide[0]} is float32 where wire = 'half' needs float16")

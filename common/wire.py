@@ -13,7 +13,7 @@
 | an error, to any of these        |                                     | its kind; where the site refuses what  |
 |                                  |                                     | is asked, why: the rest is in its log  |
 
-Which parts are shared, changed by the coordinator, or extra is each method's row in `common/methods.py`. The fixed
+Which parts are shared, changed by the coordinator, or extra is each method's row in `common/methods`. The fixed
 frame travels once and is kept by content hash. A site's policy may withhold losses and figures. No image, label or
 personal part is ever sent: a reply with anything that is not named here is not made. With `wire: half` weights
 cross in half precision, both ways (`common/precision.py`). Model weights and, more directly, extras tell something
@@ -67,7 +67,7 @@ FIGURES_OF_STAGES = frozenset(f"{figure}-{stage}" for figure in FIGURES for stag
 
 TOLD = ("loss", *FIGURES)  # what a site's policy may withhold
 
-# What some methods make a site tell beside the shared parts; each row of `common/methods.py` names its own.
+# What some methods make a site tell beside the shared parts; each row of `common/methods` names its own.
 EXTRAS = {
     "class_counts": "the site's training images of each class, [C]",
     "class_gradients": "mean gradient of the re-trained head over the site's images of each class, "
@@ -145,7 +145,7 @@ class Request:
         config = message.content[_CONFIG]
         self.experiment = _parse_experiment(str(config["experiment"]))
         self.run, self.identity = str(config["run"]), str(config["identity"])
-        rounds = self.experiment.rounds
+        rounds = self.experiment.rounds.rounds
         spans = {TRAIN: (1, rounds), PERSONALISE: (rounds + 1, rounds + 1)}
         span = spans.get(message.metadata.message_type, (0, 0))
         rounds_named = config["round"], config["secured"], config["trained"]
@@ -161,11 +161,10 @@ class Request:
 @lru_cache(maxsize=4)
 def experiment_json(experiment: Experiment) -> str:
     """Return what of the experiment is not its default as one JSON line; to real sites without our own folders."""
-    values = experiment.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    values["output-dir"] = str(experiment.output_dir)  # its default is the machine's
-    if experiment.partition == "deployed":
+    values = experiment.dump(defaults=False)
+    values["output-dir"] = str(experiment.run.output_dir)  # its default is the machine's
+    if experiment.sites.partition == "deployed":
         values = portable(values) | {"output-dir": "/nowhere", "device": "auto"}
-        values.pop("image-memory", None)  # of the coordinator's machine
     return json.dumps(values, sort_keys=True)
 
 

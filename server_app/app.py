@@ -69,10 +69,10 @@ def run(grid: Grid, experiment: Experiment) -> Path:
         wire.WireError: no site can take part, or none answers any more.
     """
     check_installed(__file__)
-    deployed = experiment.partition == "deployed"
+    deployed = experiment.sites.partition == "deployed"
     if not deployed:
         experiment = fit_to_nodes(experiment, len(list(grid.get_node_ids())))
-    torch.set_num_threads(experiment.threads or torch.get_num_threads())  # equal threads, equal sums
+    torch.set_num_threads(experiment.run.threads or torch.get_num_threads())  # equal threads, equal sums
     federation = check_feasible(experiment)
     folder = run_folder(experiment)
     company = gather(grid, experiment) if deployed else None
@@ -80,12 +80,12 @@ def run(grid: Grid, experiment: Experiment) -> Path:
         resuming = Resuming(folder, experiment, has_assignment(federation))
         resuming.check_data(*federation_facts(federation, experiment))
         with (journal := Journal(folder, experiment)).to_the_end():
-            checkpoint = load_checkpoint(folder) if experiment.resume else None
+            checkpoint = load_checkpoint(folder) if experiment.run.resume else None
             journal.rewind(checkpoint.server_round if checkpoint else 0)
             resuming.say(journal, checkpoint)
             for node, reason in company.left_out.items() if company else ():
                 journal.event("left-out", node=node, reason=reason)
-            sites = company.sites if company else greet(grid, experiment, experiment.round_timeout, journal)
+            sites = company.sites if company else greet(grid, experiment, experiment.rounds.round_timeout, journal)
             _run(grid, experiment, federation, sites, journal, checkpoint)
     return journal.folder
 
@@ -102,10 +102,10 @@ def _run(
     done = checkpoint.server_round if checkpoint else 0
     if not checkpoint:
         journal.forget_sites()
-    if experiment.partition == "deployed" and (absent := recall(journal, sites, done + 1)):
+    if experiment.sites.partition == "deployed" and (absent := recall(journal, sites, done + 1)):
         log.warning("not there any more: %s; the run goes on without, until it is back", ", ".join(absent))
     sizes = {name: {"num_train": facts.num_train, "num_test": facts.num_test} for name, facts in sorted(sites.items())}
-    if experiment.partition != "deployed":
+    if experiment.sites.partition != "deployed":
         journal.keep_json("sites", sizes)
     check_reach(experiment, sites)
     journal.begin(experiment, done, sizes)
@@ -122,7 +122,7 @@ def _run(
     method = load_method(experiment.method)(experiment, federation)
     start = shared_state(evaluation.model, row) | sent_state(evaluation.model, row)
     if checkpoint:
-        log.info("taken up after round %d of %d", done, experiment.rounds)
+        log.info("taken up after round %d of %d", done, experiment.rounds.rounds)
         method.restore(checkpoint.method)
         start = checkpoint.arrays
     frame_array = None if frame is None else frame.numpy()
@@ -140,19 +140,19 @@ def fit_to_nodes(experiment: Experiment, nodes: int) -> Experiment:
     """Take the number of sites from the federation, saying so in one line where the experiment has another."""
     if not nodes:
         raise wire.WireError("no site is connected: start at least one")
-    wanted = experiment.sites
-    if experiment.partition == "natural":
+    wanted = experiment.sites.sites
+    if experiment.sites.partition == "natural":
         wanted = len(build_federation(experiment).site_names)
     if nodes == wanted:
         return experiment
     option = f"--federation-config 'num-supernodes={wanted}'"
-    if experiment.partition == "natural":
+    if experiment.sites.partition == "natural":
         raise UserError(f"the data has {wanted} sites, Flower's federation {nodes}: run again with {option}")
     log.warning(
         "Flower's federation has %d sites, the experiment %d: running with %d; for %d add %s",
         nodes, wanted, nodes, wanted, option,
     )  # fmt: skip
-    return experiment.model_copy(update={"sites": nodes})
+    return experiment.replace(sites=nodes)
 
 
 def fixed_frame(journal: Journal, experiment: Experiment, num_classes: int, dim: int) -> torch.Tensor | None:
@@ -160,7 +160,7 @@ def fixed_frame(journal: Journal, experiment: Experiment, num_classes: int, dim:
     if not frame_kind(experiment):
         return None
     path = journal.folder / "frame.safetensors"
-    if experiment.resume and path.exists():
+    if experiment.run.resume and path.exists():
         return torch.from_numpy(read_own(path, "remove it, and it is built anew")["frame"])
     frame, quality = build_frame(experiment, num_classes, dim)
     journal.write_json("frame", asdict(quality))
@@ -174,9 +174,9 @@ def describe(journal: Journal, experiment: Experiment, federation: Federation, s
     log.info(
         "%s: %s on %s, %d sites, %d training images in %d classes%s, seed %d",
         experiment.name, row.title, dataset.name, len(sites), sum(site.num_train for site in sites.values()),
-        len(counts), f" (largest {counts.max()}, smallest {counts.min()})" if counts.any() else "", experiment.seed,
+        len(counts), f" (largest {counts.max()}, smallest {counts.min()})" if counts.any() else "", experiment.run.seed,
     )  # fmt: skip
-    if experiment.evaluate_on == "validation":
+    if experiment.data.evaluate_on == "validation":
         log.info(
             "evaluate-on: validation: figures are of %d held-out training images, none of test images",
             len(dataset.test),
@@ -205,7 +205,7 @@ def federation_facts(federation: Federation, experiment: Experiment) -> tuple[di
         "classes": list(dataset.classes),
         "simulated": simulated,
         "num_test": len(dataset.test),
-        "evaluate_on": experiment.evaluate_on,
+        "evaluate_on": experiment.data.evaluate_on,
         "multilabel": dataset.multilabel,
         "partition": federation.partition_report,
         "notes": list(dataset.notes),
@@ -241,7 +241,7 @@ def finish(
     facts = header(experiment.dump(), about) | {"heads": ",".join(heads)}
     save_arrays(journal.folder / GENERIC, final, facts)
     norms = {name: np.linalg.norm(w.cpu().numpy().astype(np.float64), axis=1) for name, (w, _) in vectors.items()}
-    journal.event("norms", round=experiment.rounds, heads={name: n.tolist() for name, n in norms.items()})
+    journal.event("norms", round=experiment.rounds.rounds, heads={name: n.tolist() for name, n in norms.items()})
     summary = summarise(journal.folder)
     journal.write_json("summary", summary.as_json())
     journal.event("summary", **summary.as_json())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from common.config import DEFAULT_CONFIG, Experiment, load, parse_value
+from common.config import DEFAULT_CONFIG, Experiment, canonical, load, parse_value
 from common.errors import MistakesError, UserError, WireError, print_error, unknown
 from common.letters import show_every_letter
 from common.logs import open_streams
@@ -164,7 +164,7 @@ def compare(
     quiet_logging()
     cells = comparison(cell_of, given, numbers, names, studies)
     title = "-".join(("compare", cells[0].experiment.name, *studies))
-    folder = (output or cells[0].experiment.output_dir / title).resolve()
+    folder = (output or cells[0].experiment.run.output_dir / title).resolve()
     failed = run_comparison(cells, folder, jobs, engine, minutes)
     typer.echo(write_results(cells, folder, None if studies else cell_of))
     typer.echo(f"results: {folder}")
@@ -203,7 +203,7 @@ def _cell(config: str, given: dict[str, Any], method: str, seed: int, variant: V
     overrides = given | {"method": method, "seed": seed} | dict(variant.overrides)
     sources = {"method": "--methods", "seed": "--seeds"} | dict.fromkeys(variant.overrides, "--study")
     experiment = load(config, overrides, base=Path.cwd(), sources=sources, single=False)
-    if "sites" in variant.overrides and experiment.partition == "natural":
+    if "sites" in variant.overrides and experiment.sites.partition == "natural":
         raise UserError(f"{variant.label}: {config} has the sites that its data name; this study deals images anew")
     from server_app.compare.cells import Cell
 
@@ -235,7 +235,7 @@ def tune(
 
     quiet_logging()
     cells = tuning_cells(experiment, grids, numbers, given)
-    folder = (output or experiment.output_dir / f"tune-{experiment.name}-{experiment.method}").resolve()
+    folder = (output or experiment.run.output_dir / f"tune-{experiment.name}-{experiment.method}").resolve()
     failed = run_comparison(cells, folder, jobs)
     typer.echo(write_results(cells, folder))
     typer.echo(f"results: {folder}\n\n{choice(cells, grids, figure, folder)}")
@@ -252,10 +252,10 @@ def parse_overrides(words: list[str]) -> dict[str, Any]:
     if wrong := [word for word in words if "=" not in word]:
         raise MistakesError([("command line", f"'{word}' is not of the form key=value") for word in wrong])
     pairs = [word.split("=", 1) for word in words]
-    keys = [key for key, _ in pairs]
+    keys = [canonical(key) for key, _ in pairs]
     if twice := sorted({key for key in keys if keys.count(key) > 1}):
         raise MistakesError([("command line", f"{key} is there twice; give it once") for key in twice])
-    return {key: parse_value(text) if text else "" for key, text in pairs}
+    return {canonical(key): parse_value(text) if text else "" for key, text in pairs}
 
 
 def main() -> None:

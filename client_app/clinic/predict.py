@@ -112,7 +112,7 @@ def predict(
         errors: list[str] = []
         for image in chunk:
             try:
-                pixels.append(read_image(image.path, about.channels, about.size, model.experiment.depth))
+                pixels.append(read_image(image.path, about.channels, about.size, model.experiment.data.depth))
                 errors.append("")
             except UserError as error:
                 errors.append(str(error))

@@ -13,7 +13,7 @@ __all__ = ["LocalMethod", "Phase", "load"]
 
 
 def load(name: str) -> LocalMethod:
-    """Return the site's half of a method of `common/methods.py`.
+    """Return the site's half of a method of `common/methods`.
 
     Raises:
         UserError: no such method.

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from common.config import Experiment
 from common.data import Dataset
 from common.losses import asymmetric, bce, compensated, distribution_balanced, focal, prior_logit
+from common.methods.shared_options import PriorOptions
 from common.models.model import Model
 from common.wire import Arrays
 
@@ -48,7 +49,7 @@ class Local:
         if labels.dtype != torch.bool:
             return cross_entropy(logits, labels)
         mask = self.mask(labels)
-        kind = self.experiment.multilabel_loss
+        kind = self.experiment.train.multilabel_loss
         if kind == "distribution-balanced" and self.num_images > 1:  # one image has no positives and negatives
             return distribution_balanced(logits, labels, self.class_counts, self.num_images, mask)
         loss = focal if kind == "focal" else asymmetric if kind == "asymmetric" else bce
@@ -62,7 +63,7 @@ class Local:
         if labels.dtype != torch.bool:
             return cross_entropy(logits + self.class_counts.log(), labels)
         prior = prior_logit(self.class_counts, self.num_images)
-        return self.loss(compensated(logits, prior, self.experiment.prior_temperature), labels)
+        return self.loss(compensated(logits, prior, PriorOptions.of(self.experiment).prior_temperature), labels)
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ Losses = Callable[[Model, Tensor, Tensor, Local], dict[str, Tensor]]
 
 
 class LocalMethod:
-    """The site's half of a method; the coordinator's half is its row in `common/methods.py`.
+    """The site's half of a method; the coordinator's half is its row in `common/methods`.
 
     Attributes:
         needs_arrived: whether the losses look at what arrived, of which a copy is then kept.
@@ -97,7 +98,7 @@ class LocalMethod:
 
     def phases(self, experiment: Experiment) -> tuple[Phase, ...]:
         """Return the phases of a round; by default `local-epochs` of everything."""
-        return (Phase(experiment.local_epochs),)
+        return (Phase(experiment.train.local_epochs),)
 
     def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
         """Return the named losses of one batch; their sum is differentiated once.

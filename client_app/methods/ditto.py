@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from client_app.methods.base import Local, proximal
 from client_app.methods.fedavg import FedAvg
+from common.methods.ditto import DittoOptions
 from common.models.model import Model
 
 
@@ -34,7 +35,7 @@ class Ditto(FedAvg):
         )
         return shared | {
             "personal_head": local.loss(logits, labels),
-            "proximal": local.experiment.ditto_lambda / 2 * distance,
+            "proximal": DittoOptions.of(local.experiment).ditto_lambda / 2 * distance,
         }
 
     def personal_backbone(self, model: Model) -> nn.Module:

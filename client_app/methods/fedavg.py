@@ -2,7 +2,7 @@
 
 Shared: backbone and head, averaged by the number of training images. Personal: nothing; a site's
 personal model is the global one, with its head fine-tuned at the end where `finetune-epochs` asks for it.
-Loss: CE(ψ(θ(x)), y). Defaults: no keys of its own; `common/experiment.py` has those that all methods share.
+Loss: CE(ψ(θ(x)), y). Defaults: no keys of its own; `common/config/sections` has those that all methods share.
 """
 
 from torch import Tensor, nn

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from client_app.methods.base import Local
 from client_app.methods.fedavg import FedAvg
+from common.methods.shared_options import AdjustmentOptions
 from common.models.model import Model
 
 
@@ -20,7 +21,9 @@ class LogitAdjustment(FedAvg):
     def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
         """Return CE(ψ(θ(x)) + τ log n_k, y)."""
         logits = self.personal_head(model)(model(images))
-        prior = (local.class_counts**local.experiment.logit_adjustment).log()  # τ log n_k; 0 for τ = 0
+        prior = (
+            local.class_counts ** AdjustmentOptions.of(local.experiment).logit_adjustment
+        ).log()  # τ log n_k; 0 for τ = 0
         return {"backbone": cross_entropy(logits + prior, labels)}
 
 

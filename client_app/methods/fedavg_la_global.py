@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from client_app.methods.base import Local
 from client_app.methods.fedavg import FedAvg
 from common.data import Dataset
+from common.methods.shared_options import AdjustmentOptions
 from common.models.model import Model
 from common.wire import Arrays
 
@@ -30,7 +31,7 @@ class GlobalLogitAdjustment(FedAvg):
         """Return CE(ψ(θ(x)) + τ log n, y)."""
         assert model.class_weights is not None
         logits = self.personal_head(model)(model(images))
-        prior = (model.class_weights**local.experiment.logit_adjustment).log()
+        prior = (model.class_weights ** AdjustmentOptions.of(local.experiment).logit_adjustment).log()
         return {"backbone": cross_entropy(logits + prior, labels)}
 
 

@@ -16,11 +16,11 @@ class FedBABU(FedAvg):
 
     def phases(self, experiment: Experiment) -> tuple[Phase, ...]:
         """Return `local-epochs` of the backbone alone."""
-        return (Phase(experiment.local_epochs, frozen=("aux_head",)),)
+        return (Phase(experiment.train.local_epochs, frozen=("aux_head",)),)
 
     def finetuning(self, experiment: Experiment) -> tuple[Phase, ...]:
         """Return epochs of the whole model."""
-        return (Phase(experiment.finetune_epochs),)
+        return (Phase(experiment.personalise.finetune_epochs),)
 
 
 METHOD = FedBABU()

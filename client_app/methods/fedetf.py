@@ -50,7 +50,7 @@ class FedETF(LocalMethod):
         """Return the epochs under the fixed ETF, then the turns; `finetune-epochs` in all."""
         own_etf = Phase(1, frozen=("backbone", "projection"), losses=self.personal_losses)
         projection = Phase(1, ("backbone", "projection.scale", "personal_head"), losses=self.personal_losses)
-        epochs = experiment.finetune_epochs
+        epochs = experiment.personalise.finetune_epochs
         turns = (own_etf, projection) * max(1, epochs // 3)
         return (Phase(max(0, epochs - len(turns))), *turns[:epochs])
 

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy, normalize
 from client_app.methods.base import Local, LocalMethod
 from client_app.methods.realign import BiasMode, realign_personal
 from common.config import Experiment
+from common.methods.fedloge import FedLoGeOptions
 from common.models.heads import linear_from
 from common.models.model import Model
 
@@ -43,7 +44,7 @@ class FedLoGe(LocalMethod):
         Dot regression (Yang et al., NeurIPS 2022, https://arxiv.org/abs/2203.09081, Eq. 9) draws the unit
         feature ĥ to its class vector w_y of norm γ: (⟨w_y, ĥ⟩ − γ)² / 2γ, without repelling other classes.
         """
-        if experiment.frame_loss == "cross-entropy":
+        if FedLoGeOptions.of(experiment).frame_loss == "cross-entropy":
             return cross_entropy(model.frame_logits(features), labels)
         assert model.frame is not None
         projected = features if model.projection is None else model.projection(features)
@@ -60,12 +61,12 @@ class FedLoGe(LocalMethod):
 
     def realigned_bias(self, experiment: Experiment) -> BiasMode:
         """Return what becomes of the realigned head's bias: `realign-bias`."""
-        return experiment.realign_bias
+        return experiment.personalise.realign_bias
 
     def realigned_head(self, model: Model, local: Local) -> nn.Linear | None:
         """Return φ_k after LA-FR (Eq. 7), or None for `realign: none`."""
         experiment = local.experiment
-        if experiment.realign == "none":
+        if experiment.personalise.realign == "none":
             return None
         assert model.aux_head is not None and model.personal_head is not None
         psi, phi = model.aux_head, model.personal_head
@@ -74,7 +75,7 @@ class FedLoGe(LocalMethod):
             None if psi.bias is None else psi.bias.detach(),
             phi.weight.detach(),
             None if phi.bias is None else phi.bias.detach(),
-            mode=experiment.realign,
+            mode=experiment.personalise.realign,
             bias_mode=self.realigned_bias(experiment),
             shares=local.shares,
         )

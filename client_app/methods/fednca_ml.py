@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from client_app.methods.base import Local, LocalMethod, Phase
 from common.config import Experiment
 from common.losses import compact_clustering, negative_suppression
+from common.methods.fednca_ml import FedNCAMLOptions
 from common.models.model import Model
 
 
@@ -28,7 +29,7 @@ class FedNCAML(LocalMethod):
         """Return the loss of the diagonal, and the weighted regularisers; all of θ, attention and head."""
         assert model.class_head is not None and model.frame is not None
         head, features = model.class_head, model(images)
-        mask, options = local.mask(labels), local.experiment
+        mask, options = local.mask(labels), FedNCAMLOptions.of(local.experiment)
         if features.dim() == 3:
             scores = head(features, model.frame)
             logits = scores.diagonal(dim1=1, dim2=2)
@@ -50,7 +51,7 @@ class FedNCAML(LocalMethod):
 
     def finetuning(self, experiment: Experiment) -> tuple[Phase, ...]:
         """Return epochs of the whole model."""
-        return (Phase(experiment.finetune_epochs),)
+        return (Phase(experiment.personalise.finetune_epochs),)
 
 
 METHOD = FedNCAML()

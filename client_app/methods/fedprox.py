@@ -11,6 +11,7 @@ from torch import Tensor
 
 from client_app.methods.base import Local, proximal
 from client_app.methods.fedavg import FedAvg
+from common.methods.fedprox import FedProxOptions
 from common.models.model import Model
 
 
@@ -22,7 +23,7 @@ class FedProx(FedAvg):
     def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
         """Return the cross-entropy and (μ/2)‖w − w_g‖² of θ and ψ."""
         parts = [proximal(model, part, local.arrived, part) for part in ("backbone", "aux_head")]
-        penalty = local.experiment.fedprox_mu / 2 * torch.stack(parts).sum()
+        penalty = FedProxOptions.of(local.experiment).fedprox_mu / 2 * torch.stack(parts).sum()
         return super().losses(model, images, labels, local) | {"proximal": penalty}
 
 

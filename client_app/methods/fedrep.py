@@ -13,6 +13,7 @@ the images equally often; the paper's experiments train the head for 10 epochs a
 from client_app.methods.base import Phase
 from client_app.methods.fedper import FedPer
 from common.config import Experiment
+from common.methods.fedrep import FedRepOptions
 
 
 class FedRep(FedPer):
@@ -20,8 +21,9 @@ class FedRep(FedPer):
 
     def phases(self, experiment: Experiment) -> tuple[Phase, ...]:
         """Return head epochs, then body epochs."""
-        body_epochs = experiment.fedrep_body_epochs
-        head_epochs = experiment.fedrep_head_epochs or max(1, experiment.local_epochs - body_epochs)
+        options = FedRepOptions.of(experiment)
+        body_epochs = options.fedrep_body_epochs
+        head_epochs = options.fedrep_head_epochs or max(1, experiment.train.local_epochs - body_epochs)
         return Phase(head_epochs, frozen=("backbone",)), Phase(body_epochs, frozen=("personal_head",))
 
 

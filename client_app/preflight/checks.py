@@ -68,7 +68,7 @@ class Findings:
     def allow_bad_images(self, experiment: Experiment | None) -> None:
         """Make warnings of images that cannot be read where the experiment leaves so many out."""
         bad = [problem for problem in self.problems if problem.kind == "image"]
-        if experiment is not None and len(bad) <= experiment.skip_bad_images:
+        if experiment is not None and len(bad) <= experiment.data.skip_bad_images:
             self.problems = [problem for problem in self.problems if problem.kind != "image"]
             self.warnings += bad
 
@@ -113,7 +113,7 @@ def _check_own(findings: Findings, config: SiteConfig, experiment: Experiment | 
         _check_experiment(findings, config, experiment)
     # with an experiment that sites cannot follow, the images are looked at as without one
     agreed = experiment if "experiment" not in {problem.kind for problem in findings.problems} else None
-    seen = Seen(depth=agreed.depth if agreed else "percentile")
+    seen = Seen(depth=agreed.data.depth if agreed else "percentile")
     if config.data.suffix.lower() == ".npz":
         if agreed is None:
             findings.warn("data", f"{config.data}: an archive is looked at with --experiment only")
@@ -134,9 +134,9 @@ def _check_own(findings: Findings, config: SiteConfig, experiment: Experiment | 
 
 
 def _decoded_bytes(seen: Seen, experiment: Experiment | None) -> int:
-    if experiment is None or experiment.image_size is None:
+    if experiment is None or experiment.data.image_size is None:
         return 0
-    return len(seen.images) * agreed_channels(experiment) * experiment.image_size**2
+    return len(seen.images) * agreed_channels(experiment) * experiment.data.image_size**2
 
 
 def _check_experiment(findings: Findings, config: SiteConfig, experiment: Experiment) -> None:
@@ -147,7 +147,7 @@ def _check_experiment(findings: Findings, config: SiteConfig, experiment: Experi
 def _check_machine(findings: Findings, config: SiteConfig, experiment: Experiment) -> None:
     def look() -> None:
         # what reaches a real site says auto, whatever the coordinator's own file says: see wire.experiment_json
-        device = own_device(experiment.model_copy(update={"device": "auto"}), config)
+        device = own_device(experiment.replace(device="auto"), config)
         findings.facts["device"] = describe_device(device, config)
         if config.device == "auto" and device.type == "cpu":
             findings.warn("device", "no GPU that PyTorch can use: this site trains on its CPU; see `nvidia-smi`")
@@ -159,7 +159,7 @@ def _check_machine(findings: Findings, config: SiteConfig, experiment: Experimen
 def _check_files(
     findings: Findings, config: SiteConfig, experiment: Experiment | None, seen: Seen, track: Track
 ) -> None:
-    classes = experiment.classes if experiment else None
+    classes = experiment.data.classes if experiment else None
     listing = list_images(config, classes, findings.problems.append)
     root = config.data if config.data.is_dir() else config.data.parent
     for note in (*listing.notes, *animation_notes([image.path for image in listing.images], root)):
@@ -181,10 +181,10 @@ def _check_archive(findings: Findings, config: SiteConfig, experiment: Experimen
 
 
 def _note_small(findings: Findings, seen: Seen, experiment: Experiment | None) -> None:
-    if experiment and experiment.image_size:
-        small = sum(number for size, number in seen.sizes.items() if min(size) < experiment.image_size)
+    if experiment and experiment.data.image_size:
+        small = sum(number for size, number in seen.sizes.items() if min(size) < experiment.data.image_size)
         if small:
-            findings.warn("size", f"{small} images are smaller than image-size {experiment.image_size}: enlarged")
+            findings.warn("size", f"{small} images are smaller than image-size {experiment.data.image_size}: enlarged")
 
 
 def _note_images(findings: Findings, seen: Seen, listing: Listing, classes: tuple[str, ...] | None) -> None:

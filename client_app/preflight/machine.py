@@ -80,13 +80,15 @@ def time_batch(experiment: Experiment, channels: int, device: torch.device) -> d
         UserError: the device cannot do it, for example for lack of memory.
     """
     method = load_method(experiment.method)
-    num_classes, images = len(experiment.classes or ()), experiment.batch_size
-    torch.set_num_threads(experiment.threads or torch.get_num_threads())
+    num_classes, images = len(experiment.data.classes or ()), experiment.train.batch_size
+    torch.set_num_threads(experiment.run.threads or torch.get_num_threads())
     frame = None
     if frame_kind(experiment):
         dim = feature_dim(build_model(experiment, channels, num_classes).backbone)
         frame = normalize(torch.randn(num_classes, dim, generator=torch.Generator().manual_seed(0)))
-    dataset = _noise(images, channels, experiment.image_size or 32, num_classes, experiment.agreed_labels == "many")
+    dataset = _noise(
+        images, channels, experiment.data.image_size or 32, num_classes, experiment.agreed_labels == "many"
+    )
     phases = (replace(method.phases(experiment)[0], epochs=1),)
     try:
         model = build_model(experiment, channels, num_classes, frame, site="check")

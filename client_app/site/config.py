@@ -16,14 +16,14 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, field_validator
 
 from common.checked import unknown_keys, valid_fields
+from common.config.experiment import Experiment
+from common.config.sections.data import TEST_SHARE
+from common.config.yaml_files import given, read_yaml
 from common.errors import MistakesError, UserError, did_you_mean, nearest, shown
-from common.experiment import Experiment
-from common.fields import TEST_SHARE
 from common.methods import METHODS
 from common.names import class_name, site_name
 from common.paths import expand
 from common.wire import EXTRAS, TOLD
-from common.yaml_files import given, read_yaml
 
 # strict: neither yes nor '3' is a number
 Count = Annotated[int, Field(ge=1, strict=True)]

@@ -76,21 +76,23 @@ def load_labelled_data(config: SiteConfig, experiment: Experiment) -> tuple[Data
 
 def agreed_classes(experiment: Experiment) -> tuple[str, ...]:
     """Return the experiment's classes; raise `UserError` where it does not say what real sites must agree on."""
-    if experiment.partition != "deployed" or experiment.classes is None:
-        raise UserError(f"partition = '{experiment.partition}': a site's own data needs 'deployed' and classes")
-    if experiment.image_size is None:
+    if experiment.sites.partition != "deployed" or experiment.data.classes is None:
+        raise UserError(f"partition = '{experiment.sites.partition}': a site's own data needs 'deployed' and classes")
+    if experiment.data.image_size is None:
         raise UserError("partition = 'deployed' needs image-size, so that the images of all sites are of one size")
-    return experiment.classes
+    return experiment.data.classes
 
 
 def agreed_channels(experiment: Experiment) -> int:
     """Return 3 (RGB) where pixel-mean or pixel-std has three values, else 1 (grey)."""
-    return max(len(experiment.pixel_mean), len(experiment.pixel_std))
+    return max(len(experiment.data.pixel_mean), len(experiment.data.pixel_std))
 
 
 def _dataset(config: SiteConfig, experiment: Experiment, train: ImageSource, test: ImageSource, **more: Any) -> Dataset:
     channels = agreed_channels(experiment)
-    mean, std = (values * (channels // len(values)) for values in (experiment.pixel_mean, experiment.pixel_std))
+    mean, std = (
+        values * (channels // len(values)) for values in (experiment.data.pixel_mean, experiment.data.pixel_std)
+    )
     return Dataset(config.name, agreed_classes(experiment), train, test, mean, std, **more)
 
 
@@ -100,11 +102,11 @@ def _of_files(config: SiteConfig, experiment: Experiment, listing: Listing, clas
     root = config.data if config.data.is_dir() else config.data.parent
     paths, places = [image.path for image in images], [image.place for image in images]
     channels = agreed_channels(experiment)
-    files = FileImages(paths, labels, experiment.image_size, channels, places, experiment.depth)
+    files = FileImages(paths, labels, experiment.data.image_size, channels, places, experiment.data.depth)
     try:
         source = _cached(files, config)
     except BadImagesError as bad:
-        note = skip_bad_images([bad.failures], bad.total, experiment.skip_bad_images, root)
+        note = skip_bad_images([bad.failures], bad.total, experiment.data.skip_bad_images, root)
         rest = without_rows(images, bad.failures)
         return _of_files(config, experiment, replace(listing, images=rest, notes=(*listing.notes, note)), classes)
     parts = [np.flatnonzero([image.split == side for image in images]) for side in SPLITS]
@@ -139,14 +141,14 @@ def _labels(config: SiteConfig, listing: Listing, experiment: Experiment, classe
 def _of_archive(config: SiteConfig, experiment: Experiment, classes: tuple[str, ...]) -> Dataset:
     """Read an .npz of `common/data/sources/npz.py`; patients are its array `patient`, if it has one."""
     check_class_map(config, classes)
-    archive, channels, side_length = Archive(config.data), agreed_channels(experiment), experiment.image_size or 0
+    archive, channels, side_length = Archive(config.data), agreed_channels(experiment), experiment.data.image_size or 0
     key = "patient" if "patient" in archive or "patient_train" in archive else None
 
     def keep(side: str, labels: Labels, opened: Callable[[], npz.Opened]) -> ImageSource:
-        source = ArchivedImages(config.data, side, labels, channels, side_length, opened, experiment.depth)
+        source = ArchivedImages(config.data, side, labels, channels, side_length, opened, experiment.data.depth)
         return _cached(source, config)
 
-    own = experiment.model_copy(update={"data_dir": config.data, "site_key": None, "group_key": key})
+    own = experiment.replace(data_dir=config.data, site_key=None, group_key=key)
     stored = npz.load(own, keep, look_for_copies=False)
     notes = (*known_notes(config, [config.data], None, lambda: npz.notes_of(archive)), *stored.notes)
     try:
@@ -161,5 +163,5 @@ def _of_archive(config: SiteConfig, experiment: Experiment, classes: tuple[str, 
 def _relabelled(images: ImageSource, config: SiteConfig, experiment: Experiment, columns: list[int]) -> ArrayImages:
     """Return an archive's images with the experiment's classes; `columns`: each class's index there."""
     pixels = images.pixels if isinstance(images, ArrayImages) else images.batch(np.arange(len(images))).numpy()
-    labels = relabelled(images.labels, columns, len(experiment.classes or ()))
+    labels = relabelled(images.labels, columns, len(experiment.data.classes or ()))
     return ArrayImages(pixels, as_agreed(labels, experiment, f"site '{config.name}'"))

@@ -19,13 +19,13 @@ def own_device(experiment: Experiment, config: SiteConfig | None) -> torch.devic
         UserError: the device is not there, or a GPU does not answer.
     """
     if config is None:
-        return pick_device(experiment.device)
+        return pick_device(experiment.run.device)
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError(
             "device = 'cuda': PyTorch finds no GPU here; see `nvidia-smi`, restart the containers or the machine, "
             "or write `device: auto` into the site's file to train on the CPU"
         )
-    wanted = experiment.device if config.device == "auto" else config.device
+    wanted = experiment.run.device if config.device == "auto" else config.device
     device = pick_device(wanted)
     try:
         if device.type == "cuda":

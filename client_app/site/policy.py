@@ -32,12 +32,12 @@ def check_policy(policy: Policy, experiment: Experiment, row: Method) -> None:
     epochs = sum(phase.epochs for phase in method.phases(experiment))
     if epochs > policy.max_epochs:
         raise _refused(f"{epochs} epochs a round", f"its policy's max-epochs is {policy.max_epochs}")
-    phases = method.finetuning(experiment) if experiment.finetune_epochs else None
-    epochs = sum(phase.epochs for phase in phases) if phases else experiment.finetune_epochs
+    phases = method.finetuning(experiment) if experiment.personalise.finetune_epochs else None
+    epochs = sum(phase.epochs for phase in phases) if phases else experiment.personalise.finetune_epochs
     if epochs > policy.max_epochs:
         raise _refused(f"{epochs} epochs of fine-tuning", f"its policy's max-epochs is {policy.max_epochs}")
-    if policy.max_rounds is not None and experiment.rounds > policy.max_rounds:
-        raise _refused(f"rounds = {experiment.rounds}", f"its policy's max-rounds is {policy.max_rounds}")
+    if policy.max_rounds is not None and experiment.rounds.rounds > policy.max_rounds:
+        raise _refused(f"rounds = {experiment.rounds.rounds}", f"its policy's max-rounds is {policy.max_rounds}")
 
 
 def check_class_sizes(policy: Policy, row: Method, counts: Iterable[int]) -> None:

@@ -55,7 +55,7 @@ def find_site(experiment: Experiment, context: Context) -> Site:
         UserError: a simulated node has no partition, or one that the federation does not have; a real one has no
             configuration, refuses the experiment, lacks its device, or cannot read its images.
     """
-    if experiment.partition == "deployed":
+    if experiment.sites.partition == "deployed":
         path = context.node_config.get("site-config")
         if not path:
             raise UserError(

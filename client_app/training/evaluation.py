@@ -27,8 +27,8 @@ class Judge:
     def __init__(self, backbone: nn.Module, site: Site, experiment: Experiment) -> None:
         dataset = site.federation.dataset
         self._features, self._labels = extract_features(backbone, dataset.test, site.test_rows, dataset)
-        self._present = site.present if experiment.mask_classes == "train" else None
-        self._site, self._seed, self._multilabel = site, experiment.seed, dataset.multilabel
+        self._present = site.present if experiment.personalise.mask_classes == "train" else None
+        self._site, self._seed, self._multilabel = site, experiment.run.seed, dataset.multilabel
 
     @property
     def num_test(self) -> int:

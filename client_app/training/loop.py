@@ -51,14 +51,14 @@ def train_site(
     Raises:
         RefusalError: a loss is no longer finite.
     """
-    order_rng = numpy_generator(experiment.seed, f"{stream}batches", site, server_round)
-    augmentation_rng = torch_generator(experiment.seed, f"{stream}augment", site, server_round)
+    order_rng = numpy_generator(experiment.run.seed, f"{stream}batches", site, server_round)
+    augmentation_rng = torch_generator(experiment.run.seed, f"{stream}augment", site, server_round)
     local = local_facts(model, method, dataset, rows, experiment, visible)
     totals: dict[str, float] = defaultdict(float)
     seen, device = 0, local.class_counts.device
     for phase in phases or method.phases(experiment):
         with _frozen(model, phase.frozen):
-            optimizer = _optimizer(model, learning_rate or experiment.learning_rate, experiment)
+            optimizer = _optimizer(model, learning_rate or experiment.train.learning_rate, experiment)
             for _ in range(phase.epochs):
                 noted = []
                 for images, labels in _epoch(dataset, rows, experiment, order_rng, augmentation_rng, device):
@@ -84,7 +84,7 @@ def _add_up(noted: list[tuple[tuple[str, ...], Tensor, int]], totals: dict[str, 
             if not math.isfinite(value):
                 raise RefusalError(  # the coordinator may know: it names no file
                     f"training diverged, its loss '{name}' is {value}: a smaller learning-rate than "
-                    f"{experiment.learning_rate:g} may help"
+                    f"{experiment.train.learning_rate:g} may help"
                 )
             totals[name] += value * images
 
@@ -118,8 +118,8 @@ def _epoch(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield an epoch's batches as network input [B, C, H, W] and labels; all that chance decides is sent at once."""
     shuffled = order_rng.permutation(rows)
-    parts = list(slices(len(rows), experiment.batch_size))
-    draws = draw(experiment.augment, [part.stop - part.start for part in parts], augmentation_rng)
+    parts = list(slices(len(rows), experiment.train.batch_size))
+    draws = draw(experiment.train.augment, [part.stop - part.start for part in parts], augmentation_rng)
     draws = draws and draws.to(device)
     cuts, scale = Cuts(dataset.train, shuffled, device), Scaling(dataset.mean, dataset.std, device)
     for part in parts:
@@ -131,8 +131,8 @@ def _optimizer(model: Model, learning_rate: float, experiment: Experiment) -> to
     return torch.optim.SGD(
         [p for p in model.parameters() if p.requires_grad],
         lr=learning_rate,
-        momentum=experiment.momentum,
-        weight_decay=experiment.weight_decay,
+        momentum=experiment.train.momentum,
+        weight_decay=experiment.train.weight_decay,
     )
 
 
@@ -197,15 +197,15 @@ def finetune_head(head: nn.Module, features: torch.Tensor, labels: torch.Tensor,
     experiment = local.experiment
     optimizer = torch.optim.SGD(
         head.parameters(),
-        lr=experiment.finetune_learning_rate or experiment.learning_rate,
-        momentum=experiment.momentum,
-        weight_decay=experiment.weight_decay,
+        lr=experiment.personalise.finetune_learning_rate or experiment.train.learning_rate,
+        momentum=experiment.train.momentum,
+        weight_decay=experiment.train.weight_decay,
     )
-    order_rng = numpy_generator(experiment.seed, "finetune", site)
+    order_rng = numpy_generator(experiment.run.seed, "finetune", site)
     rows = np.arange(len(labels), dtype=np.int64)
-    for _ in range(experiment.finetune_epochs):
+    for _ in range(experiment.personalise.finetune_epochs):
         shuffled = torch.from_numpy(order_rng.permutation(rows)).to(features.device)
-        for part in slices(len(rows), experiment.batch_size):
+        for part in slices(len(rows), experiment.train.batch_size):
             index = shuffled[part]
             loss = local.loss(head(features[index]), labels[index])
             optimizer.zero_grad(set_to_none=True)

@@ -11,8 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from common.config import Experiment
+from common.config.sections import conditions
+from common.config.values import Values
 from common.errors import UserError
 from common.methods import METHODS, Method
+from common.methods.fedetf import FedETFOptions
 from common.models.backbones import build_backbone
 from common.models.heads import ClassHead, FrameClassifier, Projection, linear_from, projected
 from common.models.ladm import LabelAwareBackbone, PerClassHead
@@ -111,18 +114,18 @@ def build_model(
     parts = row.parts
 
     def body() -> nn.Module:
-        build = partial(build_backbone, experiment.backbone, channels, experiment.width)
-        pooled = _seeded(derive(experiment.seed, "backbone"), build)
-        pooled.tune(experiment.channels_last, experiment.precision == "bf16")
+        build = partial(build_backbone, experiment.model.backbone, channels, experiment.model.width)
+        pooled = _seeded(derive(experiment.run.seed, "backbone"), build)
+        pooled.tune(experiment.model.channels_last, experiment.model.precision == "bf16")
         if not attends(experiment):
             return pooled
-        attention = partial(LabelAwareBackbone, pooled, experiment.attention_heads, frame)
-        return _seeded(derive(experiment.seed, "attention"), attention)
+        attention = partial(LabelAwareBackbone, pooled, experiment.model.attention_heads, frame)
+        return _seeded(derive(experiment.run.seed, "attention"), attention)
 
     backbone = body()
 
     def head(seed: int) -> nn.Linear:
-        bias = experiment.head_bias and "projection" not in parts  # a frame has none
+        bias = experiment.model.head_bias and "projection" not in parts  # a frame has none
         if "class_head" in parts and frame is not None:
             return linear_from(PerClassHead.first_scale * frame, torch.zeros(num_classes) if bias else None)
         return _seeded(seed, lambda: ClassHead(feature_dim(backbone), num_classes, bias=bias))
@@ -130,24 +133,24 @@ def build_model(
     def projection() -> Projection:
         temperature = None  # the option of another method is a plain layer
         if "projection" in parts:
-            temperature = experiment.etf_temperature or (10.0 if experiment.backbone == "cnn" else 1.0)
+            temperature = FedETFOptions.of(experiment).temperature(experiment.model.backbone)
         build = partial(Projection, feature_dim(backbone), temperature)
-        return _seeded(derive(experiment.seed, "projection"), build)
+        return _seeded(derive(experiment.run.seed, "projection"), build)
 
     whole = "personal_backbone" in parts
-    psi_seed = derive(experiment.seed, "aux_head")
+    psi_seed = derive(experiment.run.seed, "aux_head")
     # FedPer's and FedRep's only head drives the shared backbone, so it starts as every other method's does
     only_head = "aux_head" not in parts
-    phi_seed = psi_seed if whole or only_head else derive(experiment.seed, "personal_head", site or "")
+    phi_seed = psi_seed if whole or only_head else derive(experiment.run.seed, "personal_head", site or "")
     return Model(
         backbone,
         frame=None if frame is None else frame.clone(),
         aux_head=head(psi_seed) if "aux_head" in parts else None,
         personal_head=head(phi_seed) if site is not None and "personal_head" in parts else None,
         personal_backbone=body() if site is not None and whole else None,
-        projection=projection() if "projection" in parts or (row.frame and experiment.frame_projection) else None,
+        projection=projection() if "projection" in parts or (row.frame and experiment.options.projects) else None,
         retrained_head=head(psi_seed) if "retrained_head" in parts else None,
-        class_head=PerClassHead(num_classes, frame if experiment.frame_trains else None)
+        class_head=PerClassHead(num_classes, frame if experiment.options.frame_learns else None)
         if "class_head" in parts
         else None,
         class_weights=torch.ones(num_classes) if "class_weights" in parts else None,
@@ -157,14 +160,12 @@ def build_model(
 
 def attends(experiment: Experiment) -> bool:
     """Whether label-aware attention gives one feature a class."""
-    asked = experiment.attention
-    return METHODS[experiment.method].attends if asked is None else asked
+    return conditions.attends(Values(experiment))
 
 
 def frame_kind(experiment: Experiment) -> str:
     """Return which fixed frame the experiment needs, '' for none."""
-    kind = METHODS[experiment.method].frame or ("query" if attends(experiment) else "")
-    return {"choice": experiment.frame, "query": experiment.query_frame}.get(kind, kind)
+    return conditions.frame_kind(Values(experiment))
 
 
 def last_step_needs_frame(experiment: Experiment) -> bool:

@@ -43,7 +43,7 @@ class Description(BaseModel):
         size: (H, W) in pixels.
         mean: subtracted from pixels in 0..1; one value a channel, or one for all.
         std: by which they are then divided.
-        method: a row of `common/methods.py`.
+        method: a row of `common/methods`.
         rounds: of training.
         head: what lies under `head.*`; '' where the file holds several heads under their names.
         thresholds: head → [C], probabilities from which a label is a yes, tuned on images that no figure is of.
@@ -158,7 +158,7 @@ def describe(
         mean=dataset.mean,
         std=dataset.std,
         method=experiment.method,
-        rounds=experiment.rounds,
+        rounds=experiment.rounds.rounds,
         thresholds={name: values for name, values in thresholds.items() if not np.isnan(values).any()},
         **more,
     )

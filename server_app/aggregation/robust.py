@@ -26,19 +26,19 @@ def models_needed(experiment: Experiment) -> int:
 
     Multi-Krum bears f wrong ones of 2f + 3 (Blanchard et al., NeurIPS 2017, https://arxiv.org/abs/1703.02757).
     """
-    if experiment.aggregation == "median":
+    if experiment.rounds.aggregation == "median":
         return 3
-    if experiment.aggregation == "trimmed-mean" and (share := experiment.trimmed_share):
+    if experiment.rounds.aggregation == "trimmed-mean" and (share := experiment.rounds.trimmed_share):
         least = math.ceil(1 / share)
         return least + (int(share * least) < 1)  # as Flower rounds
-    if experiment.aggregation == "multi-krum" and experiment.wrong_sites:
-        return 2 * experiment.wrong_sites + 3
+    if experiment.rounds.aggregation == "multi-krum" and experiment.rounds.wrong_sites:
+        return 2 * experiment.rounds.wrong_sites + 3
     return 0
 
 
 def quorum_of(experiment: Experiment, asked: int) -> int:
     """Return how many of the sites that were asked must answer with what can be used."""
-    return max(1, math.ceil(experiment.quorum * asked))
+    return max(1, math.ceil(experiment.rounds.quorum * asked))
 
 
 def check_reach(experiment: Experiment, sites: Mapping[str, SiteFacts]) -> None:
@@ -46,15 +46,16 @@ def check_reach(experiment: Experiment, sites: Mapping[str, SiteFacts]) -> None:
     training = sum(facts.images > 0 for facts in sites.values())
     if training < (needed := models_needed(experiment)):
         raise UserError(
-            f"aggregation = '{experiment.aggregation}': bears a wrong site among {needed} or more, and {training} have "
-            "training images; use more sites, another aggregation, fewer wrong-sites or a larger trimmed-share"
+            f"aggregation = '{experiment.rounds.aggregation}': bears a wrong site among {needed} or more, and "
+            f"{training} have training images; use more sites, another aggregation, fewer wrong-sites or a larger "
+            "trimmed-share"
         )
 
 
 def aggregation_of(reference: Mapping[str, npt.NDArray[Any]], experiment: Experiment) -> RunningMean:
     """Return what adds up a round's replies, as `aggregation` says."""
-    if experiment.aggregation == "mean":
-        return RunningMean(reference, experiment.clip_norm, experiment.max_step)
+    if experiment.rounds.aggregation == "mean":
+        return RunningMean(reference, experiment.rounds.clip_norm, experiment.rounds.max_step)
     return Collected(reference, experiment)
 
 
@@ -67,7 +68,7 @@ class Collected(RunningMean):
     """
 
     def __init__(self, reference: Mapping[str, npt.NDArray[Any]], experiment: Experiment) -> None:
-        super().__init__(reference, experiment.clip_norm, experiment.max_step)
+        super().__init__(reference, experiment.rounds.clip_norm, experiment.rounds.max_step)
         self._experiment = experiment
         self._replies: list[Arrays] = []
 
@@ -84,16 +85,16 @@ class Collected(RunningMean):
 
     def _combine(self, values: list[npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
         stacked = np.stack(values).astype(np.float64)
-        if self._experiment.aggregation == "median":
+        if self._experiment.rounds.aggregation == "median":
             return np.asarray(np.median(stacked, axis=0), np.float64)
-        if self._experiment.aggregation == "trimmed-mean":
-            return np.asarray(trim_mean(stacked, self._experiment.trimmed_share), np.float64)
+        if self._experiment.rounds.aggregation == "trimmed-mean":
+            return np.asarray(trim_mean(stacked, self._experiment.rounds.trimmed_share), np.float64)
         return np.asarray(stacked.mean(axis=0), np.float64)
 
     def _chosen(self) -> list[Arrays]:
         """Return all replies, or those that Multi-Krum takes for sound: n − f of n, f = `wrong-sites`."""
-        wrong = self._experiment.wrong_sites
-        if self._experiment.aggregation != "multi-krum":
+        wrong = self._experiment.rounds.wrong_sites
+        if self._experiment.rounds.aggregation != "multi-krum":
             return self._replies
         contents = [RecordDict({"model": pack(self._moved(reply))}) for reply in self._replies]
         kept = select_multikrum(contents, wrong, len(contents) - wrong)

@@ -23,8 +23,8 @@ def check_feasible(experiment: Experiment) -> Federation:
     """
     federation = build_federation(experiment)
     check_task(experiment, federation.dataset)
-    check_image_size(experiment.backbone, federation.dataset.train.size)
-    pick_device(experiment.device)
+    check_image_size(experiment.model.backbone, federation.dataset.train.size)
+    pick_device(experiment.run.device)
     return federation
 
 
@@ -37,12 +37,12 @@ def check_task(experiment: Experiment, dataset: Dataset) -> None:
         raise UserError(
             f"method = '{row.name}': images of '{dataset.name}' have {kind} each; methods for that: {fitting}"
         )
-    if dataset.multilabel and not experiment.head_bias and {"aux_head", "personal_head"} & set(row.parts):
+    if dataset.multilabel and not experiment.model.head_bias and {"aux_head", "personal_head"} & set(row.parts):
         raise UserError("head-bias = False: with several labels an image every class needs a bias; set head-bias: true")
     if dataset.multilabel:
         return
     for key in _SEVERAL_LABELS:
-        if (value := getattr(experiment, key.replace("-", "_"))) != experiment.default(key):
+        if experiment.has(key) and (value := experiment.dump()[key]) != experiment.default(key):
             raise UserError(f"{key} = {value!r}: it is for images with several labels; leave it out")
     if attends(experiment):
         raise UserError("attention = True: one feature a class is for images with several labels; leave it out")
@@ -53,7 +53,7 @@ def check_all(experiments: Iterable[Experiment]) -> None:
 
     Of experiments that differ by seed alone, the first is checked.
     """
-    different = {str(e.model_copy(update={"seed": 0, "run_name": None}).dump()): e for e in reversed([*experiments])}
+    different = {str(e.replace(seed=0, run_name=None).dump()): e for e in reversed([*experiments])}
 
     def check(experiment: Experiment) -> None:
         check_simulated(experiment)

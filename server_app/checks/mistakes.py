@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.config import Experiment
-from common.effects import idle, idle_everywhere
+from common.config.effects import idle, idle_everywhere
 from common.errors import MistakesError, UserError
 
 
 def check_simulated(experiment: Experiment) -> None:
     """Raise `UserError` for an experiment whose images are at real sites, where sites are to be simulated."""
-    if experiment.partition == "deployed":
+    if experiment.sites.partition == "deployed":
         raise UserError(
             "partition = 'deployed': the images are at real sites; run it with "
             "`fednc run … --superlink CONNECTION` (see docker/README.md), or set another partition to simulate sites"

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from common.config import Experiment, build
+from common.config.effects import of_other_methods, without_effect
+from common.config.rows import keys_where
 from common.data import load_dataset
-from common.effects import METHOD_KEYS, without_effect
 from common.errors import UserError
 from common.files import private_folder, write_text
 from common.installed import code_fingerprint
-from common.key_types import keys_of_host
 from server_app.run.journal import log
 
 _MARK = re.compile(r"-[0-9a-f]{8}(-\d+)?")  # after a stem
@@ -44,7 +44,7 @@ class Cell:
     @property
     def stem(self) -> str:
         """File stem of the result, e.g. 'fedloge-seed0' or 'fedloge-sparsity-0.8-seed0'."""
-        words = [self.experiment.method, re.sub(r"[^\w.]+", "-", self.variant), f"seed{self.experiment.seed}"]
+        words = [self.experiment.method, re.sub(r"[^\w.]+", "-", self.variant), f"seed{self.experiment.run.seed}"]
         return "-".join(word for word in words if word)
 
     def identity(self) -> dict[str, Any]:
@@ -53,9 +53,9 @@ class Cell:
 
     def deciding(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return, of a configuration, the keys that decide this cell's result."""
-        others = {key for key, methods in METHOD_KEYS.items() if self.experiment.method not in methods}
-        others |= keys_of_host(Experiment)  # where, not what: the data itself is fingerprinted
-        return {key: value for key, value in values.items() if key not in others}
+        hosts = keys_where(lambda facts: facts.resume == "host")  # where, not what: the data itself is fingerprinted
+        method = self.experiment.method
+        return {key: value for key, value in values.items() if key not in hosts and not of_other_methods(key, method)}
 
     @property
     def mark(self) -> str:
@@ -154,9 +154,9 @@ def _result_of(path: Path, cell: Cell) -> dict[str, Any] | None:
 
 def _before_keys(experiment: Experiment) -> dict[str, Any]:
     """Return what each key meant before there was such a key: its default, but patients were not kept together."""
-    values = build({}).dump()
-    dealt = not without_effect("keep-patients", experiment.model_copy(update={"keep_patients": False}))
-    if dealt and not experiment.composites and load_dataset(experiment).train_groups is not None:
+    values = build({"method": experiment.method}).dump()
+    dealt = not without_effect("keep-patients", experiment.replace(keep_patients=False))
+    if dealt and not experiment.data.composites and load_dataset(experiment).train_groups is not None:
         values["keep-patients"] = False
     return values
 

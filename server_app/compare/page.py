@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from common.config import build
+from common.config import ROWS
 from server_app.compare.tables import BEST, Entry, score, trained_curve
 from server_app.report.charts import Series, line_chart, shorten
 from server_app.report.page import details, figure, note, page, paragraph, table
@@ -41,12 +41,12 @@ def comparison_page(entries: Sequence[Entry], rows: Sequence[dict[str, str]]) ->
         ("Configuration", _configuration(entries)),
         ("Versions", _versions(shown)),
     )
-    seeds = dict.fromkeys(str(cell.experiment.seed) for entry in entries for cell in entry.cells)
+    seeds = dict.fromkeys(str(cell.experiment.run.seed) for entry in entries for cell in entry.cells)
     done, runs = sum(len(entry.found) for entry in entries), sum(len(entry.cells) for entry in entries)
     facts = {
-        "Data set": first.dataset,
-        "sites": first.sites if first.partition != "natural" else "natural",
-        "rounds": first.rounds,
+        "Data set": first.data.dataset,
+        "sites": first.sites.sites if first.sites.partition != "natural" else "natural",
+        "rounds": first.rounds.rounds,
         "methods": len({entry.method.name for entry in entries}),
         "variants": len({entry.variant for entry in entries if entry.variant}),
         "seeds": ", ".join(seeds),
@@ -173,7 +173,7 @@ def _cost(entries: Sequence[Entry]) -> str:
     for entry in entries:
         costs = [result["summary"]["cost"] for result in entry.found]
         mean = {key: fmean(cost[key] for cost in costs) for key in ("seconds", "bytes_down", "bytes_up")}
-        rounds = entry.cells[0].experiment.rounds
+        rounds = entry.cells[0].experiment.rounds.rounds
         traffic = [size(mean["bytes_down"]), size(mean["bytes_up"])]
         total = size(rounds * (mean["bytes_down"] + mean["bytes_up"]))
         rows.append([entry.title, duration(mean["seconds"]), *traffic, duration(rounds * mean["seconds"]), total])
@@ -188,7 +188,8 @@ def _cost(entries: Sequence[Entry]) -> str:
 def _configuration(entries: Sequence[Entry]) -> str:
     cells = [cell.identity() for entry in entries for cell in entry.cells]
     rows = []
-    for key, default in build({}).dump().items():
+    for key, row in ROWS.items():
+        default = json.loads(json.dumps(row.default, default=str))
         values = list(dict.fromkeys(json.dumps(cell[key], ensure_ascii=False) for cell in cells if key in cell))
         if values and key not in _OWN and values != [json.dumps(default)]:
             rows.append([key, ", ".join(map(_bare, values)), _bare(json.dumps(default))])

@@ -101,8 +101,8 @@ class Display:
         """Follow a run whose folder this is."""
         if self._bars:
             watch = Watch(folder / "metrics.jsonl", METHODS[experiment.method].reported_head)
-            task = self._bars.add_task(name, total=experiment.rounds, words="starting")
-            self._watches[name] = watch, experiment.rounds, task
+            task = self._bars.add_task(name, total=experiment.rounds.rounds, words="starting")
+            self._watches[name] = watch, experiment.rounds.rounds, task
 
     def refresh(self) -> None:
         """Show what the running cells have written since the last time."""

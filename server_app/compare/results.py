@@ -67,7 +67,7 @@ def with_kept(cells: Sequence[Cell], folder: Path, cell_of: Callable[[str, int],
             if read_result(folder, cell):
                 known[stem] = cell
     order = list(METHODS)
-    return sorted(known.values(), key=lambda cell: (order.index(cell.experiment.method), cell.experiment.seed))
+    return sorted(known.values(), key=lambda cell: (order.index(cell.experiment.method), cell.experiment.run.seed))
 
 
 def _files(entry: Entry, folder: Path) -> list[Path]:
@@ -99,8 +99,8 @@ def _partition(entries: Sequence[Entry]) -> str:
     """Say how images of several labels were dealt, by seed; the same for all methods, since the seed decides."""
     base = entries[0].cells[0].experiment  # a study's variant may have other sites
     told = []
-    for seed in dict.fromkeys(cell.experiment.seed for cell in entries[0].cells):
-        dealt = build_federation(base.model_copy(update={"seed": seed})).partition_report
+    for seed in dict.fromkeys(cell.experiment.run.seed for cell in entries[0].cells):
+        dealt = build_federation(base.replace(seed=seed)).partition_report
         if dealt is not None:
             shares = (percent(dealt[key]) for key in ("missing", "dropped", "hidden"))
             told.append("seed {}: {}, {}, {}".format(seed, *shares))

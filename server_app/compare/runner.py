@@ -71,7 +71,7 @@ def compare(cells: Sequence[Cell], folder: Path, jobs: int, engine: str = "local
     open_cells = [cell for cell in cells if read_result(folder, cell) is None]
     kept = len(cells) - len(open_cells)
     log.info("%d runs, %d of them already done", len(cells), kept)
-    with Display(len(cells), kept, sum(cell.experiment.rounds for cell in open_cells)) as display:
+    with Display(len(cells), kept, sum(cell.experiment.rounds.rounds for cell in open_cells)) as display:
         return _run_all(open_cells, folder, jobs, engine, display, time.monotonic() + 60 * minutes)
 
 

@@ -114,14 +114,3 @@ STUDY_METHODS: dict[str, tuple[str, ...]] = {
 def methods_of(study: str) -> tuple[str, ...]:
     """Return the methods that a study is of."""
     return STUDY_METHODS.get(study, ("fedloge",))
-
-
-# What each method's own hyper-parameters are chosen from. FedProx's and Ditto's are their papers' grids (for Ditto:
-# without attack). FedLoGe's norms span its Figure 4 and its text; the others surround their defaults.
-GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
-    "fedprox": {"fedprox-mu": (0.001, 0.01, 0.1, 1.0)},
-    "fedavg_la": {"logit-adjustment": (0.5, 1.0, 1.5)},
-    "fedrep": {"fedrep-head-epochs": (1, 2, 5)},
-    "ditto": {"ditto-lambda": (0.1, 1.0, 2.0)},
-    "fedloge": {"frame-norm": (0.1, 0.3, 1.0, 3.0), "learning-rate": (0.03, 0.1)},
-}

@@ -56,7 +56,7 @@ class Entry:
     @property
     def measured_on(self) -> str:
         """'test' or 'validation': which images the figures are of."""
-        return str(self.cells[0].experiment.evaluate_on)
+        return str(self.cells[0].experiment.data.evaluate_on)
 
     @property
     def found(self) -> list[dict[str, Any]]:
@@ -66,7 +66,7 @@ class Entry:
     @property
     def missing(self) -> list[int]:
         """Seeds without a result."""
-        return [c.experiment.seed for c, r in zip(self.cells, self.results, strict=True) if r is None]
+        return [c.experiment.run.seed for c, r in zip(self.cells, self.results, strict=True) if r is None]
 
 
 def read_entries(cells: Sequence[Cell], folder: Path) -> list[Entry]:
@@ -167,7 +167,7 @@ def trained_curve(result: Mapping[str, Any], entry: Entry) -> list[list[float]]:
     """Return (round, score) of the arriving personal models, and after them all sites' after the last round."""
     curve: list[list[float]] = list(result["curves"].get("personal", []))
     last = result["summary"]["personal"].get("final", {}).get("mean")
-    return curve if last is None else [*curve, [entry.cells[0].experiment.rounds, last]]
+    return curve if last is None else [*curve, [entry.cells[0].experiment.rounds.rounds, last]]
 
 
 def _heads(entries: Sequence[Entry]) -> Iterator[tuple[Entry, str | None]]:

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from common.config import Experiment, build, check_key, load, parse_value
+from common.config import Experiment, build, canonical, check_key, load, parse_value
+from common.config.layout import leaf
+from common.config.rows import ROWS, keys_where
 from common.errors import UserError, all_of, unknown
-from common.fields import FEDERATION_FIELDS
 from common.methods import METHODS
 from server_app.checks.mistakes import check_acting, check_own_runs, check_simulated
-from server_app.compare.studies import GRIDS, Variant, product
+from server_app.compare.studies import Variant, product
 from server_app.engines.choices import FIGURES
 from server_app.run.journal import percent
 
@@ -32,16 +33,6 @@ if TYPE_CHECKING:  # PyTorch comes with it, which a mistyped key need not wait f
 
 Grids = Mapping[str, Sequence[Any]]
 
-# keys that leave the generic model as it is, and the figure that shows what they do
-_FIGURE_OF_KEY = {
-    "ditto-lambda": "personal",
-    "realign": "personal",
-    "mask-classes": "personal",
-    "finetune-epochs": "fine-tuned",
-    "finetune-learning-rate": "fine-tuned",
-}
-# keys that say which images are trained on or measured; a size of the same images is none
-_DATA_KEYS = {"data-dir", *(name.replace("_", "-") for name in FEDERATION_FIELDS)} - {"image-size"}
 _OPTIONS = {"method": "--method", "seed": "--seeds"}
 
 
@@ -51,7 +42,7 @@ def tuning_experiment(config: str, given: Mapping[str, Any], method: str, base: 
     Args:
         config: the YAML file.
         given: flat overrides.
-        method: a row of common/methods.py, or '' for the YAML's.
+        method: a row of common/methods, or '' for the YAML's.
         base: the folder that relative paths start from.
 
     Raises:
@@ -77,14 +68,20 @@ def read_grids(words: Sequence[str], experiment: Experiment, given: Mapping[str,
     """Return the values of each key to vary, as the experiment holds them and each once.
 
     Args:
-        words: 'key=value,value', one a key; none: the method's own of `studies.GRIDS`.
+        words: 'key=value,value', one a key; none: the method's own, see `own_grids`.
         experiment: see `tuning_experiment`.
         given: its overrides, none of which may vary too.
 
     Raises:
         UserError: a word that is no grid, or a method without one of its own; names key and value.
     """
-    grids = _own_grids(experiment.method) if not words else {}
+    grids: dict[str, Sequence[Any]] = {} if words else own_grids(experiment.method)
+    if not words and not grids:
+        known = ", ".join(sorted(method for method in METHODS if own_grids(method)))
+        form = "--grid learning-rate=0.01,0.03,0.1"
+        raise UserError(
+            f"method = '{experiment.method}' has no grid of its own ({known} have); say what to vary, e.g. {form}"
+        )
     for word, (key, values) in zip(words, all_of(partial(_read_grid, word, experiment) for word in words), strict=True):
         if key in grids:
             raise UserError(f"--grid '{word}': {key} has a grid already; give all its values in one")
@@ -102,13 +99,13 @@ def figure_to_judge(by: str, experiment: Experiment, grids: Grids) -> str:
     """
     method = METHODS[experiment.method]
     usual = "generic" if method.reported_head else "personal"
-    changed = {_FIGURE_OF_KEY.get(key, usual) for key in grids}
+    changed = {ROWS[leaf(key)].facts.changes or usual for key in grids}
     figure = by or (changed.pop() if len(changed) == 1 else usual)
     if figure not in FIGURES:
         raise unknown("--by", figure, FIGURES)
     if figure in ("generic", "both") and not method.reported_head:
         raise UserError(f"--by {figure}: {method.title} has no generic model; allowed: personal, fine-tuned")
-    if figure == "fine-tuned" and not all(grids.get("finetune-epochs", [experiment.finetune_epochs])):
+    if figure == "fine-tuned" and not all(grids.get("finetune-epochs", [experiment.personalise.finetune_epochs])):
         raise UserError("finetune-epochs = 0: there is no fine-tuned figure to judge by; set it to 1 or more")
     return figure
 
@@ -147,7 +144,7 @@ def tuning_cells(
         ]
     )
     for seed in seeds:
-        build_federation(experiment.model_copy(update={"seed": seed}))
+        build_federation(experiment.replace(seed=seed))
     return cells
 
 
@@ -170,7 +167,7 @@ def choice(cells: "Sequence[Cell]", grids: Grids, by: str, folder: Path) -> str:
     Only a variant whose runs of all seeds have finished is chosen; of equal ones, the first in the grid.
     """
     ranked = ranking(cells, by, folder)
-    seeds = ", ".join(dict.fromkeys(str(cell.experiment.seed) for cell in cells))
+    seeds = ", ".join(dict.fromkeys(str(cell.experiment.run.seed) for cell in cells))
     lines = [f"{by}, mean over seeds {seeds}, on validation images:"]
     lines += [f"{percent(mean):>9}  {cell.variant}" for cell, mean in ranked]
     best, figure = ranked[0]
@@ -184,30 +181,36 @@ def choice(cells: "Sequence[Cell]", grids: Grids, by: str, folder: Path) -> str:
     return "\n".join([*lines, f"best: {best.variant}; for the YAML file:", "", pasted])
 
 
-def _own_grids(method: str) -> dict[str, Sequence[Any]]:
-    if method not in GRIDS:
-        known = ", ".join(sorted(GRIDS))
-        form = "--grid learning-rate=0.01,0.03,0.1"
-        raise UserError(f"method = '{method}' has no grid of its own ({known} have); say what to vary, e.g. {form}")
-    return dict(GRIDS[method])
+def own_grids(method: str) -> dict[str, Sequence[Any]]:
+    """Return the values that tuning tries of a method's own keys, and of those that its row names; {} if none."""
+    own = {name: row.facts.grid for name, row in ROWS.items() if method in row.methods and row.facts.grid}
+    return {**own, **METHODS[method].tunes}
+
+
+def _data_keys() -> frozenset[str]:
+    """Return the keys that say which images are trained on or measured; a size of the same images is none."""
+    return keys_where(lambda facts: bool(facts.data)) - {"image-size"} | {"data-dir"}
 
 
 def _read_grid(word: str, experiment: Experiment) -> tuple[str, list[Any]]:
     key, _, text = word.partition("=")
+    key = canonical(key)
     texts = [value.strip() for value in text.split(",")]
     if not all(texts) or "=" in text:
         raise UserError(f"--grid '{word}' is not of the form key=value,value; for several keys, repeat --grid")
     check_key(key, text, source="--grid")
     if key in _OPTIONS:
         raise UserError(f"--grid '{word}': tuning takes {_OPTIONS[key]} instead")
-    if key in _DATA_KEYS:
+    if leaf(key) in _data_keys():
         raise UserError(f"--grid '{word}': {key} decides which images count, so figures could not be compared")
     values = all_of(partial(_value, key, value, experiment) for value in texts)
     return key, [value for i, value in enumerate(values) if value not in values[:i]]
 
 
 def _value(key: str, text: str, experiment: Experiment) -> Any:
-    return build({**experiment.dump(), key: parse_value(text)}, source="--grid").dump()[key]
+    value = parse_value(text)
+    found = build({**experiment.dump(), leaf(key): value}, source="--grid").dump()
+    return found.get(leaf(key), value)  # another method's key is refused, by name, when no run has a use for it
 
 
 def _figure(summary: Mapping[str, Any], by: str) -> float | None:

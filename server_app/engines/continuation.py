@@ -23,7 +23,7 @@ def continued_by(experiment: Experiment, config: str, words: Sequence[str], engi
         engine: what runs it; "" for the one that runs without being named.
     """
     named = _named(experiment)
-    folder = named.output_dir / str(named.run_name)
+    folder = named.run.output_dir / str(named.run.run_name)
     before = _written(folder)
     try:
         yield named
@@ -45,11 +45,11 @@ def continued_by(experiment: Experiment, config: str, words: Sequence[str], engi
 
 def _named(experiment: Experiment) -> Experiment:
     """Return the experiment with a name for its run, and the folder made: another start finds it taken."""
-    if experiment.run_name:
+    if experiment.run.run_name:
         return experiment
     folder = run_folder(experiment)
     make_folder(folder)
-    return experiment.model_copy(update={"run_name": folder.name})
+    return experiment.replace(run_name=folder.name)
 
 
 def _written(folder: Path) -> set[tuple[str, int]]:

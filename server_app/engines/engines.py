@@ -50,7 +50,7 @@ def write_config(experiment: Experiment, path: Path) -> Path:
 
     Flower's own run-config could not carry it: it knows no null, and no quotes in a folder's name.
     """
-    folders = {"output-dir": str(experiment.output_dir.resolve()), "data-dir": str(experiment.data_root.resolve())}
+    folders = {"output-dir": str(experiment.run.output_dir.resolve()), "data-dir": str(experiment.data.root.resolve())}
     path.write_text(yaml.safe_dump(experiment.dump() | folders, allow_unicode=True), encoding="utf-8")
     return path
 
@@ -72,16 +72,16 @@ def works_ahead(experiment: Experiment) -> bool:
     On a GPU, and of a large model where a processor is free; of a small one two threads mostly wait for each other's
     turn at Python.
     """
-    if pick_device(experiment.device).type == "cuda":
+    if pick_device(experiment.run.device).type == "cuda":
         return True
-    return experiment.backbone in _LARGE and 0 < experiment.threads < (os.cpu_count() or 1)
+    return experiment.model.backbone in _LARGE and 0 < experiment.run.threads < (os.cpu_count() or 1)
 
 
 def number_of_sites(experiment: Experiment) -> int:
     """Return how many nodes the experiment needs: natural partitions bring their own number."""
-    if experiment.partition == "natural":
+    if experiment.sites.partition == "natural":
         return len(build_federation(experiment).site_names)
-    return experiment.sites
+    return experiment.sites.sites
 
 
 def load_client_app() -> ClientApp:

@@ -28,15 +28,15 @@ def claims(experiment: Experiment) -> tuple[int, float]:
         UserError: the device is not there, or the data cannot be read.
     """
     there = os.cpu_count() or 1
-    if pick_device(experiment.device).type != "cuda":
-        return min(experiment.threads or there, there), 0.0
+    if pick_device(experiment.run.device).type != "cuda":
+        return min(experiment.run.threads or there, there), 0.0
     gpus, free = torch.cuda.device_count(), torch.cuda.mem_get_info()[0]
     federation = build_federation(experiment)
-    asked = max(1, round(experiment.participation * (len(federation.site_names) or experiment.sites)))
-    side_by_side = min(asked, there // (experiment.threads or 1)) // gpus
+    asked = max(1, round(experiment.rounds.participation * (len(federation.site_names) or experiment.sites.sites)))
+    side_by_side = min(asked, there // (experiment.run.threads or 1)) // gpus
     fitting = int(_SPARE * free / gpu_bytes(experiment, federation.dataset)) - 1  # the coordinator needs a part too
     workers = max(1, min(side_by_side, fitting, _MOST))
-    return max(1, min(experiment.threads or there // (workers * gpus), there)), floor(1e4 / workers) / 1e4
+    return max(1, min(experiment.run.threads or there // (workers * gpus), there)), floor(1e4 / workers) / 1e4
 
 
 def gpu_bytes(experiment: Experiment, dataset: Dataset) -> int:
@@ -49,7 +49,7 @@ def gpu_bytes(experiment: Experiment, dataset: Dataset) -> int:
     one = activation_bytes(model.backbone, (dataset.train.channels, *dataset.train.size))
     pixels = resident_bytes(dataset.train) + resident_bytes(dataset.test)
     # a step keeps every layer's output and its gradient; evaluation has two layers at a time, taken as an eighth of all
-    activations = one * max(2 * experiment.batch_size, EVAL_BATCH // 8)
+    activations = one * max(2 * experiment.train.batch_size, EVAL_BATCH // 8)
     return int(_CONTEXT + pixels + _MODELS * weights + activations)
 
 

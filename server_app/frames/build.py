@@ -20,7 +20,6 @@ from torch import Tensor
 
 from common.config import Experiment
 from common.errors import UserError
-from common.methods import METHODS
 from common.models.model import frame_kind
 from common.seeds import torch_generator
 from server_app.frames.initialisations import INITIALISATIONS, sparse_random
@@ -162,27 +161,29 @@ def build_frame(experiment: Experiment, num_classes: int, dim: int) -> tuple[Ten
     Raises:
         UserError: fewer than two classes, or a sparsity that leaves some class without an entry.
     """
-    generator = torch_generator(experiment.seed, "frame")
+    generator = torch_generator(experiment.run.seed, "frame")
     began = time.perf_counter()
     kind = frame_kind(experiment)
     # a query's norm is 1, and so is FedETF's frame: `frame-norm` is FedLoGe's
-    norm = experiment.frame_norm if METHODS[experiment.method].frame == "choice" else 1.0
+    norm = experiment.options.fixed_frame_norm
     if kind in ("etf", "padded_etf"):
         frame = etf(num_classes, dim, generator, norm) if kind == "etf" else padded_etf(num_classes, dim, norm)
         solver = "closed-form"
     elif kind in INITIALISATIONS:
-        generator = torch_generator(experiment.seed, f"frame-{kind}")
-        frame, solver = sparse_random(kind, num_classes, dim, generator, experiment.sparsity), "drawn"
+        generator = torch_generator(experiment.run.seed, f"frame-{kind}")
+        frame, solver = sparse_random(kind, num_classes, dim, generator, experiment.model.sparsity), "drawn"
     else:
-        options = MmaOptions(experiment.mma_optimizer, experiment.mma_learning_rate, experiment.mma_steps)
-        solver = experiment.frame_solver
+        options = MmaOptions(
+            experiment.model.mma_optimizer, experiment.model.mma_learning_rate, experiment.model.mma_steps
+        )
+        solver = experiment.model.frame_solver
         frame = sparse_etf(
             num_classes,
             dim,
             generator,
-            experiment.sparsity,
+            experiment.model.sparsity,
             norm,
-            experiment.frame_solver,
+            experiment.model.frame_solver,
             options,
         )
     if dim < num_classes - 1 and solver not in ("mma", "drawn"):

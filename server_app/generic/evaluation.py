@@ -12,6 +12,7 @@ from common.config import Experiment
 from common.data import Dataset
 from common.data.sources.checks import unmeasured
 from common.methods import METHODS
+from common.methods.shared_options import PriorOptions
 from common.metrics import Tally
 from common.models.features import feature_batches
 from common.models.heads import class_vectors, linear_from
@@ -44,7 +45,7 @@ class GenericEvaluation:
         self.reports: dict[str, Report] = {}
         self._row = METHODS[experiment.method]
         self.model = build_model(experiment, dataset.train.channels, len(dataset.classes), frame)
-        self.model.to(pick_device(experiment.device))
+        self.model.to(pick_device(experiment.run.device))
 
     @torch.no_grad()
     def __call__(self, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Report]:
@@ -75,7 +76,7 @@ class GenericEvaluation:
             log.warning("generic model, %s: outputs are not finite, so there is no figure; training diverged", head)
             answers, labels = answers[:0], labels[:0]
         if self.dataset.multilabel:
-            return measure_split(answers, labels.astype(np.bool_), self._groups, self._experiment.seed, "")
+            return measure_split(answers, labels.astype(np.bool_), self._groups, self._experiment.run.seed, "")
         tally = Tally(len(self.dataset.classes))
         tally.add(answers, labels.astype(np.int64))
         return tally.report(self._groups)
@@ -90,11 +91,13 @@ class GenericEvaluation:
             heads["aux_head"] = psi
             if self._row.realigns:
                 weight, bias = class_vectors(psi)
-                how = self._experiment.realign_global
+                how = self._experiment.options.generic_realignment
                 if how == "unit":
-                    weight, bias = realign_generic(weight, bias, self._experiment.realign_bias)
+                    weight, bias = realign_generic(weight, bias, self._experiment.personalise.realign_bias)
                 elif how == "prior" and bias is not None:
-                    bias = add_prior(bias, *self._prior(bias.device), self._experiment.prior_temperature)
+                    bias = add_prior(
+                        bias, *self._prior(bias.device), PriorOptions.of(self._experiment).prior_temperature
+                    )
                 heads["aux_head_realigned"] = linear_from(weight, bias)
         if model.retrained_head is not None:
             heads["retrained_head"] = model.retrained_head
@@ -106,7 +109,7 @@ class GenericEvaluation:
         """Return the classes that the test images cannot measure: of several labels, those that no threshold sees."""
         labels = self.dataset.test.labels
         if self.dataset.multilabel:
-            labels = labels[split_rows(len(labels), self._experiment.seed, "")[1]]
+            labels = labels[split_rows(len(labels), self._experiment.run.seed, "")[1]]
         return unmeasured(labels, self.dataset.classes) if len(labels) else ()
 
     def thresholds(self) -> dict[str, tuple[float, ...]]:
@@ -116,5 +119,5 @@ class GenericEvaluation:
     def _prior(self, device: torch.device) -> tuple[Tensor, int]:
         """Return positives [C] and number of the coordinator's images that thresholds are tuned on."""
         labels = self.dataset.test.labels
-        tuning, _ = split_rows(len(labels), self._experiment.seed, "")
+        tuning, _ = split_rows(len(labels), self._experiment.run.seed, "")
         return torch.from_numpy(labels[tuning].sum(axis=0)).to(device), len(tuning)

@@ -62,7 +62,7 @@ def _summary(model: TrainedModel, run: RunRecord, sites: int) -> str:
     about = model.about
     where = "simulated sites" if run.simulated else "sites, which kept their images and labels"
     return (
-        f"A classifier of images ({model.experiment.dataset}) in {len(about.classes)} classes, trained with "
+        f"A classifier of images ({model.experiment.data.dataset}) in {len(about.classes)} classes, trained with "
         f"{METHODS[about.method].title} by federated learning over {about.rounds} rounds at {sites} {where}. "
         f"It answers with the head '{HEAD_TITLES[model.head_name]}'."
     )

@@ -80,13 +80,13 @@ class Subject:
     @property
     def deployed(self) -> bool:
         """Whether sites are real, so that only they know their labels."""
-        return self.experiment.partition == "deployed"
+        return self.experiment.sites.partition == "deployed"
 
     @cached_property
     def positives(self) -> Flags:
         """[N, C] the positives of the test images that prototypes are of."""
         labels = np.asarray(self.dataset.test.labels, np.bool_)
-        return draw_positives(labels, self.at_most, self.experiment.seed)
+        return draw_positives(labels, self.at_most, self.experiment.run.seed)
 
     @property
     def at_most(self) -> int:
@@ -170,10 +170,10 @@ def points(subject: Subject) -> dict[str, Any]:
         return {}
     features, kinds = subject.features
     shown = ends(subject.order, _POINT_CLASSES)
-    generator = numpy_generator(subject.experiment.seed, "points")
+    generator = numpy_generator(subject.experiment.run.seed, "points")
     chosen = [generator.permutation(np.flatnonzero(kinds == c))[: _POINTS // len(shown)] for c in shown]
     rows = np.concatenate(chosen)
-    places = embed(features[rows], subject.experiment.seed)
+    places = embed(features[rows], subject.experiment.run.seed)
     if not len(places):
         return {}
     return {"classes": kinds[rows].tolist(), "x": places[:, 0].tolist(), "y": places[:, 1].tolist()}
@@ -186,11 +186,15 @@ def attention_samples(subject: Subject) -> list[dict[str, Any]]:
     Empty too unless `report-images` asks for them: they may be of patients, whose anatomy a map alone can show.
     """
     backbone, dataset = subject.model.backbone, subject.dataset
-    if not subject.experiment.report_images or not isinstance(backbone, LabelAwareBackbone) or _no_features(subject):
+    if (
+        not subject.experiment.run.report_images
+        or not isinstance(backbone, LabelAwareBackbone)
+        or _no_features(subject)
+    ):
         return []
     labels, drawn = np.asarray(dataset.test.labels, np.bool_), subject.positives
     classes = ends([c for c in subject.order if drawn[:, c].any()], _SAMPLES)
-    generator = numpy_generator(subject.experiment.seed, "samples")
+    generator = numpy_generator(subject.experiment.run.seed, "samples")
     rows = np.array([generator.choice(np.flatnonzero(drawn[:, c])) for c in classes], np.int64)
     pixels = dataset.test.batch(rows)
     backbone.eval()

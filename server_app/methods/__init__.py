@@ -12,7 +12,7 @@ __all__ = ["ServerMethod", "load"]
 
 
 def load(name: str) -> type[ServerMethod]:
-    """Return the coordinator's half of a method of `common/methods.py`."""
+    """Return the coordinator's half of a method of `common/methods`."""
     module = f"{__name__}.{name}"
     if find_spec(module) is None:
         return ServerMethod

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from common.methods.creff import CReFFOptions
 from common.seeds import derive, torch_generator
 from common.wire import Arrays
 from server_app.methods.base import ServerMethod
@@ -62,11 +63,11 @@ class FederatedFeatures(ServerMethod):
         bias = torch.from_numpy(sent["retrained_head.bias"]) if "retrained_head.bias" in sent else None
         real = torch.from_numpy(np.asarray(self._sum) / np.maximum(self._sites, 1)[:, None, None]).float()
         known = torch.from_numpy(self._sites > 0)
+        options = CReFFOptions.of(self.experiment)
         if self._features is None:
-            generator = torch_generator(self.experiment.seed, "creff-features")
-            size = (self.num_classes, self.experiment.creff_features, weight.shape[1])
+            generator = torch_generator(self.experiment.run.seed, "creff-features")
+            size = (self.num_classes, options.creff_features, weight.shape[1])
             self._features = torch.randn(size, generator=generator)
-        options = self.experiment
         self._features, loss = match(
             self._features, weight, bias, real, known, options.creff_match_steps, options.creff_match_rate
         )
@@ -76,12 +77,12 @@ class FederatedFeatures(ServerMethod):
     def _retrain(self, with_bias: bool, server_round: int) -> nn.Linear:
         """Return a head drawn anew and trained on the features by plain cross-entropy."""
         assert self._features is not None
-        options = self.experiment
+        options, seed = CReFFOptions.of(self.experiment), self.experiment.run.seed
         features = self._features.flatten(0, 1)
         labels = torch.arange(self.num_classes).repeat_interleave(options.creff_features)
-        generator = torch_generator(options.seed, "creff-batches", server_round=server_round)
+        generator = torch_generator(seed, "creff-batches", server_round=server_round)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(options.seed, "creff-head", server_round=server_round))
+            torch.manual_seed(derive(seed, "creff-head", server_round=server_round))
             head = nn.Linear(features.shape[1], self.num_classes, bias=with_bias)
         for _ in range(options.creff_retrain_epochs):
             for batch in torch.randperm(len(features), generator=generator).split(_BATCH):  # type: ignore[no-untyped-call]

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from common.errors import UserError
+from common.methods.ratio_loss import RatioLossOptions
 from common.models.features import extract_features
 from common.models.model import build_model, load_state, pick_device
 from common.seeds import numpy_generator
@@ -37,20 +38,21 @@ class Monitor(ServerMethod):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        self._options = RatioLossOptions.of(self.experiment)
         dataset = self.federation.dataset
         self._model = build_model(self.experiment, dataset.train.channels, self.num_classes)
-        self._model.to(pick_device(self.experiment.device))
+        self._model.to(pick_device(self.experiment.run.device))
         self._rows = self._draw()
 
     def _draw(self) -> npt.NDArray[np.int64]:
         """Return rows of up to `ratio-images` training images of each class."""
         if not self.federation.train_rows:
             raise UserError("method = 'ratio_loss': the coordinator has no images of each class; only simulations do")
-        generator = numpy_generator(self.experiment.seed, "ratio-images")
+        generator = numpy_generator(self.experiment.run.seed, "ratio-images")
         rows = np.concatenate(self.federation.train_rows)
         labels = self.federation.dataset.train.labels[rows]
         drawn = [generator.permutation(np.sort(rows[labels == c])) for c in range(self.num_classes)]
-        return np.concatenate([of_class[: self.experiment.ratio_images] for of_class in drawn])
+        return np.concatenate([of_class[: self._options.ratio_images] for of_class in drawn])
 
     def finish(self, sent: Arrays, mean: Arrays, server_round: int) -> tuple[Arrays, dict[str, Any]]:
         """Return the class weights α + β R [C], and the ratios for the journal."""
@@ -59,8 +61,8 @@ class Monitor(ServerMethod):
         features, labels = extract_features(self._model.backbone, dataset.train, self._rows, dataset)
         assert self._model.aux_head is not None
         updates = auxiliary_updates(self._model.aux_head(features).detach().cpu(), features.cpu(), labels.cpu())
-        ratio = ratios(updates, self.experiment.ratio_cap)
-        weights = self.experiment.ratio_alpha + self.experiment.ratio_beta * ratio
+        ratio = ratios(updates, self._options.ratio_cap)
+        weights = self._options.ratio_alpha + self._options.ratio_beta * ratio
         return {"class_weights": weights.float().numpy()}, {"ratio": ratio.tolist()}
 
 

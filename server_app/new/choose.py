@@ -127,13 +127,11 @@ def choose_training(keys: dict[str, Any], dataset: Dataset, sites: int, device: 
 
 def seconds_an_image(experiment: Experiment, dataset: Dataset, device: torch.device, steps: int = 3) -> float:
     """Return what one image costs in training, measured on batches of zeros with one thread, as a site trains."""
-    model = build_model(
-        experiment.model_copy(update={"method": "fedavg"}), dataset.train.channels, len(dataset.classes)
-    )
+    model = build_model(experiment.replace(method="fedavg"), dataset.train.channels, len(dataset.classes))
     backbone = model.backbone.to(device).train()
-    shape = (experiment.batch_size, dataset.train.channels, *dataset.train.size)
+    shape = (experiment.train.batch_size, dataset.train.channels, *dataset.train.size)
     images, threads = torch.zeros(shape, device=device), torch.get_num_threads()
-    torch.set_num_threads(experiment.threads or threads)
+    torch.set_num_threads(experiment.run.threads or threads)
     try:
         for step in range(steps + 1):
             if step == 1:  # the first one warms up
@@ -143,4 +141,4 @@ def seconds_an_image(experiment: Experiment, dataset: Dataset, device: torch.dev
                 torch.cuda.synchronize()
     finally:
         torch.set_num_threads(threads)
-    return (time.perf_counter() - start) / (steps * experiment.batch_size)
+    return (time.perf_counter() - start) / (steps * experiment.train.batch_size)

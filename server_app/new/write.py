@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from common.config import Experiment
+from common.config import ROWS
 from common.errors import plain
 from common.methods import METHODS
 from server_app.new.choose import Choice
@@ -28,7 +28,7 @@ def as_yaml(
     lines = [f"# {plain(line)}" for line in found]
     quoted = shlex.quote(name)
     lines += ["#", f"#   fednc run {quoted}", f"#   fednc compare {quoted} --methods {','.join(_few(methods))}"]
-    lines += ["#", "# Every key of common/experiment.py may stand here, or behind the command: fednc run … rounds=5"]
+    lines += ["#", "# Every key of common/config/sections may stand here, or behind the command: fednc run … rounds=5"]
     for title, keys in sections.items():
         lines += ["", f"# --- {title}"]
         lines += [_line(key, choice) for key, choice in keys.items()]
@@ -61,4 +61,4 @@ def _scalar(value: Any) -> str:
 
 def described(key: str) -> str:
     """Return what is known of a key."""
-    return str(Experiment.model_fields[key.replace("-", "_")].description)
+    return ROWS[key].about

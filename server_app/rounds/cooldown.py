@@ -44,11 +44,11 @@ class Resting:
                 self._until.pop(site, None)
                 continue
             self._failures[site] = self._failures.get(site, 0) + 1
-            if self._experiment.rest_after and self._failures[site] >= self._experiment.rest_after:
+            if self._experiment.rounds.rest_after and self._failures[site] >= self._experiment.rounds.rest_after:
                 self._rest(site, now.number)
 
     def _rest(self, site: str, server_round: int) -> None:
-        self._until[site] = until = server_round + self._experiment.rest_rounds
+        self._until[site] = until = server_round + self._experiment.rounds.rest_rounds
         times = self._failures[site]
         log.warning("%s has failed %d times in a row: it rests and is asked again in round %d", site, times, until + 1)
         self._journal.event("rest", round=server_round, site=site, failures=times, until=until)

@@ -28,10 +28,10 @@ def sample_sites(
     """
     makers = {name for name, facts in sites.items() if facts.images}
     names = resting.awake(sorted(sites), server_round, makers)
-    count = max(1, needed, round(experiment.participation * len(names)))
+    count = max(1, needed, round(experiment.rounds.participation * len(names)))
     if count >= len(names):
         return names
     names = [name for name in names if name in makers] if needed else names
     again = f" {failed}" if failed else ""
-    generator = numpy_generator(experiment.seed, f"sample{again}", server_round=server_round)
+    generator = numpy_generator(experiment.run.seed, f"sample{again}", server_round=server_round)
     return sorted(generator.choice(names, size=min(count, len(names)), replace=False).tolist())

@@ -34,7 +34,7 @@ from server_app.sites.newcomers import Newcomers
 
 
 class FedStrategy(Strategy):
-    """Federated rounds of any method in `common/methods.py`.
+    """Federated rounds of any method in `common/methods`.
 
     Args:
         experiment: the run.
@@ -61,8 +61,8 @@ class FedStrategy(Strategy):
     ) -> None:
         self.experiment, self.sites, self.journal, self.evaluation = experiment, sites, journal, evaluation
         self._row, self._method, self._multilabel = METHODS[experiment.method], method, multilabel
-        self._deployed = experiment.partition == "deployed"  # else sites are simulated, and all there
-        self._progress, self._newcomers = RoundProgress(experiment.rounds), Newcomers(experiment, sites, journal)
+        self._deployed = experiment.sites.partition == "deployed"  # else sites are simulated, and all there
+        self._progress, self._newcomers = RoundProgress(experiment.rounds.rounds), Newcomers(experiment, sites, journal)
         self._gate = Gate(sites, journal, self._progress)
         self.resting, self.personal_parts = Resting(experiment, journal), PersonalParts(journal)
         self._needed = models_needed(experiment)
@@ -70,7 +70,7 @@ class FedStrategy(Strategy):
         self._sent: wire.Arrays = {}
         self._begin(Round(0, []))
         self._done, self.finished, self._evaluated, self._failed = done, done, -1, list[Round]()
-        self._teller = Teller(experiment.rounds, sites, journal, done)
+        self._teller = Teller(experiment.rounds.rounds, sites, journal, done)
 
     def summary(self) -> None:
         """Say nothing: the app logs the experiment itself."""
@@ -83,7 +83,7 @@ class FedStrategy(Strategy):
         Raises:
             wire.WireError: too few sites answer.
         """
-        rounds = self.experiment.rounds
+        rounds = self.experiment.rounds.rounds
         if isinstance(grid, StreamingGrid | LocalGrid):
             grid.waiting = self._progress.look
         while True:
@@ -92,7 +92,7 @@ class FedStrategy(Strategy):
                 grid,
                 arrays,
                 num_rounds=rounds - self.finished,
-                timeout=self.experiment.round_timeout,
+                timeout=self.experiment.rounds.round_timeout,
                 evaluate_fn=self.evaluate_generic,
             )
             arrays = result.arrays if len(result.arrays) else arrays
@@ -132,7 +132,7 @@ class FedStrategy(Strategy):
                     self._take(site, reply, mean)
                 except wire.WireError as error:
                     self._gate.reject(self._round, site, error)
-        self._gate.name_the_silent(self._round, self.experiment.round_timeout)
+        self._gate.name_the_silent(self._round, self.experiment.rounds.round_timeout)
         self.resting.note(self._round)
         if len(self._round.answered) < self._quorum() or len(self._round.steps) < self._needed:
             return self._without_quorum(server_round)
@@ -150,11 +150,11 @@ class FedStrategy(Strategy):
         self._record_round()
         self.finished, self._failed = server_round, []
         self.personal_parts.accept(server_round)
-        if server_round % self.experiment.checkpoint_every == 0 or server_round == self.experiment.rounds:
+        if server_round % self.experiment.run.checkpoint_every == 0 or server_round == self.experiment.rounds.rounds:
             states = self._method.state(), self.resting.state(), self.personal_parts.state()
             checkpoint = Checkpoint(server_round, arrays, *states, self.journal.identity)
             self.journal.sync()
-            save_checkpoint(self.journal.folder, checkpoint, self.experiment.checkpoints_kept)
+            save_checkpoint(self.journal.folder, checkpoint, self.experiment.run.checkpoints_kept)
         return wire.pack(arrays), None
 
     def _begin(self, now: Round) -> None:
@@ -173,7 +173,7 @@ class FedStrategy(Strategy):
         self.journal.event("no-quorum", round=server_round, asked=now.asked, answered=len(names), sites=names)
         following = None if self._deployed else self.sample(server_round)
         alike = now.would_end_alike(before, following)
-        if alike or len(self._failed) > self.experiment.round_retries:
+        if alike or len(self._failed) > self.experiment.rounds.round_retries:
             kept = checkpoint_rounds(self.journal.folder)
             todo = "it would diverge again" if alike else "fix what is wrong, and run again with resume=true"
             raise wire.WireError(
@@ -186,7 +186,7 @@ class FedStrategy(Strategy):
 
     def _take(self, site: str, reply: wire.Reply, mean: RunningMean) -> None:
         now, facts, images = self._round, self.sites[site], self.sites[site].images
-        weight = min(images, self.experiment.max_site_images or images)
+        weight = min(images, self.experiment.rounds.max_site_images or images)
         if images:
             self._method.check(reply.extras, self._sent, facts.num_train)
             now.steps[site] = mean.add(self._received(reply), weight)
@@ -200,7 +200,7 @@ class FedStrategy(Strategy):
     def as_sent(self, arrays: ArrayRecord) -> tuple[ArrayRecord, wire.Arrays]:
         """Return a model as it crosses, and as the sites then have it."""
         model = {name: array.numpy() for name, array in arrays.items()}
-        if self.experiment.wire == "single":
+        if self.experiment.rounds.wire == "single":
             return arrays, model
         small = sent(model, self.experiment)
         return wire.pack(small), received(small, self.experiment)
@@ -227,7 +227,7 @@ class FedStrategy(Strategy):
             frame=self._frame if needs_frame and not facts.has_frame else None,
             frame_hash=self._frame_hash if needs_frame else "",
         )
-        message = Message(content, facts.node_id, kind, ttl=self.experiment.round_timeout)
+        message = Message(content, facts.node_id, kind, ttl=self.experiment.rounds.round_timeout)
         self._round.bytes_down += wire.num_bytes(message)
         return message
 
@@ -239,7 +239,7 @@ class FedStrategy(Strategy):
         self._evaluated = server_round
         if self._is_evaluated(server_round):
             reports = self.evaluation(self.as_sent(arrays)[1])
-            stage = "final" if server_round == self.experiment.rounds else "training"
+            stage = "final" if server_round == self.experiment.rounds.rounds else "training"
             for head, report in reports.items():
                 self.journal.event("generic", round=server_round, stage=stage, head=head, **generic_facts(report))
             judged_by = reports.get(self._row.reported_head or "")
@@ -249,7 +249,9 @@ class FedStrategy(Strategy):
         return None
 
     def _is_evaluated(self, server_round: int) -> bool:
-        return server_round % self.experiment.evaluate_every == 0 or server_round == self.experiment.rounds
+        return (
+            server_round % self.experiment.rounds.evaluate_every == 0 or server_round == self.experiment.rounds.rounds
+        )
 
     def _record_round(self) -> None:
         self._teller.record(self._round)
@@ -264,17 +266,17 @@ class FedStrategy(Strategy):
         Raises:
             wire.WireError: fewer than the quorum have made one.
         """
-        everyone, timeout = sorted(self.sites), self.experiment.round_timeout
+        everyone, timeout = sorted(self.sites), self.experiment.rounds.round_timeout
         figures = figure_names(wire.STAGES, multilabel=self._multilabel)
         stages: dict[str, dict[str, dict[str, float]]] = {stage: {} for stage in wire.STAGES}
         needed, made, missing = quorum_of(self.experiment, len(everyone)), set[str](), everyone
         diverged, hopeless = set[str](), set[str]()
-        for attempt in range(self.experiment.round_retries + 1):
+        for attempt in range(self.experiment.rounds.round_retries + 1):
             if attempt:
                 log.warning("personal models: asking again %s", ", ".join(missing))
                 if self._deployed:  # one may be back as another node
-                    self._newcomers.welcome(grid, self.experiment.rounds + 1)
-            self._begin(Round(self.experiment.rounds + 1, missing, figures))
+                    self._newcomers.welcome(grid, self.experiment.rounds.rounds + 1)
+            self._begin(Round(self.experiment.rounds.rounds + 1, missing, figures))
             messages = (self._message(wire.PERSONALISE, name, arrays, evaluate=True) for name in missing)
             replies = grid.send_and_receive(messages, timeout=timeout)
             with self._gate.usable(replies, self._round, trains=False) as usable:
@@ -302,7 +304,7 @@ class FedStrategy(Strategy):
             raise wire.WireError(f"{why}. The checkpoint stays: {todo}")
         for stage, found in stages.items():
             if found:
-                self._teller.personal(stage, found, self.experiment.rounds)
+                self._teller.personal(stage, found, self.experiment.rounds.rounds)
 
     # --- Flower's separate evaluation phase is not used: sites evaluate on arrival ---------------------------
 

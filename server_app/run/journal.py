@@ -54,9 +54,9 @@ class Journal:
         self._lines = folder / "metrics.jsonl"
         now, before = versions(), read_json(folder / "versions.json")
         self.write_json("config", experiment.dump())
-        begun = read_json(folder / "run.json") if experiment.resume else {}
+        begun = read_json(folder / "run.json") if experiment.run.resume else {}
         # a run of a version before there were identities has none
-        self.identity = str(begun.get("identity", "" if before and experiment.resume else token_hex(8)))
+        self.identity = str(begun.get("identity", "" if before and experiment.run.resume else token_hex(8)))
         self.take_identity(self.identity)
         self.write_json("versions", now)
         self._changed = {name: [before[name], now.get(name)] for name in before if before[name] != now.get(name)}

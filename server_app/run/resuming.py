@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from common.config import Experiment
+from common.config.rows import keys_where
 from common.errors import UserError
-from common.key_types import keys_free_on_resume
 from common.models.model import frame_kind
 from common.models.trained import GENERIC
 from server_app.run.checkpoint import Checkpoint, checkpoint_rounds
@@ -34,19 +34,19 @@ def run_folder(experiment: Experiment) -> Path:
         UserError: `run-name` is taken by an earlier run, whose personal heads must not leak into this one; or,
             with `resume`, by a run of another experiment, or one that has more rounds behind it.
     """
-    if experiment.run_name:
-        folder = experiment.output_dir / experiment.run_name
-        if experiment.resume:
+    if experiment.run.run_name:
+        folder = experiment.run.output_dir / experiment.run.run_name
+        if experiment.run.resume:
             _check_same(folder, experiment)
         elif holds_a_run(folder):
             raise UserError(
-                f"run-name = '{experiment.run_name}': {folder} holds a run; take another name, continue that run with "
-                "resume=true, or remove it"
+                f"run-name = '{experiment.run.run_name}': {folder} holds a run; take another name, "
+                "continue that run with resume=true, or remove it"
             )
         return folder
-    stem = f"{experiment.name}-{experiment.method}-seed{experiment.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    stem = f"{experiment.name}-{experiment.method}-seed{experiment.run.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     taken = (stem if not count else f"{stem}-{count}" for count in itertools.count())
-    return next(path for name in taken if not (path := experiment.output_dir / name).exists())
+    return next(path for name in taken if not (path := experiment.run.output_dir / name).exists())
 
 
 def holds_a_run(folder: Path) -> bool:
@@ -61,15 +61,15 @@ def holds_a_run(folder: Path) -> bool:
 
 def _check_same(folder: Path, experiment: Experiment) -> None:
     differ = changed_keys(folder, experiment)
-    free = keys_free_on_resume(Experiment)
-    free |= {"sites"} if experiment.partition == "deployed" else set()  # how many real ones to begin with
+    free = keys_where(lambda facts: facts.resume != "fixed")
+    free |= {"sites"} if experiment.sites.partition == "deployed" else set()  # how many real ones to begin with
     if refused := sorted(differ.keys() - free):
         changes = "; ".join(f"{k} = {differ[k][1]!r}, but the run in {folder} has {differ[k][0]!r}" for k in refused)
         raise UserError(f"resume: {changes}: use the same")
-    if (done := max(checkpoint_rounds(folder), default=0)) > experiment.rounds:
+    if (done := max(checkpoint_rounds(folder), default=0)) > experiment.rounds.rounds:
         raise UserError(
-            f"resume: rounds = {experiment.rounds}, but the run in {folder} has {done} rounds behind it: give {done}, "
-            "which ends it there, or more"
+            f"resume: rounds = {experiment.rounds.rounds}, but the run in {folder} has {done} rounds behind it: "
+            f"give {done}, which ends it there, or more"
         )
 
 
@@ -92,8 +92,8 @@ class Resuming:
         self._folder = folder
         optional = {"frame.safetensors": bool(frame_kind(experiment)), "splits.csv": with_splits}
         self._files = {name: then for name, then in _FILES.items() if optional.get(name, True)}
-        resumes = experiment.resume and folder.exists()
-        own = ("name", "data-dir", "image-cache", "output-dir", "run-name", "resume")  # of this machine and start
+        resumes = experiment.run.resume and folder.exists()
+        own = {"name", *keys_where(lambda facts: facts.stays)}  # of this machine and start
         changed = changed_keys(folder, experiment) if resumes else {}
         self._changed = {key: values for key, values in changed.items() if key not in own}
         self._there = {path.name for path in folder.iterdir()} if resumes else set[str]()
@@ -104,8 +104,8 @@ class Resuming:
         self._rounds = {event["round"] for event in events if event["event"] == "round"}
         self._finished = any(event["event"] == "summary" for event in events)
         then = {key: values[0] for key, values in changed.items()}
-        self._every = then.get("checkpoint-every", experiment.checkpoint_every)
-        self._last = then.get("rounds", experiment.rounds)
+        self._every = then.get("checkpoint-every", experiment.run.checkpoint_every)
+        self._last = then.get("rounds", experiment.rounds.rounds)
 
     def check_data(self, facts: Mapping[str, Any], free: Collection[str]) -> None:
         """Refuse other data than the run's before anything is written: what it has finished stays as it is.

@@ -72,7 +72,7 @@ class Newcomers:
             return
         for node in new:
             self._tries[node] = self._tries.get(node, 0) + 1
-        patience = min(_PATIENCE, self._experiment.round_timeout)
+        patience = min(_PATIENCE, self._experiment.rounds.round_timeout)
         arrived = list(ask_names(grid, self._experiment, new, patience, journal=self._journal))
         taken = Counter(hello for hello, _ in arrived)
         for hello, facts in arrived:

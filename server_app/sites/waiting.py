@@ -37,7 +37,7 @@ def gather(grid: Grid, experiment: Experiment) -> Company:
     Raises:
         wire.WireError: there are fewer after `round-timeout` seconds.
     """
-    wanted, end = experiment.sites, time.monotonic() + experiment.round_timeout
+    wanted, end = experiment.sites.sites, time.monotonic() + experiment.rounds.round_timeout
     company, asked, patience = Company({}, {}), dict[int, float](), _AGAIN_SECONDS
     told = -_TELL_SECONDS
     while True:
@@ -63,7 +63,7 @@ def gather(grid: Grid, experiment: Experiment) -> Company:
         if (left := end - time.monotonic()) <= 0:
             why = "".join(f"; node {node} cannot: {reason}" for node, reason in company.left_out.items())
             raise wire.WireError(
-                f"{found} within {experiment.round_timeout:g} s: start the others, lower sites, or raise "
+                f"{found} within {experiment.rounds.round_timeout:g} s: start the others, lower sites, or raise "
                 f"round-timeout{why}"
             )
         if time.monotonic() - told >= _TELL_SECONDS:

@@ -39,8 +39,10 @@ def growth(sizes: Sizes, folder: Path, device: str) -> Iterator[Ratio]:
     finally:
         over.set()
         reader.join()
-    assert experiment.run_name is not None
-    ends = [e["time"] for e in read_events(experiment.output_dir / experiment.run_name) if e["event"] == "round"]
+    assert experiment.run.run_name is not None
+    ends = [
+        e["time"] for e in read_events(experiment.run.output_dir / experiment.run.run_name) if e["event"] == "round"
+    ]
     tenth = max(1, len(ends) // 10)
     early, late = ends[tenth : 2 * tenth], ends[-tenth:]
     for kind in sorted({kind for _, found in readings for kind in found}):

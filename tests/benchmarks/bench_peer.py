@@ -30,7 +30,7 @@ class _Client:
 
     def __init__(self, model: Model, train: Images, test: Images, experiment: Experiment) -> None:
         self.model, self._train, self._test = copy.deepcopy(model), train, test
-        self._experiment, self._device = experiment, torch.device(experiment.device)
+        self._experiment, self._device = experiment, torch.device(experiment.run.device)
 
     def receive(self, model: Model) -> None:
         for part in ("backbone", "aux_head"):
@@ -40,14 +40,16 @@ class _Client:
                 kept.data = came.data.clone()
 
     def train(self) -> float:
-        model, rate = self.model.train(), self._experiment.learning_rate
+        model, rate = self.model.train(), self._experiment.train.learning_rate
         psi, phi = model.aux_head, model.personal_head
         assert psi is not None and phi is not None
         parts = (model.backbone, psi, phi)
-        steps = [torch.optim.SGD(part.parameters(), lr=rate, momentum=self._experiment.momentum) for part in parts]
+        steps = [
+            torch.optim.SGD(part.parameters(), lr=rate, momentum=self._experiment.train.momentum) for part in parts
+        ]
         total = 0.0
-        for _ in range(self._experiment.local_epochs):
-            for images, labels in DataLoader(self._train, self._experiment.batch_size, shuffle=True):
+        for _ in range(self._experiment.train.local_epochs):
+            for images, labels in DataLoader(self._train, self._experiment.train.batch_size, shuffle=True):
                 images, labels = images.to(self._device), labels.to(self._device)
                 features = model(images)
                 losses = (
@@ -76,12 +78,12 @@ def peer(experiment: Experiment) -> Work:
     """Return the loop as work of which a lap is a round: every client is evaluated, trains, and is averaged."""
 
     def work(lap: Lap) -> None:
-        torch.set_num_threads(experiment.threads)
+        torch.set_num_threads(experiment.run.threads)
         federation = build_federation(experiment)
         dataset = federation.dataset
         start = build_model(experiment, dataset.train.channels, CLASSES)
         frame, _ = build_frame(experiment, CLASSES, feature_dim(start.backbone))
-        server = build_model(experiment, dataset.train.channels, CLASSES, frame, site="x").to(experiment.device)
+        server = build_model(experiment, dataset.train.channels, CLASSES, frame, site="x").to(experiment.run.device)
         scale = dataset.mean, dataset.std
         clients = [
             _Client(server, _images(dataset.train, a, scale), _images(dataset.test, b, scale), experiment)

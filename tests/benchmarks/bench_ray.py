@@ -38,7 +38,7 @@ def overhead_ray(sizes: Sizes, folder: Path, device: str) -> Iterator[Ratio]:
         rounds = ray_seconds(experiment)
         bare = before + bare_seconds(experiment, workers, max(1, own.laps // 2))
         goal = 1.25 if backbone == "resnet18" else None
-        what = f"Ray round ÷ bare loops, {workers} workers, {backbone}, {experiment.sites} sites"
+        what = f"Ray round ÷ bare loops, {workers} workers, {backbone}, {experiment.sites.sites} sites"
         yield Ratio("ray", what, device, median(rounds) / median(bare), seconds(rounds, bare), goal)
 
 
@@ -46,8 +46,10 @@ def ray_seconds(experiment: Experiment) -> list[float]:
     """Return the seconds between the ends of rounds; the first round, in which workers start, is left out."""
     with redirect_stdout(io.StringIO()):
         run_flower(experiment)
-    assert experiment.run_name is not None
-    ends = [e["time"] for e in read_events(experiment.output_dir / experiment.run_name) if e["event"] == "round"]
+    assert experiment.run.run_name is not None
+    ends = [
+        e["time"] for e in read_events(experiment.run.output_dir / experiment.run.run_name) if e["event"] == "round"
+    ]
     return [after - before for before, after in pairwise(ends)]
 
 

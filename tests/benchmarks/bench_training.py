@@ -74,13 +74,13 @@ def _evaluate(experiment: Experiment) -> Work:
     """Evaluate as a run does: on the coordinator every head, at every site the personal head on its own images."""
 
     def work(lap: Lap) -> None:
-        torch.set_num_threads(experiment.threads)
+        torch.set_num_threads(experiment.run.threads)
         federation, method = build_federation(experiment), load_method(experiment.method)
         channels = federation.dataset.train.channels
         frame, _ = build_frame(experiment, CLASSES, feature_dim(build_model(experiment, channels, CLASSES).backbone))
         generic = GenericEvaluation(experiment, federation.dataset, groups(federation.class_counts), frame)
         arrays = shared_state(generic.model, METHODS[experiment.method])
-        model = build_model(experiment, channels, CLASSES, frame, site="site-00").to(experiment.device)
+        model = build_model(experiment, channels, CLASSES, frame, site="site-00").to(experiment.run.device)
         rows = zip(federation.site_names, federation.train_rows, federation.test_rows, strict=True)
         sites = [Site(name, federation, train, test) for name, train, test in rows]
         while True:
@@ -95,8 +95,8 @@ def _evaluate(experiment: Experiment) -> Work:
 
 def _one_pass(experiment: Experiment) -> Work:
     def work(lap: Lap) -> None:
-        torch.set_num_threads(experiment.threads)
-        federation, device = build_federation(experiment), torch.device(experiment.device)
+        torch.set_num_threads(experiment.run.threads)
+        federation, device = build_federation(experiment), torch.device(experiment.run.device)
         dataset, test = federation.dataset, federation.dataset.test
         model = build_model(experiment, dataset.train.channels, CLASSES).to(device).eval()
         assert model.aux_head is not None

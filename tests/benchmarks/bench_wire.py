@@ -58,7 +58,7 @@ def wire_bytes(sizes: Sizes, folder: Path, device: str) -> Iterator[Ratio]:
         goal = limit if backbone == "resnet18" else None
         few = {"sites": 2, "images": sizes.batch, "rounds": 2, "wire": precision}
         experiment = experiment_of(sizes, folder, device, method="fedloge", backbone=backbone, **few)
-        grid, size = _Scale(experiment.sites), backbone_bytes(experiment)
+        grid, size = _Scale(experiment.sites.sites), backbone_bytes(experiment)
         run(grid, experiment)
         for way, found in (("down", grid.down), ("up", grid.up)):
             words = f", {precision} precision" if precision != "single" else ""

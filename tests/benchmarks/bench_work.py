@@ -104,7 +104,7 @@ class TurnGrid(LocalGrid):
     """The in-process engine, which begins a lap with every round."""
 
     def __init__(self, experiment: Experiment, lap: Lap) -> None:
-        super().__init__(load_client_app(), experiment.sites, ahead=works_ahead(experiment))
+        super().__init__(load_client_app(), experiment.sites.sites, ahead=works_ahead(experiment))
         self._lap = lap
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
@@ -148,13 +148,15 @@ def bare_pass(
         compiled: a mode of `torch.compile` for the backbone; None: as it is.
         of_sgd: further arguments of the optimiser.
     """
-    torch.set_num_threads(experiment.threads)
+    torch.set_num_threads(experiment.run.threads)
     dataset, everybody = build_federation(experiment).dataset, build_federation(experiment).train_rows
-    device = torch.device(experiment.device)
+    device = torch.device(experiment.run.device)
     model = build_model(experiment, dataset.train.channels, CLASSES).to(device)
     psi = model.aux_head
     assert psi is not None
-    sgd = torch.optim.SGD(model.parameters(), lr=experiment.learning_rate, momentum=experiment.momentum, **of_sgd)
+    sgd = torch.optim.SGD(
+        model.parameters(), lr=experiment.train.learning_rate, momentum=experiment.train.momentum, **of_sgd
+    )
     if compiled:
         model.backbone.compile(mode=compiled)
     mean, std = (torch.tensor(v, device=device).view(1, -1, 1, 1) for v in (dataset.mean, dataset.std))
@@ -166,8 +168,8 @@ def bare_pass(
         model.train()
         total, steps = torch.zeros((), device=device), 0
         for rows in everybody[sites]:
-            for _ in range(experiment.local_epochs):
-                for batch in batches(rows, experiment.batch_size, rng):
+            for _ in range(experiment.train.local_epochs):
+                for batch in batches(rows, experiment.train.batch_size, rng):
                     index = torch.from_numpy(batch).to(device)
                     loss = cross_entropy(psi(model((pixels[index].float() / 255 - mean) / std)), labels[index])
                     sgd.zero_grad(set_to_none=True)

@@ -107,7 +107,7 @@ def test_no_bad_reply_ends_the_run_at_its_end(journals: Callable[..., Journal], 
     start = size_of(journal)
     strategy.personalise(Answers(make), wire.pack(MODEL))  # type: ignore[arg-type]
     events = list(lines_of(journal, start))
-    check_told(events, experiment.rounds + 1, list(BAD))
+    check_told(events, experiment.rounds.rounds + 1, list(BAD))
     (personal,) = [event for event in events if event["event"] == "personal"]
     assert sorted(personal["sites"]) == sorted(GOOD) and personal["mean"] == 3 / TESTED
 

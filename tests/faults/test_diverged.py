@@ -96,7 +96,7 @@ def test_where_a_step_is_allowed_the_end_says_where_to_look(tiny: Tiny, monkeypa
     ) as end:
         run_local(tiny(rounds=4, max_step=None, method="fedavg", round_retries=0))
     assert "(kept are 1, 2)" in str(end.value) and "clip-norm" in str(end.value)
-    events = read_events(tiny().output_dir / "run")
+    events = read_events(tiny().run.output_dir / "run")
     steps = of(events, "round")[1]["steps"]
     assert max(steps, key=steps.__getitem__) == "site-00" and steps["site-00"] > 1e6 * steps["site-01"]
 
@@ -109,14 +109,14 @@ def test_where_round_1_diverges_a_smaller_step_is_what_may_help(tiny: Tiny, rate
     assert "checkpoint" not in str(end.value)
     assert str(end.value).endswith("again. Training diverged: in a new run a smaller learning-rate may help")
     assert "resume" not in str(end.value)  # it would go on as it did
-    rejected = of(read_events(tiny().output_dir / "run"), "rejected")
+    rejected = of(read_events(tiny().run.output_dir / "run"), "rejected")
     assert len(rejected) == 3 and all(said in event["reason"] for event in rejected)
 
 
 def test_what_would_diverge_again_is_not_repeated(tiny: Tiny) -> None:
     with pytest.raises(wire.WireError, match=r"The run ends: it would diverge again\. .* a smaller learning-rate"):
         run_local(tiny(method="fedavg", learning_rate=1e30, round_retries=5))
-    events = read_events(tiny().output_dir / "run")
+    events = read_events(tiny().run.output_dir / "run")
     assert len(of(events, "no-quorum")) == 1 and len(of(events, "rejected")) == 3
 
 
@@ -124,7 +124,7 @@ def test_where_other_sites_are_asked_a_round_is_repeated_until_all_have_diverged
     """One of five sites a round, drawn anew each time: it ends where one is drawn that has diverged already."""
     with pytest.raises(wire.WireError, match="it would diverge again"):
         run_local(tiny(method="fedavg", learning_rate=1e30, sites=5, participation=0.2, round_retries=99))
-    asked = [event["asked"] for event in of(read_events(tiny().output_dir / "run"), "no-quorum")]
+    asked = [event["asked"] for event in of(read_events(tiny().run.output_dir / "run"), "no-quorum")]
     assert 1 < len(asked) < 7
 
 
@@ -133,7 +133,7 @@ def test_real_sites_that_diverge_are_asked_once_more(clinic: Any) -> None:
     sites, experiment = clinic("north", "south", learning_rate=1e30, round_retries=5, method="fedavg")
     with pytest.raises(wire.WireError, match="it would diverge again"):
         run(Clinic(sites, lambda _: True), experiment)
-    events = read_events(experiment.output_dir / "run")
+    events = read_events(experiment.run.output_dir / "run")
     assert len(of(events, "no-quorum")) == 2 and len(of(events, "rejected")) == 4
 
 
@@ -155,7 +155,7 @@ def test_a_simulated_site_whose_fine_tuning_diverges_is_not_asked_again(
     else:
         with pytest.raises(wire.WireError, match=r"diverged at site-00, site-01, .*finetune-learning-rate may help"):
             run_local(experiment)
-    rejected = of(read_events(experiment.output_dir / "run"), "rejected")
+    rejected = of(read_events(experiment.run.output_dir / "run"), "rejected")
     assert sorted((event["round"], event["site"]) for event in rejected) == [(2, site) for site in sorted(bad)]
 
 
@@ -164,7 +164,7 @@ def test_a_real_site_says_that_it_diverged(clinic: Any) -> None:
     sites, experiment = clinic("north", "south", learning_rate=1e30, round_retries=0, method="fedavg")
     with pytest.raises(wire.WireError, match="Training diverged: in a new run a smaller learning-rate may help"):
         run(Clinic(sites, lambda _: True), experiment)
-    reasons = [event["reason"] for event in of(read_events(experiment.output_dir / "run"), "rejected")]
+    reasons = [event["reason"] for event in of(read_events(experiment.run.output_dir / "run"), "rejected")]
     assert len(reasons) == 2 and all("its loss 'backbone' is nan" in reason for reason in reasons)
 
 

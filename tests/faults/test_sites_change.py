@@ -60,8 +60,8 @@ def test_a_site_that_has_other_images_now_counts_for_the_fewer(
     later = [write_again(tmp_path, index, name) for index, name in enumerate(("north", "south"))]
     image = min((tmp_path / "again-1" / "train").rglob("*.png"))
     image.rename(min((tmp_path / "again-0" / "train").iterdir()) / "one-more.png")
-    (experiment.output_dir / "run" / "checkpoints" / "round-00002.safetensors").unlink()
-    folder = run(Clinic(later, lambda _: True), experiment.model_copy(update={"resume": True}))
+    (experiment.run.output_dir / "run" / "checkpoints" / "round-00002.safetensors").unlink()
+    folder = run(Clinic(later, lambda _: True), experiment.replace(resume=True))
     after = of(read_events(folder), "round", "weights")[-1]
     assert after == before | {"south": before["south"] - 1}
     recounted = of(read_events(folder), "recounted", "round", "site", "counts_for")
@@ -98,7 +98,7 @@ def test_a_late_site_joins_and_one_that_left_is_no_obstacle_to_resuming(
     assert sorted(final["sites"]) == ["late", "north", "south", "west"]
     assert "late" in (folder / "report.html").read_text(encoding="utf-8")
 
-    again = experiment.model_copy(update={"resume": True, "sites": 2})
+    again = experiment.replace(resume=True, sites=2)
     run(Clinic(sites, lambda node: node in (1, 2)), again)
     assert "not there any more: late, west" in told()
     known = json.loads((folder / "federation.json").read_text())["site_names"]

@@ -189,7 +189,7 @@ def test_a_site_that_never_comes_is_waited_for_and_told(
     with pytest.raises(wire.WireError, match=r"1 of 2 sites connected within 0\.5 s: start the others"):
         run(Clinic(sites, lambda node: node == 1), experiment)
     assert "1 of 2 sites connected; waiting" in told()
-    assert not (experiment.output_dir / "run").exists()  # nothing is in the way of the next try
+    assert not (experiment.run.output_dir / "run").exists()  # nothing is in the way of the next try
 
 
 def test_a_run_does_not_begin_while_two_of_its_sites_have_one_name(clinic: Any) -> None:

@@ -66,7 +66,7 @@ def test_how_a_run_began_stopped_and_went_on_is_in_it(tiny: Tiny, monkeypatch: p
     with monkeypatch.context() as patch, pytest.raises(wire.WireError):
         fail(patch, lambda _, number: number == 3, "scanner on fire")
         run_local(tiny(rounds=3, round_retries=0))
-    folder = tiny().output_dir / "run"
+    folder = tiny().run.output_dir / "run"
     (newest,) = (folder / "checkpoints").glob("round-00002.*")
     newest.write_bytes(newest.read_bytes()[:-1])
     events = read_events(run_local(tiny(rounds=3, resume=True)))

@@ -142,7 +142,7 @@ def assert_the_models_can_be_rebuilt(experiment: Experiment, folder: Path) -> No
         model = load_trained(folder, head=event["head"])
         answers, labels = answers_of(model, federation.dataset, everything)
         if federation.dataset.multilabel:
-            report = measure_split(answers, labels, {}, experiment.seed, "")
+            report = measure_split(answers, labels, {}, experiment.run.seed, "")
             assert event["macro_auc"] == pytest.approx(report.macro_auc, abs=1e-12)
             assert model.thresholds.tolist() == list(report.thresholds)
         else:
@@ -157,7 +157,7 @@ def assert_the_models_can_be_rebuilt(experiment: Experiment, folder: Path) -> No
         answers, labels = answers_of(model, federation.dataset, rows)
         if federation.dataset.multilabel:
             mask = None if federation.visible is None else np.tile(federation.visible[site], (len(rows), 1))
-            report = measure_split(answers, labels, {}, experiment.seed, name, mask)
+            report = measure_split(answers, labels, {}, experiment.run.seed, name, mask)
             reported = last["sites"][name]["macro_auc"]
             assert reported == pytest.approx(report.macro_auc) or np.isnan(report.macro_auc)
             assert np.isnan(report.thresholds).any() or model.thresholds.tolist() == list(report.thresholds)

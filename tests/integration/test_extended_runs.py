@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from common.key_types import keys_free_on_resume, keys_of_host
 from compared_runs import PowerCutError, arrays_of, figures_of
 
 from common.config import APP_ROOT, Experiment
 from common.errors import UserError
-from common.key_types import keys_free_on_resume, keys_of_host
 from server_app.engines.engines import run_local
 from server_app.rounds.strategy import FedStrategy
 from server_app.run.journal import read_events

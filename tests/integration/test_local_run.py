@@ -139,7 +139,7 @@ def test_natural_sites_take_their_names_and_test_images_from_the_data(tiny: Tiny
     experiment = load(
         "configs/ham10000_sites.yaml",
         {"data-dir": str(archive), "rounds": 1, "local-epochs": 1, "width": 4, "batch-size": 128, "run-name": "ham"}
-        | {"output-dir": str(tiny().output_dir)},
+        | {"output-dir": str(tiny().run.output_dir)},
     )
     final = next(e for e in read_events(run_local(experiment)) if e["event"] == "personal" and e["stage"] == "final")
     images = {name: site["num_test"] for name, site in final["sites"].items()}

@@ -44,7 +44,7 @@ def stopped(tiny: Tiny, monkeypatch: pytest.MonkeyPatch, **values: Any) -> Path:
     with monkeypatch.context() as patch, pytest.raises(PowerCutError):
         patch.setattr(FedStrategy, "_record_round", record)
         run_local(experiment)
-    return experiment.output_dir / "run"
+    return experiment.run.output_dir / "run"
 
 
 def said(folder: Path) -> list[tuple[str, str]]:
@@ -145,7 +145,7 @@ def test_a_checkpoint_that_was_never_written_is_not_lost(tiny: Tiny, monkeypatch
         patch.setattr("server_app.rounds.strategy.save_checkpoint", save)
         run_local(tiny())
     run_local(tiny(resume=True))
-    assert not [what for what, _ in said(tiny().output_dir / "run") if what.startswith("checkpoint of")]
+    assert not [what for what, _ in said(tiny().run.output_dir / "run") if what.startswith("checkpoint of")]
 
 
 def test_lost_checkpoints_are_named(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,7 +207,7 @@ def test_a_start_without_a_checkpoint_binds_the_next_to_nothing(tiny: Tiny, monk
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(FedStrategy, "sample", interrupt)
         run_local(tiny(run_name="new", resume=True))
-    folder = tiny().output_dir / "new"
+    folder = tiny().run.output_dir / "new"
     save_file({"frame": np.zeros((3, 16), np.float32)}, folder / "frame.safetensors")  # of other classes
     facts = {path: path.read_text() for path in (folder / "federation.json", folder / "sites.json")}
     (folder / "federation.json").write_text(json.dumps(json.loads(facts[folder / "federation.json"]) | {"num_test": 1}))
@@ -239,7 +239,7 @@ def test_lines_taken_back_are_kept_beside_the_journal(tiny: Tiny, monkeypatch: p
     with monkeypatch.context() as patch, pytest.raises(PowerCutError):
         cut(patch, "_record_round", 2)
         run_local(tiny(run_name="cut"))
-    folder = tiny().output_dir / "cut"
+    folder = tiny().run.output_dir / "cut"
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"event": "round", "rou')  # the crash came in the middle of a line
     run_local(tiny(run_name="cut", resume=True))

@@ -109,7 +109,7 @@ def test_a_report_leaves_out_the_files_that_a_failure_names(telling: Experiment,
 
 
 def test_a_comparison_names_no_folder_and_is_its_owners_alone(telling: Experiment, tmp_path: Path) -> None:
-    cells = [Cell(telling.model_copy(update={"method": "fedavg"}))]
+    cells = [Cell(telling.replace(method="fedavg"))]
     folder = tmp_path / "Vergleich Meier" / "first"
     assert compare(cells, folder, jobs=1) == 0
     write_results(cells, folder)
@@ -128,7 +128,7 @@ def test_a_site_learns_no_folder_and_keeps_what_it_makes_to_itself(tmp_path: Pat
         "width": 4, "batch-size": 4, "sites": 2, "rounds": 1, "local-epochs": 1, "run-name": "run",
     }  # fmt: skip
     experiment = build({**values, **places, "data-dir": None})
-    crossing = experiment_json(experiment.model_copy(update={"data_dir": places["data-dir"]}))
+    crossing = experiment_json(experiment.replace(data_dir=places["data-dir"]))
     assert not [name for name in NAMES.values() if any(word in crossing.encode() for word in spellings(name))]
     assert [key for key in PATH_KEYS if json.loads(crossing).get(key)] == ["output-dir"]  # '/nowhere'
     states = [tmp_path / "disk" / f"{name}-state" for name in ("west", "east")]
@@ -142,7 +142,7 @@ def test_a_site_learns_no_folder_and_keeps_what_it_makes_to_itself(tmp_path: Pat
 
 
 def test_a_folder_that_was_there_keeps_its_mode(telling: Experiment) -> None:
-    telling.output_dir.mkdir(mode=0o755)
+    telling.run.output_dir.mkdir(mode=0o755)
     folder = run_local(telling)
-    assert stat.S_IMODE(telling.output_dir.stat().st_mode) == 0o755
+    assert stat.S_IMODE(telling.run.output_dir.stat().st_mode) == 0o755
     assert open_to_others(folder) == []

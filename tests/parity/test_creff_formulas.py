@@ -135,19 +135,19 @@ def test_a_round_ends_with_a_head_trained_on_features_matched_to_the_mean_gradie
         method.take(name, {"class_gradients": gradients})
     arrays, facts = method.finish(sent, {}, 7)
 
-    start = torch.randn((10, 5, dim), generator=torch_generator(experiment.seed, "creff-features"))
+    start = torch.randn((10, 5, dim), generator=torch_generator(experiment.run.seed, "creff-features"))
     old = [torch.from_numpy(value).requires_grad_() for value in sent.values()]
-    features, loss = matched_by_hand(start, old, sites, steps=3, rate=experiment.creff_match_rate)
+    features, loss = matched_by_hand(start, old, sites, steps=3, rate=experiment.options.creff_match_rate)
     found = torch.from_numpy(method.state()["features"])
     torch.testing.assert_close(found, features, rtol=1e-3, atol=1e-5)
     assert facts == {"match": pytest.approx(loss, rel=1e-4)}
     assert torch.equal(found[4], start[4]) and not torch.equal(found[5], start[5])
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(experiment.seed, "creff-head", server_round=7))
+        torch.manual_seed(derive(experiment.run.seed, "creff-head", server_round=7))
         head = nn.Linear(dim, 10, bias=head_bias)
     optimiser = torch.optim.SGD(head.parameters(), lr=0.2)
-    order = torch_generator(experiment.seed, "creff-batches", server_round=7)
+    order = torch_generator(experiment.run.seed, "creff-batches", server_round=7)
     for _ in range(4):
         for batch in torch.randperm(50, generator=order).split(32):
             loss = cross_entropy(head(torch.stack([features[i // 5, i % 5] for i in batch])), batch // 5)

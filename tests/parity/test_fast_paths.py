@@ -139,7 +139,7 @@ def test_an_epoch_sends_what_it_needs_at_once(tiny: Tiny, monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.Tensor, "to", counted)
     found = []
     for size in (4, 16):
-        changed = experiment.model_copy(update={"batch_size": size})
+        changed = experiment.replace(batch_size=size)
         chances = np.random.default_rng(0), torch.Generator().manual_seed(0)
         list(training._epoch(dataset, np.arange(32), changed, *chances, device))  # the first time sends pixels, scales
         sent.clear()
@@ -154,7 +154,7 @@ def test_sites_that_work_ahead_give_the_same_run(tiny: Tiny, method: str) -> Non
     runs = []
     for ahead in (False, True):
         experiment = tiny(method=method, finetune_epochs=1, run_name=f"ahead-{ahead}")
-        runs.append(run(LocalGrid(load_client_app(), experiment.sites, ahead=ahead), experiment))
+        runs.append(run(LocalGrid(load_client_app(), experiment.sites.sites, ahead=ahead), experiment))
     assert_equal_runs(*runs)
 
 

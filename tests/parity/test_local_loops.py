@@ -26,11 +26,11 @@ def test_ditto_equals_two_separate_loops(tiny: Tiny) -> None:
     train_site(alone, load("fedavg"), dataset, rows, experiment, "site-00", 1)
     arrived = [p.detach().clone() for p in [*personal.backbone.parameters(), *personal.aux_head.parameters()]]
     mine = [*personal.personal_backbone.parameters(), *personal.personal_head.parameters()]
-    optimiser = torch.optim.SGD(mine, lr=experiment.learning_rate, momentum=experiment.momentum)
-    order = numpy_generator(experiment.seed, "batches", "site-00", 1)
+    optimiser = torch.optim.SGD(mine, lr=experiment.train.learning_rate, momentum=experiment.train.momentum)
+    order = numpy_generator(experiment.run.seed, "batches", "site-00", 1)
     personal.train()
     for _ in range(2):
-        for chunk in batches(rows, experiment.batch_size, order):
+        for chunk in batches(rows, experiment.train.batch_size, order):
             images = normalised(dataset, chunk)
             loss = cross_entropy(
                 personal.personal_head(personal.personal_backbone(images)),
@@ -58,9 +58,13 @@ def test_fedper_trains_backbone_and_head_in_the_same_steps(tiny: Tiny) -> None:
     ours, by_hand = (build_model(experiment, 1, 10, site="site-00") for _ in range(2))
     train_site(ours, load("fedper"), dataset, rows, experiment, "site-00", 1)
     assert by_hand.aux_head is None and by_hand.personal_head is not None
-    optimiser = torch.optim.SGD(by_hand.parameters(), lr=experiment.learning_rate, momentum=experiment.momentum)
+    optimiser = torch.optim.SGD(
+        by_hand.parameters(), lr=experiment.train.learning_rate, momentum=experiment.train.momentum
+    )
     by_hand.train()
-    for chunk in batches(rows, experiment.batch_size, numpy_generator(experiment.seed, "batches", "site-00", 1)):
+    for chunk in batches(
+        rows, experiment.train.batch_size, numpy_generator(experiment.run.seed, "batches", "site-00", 1)
+    ):
         images = normalised(dataset, chunk)
         loss = cross_entropy(by_hand.personal_head(by_hand(images)), torch.from_numpy(dataset.train.labels[chunk]))
         optimiser.zero_grad()

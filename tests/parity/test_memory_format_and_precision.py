@@ -49,7 +49,7 @@ class Replies(LocalGrid):
 
 def losses(experiment: Experiment) -> tuple[dict[str, float], set[str]]:
     """Run an experiment and return the last round's losses, and the types of all arrays that returned."""
-    grid = Replies(experiment.sites)
+    grid = Replies(experiment.sites.sites)
     folder = run(grid, experiment)
     return [event for event in read_events(folder) if event["event"] == "round"][-1]["loss"], grid.dtypes
 

@@ -238,7 +238,7 @@ def test_each_form_of_the_global_realignment_is_its_formula(tiny_for: TinyFor) -
     assert torch.equal(heads["none"].weight, psi.weight) and torch.equal(heads["prior"].weight, psi.weight)
     torch.testing.assert_close(heads["unit"].weight, psi.weight / psi.weight.norm(dim=1, keepdim=True))
     labels = federation.dataset.test.labels
-    tuning, _ = split_rows(len(labels), experiment.seed, "")
+    tuning, _ = split_rows(len(labels), experiment.run.seed, "")
     share = (labels[tuning].sum(axis=0) + 1) / (len(tuning) + 2)
     added = (heads["prior"].bias - psi.bias).detach().numpy()
     np.testing.assert_allclose(added, np.log(share / (1 - share)), rtol=1e-5)
@@ -267,7 +267,7 @@ def test_generic_figures_are_those_of_scikit_learn(tiny_for: TinyFor) -> None:
     everything = np.arange(len(federation.dataset.test))
     features, labels = extract_features(model.backbone, federation.dataset.test, everything, federation.dataset)
     assert model.aux_head is not None
-    _, measured = split_rows(len(labels), experiment.seed, "")
+    _, measured = split_rows(len(labels), experiment.run.seed, "")
     scores = model.aux_head(features).sigmoid().detach().numpy()[measured]
     truth = labels.numpy()[measured]
     final = next(e for e in read_events(folder) if e["event"] == "generic" and e["stage"] == "final")

@@ -90,10 +90,10 @@ def test_the_local_loop_equals_three_optimisers_over_batches(tiny: Callable[...,
 
     parts = [theirs.backbone, theirs.aux_head, theirs.personal_head]
     three = [torch.optim.SGD(part.parameters(), lr=0.05, momentum=0.5) for part in parts]
-    order = numpy_generator(experiment.seed, "batches", "site-00", 1)
+    order = numpy_generator(experiment.run.seed, "batches", "site-00", 1)
     theirs.train()
     for _ in range(2):
-        for batch in batches(rows, experiment.batch_size, order):
+        for batch in batches(rows, experiment.train.batch_size, order):
             images = normalised(dataset, batch)
             labels = torch.from_numpy(dataset.train.labels[batch])
             features = theirs.backbone(images)

@@ -23,7 +23,7 @@ from common.methods import METHODS
 NO_TENSOR = "holds no tensor"
 SAFE = {
     "client_app/site/archived_images.py: ArchivedImages._read": "NumPy's, of the object",
-    "client_app/training/model_cache.py: _models": "built by the client app alone, outside tracing; the device is in the key",
+    "client_app/training/model_cache.py: _models": "built by the client app alone, untraced; the device is in the key",
     "client_app/site/site.py: _own_federation": "pixels and labels are NumPy's or files",
     "common/data/federation/build.py: Federation.test_counts": "NumPy's, of the object",
     "common/data/federation/build.py: Federation.train_counts": "NumPy's, of the object",
@@ -32,7 +32,7 @@ SAFE = {
     "common/data/sources/loading.py: _load": "pixels and labels are NumPy's or files",
     "common/data/sources/loading.py: _reduce": NO_TENSOR,
     "common/data/images/pixel_cache.py: _decoder": NO_TENSOR,
-    "common/data/images/resident.py: _held": "one a device, made outside inference mode; nothing traced takes a data set",
+    "common/data/images/resident.py: _held": "one a device, made outside inference mode; nothing traced uses it",
     "common/installed.py: check_installed": NO_TENSOR,
     "common/installed.py: code_fingerprint": NO_TENSOR,
     "common/packing.py: _header": NO_TENSOR,

@@ -14,11 +14,16 @@ PACKAGES = ("common", "client_app", "server_app")
 ROOMS = {
     "common": "",
     "common/losses": "",
-    "common/data/images": "common",
-    "common/data/sources": "common common/data/images",
-    "common/data/federation": "common common/data/images common/data/sources",
+    "common/methods": "common",
+    "common/config/sections": "common common/methods",
+    "common/config": "common common/methods common/config/sections",
+    "common/precision.py": "common common/config",
+    "common/wire.py": "common common/config common/methods common/precision.py",
+    "common/data/images": "common common/config",
+    "common/data/sources": "common common/config common/config/sections common/data/images",
+    "common/data/federation": "common common/config common/methods common/data/images common/data/sources",
     "common/data": "common/data/images common/data/sources common/data/federation",
-    "common/models": "common common/data common/data/images",
+    "common/models": "common common/config common/config/sections common/methods common/data common/data/images",
     "client_app": "",
     "client_app/methods": "",
     "client_app/site": "methods",
@@ -53,14 +58,11 @@ def _allowed(room: str) -> set[str]:
 
 
 def _room(module: str) -> str:
-    """Return the innermost room that a dotted name lies in: a folder, or a file at a package's top."""
+    """Return the innermost room that a dotted name lies in: a folder, or a file that is a room of its own."""
     parts = module.split(".")
-    deepest = max(
-        (n for n in range(1, len(parts) + 1) if APP_ROOT.joinpath(*parts[:n]).is_dir()), default=0
-    )  # fmt: skip
-    if deepest == 1 and parts[0] != "common" and APP_ROOT.joinpath(*parts[:2]).with_suffix(".py").is_file():
-        return "/".join(parts[:2]) + ".py"
-    return "/".join(parts[:deepest])
+    depth = max((n for n in range(1, len(parts) + 1) if APP_ROOT.joinpath(*parts[:n]).is_dir()), default=0)
+    file = "/".join(parts[: depth + 1]) + ".py"
+    return file if file in ROOMS else "/".join(parts[:depth])
 
 
 @cache

@@ -21,7 +21,6 @@ from common.data.sources.checks import check_classes, class_notes
 from common.data.sources.dataset import Dataset, label_counts, padded_names
 from common.data.sources.loading import load_dataset, reduce
 from common.errors import UserError
-from common.fields import FEDERATION_FIELDS
 
 Rows = npt.NDArray[np.int64]
 
@@ -84,9 +83,9 @@ def build_federation(experiment: Experiment) -> Federation:
         UserError: missing or malformed data, keys that do not go with its labels, or a partition or validation
             split that cannot be had.
     """
-    if experiment.partition == "deployed":
+    if experiment.sites.partition == "deployed":
         return _coordinators(experiment)
-    return _build(reduce(experiment, FEDERATION_FIELDS))
+    return _build(reduce(experiment, {"images", "sites"}))
 
 
 def count_classes(rows: tuple[Rows, ...], labels: Labels, classes: int) -> npt.NDArray[np.int64]:
@@ -106,18 +105,18 @@ def _build(experiment: Experiment) -> Federation:
     _check_keys(experiment, dataset)
     if notes := class_notes(dataset):
         dataset = replace(dataset, notes=(*dataset.notes, *notes))
-    if experiment.evaluate_on == "validation":
-        dataset = hold_out(dataset, experiment.validation_share, experiment.seed)
+    if experiment.data.evaluate_on == "validation":
+        dataset = hold_out(dataset, experiment.data.validation_share, experiment.run.seed)
     if dataset.multilabel:
         return _multilabel(experiment, dataset)
     rows = long_tail_rows(
         np.asarray(dataset.train.labels, np.int64),
         dataset.classes,
-        experiment.head_class_size,
-        experiment.imbalance_factor,
-        experiment.seed,
+        experiment.data.head_class_size,
+        experiment.data.imbalance_factor,
+        experiment.run.seed,
     )
-    if experiment.composites:
+    if experiment.data.composites:
         return _multilabel(experiment, composite_dataset(dataset, rows, experiment))
     site_names, train_rows = _deal(experiment, dataset, rows)
     return Federation(dataset, site_names, train_rows, _test_rows(experiment, dataset, site_names, train_rows))
@@ -125,13 +124,13 @@ def _build(experiment: Experiment) -> Federation:
 
 def _check_keys(experiment: Experiment, dataset: Dataset) -> None:
     """Refuse keys that do not go with the data set's labels, before anything is made of it."""
-    several = dataset.multilabel or experiment.composites
-    wrong = ["local_test"] if several else ["missing_classes", "label_rule"]
+    several = dataset.multilabel or experiment.data.composites
+    wrong = ["local-test"] if several else ["missing-classes", "label-rule"]
     if dataset.multilabel:
-        wrong += ["composites", "head_class_size", "imbalance_factor"]
-    for name in wrong:
-        key, value = name.replace("_", "-"), getattr(experiment, name)
-        if value != Experiment.model_fields[name].default:
+        wrong += ["composites", "head-class-size", "imbalance-factor"]
+    values = experiment.dump()
+    for key in wrong:
+        if (value := values[key]) != experiment.default(key):
             kind = "several labels an image" if several else "one class an image"
             raise UserError(
                 f"{key} = {value}: '{dataset.name}' has {kind}, for which there is no such key; leave it out"
@@ -139,22 +138,22 @@ def _check_keys(experiment: Experiment, dataset: Dataset) -> None:
 
 
 def _deal(experiment: Experiment, dataset: Dataset, rows: Rows) -> tuple[tuple[str, ...], tuple[Rows, ...]]:
-    minimum = experiment.min_site_size
-    if experiment.partition == "natural":
+    minimum = experiment.sites.min_site_size
+    if experiment.sites.partition == "natural":
         if dataset.train_sites is None:
             raise UserError(f"partition = 'natural': dataset '{dataset.name}' names no sites; use dirichlet or iid")
         return dataset.site_names, partition.natural(rows, dataset.train_sites[rows], dataset.site_names, minimum)
-    names, groups = padded_names("site", np.arange(experiment.sites)), _kept_together(experiment, dataset, rows)
-    if experiment.partition == "iid":
-        return names, partition.iid(rows, experiment.sites, minimum, experiment.seed, groups)
+    names, groups = padded_names("site", np.arange(experiment.sites.sites)), _kept_together(experiment, dataset, rows)
+    if experiment.sites.partition == "iid":
+        return names, partition.iid(rows, experiment.sites.sites, minimum, experiment.run.seed, groups)
     labels = np.asarray(dataset.train.labels[rows], np.int64)
-    options = (experiment.sites, experiment.dirichlet, minimum, experiment.seed, groups)
+    options = (experiment.sites.sites, experiment.sites.dirichlet, minimum, experiment.run.seed, groups)
     return names, partition.dirichlet(rows, labels, *options)
 
 
 def _kept_together(experiment: Experiment, dataset: Dataset, rows: Rows) -> Rows | None:
     """Return the patient of each row where all rows of one go to one site, else None."""
-    if dataset.train_groups is None or not experiment.keep_patients:
+    if dataset.train_groups is None or not experiment.sites.keep_patients:
         return None
     return dataset.train_groups[rows]
 
@@ -166,29 +165,29 @@ def _test_rows(
         return own
     train_counts = count_classes(train_rows, dataset.train.labels, len(dataset.classes))
     labels = np.asarray(dataset.test.labels, np.int64)
-    return local_test_rows(experiment.local_test, train_counts, labels, site_names, experiment.seed)
+    return local_test_rows(experiment.sites.local_test, train_counts, labels, site_names, experiment.run.seed)
 
 
 def _own_test_rows(experiment: Experiment, dataset: Dataset) -> tuple[Rows, ...] | None:
     """Return the test images of each natural site, or None where they name no site."""
-    if experiment.partition != "natural" or dataset.test_sites is None:
+    if experiment.sites.partition != "natural" or dataset.test_sites is None:
         return None
     return partition.natural(np.arange(len(dataset.test)), dataset.test_sites, dataset.site_names, 0)
 
 
 def _multilabel(experiment: Experiment, dataset: Dataset) -> Federation:
     train, test = (np.asarray(part.labels, np.bool_) for part in (dataset.train, dataset.test))
-    rule, rows = experiment.label_rule, np.arange(len(train))
-    if experiment.partition == "dirichlet":
-        names = padded_names("site", np.arange(experiment.sites))
+    rule, rows = experiment.sites.label_rule, np.arange(len(train))
+    if experiment.sites.partition == "dirichlet":
+        names = padded_names("site", np.arange(experiment.sites.sites))
         part = deal(
-            *(rows, train, experiment.sites, experiment.dirichlet, experiment.missing_classes, rule),
-            *(experiment.min_site_size, experiment.seed, _kept_together(experiment, dataset, rows)),
+            *(rows, train, experiment.sites.sites, experiment.sites.dirichlet, experiment.sites.missing_classes, rule),
+            *(experiment.sites.min_site_size, experiment.run.seed, _kept_together(experiment, dataset, rows)),
         )
     else:
         names, parts = _deal(experiment, dataset, rows)
         part = everywhere(parts, train)
     test_rows = _own_test_rows(experiment, dataset)
     if test_rows is None:
-        test_rows = multilabel_test_rows(train, test, part, rule, experiment.seed)
+        test_rows = multilabel_test_rows(train, test, part, rule, experiment.run.seed)
     return Federation(dataset, names, part.rows, test_rows, part.visible, part.report.as_json())

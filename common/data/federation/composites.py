@@ -57,17 +57,17 @@ def composite_dataset(dataset: Dataset, rows: Integers, experiment: Experiment) 
         shown = compose(
             source.batch(chosen).numpy(),
             np.asarray(source.labels[chosen], np.int64),
-            *(len(dataset.classes), count, generator, experiment.composite_canvas),
-            *(experiment.composite_single_share, experiment.image_size),
+            *(len(dataset.classes), count, generator, experiment.data.composite_canvas),
+            *(experiment.data.composite_single_share, experiment.data.image_size),
         )
         return ArrayImages(shown.pixels, shown.labels)
 
-    seed, tests = experiment.seed, np.arange(len(dataset.test))
-    train = made(dataset.train, rows, experiment.composites or 0, numpy_generator(seed, "composites-train"))
-    test = made(dataset.test, tests, experiment.composites_test, numpy_generator(0, "composites-test"))
+    seed, tests = experiment.run.seed, np.arange(len(dataset.test))
+    train = made(dataset.train, rows, experiment.data.composites or 0, numpy_generator(seed, "composites-train"))
+    test = made(dataset.test, tests, experiment.data.composites_test, numpy_generator(0, "composites-test"))
     mean, std = training_moments(train)
     name, notes = f"{dataset.name} composites", dataset.notes
-    if dataset.train_groups is not None and experiment.keep_patients:
+    if dataset.train_groups is not None and experiment.sites.keep_patients:
         notes += ("a composite is made of two images: patients are not kept together at one site",)
     return Dataset(name, dataset.classes, train, test, mean, std, notes=notes)
 

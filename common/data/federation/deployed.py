@@ -21,12 +21,12 @@ def coordinator_dataset(experiment: Experiment) -> Dataset:
         UserError: the test images have a class that the experiment does not know, another number of channels, or
             several labels where the experiment has one an image.
     """
-    classes, channels = experiment.classes or (), len(experiment.pixel_mean)
-    if experiment.data_dir is None:
-        size = experiment.image_size or 32
+    classes, channels = experiment.data.classes or (), len(experiment.data.pixel_mean)
+    if experiment.data.data_dir is None:
+        size = experiment.data.image_size or 32
         pixels = np.zeros((0, channels, size, size), np.uint8)
         nothing = ArrayImages(pixels, as_agreed(np.zeros(0, np.int64), experiment, "deployed"))
-        return Dataset("deployed", classes, nothing, nothing, experiment.pixel_mean, experiment.pixel_std)
+        return Dataset("deployed", classes, nothing, nothing, experiment.data.pixel_mean, experiment.data.pixel_std)
     dataset = load_dataset(experiment)
     if dataset.test.channels != channels:
         raise UserError(
@@ -35,7 +35,7 @@ def coordinator_dataset(experiment: Experiment) -> Dataset:
     test = _with_classes(dataset, classes)
     test.labels = as_agreed(test.labels, experiment, f"the coordinator's test images ({dataset.name})")
     none = SubsetImages(test, np.empty(0, np.int64))
-    moments = experiment.pixel_mean, experiment.pixel_std
+    moments = experiment.data.pixel_mean, experiment.data.pixel_std
     return Dataset(dataset.name, classes, none, test, *moments, notes=dataset.notes)
 
 
@@ -58,7 +58,7 @@ def as_agreed(labels: Labels, experiment: Experiment, whose: str) -> Labels:
             f"'{experiment.method}'): all sites must have one label an image, or the coordinator must {mend}"
         )
     if experiment.agreed_labels == "many" and labels.dtype != np.bool_:
-        return np.asarray(labels[:, None] == np.arange(len(experiment.classes or ())))
+        return np.asarray(labels[:, None] == np.arange(len(experiment.data.classes or ())))
     return labels
 
 

@@ -109,7 +109,7 @@ def keep_decoded(
 
 def cache_folder(experiment: Experiment) -> Path:
     """Return where decoded images are kept: `image-cache`, else FEDNC_CACHE, else a folder below the home folder."""
-    return experiment.image_cache or default_dir("FEDNC_CACHE", ".cache/fednc/images")
+    return experiment.data.image_cache or default_dir("FEDNC_CACHE", ".cache/fednc/images")
 
 
 def free_bytes(folder: Path) -> int:

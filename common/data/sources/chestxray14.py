@@ -32,7 +32,7 @@ def load(experiment: Experiment) -> Dataset:
         UserError: a missing list, a malformed line (file and line), images that are not there, a patient on both
             sides, an unreadable image (most when decoded).
     """
-    root = experiment.data_root
+    root = experiment.data.root
     table = find_list(root, "Data_Entry_2017*.csv", "chestxray14")
     entries = _entries(table)
     lists = [find_list(root, name, "chestxray14") for name in ("train_val_list.txt", "test_list.txt")]

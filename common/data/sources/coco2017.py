@@ -27,7 +27,7 @@ def load(experiment: Experiment) -> Dataset:
         UserError: a missing or malformed annotation file (file, place and key), an unreadable image (most when
             decoded).
     """
-    root = experiment.data_root
+    root = experiment.data.root
     (train_classes, train), (test_classes, test) = (_side(root, part) for part in ("train2017", "val2017"))
     if train_classes != test_classes:
         raise UserError(f"{root / 'annotations'}: the two files name different categories; take both from one release")

@@ -24,7 +24,7 @@ def load(experiment: Experiment) -> Dataset:
     drawn = [generator.choice(np.flatnonzero(y == c), _TEST_PER_CLASS, replace=False) for c in range(10)]
     test_rows = np.sort(np.concatenate(drawn))
     train_rows = np.setdiff1d(np.arange(len(y)), test_rows)
-    train = array_images(x[train_rows], y[train_rows], experiment.image_size)
-    test = array_images(x[test_rows], y[test_rows], experiment.image_size)
+    train = array_images(x[train_rows], y[train_rows], experiment.data.image_size)
+    test = array_images(x[test_rows], y[test_rows], experiment.data.image_size)
     mean, std = training_moments(train)
     return Dataset("digits", tuple(str(c) for c in range(10)), train, test, mean, std)

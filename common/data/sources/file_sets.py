@@ -66,18 +66,18 @@ def file_dataset(
         BadImagesError: images that cannot be read, all by name.
         UserError: sides of different sizes.
     """
-    size, depth = experiment.image_size, experiment.depth
+    size, depth = experiment.data.image_size, experiment.data.depth
     first, second = (FileImages(side.paths, side.labels, size, channels, side.places, depth) for side in (train, test))
     if (first.size, first.channels) != (second.size, second.channels):
         raise UserError(
             f"{name}: the first training image is {first.size} × {first.channels} channels, the first test image "
             f"{second.size} × {second.channels}; set image-size, and store all of them as grey or all as colour"
         )
-    kept = keep_decoded([first, second], experiment.image_memory << 20, cache_folder(experiment))
+    kept = keep_decoded([first, second], experiment.data.image_memory << 20, cache_folder(experiment))
     failures = [found for _, found in kept]
     if any(failures):
-        total, root = len(first) + len(second), experiment.data_root
-        note = skip_bad_images(failures, total, experiment.skip_bad_images, root if root.is_dir() else root.parent)
+        total, root = len(first) + len(second), experiment.data.root
+        note = skip_bad_images(failures, total, experiment.data.skip_bad_images, root if root.is_dir() else root.parent)
         train, test = (side.without(failed) for side, failed in zip((train, test), failures, strict=True))
         for part, failed in zip(("train", "test"), failures, strict=True):
             of_rows = {f"{part}_{what}" for what in ("sites", "groups", "names")} & more.keys()

@@ -24,7 +24,7 @@ def load(experiment: Experiment) -> Dataset:
         UserError: a part without images, a folder that may be a part (`has_sides`), a name that is no text, files that
             cannot be read.
     """
-    root = experiment.data_root
+    root = experiment.data.root
     drawn: tuple[str, ...] = ()
     if has_sides(root):
         parts = {part: find_classes(root / part, root) for part in SPLITS}

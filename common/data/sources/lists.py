@@ -25,7 +25,7 @@ def load_imagenet_lt(experiment: Experiment) -> Dataset:
     Raises:
         UserError: a missing list, a malformed line (file and line), an unreadable image (most when decoded).
     """
-    root = experiment.data_root
+    root = experiment.data.root
     train_paths, train_labels = _path_list(find_list(root, "ImageNet_LT_train.txt", "imagenet-lt"), root)
     test_paths, test_labels = _path_list(find_list(root, "ImageNet_LT_test.txt", "imagenet-lt"), root)
     classes = _folder_names(train_paths, train_labels, max(*train_labels, *test_labels) + 1)
@@ -44,7 +44,7 @@ def load_inaturalist(experiment: Experiment) -> Dataset:
     Raises:
         UserError: a missing list or column, a malformed line, images that are not below data-dir.
     """
-    root = experiment.data_root
+    root = experiment.data.root
     train_list = find_list(root, "federated_train*.csv", "inaturalist")
     test_list = find_list(train_list.parent, "test.csv", "inaturalist")  # other splits' lists have this name too
     train_rows = _csv_rows(train_list, ("user_id", "image_id", "class"))

@@ -1,14 +1,14 @@
 """From the experiment's `dataset` to the module that reads it, once a process."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from functools import lru_cache
 from pathlib import Path
 
 from common.config import Experiment
+from common.config.rows import attributes_where
 from common.data.sources import chestxray14, coco2017, digits, folder, lists, manifest, npz, torchvision_sets, voc2012
 from common.data.sources.checks import checked
 from common.data.sources.dataset import Dataset
-from common.fields import DATASET_FIELDS, MACHINE_FIELDS
 
 _LOADERS: dict[str, Callable[[Experiment], Dataset]] = {
     "digits": digits.load,
@@ -34,21 +34,28 @@ def load_dataset(experiment: Experiment) -> Dataset:
     Raises:
         UserError: missing or malformed data, naming file and place; names of classes or sites that look alike.
     """
-    stored = reduce(experiment, DATASET_FIELDS)
-    return _load(stored.model_copy(update={"image_size": None}) if experiment.composites else stored)
+    stored = reduce(experiment, {"images"})
+    return _load(stored.replace(image_size=None) if experiment.data.composites else stored)
 
 
-def reduce(experiment: Experiment, fields: tuple[str, ...]) -> Experiment:
-    """Keep these fields and the machine's folders and reset the others, so that a cache sees only what matters."""
-    return _reduce(experiment, fields, experiment.data_root)
+def reduce(experiment: Experiment, decided: Set[str]) -> Experiment:
+    """Reset all keys but those that decide the data, so that a cache sees only what matters.
+
+    Args:
+        experiment: any.
+        decided: what of the data: 'images', which there are; 'sites', who has which.
+    """
+    return _reduce(experiment, frozenset(decided), experiment.data.root)
 
 
 @lru_cache(maxsize=8)
-def _reduce(experiment: Experiment, fields: tuple[str, ...], data_dir: Path) -> Experiment:
-    kept = {name: getattr(experiment, name) for name in (*fields, *MACHINE_FIELDS)}
-    return Experiment.model_construct(data_dir=data_dir, **kept)
+def _reduce(experiment: Experiment, decided: frozenset[str], data_dir: Path) -> Experiment:
+    # beside them where this machine has images, and keeps them when they are decoded
+    kept = {"image_memory", "image_cache", *attributes_where(lambda facts: facts.data in decided)}
+    values = {name: value for name, value in experiment.values().items() if name in kept}
+    return Experiment().replace(data_dir=data_dir, **values)
 
 
 @lru_cache(maxsize=2)
 def _load(experiment: Experiment) -> Dataset:
-    return checked(_LOADERS[experiment.dataset](experiment))
+    return checked(_LOADERS[experiment.data.dataset](experiment))

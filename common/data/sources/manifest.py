@@ -43,7 +43,7 @@ def load(experiment: Experiment) -> Dataset:
     Raises:
         UserError: naming the manifest's line of what is missing, malformed, unreadable, listed twice or leaking.
     """
-    listed = find_manifest(experiment.data_root)
+    listed = find_manifest(experiment.data.root)
     table, names, notes = read_manifest(listed)
     classes, labels = _labels(listed, table, names)
     rows, parts = table.rows, [np.flatnonzero(np.array(_splits(listed, table)) == split) for split in SPLITS]

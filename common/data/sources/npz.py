@@ -52,7 +52,7 @@ def load(
     Raises:
         UserError: naming file, array and row of what is missing, malformed, out of range or leaking.
     """
-    archive = Archive(_find(experiment.data_root))
+    archive = Archive(_find(experiment.data.root))
     notes = notes_of(archive) if look_for_copies else ()
     return _load(archive, _parts(archive), experiment, keep, notes)
 
@@ -75,7 +75,7 @@ def _load(
         images, failures = _decoded(images, experiment)
     if any(failures):
         total = sum(len(part.rows) for part in parts)
-        note = skip_bad_images(failures, total, experiment.skip_bad_images, archive.path.parent)
+        note = skip_bad_images(failures, total, experiment.data.skip_bad_images, archive.path.parent)
         first, second = (part.without(failed) for part, failed in zip(parts, failures, strict=True))
         return _load(archive, (first, second), experiment, keep, (*notes, note))
     train, test = images
@@ -84,8 +84,8 @@ def _load(
             f"{archive.path}: training images are {train.channels}×{train.size[0]}×{train.size[1]}, "
             f"test images {test.channels}×{test.size[0]}×{test.size[1]}; set image-size, or store them alike"
         )
-    train_sites, test_sites, site_names = _sites(archive, experiment.site_key, train_part, test_part)
-    train_groups, test_groups = _groups(archive, experiment.group_key, train_part, test_part)
+    train_sites, test_sites, site_names = _sites(archive, experiment.data.site_key, train_part, test_part)
+    train_groups, test_groups = _groups(archive, experiment.data.group_key, train_part, test_part)
     mean, std = training_moments(train)
     return Dataset(
         *("npz", classes, train, test, mean, std),
@@ -217,9 +217,9 @@ def _classes(archive: Archive, train: _Part, test: _Part) -> tuple[str, ...]:
 def _images(archive: Archive, part: _Part, experiment: Experiment) -> Opened:
     labels = archive.labels(part.y)[part.rows]
     if part.x not in archive and f"jpeg{part.suffix}" in archive:
-        what, size = f"{archive.path}: jpeg{part.suffix}", experiment.image_size
-        return ByteImages(*_files(archive, part), part.rows, labels, size, what, archive.path, experiment.depth)
-    return array_images(_pixels(archive, part)[part.rows], labels, experiment.image_size)
+        what, size = f"{archive.path}: jpeg{part.suffix}", experiment.data.image_size
+        return ByteImages(*_files(archive, part), part.rows, labels, size, what, archive.path, experiment.data.depth)
+    return array_images(_pixels(archive, part)[part.rows], labels, experiment.data.image_size)
 
 
 def _pixels(archive: Archive, part: _Part) -> npt.NDArray[np.uint8]:
@@ -242,7 +242,7 @@ def _decoded(sides: Sequence[ImageSource], experiment: Experiment) -> tuple[list
     for images in sides:
         found: Sequence[Failure] = ()
         if isinstance(images, ByteImages):
-            in_memory = size <= experiment.image_memory << 20
+            in_memory = size <= experiment.data.image_memory << 20
             images, found = images.in_memory() if in_memory else cached(images, cache_folder(experiment))
         decoded.append(images)
         failures.append(found)

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from common.config.sections.data import TEST_SHARE
 from common.data.sources.file_sets import read_table
 from common.data.sources.stratified import stratified_rows
 from common.errors import UserError
-from common.fields import TEST_SHARE
 from common.files import private_folder, write_text
 from common.seeds import numpy_generator
 

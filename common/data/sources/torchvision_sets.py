@@ -30,19 +30,19 @@ def load(experiment: Experiment) -> Dataset:
     """
     train_set, test_set = _parts(experiment)
     train, test = (
-        array_images(np.asarray(part.data, np.uint8), np.asarray(part.targets, np.int64), experiment.image_size)
+        array_images(np.asarray(part.data, np.uint8), np.asarray(part.targets, np.int64), experiment.data.image_size)
         for part in (train_set, test_set)
     )
     mean, std = training_moments(train)
-    return Dataset(experiment.dataset, tuple(train_set.classes), train, test, mean, std)
+    return Dataset(experiment.data.dataset, tuple(train_set.classes), train, test, mean, std)
 
 
 def _parts(experiment: Experiment) -> tuple[Any, Any]:
     from torchvision import datasets  # slow to import, and not every experiment needs it
 
-    class_name, folder = _SETS[experiment.dataset]
+    class_name, folder = _SETS[experiment.data.dataset]
     make = getattr(datasets, class_name)
-    root = experiment.data_root
+    root = experiment.data.root
     try:
         return make(root, train=True, download=False), make(root, train=False, download=False)
     except _NOT_WHOLE:
@@ -52,6 +52,6 @@ def _parts(experiment: Experiment) -> tuple[Any, Any]:
     except _NOT_WHOLE as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"{experiment.dataset}: not whole in {root / folder}, and the download failed ({reason}); put "
+            f"{experiment.data.dataset}: not whole in {root / folder}, and the download failed ({reason}); put "
             f"torchvision's files there, or set data-dir to the folder that holds {folder}"
         ) from None

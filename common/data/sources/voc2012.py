@@ -31,11 +31,11 @@ def load(experiment: Experiment) -> Dataset:
         UserError: a missing list, a malformed line (file and line), lists that differ in their images, an unreadable
             image (most when decoded).
     """
-    folders = [experiment.data_root / below for below in ("VOCdevkit/VOC2012", "VOC2012", ".")]
+    folders = [experiment.data.root / below for below in ("VOCdevkit/VOC2012", "VOC2012", ".")]
     root = next((folder for folder in folders if (folder / "ImageSets" / "Main").is_dir()), None)
     if root is None:
         raise UserError(
-            f"voc2012: no VOCdevkit/VOC2012/ImageSets/Main in {experiment.data_root}; set data-dir to the folder that "
+            f"voc2012: no VOCdevkit/VOC2012/ImageSets/Main in {experiment.data.root}; set data-dir to the folder that "
             "holds VOCdevkit"
         )
     train, test = (_side(root, part) for part in ("train", "val"))

@@ -1,6 +1,7 @@
 """Where an experiment's file and folders are looked for, and files that are none."""
 
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -62,40 +63,40 @@ def test_a_missing_file_names_the_nearest_shipped_one(tmp_path: Path, error_of: 
 
 def test_the_users_folder_comes_before_the_shipped_one(tmp_path: Path) -> None:
     (tmp_path / "common").mkdir()
-    mine = tmp_path / "common" / "methods.py"  # beside the packages there is a file of this name, too
+    mine = tmp_path / "common" / "wire.py"  # beside the packages there is a file of this name, too
     mine.touch()
-    assert find_config("common/methods.py", tmp_path) == mine.resolve()
-    assert find_config("common/methods.py", None) == APP_ROOT / "common" / "methods.py"
+    assert find_config("common/wire.py", tmp_path) == mine.resolve()
+    assert find_config("common/wire.py", None) == APP_ROOT / "common" / "wire.py"
 
 
 @pytest.mark.parametrize("key", ["data-dir", "output-dir"])
 def test_relative_paths(key: str, tmp_path: Path, yaml_file: YamlFile, error_of: ErrorOf) -> None:
-    attribute = key.replace("-", "_")
+    attribute = {"data-dir": "data.data_dir", "output-dir": "run.output_dir"}[key]
     elsewhere = tmp_path / "elsewhere"
     path = yaml_file(f"{key}: ../images\n")  # in a file: from the file's folder, whatever the base
     for base in (None, elsewhere):
-        assert getattr(load(path, base=base), attribute) == (tmp_path / "images").resolve()
+        assert attrgetter(attribute)(load(path, base=base)) == (tmp_path / "images").resolve()
 
     plain = yaml_file("")  # in an override: from the user's folder
-    assert getattr(load(plain, {key: "images"}, base=elsewhere), attribute) == elsewhere / "images"
+    assert attrgetter(attribute)(load(plain, {key: "images"}, base=elsewhere)) == elsewhere / "images"
     message = error_of(lambda: load(plain, {key: "images"}, base=None))
     assert f"{key} = 'images'" in message
     assert "absolute" in message
 
-    assert getattr(load(plain, {key: "/images"}), attribute) == Path("/images")
-    assert getattr(load(plain, {key: "~/images"}), attribute) == (Path.home() / "images").resolve()
+    assert attrgetter(attribute)(load(plain, {key: "/images"})) == Path("/images")
+    assert attrgetter(attribute)(load(plain, {key: "~/images"})) == (Path.home() / "images").resolve()
 
 
 def test_folders_default_to_the_environment_then_to_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEDNC_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("FEDNC_RUNS", str(tmp_path / "runs"))
-    assert build({}).data_root == tmp_path / "data"
-    assert build({}).output_dir == tmp_path / "runs"
-    assert build({"data-dir": "/images"}).data_root == Path("/images")
+    assert build({}).data.root == tmp_path / "data"
+    assert build({}).run.output_dir == tmp_path / "runs"
+    assert build({"data-dir": "/images"}).data.root == Path("/images")
     monkeypatch.setenv("FEDNC_DATA", "")
     monkeypatch.delenv("FEDNC_RUNS")
-    assert build({}).data_root.is_relative_to(Path.home())
-    assert build({}).output_dir.is_relative_to(Path.home())
+    assert build({}).data.root.is_relative_to(Path.home())
+    assert build({}).run.output_dir.is_relative_to(Path.home())
 
 
 @pytest.mark.parametrize("bad", ["~nobody-of-this-name/images", "a\0b"])
@@ -110,14 +111,14 @@ def test_a_relative_folder_in_the_environment(monkeypatch: pytest.MonkeyPatch, e
     monkeypatch.setenv("FEDNC_RUNS", "runs")
     assert "FEDNC_RUNS = 'runs'" in error_of(lambda: build({}))
     monkeypatch.setenv("FEDNC_RUNS", "~/runs")
-    assert build({}).output_dir == Path.home() / "runs"
+    assert build({}).run.output_dir == Path.home() / "runs"
 
 
 def test_an_empty_value_in_a_file_is_not_given(yaml_file: YamlFile) -> None:
-    assert load(yaml_file("data-dir: ''\nname: ''\n")).data_dir is None
+    assert load(yaml_file("data-dir: ''\nname: ''\n")).data.data_dir is None
     tuned = "width: 7\ntuned: {fedavg: {width: '', batch-size: 9}}\n"
     experiment = load(yaml_file(tuned), {"method": "fedavg"})
-    assert (experiment.width, experiment.batch_size) == (7, 9)
+    assert (experiment.model.width, experiment.train.batch_size) == (7, 9)
 
 
 @pytest.mark.parametrize(("stem", "name"), [("my exp", "my-exp"), (".hidden", "hidden"), ("--", "experiment")])
@@ -129,9 +130,14 @@ def test_a_files_name_becomes_a_valid_one(stem: str, name: str, tmp_path: Path) 
 
 def test_the_papers_cells_are_all_there() -> None:
     cells = [load(path) for path in sorted((APP_ROOT / "configs" / "paper").glob("*.yaml"))]
-    found = {(cell.dataset, cell.imbalance_factor, cell.dirichlet) for cell in cells}
+    found = {(cell.data.dataset, cell.data.imbalance_factor, cell.sites.dirichlet) for cell in cells}
     assert found == {
         (data, factor, alpha) for data in ("cifar10", "cifar100") for factor in (50, 100) for alpha in (0.5, 1)
     }
-    assert {(cell.sites, cell.rounds, cell.local_epochs, cell.augment) for cell in cells} == {(40, 500, 5, "crop-flip")}
-    assert {(cell.dataset, cell.backbone) for cell in cells} == {("cifar10", "resnet18"), ("cifar100", "resnet34")}
+    assert {(cell.sites.sites, cell.rounds.rounds, cell.train.local_epochs, cell.train.augment) for cell in cells} == {
+        (40, 500, 5, "crop-flip")
+    }
+    assert {(cell.data.dataset, cell.model.backbone) for cell in cells} == {
+        ("cifar10", "resnet18"),
+        ("cifar100", "resnet34"),
+    }

@@ -11,9 +11,12 @@ import yaml
 
 from common.checked import unknown_keys, valid_fields
 from common.config import APP_ROOT, KEYS, acting, build, load
-from common.effects import ACTS, METHOD_KEYS, idle_everywhere, without_effect
+from common.config.effects import idle_everywhere, without_effect
+from common.config.experiment import Experiment
+from common.config.rows import ROWS
+from common.config.sections import RoundsSection
+from common.config.values import Values
 from common.errors import MistakesError, UserError, print_error
-from common.experiment import Experiment
 from common.methods import METHODS
 from common.models.model import attends, frame_kind
 
@@ -132,11 +135,13 @@ def test_all_keys_are_listed_once() -> None:
         (False, False),
         (False, True),
     ]
-    fields, wrong = valid_fields(Experiment, {"rounds": 0, "seed": 4})
-    assert fields is not None and (fields.rounds, fields.seed) == (500, 4) and len(wrong) == 1
+    fields, wrong = valid_fields(RoundsSection, {"rounds": 0, "quorum": 0.4})
+    assert fields is not None and (fields.rounds, fields.quorum) == (500, 0.4) and len(wrong) == 1
 
 
 # --- keys without effect ----------------------------------------------------------------------------
+
+METHOD_KEYS = {key: row.acts.methods for key, row in ROWS.items() if row.acts.methods}
 
 IDLE: list[tuple[dict[str, Any], str]] = [
     ({"frame": "etf", "sparsity": 0.8}, "a frame other than etf"),
@@ -234,7 +239,7 @@ def test_a_default_that_is_written_out_is_no_mistake(yaml_file: YamlFile) -> Non
 
 
 def test_tuning_reads_a_files_share_of_validation_images(yaml_file: YamlFile) -> None:
-    assert load(yaml_file("validation-share: 0.3\n"), base=HERE).validation_share == 0.3
+    assert load(yaml_file("validation-share: 0.3\n"), base=HERE).data.validation_share == 0.3
     assert (
         "evaluate-on: validation" in mistakes(lambda: load(yaml_file(""), {"validation-share": 0.3}, base=HERE))[0][1]
     )
@@ -260,8 +265,11 @@ def test_whether_a_frames_keys_act_is_what_the_model_says(method: str) -> None:
 
 
 def test_the_table_names_keys_and_methods_that_exist() -> None:
-    assert set(ACTS) <= set(KEYS)
-    assert all(set(row.methods) <= set(METHODS) for row in ACTS.values())
+    assert all(set(row.acts.methods) <= set(METHODS) for row in ROWS.values())
+    with_conditions = [row for row in ROWS.values() if row.acts.when or row.acts.inside]
+    assert len(with_conditions) >= 30
+    for condition in (c for row in with_conditions for c in (row.acts.when, row.acts.inside) if c):
+        condition.holds(Values(build({})))  # it reads keys that there are
 
 
 @pytest.mark.parametrize("path", sorted((APP_ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.name)

@@ -60,7 +60,7 @@ def test_a_simulated_sites_auc_is_told_by_how_many_images_a_class_has(tiny_for: 
     assert model.aux_head is not None
     found = Judge(model.backbone, site, experiment).figures(model.aux_head, "final")
     features, labels = extract_features(model.backbone, federation.dataset.test, everything, federation.dataset)
-    rows = split_rows(len(everything), experiment.seed, site.name)[1]
+    rows = split_rows(len(everything), experiment.run.seed, site.name)[1]
     scores = model.aux_head(features).detach().numpy()[rows]
     for group, classes in groups(federation.class_counts).items():
         by_hand = [roc_auc_score(labels.numpy()[rows, c], scores[:, c]) for c in classes]

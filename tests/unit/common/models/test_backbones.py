@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 import torch
 
-from common.config import Experiment
+from common.config.sections import ModelSection
 from common.errors import UserError
 from common.models.backbones import BACKBONES, Backbone, build_backbone, check_image_size
 
@@ -37,7 +37,7 @@ def count(model: Backbone) -> int:
 
 
 def test_the_registry_is_what_a_configuration_may_name() -> None:
-    allowed = set(get_args(Experiment.model_fields["backbone"].annotation))
+    allowed = set(get_args(ModelSection.model_fields["backbone"].annotation))
     assert allowed == set(BACKBONES) == set(FEATURE_DIM)
 
 

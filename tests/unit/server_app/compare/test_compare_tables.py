@@ -62,4 +62,4 @@ def test_the_table_says_how_labels_were_dealt(entry: Entry, tmp_path: Path, monk
     for cell in entry.cells:
         dealt = build_federation(cell.experiment).partition_report
         assert dealt is not None
-        assert f"seed {cell.experiment.seed}: {100 * dealt['missing']:.1f} %, 0.0 %, " in markdown
+        assert f"seed {cell.experiment.run.seed}: {100 * dealt['missing']:.1f} %, 0.0 %, " in markdown

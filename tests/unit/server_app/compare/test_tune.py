@@ -8,14 +8,22 @@ from typing import Any
 import pytest
 import yaml
 
-from common.config import Experiment, build
+from common.config import ROWS, Experiment
 from common.errors import UserError
 from common.methods import METHODS
 from server_app import cli
 from server_app.compare.results import write_results
 from server_app.compare.runner import Cell, data_fingerprint
-from server_app.compare.studies import GRIDS, product
-from server_app.compare.tune import choice, figure_to_judge, ranking, read_grids, tuning_cells, tuning_experiment
+from server_app.compare.studies import product
+from server_app.compare.tune import (
+    choice,
+    figure_to_judge,
+    own_grids,
+    ranking,
+    read_grids,
+    tuning_cells,
+    tuning_experiment,
+)
 
 Tiny = Callable[..., Experiment]
 
@@ -47,14 +55,14 @@ def test_a_product_has_every_combination_once() -> None:
     assert dict(variants[1].overrides) == {"frame-norm": 0.1, "learning-rate": 0.1}
 
 
-@pytest.mark.parametrize("method", GRIDS)
-def test_a_methods_own_grid_is_made_of_valid_experiments(on_validation: Tiny, method: str) -> None:
-    experiment = on_validation(method=method)
+@pytest.mark.parametrize("method", [name for name in METHODS if own_grids(name)])
+def test_a_methods_own_grid_is_made_of_valid_experiments(tiny_for: Tiny, method: str) -> None:
+    experiment = tiny_for(method, evaluate_on="validation", run_name=None)
     grids = read_grids([], experiment, {})
     cells = tuning_cells(experiment, grids, [0, 1])
     assert len({cell.stem for cell in cells}) == len({str(cell.identity()) for cell in cells}) == len(cells) > 4
-    assert all(cell.experiment.evaluate_on == "validation" for cell in cells)
-    assert all(set(values) >= {getattr(build({}), key.replace("-", "_"))} for key, values in grids.items()) or (
+    assert all(cell.experiment.data.evaluate_on == "validation" for cell in cells)
+    assert all(ROWS[key].default in values for key, values in grids.items()) or (
         method == "fedrep"  # whose default is what remains of local-epochs
     )
 
@@ -166,7 +174,14 @@ def test_a_variant_without_every_seed_is_not_chosen(on_validation: Tiny, tmp_pat
 @pytest.mark.parametrize(
     ("words", "messages"),
     [
-        (["--method", "fedavg"], ["'fedavg' has no grid", "ditto, fedavg_la, fedloge, fedprox, fedrep", "--grid "]),
+        (
+            ["--method", "fedavg"],
+            [
+                "'fedavg' has no grid",
+                "ditto, fedavg_la, fedavg_la_global, fedloge, fedloge_ml, fedprox, fedrep",
+                "--grid ",
+            ],
+        ),
         (["--grid", "learning-rate"], ["'learning-rate'", "key=value,value"]),
         (["--grid", "learning-rate="], ["'learning-rate='", "key=value,value"]),
         (["--grid", "learning-rate=0.1,,0.2"], ["'learning-rate=0.1,,0.2'", "key=value,value"]),
@@ -208,6 +223,6 @@ def test_every_run_is_of_validation_images_whatever_the_file_says(tiny: Tiny, tm
     path = tmp_path / "mine.yaml"
     path.write_text("evaluate-on: test\nmethod: ditto\n")
     experiment = tuning_experiment(str(path), {"rounds": 3}, "", tmp_path)
-    assert (experiment.evaluate_on, experiment.method, experiment.rounds) == ("validation", "ditto", 3)
+    assert (experiment.data.evaluate_on, experiment.method, experiment.rounds.rounds) == ("validation", "ditto", 3)
     values: dict[str, Any] = {"ditto-lambda": [0.5]}
-    assert [cell.experiment.evaluate_on for cell in tuning_cells(experiment, values, [0])] == ["validation"]
+    assert [cell.experiment.data.evaluate_on for cell in tuning_cells(experiment, values, [0])] == ["validation"]

@@ -27,8 +27,8 @@ def test_the_app_carries_the_experiment_and_the_same_code(tmp_path: Path) -> Non
         assert (app / path).read_bytes() == (APP_ROOT / path).read_bytes()
     assert {p.relative_to(app) for p in app.rglob("*.py")} == ours
     experiment = load(app / "configs" / "run.yaml")
-    assert experiment.classes == ("cat", "it's a dog") and experiment.name == "pilot"
-    assert (experiment.data_dir, experiment.output_dir) == (Path("/data"), Path("/results"))
+    assert experiment.data.classes == ("cat", "it's a dog") and experiment.name == "pilot"
+    assert (experiment.data.data_dir, experiment.run.output_dir) == (Path("/data"), Path("/results"))
     assert (app / "pyproject.toml").read_text() == (APP_ROOT / "pyproject.toml").read_text()
 
 

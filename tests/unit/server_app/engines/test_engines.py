@@ -22,5 +22,5 @@ def test_a_flower_run_reads_the_same_experiment(tiny: Callable[..., Experiment],
         {"dataset": "npz", "site_key": "no", "partition": "natural", "data_dir": folder},
     ):
         experiment = tiny(output_dir=folder, **changes)
-        known = experiment.model_copy(update={"data_dir": experiment.data_root})
+        known = experiment.replace(data_dir=experiment.data.root)
         assert load(write_config(experiment, tmp_path / "experiment.yaml")) == known

@@ -95,7 +95,7 @@ def test_pairs_count_visible_labels_alone(tiny_for: Tiny) -> None:
 
 def test_real_sites_disclose_no_pairs(tiny_for: Tiny) -> None:
     subject = subject_of(tiny_for("fedavg", several=True))
-    deployed = subject.experiment.model_copy(update={"partition": "deployed"})
+    deployed = subject.experiment.replace(partition="deployed")
     assert label_pairs(Subject(deployed, subject.federation, subject.model, subject.head)) == {}
 
 

@@ -121,7 +121,7 @@ def test_images_that_cannot_be_read_are_named_and_left_out(tmp_path: Path, monke
     (data / "nevus" / "broken.png").write_bytes(b"no image")
     lines = new_experiment(data, skip_bad_images=1)
     assert any("1 image is left out" in line and "nevus/broken.png" in line for line in lines)
-    assert load("scans.yaml", {}, tmp_path).skip_bad_images == 1
+    assert load("scans.yaml", {}, tmp_path).data.skip_bad_images == 1
 
 
 def test_a_file_is_replaced_where_that_is_asked_for_and_the_new_one_runs(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_file_is_replaced_where_that_is_asked_for_and_the_new_one_runs(tmp_pat
         new_experiment(tmp_path / "nowhere", path, overwrite=True)
     assert path.read_text() == "mine"
     new_experiment(an_archive(tmp_path / "x.npz", False), path, overwrite=True)
-    assert load(str(path), {}, tmp_path).dataset == "npz"
+    assert load(str(path), {}, tmp_path).data.dataset == "npz"
 
 
 def test_what_cannot_be_learned_from_leaves_no_file(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_images_that_cannot_be_read_are_all_named_and_may_be_left_out(kind: str,
         new_experiment(data, tmp_path / "out.yaml")
     lines = new_experiment(data, tmp_path / "out.yaml", skip_bad_images=2)
     assert any("2 images are left out" in line for line in lines)
-    assert load(str(tmp_path / "out.yaml"), {}, tmp_path).skip_bad_images == 2
+    assert load(str(tmp_path / "out.yaml"), {}, tmp_path).data.skip_bad_images == 2
 
 
 @pytest.mark.parametrize("several", [False, True])

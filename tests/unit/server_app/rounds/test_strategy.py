@@ -65,7 +65,7 @@ def test_the_runs_folder_has_a_speaking_name(tiny: Tiny) -> None:
 
 def test_a_taken_run_name_is_refused(tiny: Tiny) -> None:
     experiment = tiny(run_name="mine")
-    (experiment.output_dir / "mine" / "sites").mkdir(parents=True)
+    (experiment.run.output_dir / "mine" / "sites").mkdir(parents=True)
     with pytest.raises(UserError, match=r"run-name = 'mine': .* holds a run"):
         run_folder(experiment)
 

@@ -93,7 +93,7 @@ def test_where_a_run_is_taken_up_such_lines_are_moved_beside_it(
 
 def test_a_folder_whose_journal_has_only_such_lines_holds_a_run(tiny: Callable[..., Experiment]) -> None:
     experiment = tiny(run_name="mine")
-    folder = experiment.output_dir / "mine"
+    folder = experiment.run.output_dir / "mine"
     folder.mkdir(parents=True)
     (folder / "metrics.jsonl").write_text("5\n")
     with pytest.raises(UserError, match="holds a run"):

@@ -58,7 +58,7 @@ def test_a_runs_identity_is_drawn_once(tiny: Callable[..., Experiment], tmp_path
 
 def test_a_start_that_came_to_nothing_is_no_run(tiny: Callable[..., Experiment]) -> None:
     experiment = tiny(run_name="mine")
-    journal = Journal(experiment.output_dir / "mine", experiment)
+    journal = Journal(experiment.run.output_dir / "mine", experiment)
     with pytest.raises(WireError), journal.to_the_end():
         raise WireError("no site can take part")
     assert read_events(run_folder(experiment))[-1]["reason"] == "WireError: no site can take part"

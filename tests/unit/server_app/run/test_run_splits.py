@@ -81,7 +81,7 @@ def test_a_start_without_a_checkpoint_binds_the_next_to_no_split(small: Tiny, mo
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(FedStrategy, "sample", interrupt)
         run_local(small(method="fedavg", run_name="new", resume=True))
-    path = small().output_dir / "new" / "splits.csv"
+    path = small().run.output_dir / "new" / "splits.csv"
     first = path.read_text()
     path.write_text(first.replace("site-00", "site-01"))  # as of images that have been put right since
     run_local(small(method="fedavg", run_name="new", resume=True))
@@ -108,5 +108,5 @@ def test_a_lost_split_is_named_where_a_run_is_taken_up(small: Tiny, tiny: Tiny) 
 def test_of_real_sites_and_of_images_without_a_name_nothing_is_written(tiny: Tiny, tmp_path: Path) -> None:
     write_assignment(tmp_path, build_federation(tiny()))
     deployed = tiny(dataset="manifest", partition="deployed", classes=["a", "b"], image_size=8, imbalance_factor=1)
-    write_assignment(tmp_path, build_federation(deployed.model_copy(update={"data_dir": None})))
+    write_assignment(tmp_path, build_federation(deployed.replace(data_dir=None)))
     assert list(tmp_path.glob("splits*")) == []

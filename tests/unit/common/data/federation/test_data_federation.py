@@ -121,7 +121,7 @@ def test_natural_sites_use_their_own_test_images(archive: Path) -> None:
 
 
 def test_natural_needs_sites() -> None:
-    experiment = Experiment(dataset="digits").model_copy(update={"partition": "natural"})
+    experiment = Experiment(dataset="digits").replace(partition="natural")
     with pytest.raises(UserError, match="dataset 'digits' names no sites"):
         build_federation(experiment)
 

@@ -45,7 +45,7 @@ def wards(monkeypatch: pytest.MonkeyPatch) -> Dataset:
 def wards_build(**keys: Any) -> Federation:
     federation._build.cache_clear()
     experiment = Experiment(**{"sites": 4, **{k: v for k, v in keys.items() if k != "partition"}})
-    return build_federation(experiment.model_copy(update={"partition": keys.get("partition", "dirichlet")}))
+    return build_federation(experiment.replace(partition=keys.get("partition", "dirichlet")))
 
 
 # --- kinds of labels --------------------------------------------------------------------------------

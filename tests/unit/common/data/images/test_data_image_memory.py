@@ -134,7 +134,7 @@ def test_keys_of_the_machine_change_no_run_and_reach_no_site(folder: Path, tmp_p
         image_memory=7,
         image_cache=tmp_path / "other",
     )
-    assert run_folder(other) == run_folder(one.model_copy(update={"resume": True}))
+    assert run_folder(other) == run_folder(one.replace(resume=True))
     assert Cell(one).identity() == Cell(other).identity()
     deployed = build(
         {"partition": "deployed", "classes": ["a", "b"], "image-memory": 7, "image-cache": tmp_path / "secret"}

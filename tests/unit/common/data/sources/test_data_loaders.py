@@ -163,7 +163,7 @@ def test_inaturalist(tmp_path: Path) -> None:
     assert data.classes == ("0", "1", "2")
     assert data.test.labels.tolist() == [2]
     assert data.train.batch(np.arange(4)).shape == (4, 3, 6, 6)
-    federation = build_federation(experiment.model_copy(update={"partition": "natural"}))
+    federation = build_federation(experiment.replace(partition="natural"))
     assert [rows.tolist() for rows in federation.train_rows] == [[1], [0, 2], [3]]
     assert [rows.tolist() for rows in federation.test_rows] == [[], [], [0]]
 

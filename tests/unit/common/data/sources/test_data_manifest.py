@@ -109,7 +109,7 @@ def test_without_a_split_a_fifth_of_the_patients_is_for_testing(tmp_path: Path) 
     assert data.train_groups is not None and data.test_groups is not None
     assert len(np.unique(data.test_groups)) == 4 and len(data.test) == 12
     assert not np.intersect1d(data.train_groups, data.test_groups).size
-    again = load_dataset(experiment.model_copy(update={"seed": 5, "image_size": 3}))
+    again = load_dataset(experiment.replace(seed=5, image_size=3))
     assert again is not data and np.array_equal(again.test_groups, data.test_groups)
 
 

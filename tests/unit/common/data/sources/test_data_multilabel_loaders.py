@@ -62,7 +62,7 @@ def test_chestxray14(tmp_path: Path) -> None:
     assert data.train_groups is not None and data.train_groups.tolist() == [1, 1, 2]
     assert data.test_groups is not None and data.test_groups.tolist() == [3, 4]
     assert data.train.batch(np.arange(3)).shape == (3, 1, 8, 8)
-    made = build_federation(chest(tmp_path).model_copy(update={"sites": 2, "min_site_size": 0}))
+    made = build_federation(chest(tmp_path).replace(sites=2, min_site_size=0))
     assert sum(map(len, made.train_rows)) == 3
 
 
@@ -211,5 +211,5 @@ def test_coco2017_files_are_needed(tmp_path: Path, error_of: ErrorOf) -> None:
 
 
 def test_photographs_of_other_sizes_need_image_size(tmp_path: Path, error_of: ErrorOf) -> None:
-    experiment = coco(tmp_path).model_copy(update={"image_size": None})
+    experiment = coco(tmp_path).replace(image_size=None)
     assert "set image-size" in error_of(lambda: load_dataset(experiment))

@@ -111,7 +111,7 @@ def test_real_chest_x_rays() -> None:
     assert data.train.labels.sum() + data.test.labels.sum() == 813
     assert len(made.site_names) == 10 and sum(map(len, made.train_rows)) == 819
     assert made.visible is not None and (made.visible.sum(axis=1) == 10).all()
-    tuned = build_federation(experiment.model_copy(update={"evaluate_on": "validation"})).dataset
+    tuned = build_federation(experiment.replace(evaluate_on="validation")).dataset
     assert tuned.train_groups is not None and tuned.test_groups is not None
     assert not np.intersect1d(tuned.train_groups, tuned.test_groups).size
     assert tuned.test.labels.any(axis=0).all() and tuned.train.labels.any(axis=0).all()

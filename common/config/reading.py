@@ -1,4 +1,4 @@
-"""Reading the experiment of `common/experiment.py`, with errors for people.
+"""Reading the experiment of `common/config/experiment.py`, with errors for people.
 
 Sources, later ones win: its defaults, a YAML file in `configs/`, what that file has under `tuned` for the
 experiment's method, flat `key=value` overrides
@@ -11,50 +11,21 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from common.checked import Mistake, unknown_keys, valid_fields
-from common.consistency import UnknownValueError, contradictions, partial
-from common.effects import ACTS, METHOD_KEYS, idle, without_effect
+from common.config.consistency import contradictions
+from common.config.effects import idle, without_effect
+from common.config.experiment import Experiment
+from common.config.layout import canonical, flatten, leaf, merged, validated
+from common.config.rows import PATH_KEYS, ROWS, keys_where
+from common.config.values import UnknownValueError, Values
+from common.config.yaml_files import read_yaml
 from common.errors import MistakesError, UserError, did_you_mean, nearest, shown, unknown
-from common.experiment import FIELDS_ALONE, KEYS, Experiment
-from common.fields import FEDERATION_FIELDS
 from common.methods import METHODS
 from common.paths import expand
-from common.yaml_files import given, parse_value, read_yaml
 
-__all__ = [
-    "APP_ROOT",
-    "DEFAULT_CONFIG",
-    "KEYS",
-    "PATH_KEYS",
-    "Experiment",
-    "acting",
-    "build",
-    "check_key",
-    "find_config",
-    "load",
-    "parse_value",
-    "portable",
-    "read_experiment",
-    "read_yaml",
-]
-
-APP_ROOT = Path(__file__).resolve().parent.parent  # holds configs/ beside the three packages
+APP_ROOT = Path(__file__).resolve().parents[2]  # holds configs/ beside the three packages
 DEFAULT_CONFIG = "configs/digits_lt.yaml"
-PATH_KEYS = tuple(  # where things are on one machine
-    name.replace("_", "-")
-    for name, field in Experiment.model_fields.items()
-    if Path in {field.annotation, *get_args(field.annotation)}
-)
-_OF_ONE_START = ("run-name", "resume")  # the folder of a run, and to go on with what is in it
-_UNTUNED = {  # what methods are compared under
-    *(name.replace("_", "-") for name in FEDERATION_FIELDS),
-    *("name", "method", "rounds", "local-epochs", "participation", "classes", "labels"),
-    *PATH_KEYS,
-    *_OF_ONE_START,
-    "image-memory",
-}
 
 
 @dataclass(frozen=True)
@@ -63,11 +34,20 @@ class _Layer:
 
     Attributes:
         source: as errors name it.
-        values: key → value.
+        values: flat, see `common/config/layout.py`.
+        unknown: words about keys that there are not.
     """
 
     source: str
     values: dict[str, Any]
+    unknown: tuple[str, ...] = ()
+
+
+def _layer(source: str, values: Mapping[str, Any], written: bool = False) -> _Layer:
+    """Return the keys of one source; in what people wrote an empty string is no value."""
+    flat, found = flatten(values)
+    flat = {key: value for key, value in flat.items() if value != "" or not written}
+    return _Layer(source, flat, tuple(words for _, words in found))
 
 
 def load(
@@ -86,22 +66,22 @@ def load(
             it (inside a Flower run): a relative path in an override is then an error.
         sources: what errors name for an override; default: the command line, or the run-config of a Flower run.
         single: whether this is all that runs, so that every override must act in it; of several experiments, see
-            `without_effect` of `common/effects.py`.
+            `without_effect` of `common/config/effects.py`.
 
     Raises:
         UserError: unknown keys, impossible values, contradictions, keys without effect; missing or malformed file.
     """
     path = find_config(config, base)
     stem = re.sub(r"[^\w.-]", "-", path.stem).lstrip(".-")[:64]
-    typed = given(overrides or {}, KEYS)
+    typed = {canonical(key): value for key, value in (overrides or {}).items() if value != "" or not _known(key)}
     where = "command line" if base else "run-config"
     layers, found = _file_layers(path, str(config), typed.get("method"))
     layers[0].values.setdefault("name", stem or "experiment")
     for key, value in typed.items():
-        layers.append(_Layer((sources or {}).get(key, where), {key: value}))
+        layers.append(_layer((sources or {}).get(key, where), {key: value}, written=True))
     for i, layer in enumerate(layers):
         found += _absolute(layer, path.parent if i < 2 else base)
-    if not set(KEYS) <= layers[0].values.keys():  # a resolved experiment holds keys that its method does not read
+    if not _resolved(layers[0].values):  # it holds keys that act with others alone
         found += _without_effect(layers[:1], layers[:1], whatever_method=True)  # an override may make them idle
     if single:
         found += _without_effect(layers[2:], layers)
@@ -109,70 +89,87 @@ def load(
 
 
 def build(values: Mapping[str, Any], source: str = "the experiment") -> Experiment:
-    """Validate a flat mapping; raise `UserError` naming key, value, what is allowed, nearest key, of each mistake."""
-    return _build([_Layer(source, dict(values))], [])
+    """Validate keys in any form of `common/config/layout.py`.
 
+    Args:
+        values: key → value.
+        source: what errors name.
 
-def acting(values: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
-    """Return the values that change something in the experiment they are of, whatever the method."""
-    return {k: v for k, v in values.items() if k not in ACTS or not without_effect(k, experiment, whatever_method=True)}
+    Raises:
+        UserError: of each mistake key, value, what is allowed or the nearest known key.
+
+    Example:
+        >>> build({"method": "fedprox", "train": {"learning-rate": 0.1}, "rounds": 5}).train.learning_rate
+        0.1
+    """
+    return _build([_layer(source, values)], [])
 
 
 def _build(layers: Sequence[_Layer], found: list[tuple[str, str]]) -> Experiment:
     """Validate layers, later ones win; raise `UserError` with all mistakes, these first ones too."""
     bad: set[str] = set()
     for layer in layers:
-        for key, words in _field_mistakes(layer.values):
+        found += [(layer.source, words) for words in layer.unknown]
+        for key, words in validated(layer.values)[1]:
             found.append((layer.source, words))
-            bad.add(key)
-    for key, words in contradictions(partial(_fields(layers), bad)):
+            bad.add(leaf(key))
+    experiment = _experiment(layers)
+    for key, words in contradictions(Values(experiment, bad)):
         # that of the source with which it comes up
-        until = (i for i in range(1, len(layers)) if (key, words) in contradictions(partial(_fields(layers[:i]), bad)))
+        until = (
+            i for i in range(1, len(layers)) if (key, words) in contradictions(Values(_experiment(layers[:i]), bad))
+        )
         found.append((layers[next(until, len(layers)) - 1].source, words))
     if found:
         place = {layer.source: i for i, layer in enumerate(layers)}
         raise MistakesError(sorted(found, key=lambda pair: place.get(pair[0], 1)))
-    return _fields(layers)
-
-
-def _field_mistakes(values: Mapping[str, Any]) -> list[Mistake]:
-    """Return what is wrong with each key by itself."""
-    known = {key: value for key, value in values.items() if key in KEYS}
-    return unknown_keys(values, KEYS) + valid_fields(Experiment, known, FIELDS_ALONE)[1]
-
-
-def _fields(layers: Sequence[_Layer]) -> Experiment:
-    """Return the experiment of layers, later ones win, without what is wrong with a key by itself."""
-    values = {key: value for layer in layers for key, value in layer.values.items() if key in KEYS}
-    experiment, _ = valid_fields(Experiment, values, FIELDS_ALONE)
-    assert experiment is not None  # every key has a default
     return experiment
+
+
+def _experiment(layers: Sequence[_Layer]) -> Experiment:
+    """Return the experiment of layers, later ones win, without what is wrong with a key by itself."""
+    return Experiment.of_parts(validated(merged(layer.values for layer in layers))[0])
 
 
 def _without_effect(
     of: Sequence[_Layer], layers: Sequence[_Layer], whatever_method: bool = False
 ) -> list[tuple[str, str]]:
     """Return a mistake for each key of some layers that changes nothing in the experiment of all the layers."""
-    bad = {key for layer in layers for key, _ in _field_mistakes(layer.values)}
-    experiment, found = partial(_fields(layers), bad), []
-    named = {key for key, _ in contradictions(experiment)}
+    bad = {leaf(key) for layer in layers for key, _ in validated(layer.values)[1]}
+    experiment = _experiment(layers)
+    values, found = Values(experiment, bad), []
+    with_contradiction = {key for key, _ in contradictions(values)}
     for source, key, value in ((layer.source, *pair) for layer in of for pair in layer.values.items()):
-        if key not in ACTS or key in named or (whatever_method and ACTS[key].elsewhere):
+        row = ROWS[leaf(key)]
+        if leaf(key) in with_contradiction or (whatever_method and row.acts.elsewhere):
             continue
+        if not experiment.has(row.name) and value == row.default:
+            continue  # the default is no wish
         with suppress(UnknownValueError):
-            if needed := without_effect(key, experiment, whatever_method):
+            if needed := without_effect(key, experiment, whatever_method, values):
                 found.append((source, idle(key, value, needed)))
     return found
 
 
+def _known(key: str) -> bool:
+    """Whether there is such a key, however it is written."""
+    return not flatten({key: ""})[1]
+
+
+def _resolved(values: Mapping[str, Any]) -> bool:
+    """Whether a file holds every key that an experiment has: it was written by this program."""
+    return {name for name, row in ROWS.items() if not row.methods} <= values.keys()
+
+
 def portable(experiment: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration as it may be handed on: without keys that name a folder of the machine it ran on."""
-    return {key: value for key, value in experiment.items() if key not in (*PATH_KEYS, *_OF_ONE_START)}
+    """Return a flat configuration as it may be handed on: without what is of the machine, or the start, it ran on."""
+    own = keys_where(lambda facts: facts.stays)
+    return {key: value for key, value in experiment.items() if key not in own}
 
 
 def check_key(key: str, value: Any, source: str) -> None:
     """Raise `UserError` for a key that no experiment has: names key, value and the nearest known key."""
-    if found := unknown_keys({key: value}, KEYS):
+    if found := flatten({key: value})[1]:
         raise UserError(f"{source}: {found[0][1]}")
 
 
@@ -206,31 +203,39 @@ def read_experiment(path: Path, method: str | None = None) -> dict[str, Any]:
 
 def _file_layers(path: Path, source: str, method: str | None) -> tuple[list[_Layer], list[tuple[str, str]]]:
     """Return the file's own keys and those under `tuned` for the method, and the mistakes of the whole `tuned`."""
-    values = given(read_yaml(path), KEYS)
-    tuned = values.pop("tuned", {})
+    values = read_yaml(path)
+    tuned = values.pop("tuned", None) or {}
     where = f"{source}: tuned"
-    own, chosen = _Layer(source, values), method or values.get("method", Experiment.default("method"))
+    own = _layer(source, values, written=True)
     form = "give a method's keys below its name, e.g. tuned: {fedavg: {learning-rate: 0.1}}"
     if not isinstance(tuned, dict):
         return [own, _Layer(where, {})], [(where, form)]
     found: list[tuple[str, str]] = []
+    blocks: dict[str, _Layer] = {}
     for name, keys in tuned.items():
+        of = f"{where}: {name}"
         if name not in METHODS:
             found.append((where, str(unknown("method", str(name), METHODS))))
-            continue
-        of = f"{where}: {name}"
-        if not isinstance(keys, dict):
+        elif not isinstance(keys, dict):
             found.append((of, f"{shown(keys)}: {form}"))
-            continue
-        found += [(of, words) for _, words in _field_mistakes(given(keys, KEYS))]
-        for key in keys:
-            if key in _UNTUNED:
-                found.append((of, f"{key} is the experiment's, the same for all methods"))
-            elif key in METHOD_KEYS and name not in METHOD_KEYS[key]:
-                found.append((of, idle(key, keys[key], f"method: {' or '.join(METHOD_KEYS[key])}")))
-    block = tuned.get(chosen, {}) if isinstance(chosen, str) else {}
-    block = block if isinstance(block, dict) else {}
-    return [own, _Layer(f"{where}: {chosen}", given(block, KEYS))], found
+        else:
+            blocks[name] = _layer(of, keys, written=True)
+            found += [(of, words) for words in _tuned_mistakes(name, blocks[name])]
+    chosen = method or own.values.get("method", Experiment.default("method"))
+    block = blocks.get(chosen) if isinstance(chosen, str) else None
+    return [own, _Layer(f"{where}: {chosen}", block.values if block else {})], found
+
+
+def _tuned_mistakes(method: str, layer: _Layer) -> list[str]:
+    """Return what is wrong with a method's block under `tuned`."""
+    found = [*layer.unknown, *(words for _, words in validated(layer.values)[1])]
+    for key, value in layer.values.items():
+        row = ROWS[leaf(key)]
+        if not row.facts.tunable:
+            found.append(f"{key} is the experiment's, the same for all methods")
+        elif (readers := row.acts.methods) and (method not in readers or key not in (row.name, f"{method}.{row.name}")):
+            found.append(idle(key, value, f"method: {' or '.join(readers)}"))
+    return found
 
 
 def _absolute(layer: _Layer, base: Path | None) -> list[tuple[str, str]]:

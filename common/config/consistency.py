@@ -4,63 +4,40 @@ A rule reads an experiment whose fields are valid by themselves, and yields what
 a key whose value is not known (it was no valid one) says nothing.
 """
 
-from collections.abc import Callable, Collection, Iterator
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Iterator
 
-from common.effects import without_effect
+from common.config.rows import ROWS
+from common.config.values import UnknownValueError, Values
 from common.errors import shown
+from common.keys import python_name
 from common.methods import METHODS
 
-if TYPE_CHECKING:
-    from common.experiment import Experiment
-
 Mistake = tuple[str, str]  # the key, and the words that name it
-Rule = Callable[["Experiment"], Iterator[Mistake]]
+Rule = Callable[[Values], Iterator[Mistake]]
 
 
-class UnknownValueError(Exception):
-    """A key was read whose value is not known."""
-
-
-class _Partial:
-    """An experiment some of whose values are not known."""
-
-    def __init__(self, experiment: "Experiment", unknown: Collection[str]) -> None:
-        self._experiment, self._unknown = experiment, frozenset(unknown)
-
-    def __getattr__(self, name: str) -> object:
-        if name.replace("_", "-") in self._unknown:
-            raise UnknownValueError(name)
-        return getattr(self._experiment, name)
-
-
-def partial(experiment: "Experiment", unknown: Collection[str]) -> "Experiment":
-    """Return the experiment without the values of these keys: reading one raises `UnknownValueError`."""
-    return cast("Experiment", _Partial(experiment, unknown)) if unknown else experiment
-
-
-def contradictions(experiment: "Experiment") -> list[Mistake]:
-    """Return every contradiction between the keys of an experiment, also of a `partial` one."""
+def contradictions(values: Values) -> list[Mistake]:
+    """Return every contradiction between the keys of an experiment whose fields are valid by themselves."""
     found: list[Mistake] = []
     for rule in _RULES:
         try:
-            found.extend(rule(experiment))
+            found.extend(rule(values))
         except UnknownValueError:
             continue
     return found
 
 
-def _natural(e: "Experiment") -> Iterator[Mistake]:
+def _natural(e: Values) -> Iterator[Mistake]:
     if e.partition == "natural" and not (e.site_key or e.dataset in ("inaturalist", "manifest")):
         yield "partition", "partition = 'natural' needs site-key, the array that names each image's site"
 
 
-def _site_key(e: "Experiment") -> Iterator[Mistake]:
+def _site_key(e: Values) -> Iterator[Mistake]:
     if e.site_key and e.dataset != "npz":
         yield "site-key", _no_such_array("site-key", e.site_key, e.dataset)
 
 
-def _group_key(e: "Experiment") -> Iterator[Mistake]:
+def _group_key(e: Values) -> Iterator[Mistake]:
     if e.group_key and e.dataset != "npz":
         yield "group-key", _no_such_array("group-key", e.group_key, e.dataset)
 
@@ -69,48 +46,48 @@ def _no_such_array(key: str, value: str, dataset: str) -> str:
     return f"{key} = {shown(value)}: only dataset 'npz' has such an array, not '{dataset}'"
 
 
-def _classes(e: "Experiment") -> Iterator[Mistake]:
+def _classes(e: Values) -> Iterator[Mistake]:
     if e.partition == "deployed" and len(e.classes or ()) < 2:
         yield "partition", "partition = 'deployed' needs classes, the names of two or more that all sites agree on"
 
 
-def _pixels(e: "Experiment") -> Iterator[Mistake]:
+def _pixels(e: Values) -> Iterator[Mistake]:
     if {len(e.pixel_mean), len(e.pixel_std)} - {1, 3} or min(e.pixel_std) <= 0:
         yield "pixel-std", "pixel-mean, pixel-std: one value or three, and no deviation of 0"
 
 
-def _resume(e: "Experiment") -> Iterator[Mistake]:
+def _resume(e: Values) -> Iterator[Mistake]:
     if e.resume and not e.run_name:
         yield "resume", "resume = True: needs run-name, the run to continue"
 
 
-def _width(e: "Experiment") -> Iterator[Mistake]:
+def _width(e: Values) -> Iterator[Mistake]:
     if e.backbone == "resnet50" and e.width not in (None, 64):
         yield "width", f"width = {e.width}: resnet50 is torchvision's, whose width is 64; leave width out"
 
 
-def _composites(e: "Experiment") -> Iterator[Mistake]:
+def _composites(e: Values) -> Iterator[Mistake]:
     if e.composites and e.partition == "natural":
         yield "partition", "partition = 'natural': composites belong to no site; use dirichlet or iid"
     for name in ("composites-test", "composite-single-share", "composite-canvas"):
-        if without_effect(name, e, whatever_method=True):
-            value = getattr(e, name.replace("-", "_"))
+        value = getattr(e, python_name(name))
+        if not e.composites and value != ROWS[name].default:
             yield name, f"{name} = {value}: there are no composites; set composites, too"
 
 
-def _labels(e: "Experiment") -> Iterator[Mistake]:
+def _labels(e: Values) -> Iterator[Mistake]:
     if e.labels and e.partition != "deployed":
         yield "labels", f"labels = '{e.labels}': with partition '{e.partition}' the data say; leave it out"
     elif e.labels and (taken := METHODS[e.method].labels) not in ("any", e.labels):
         yield "labels", f"labels = '{e.labels}': method '{e.method}' takes {taken} an image"
 
 
-def _label_rule(e: "Experiment") -> Iterator[Mistake]:
+def _label_rule(e: Values) -> Iterator[Mistake]:
     if e.partition == "deployed" and e.label_rule != "mask":
         yield "label-rule", f"label-rule = '{e.label_rule}': real sites pass no images on; leave it out"
 
 
-def _missing_classes(e: "Experiment") -> Iterator[Mistake]:
+def _missing_classes(e: Values) -> Iterator[Mistake]:
     if e.missing_classes and e.partition != "dirichlet":
         why = f"with partition '{e.partition}' no class is missing by design; use dirichlet"
         yield "missing-classes", f"missing-classes = {e.missing_classes:g}: {why}"

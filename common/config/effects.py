@@ -1,0 +1,68 @@
+"""With what each key acts: a key that was given and changes nothing is a misunderstanding, and is refused by name.
+
+Whole experiments are never refused for it: a YAML file that several methods share, and every resolved configuration,
+hold keys that one run alone does not read.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from common.config.experiment import Experiment
+from common.config.layout import leaf
+from common.config.rows import ROWS
+from common.config.values import Values
+from common.errors import shown
+from common.keys import python_name
+
+
+def without_effect(
+    key: str, experiment: Experiment, whatever_method: bool = False, values: Values | None = None
+) -> str:
+    """Return with what a key acts, if it changes nothing in this experiment; '' if it acts, or has its default.
+
+    Args:
+        key: as `flatten` names it: alone, or of one method.
+        experiment: that was made with it.
+        whatever_method: to look at the other keys alone, since several methods share the experiment.
+        values: of the experiment; with those that are not known, reading one raises `UnknownValueError`.
+    """
+    name = leaf(key)
+    row, values = ROWS[name].acts, values or Values(experiment)
+    methods = (key.partition(".")[0],) if name != key else row.methods
+    if methods and experiment.method not in methods:
+        return "" if whatever_method else f"method: {' or '.join(methods)}"
+    if getattr(values, python_name(name)) == ROWS[name].default:
+        return ""
+    if row.when and not row.when.holds(values):
+        return row.when.words
+    if whatever_method:
+        return ""
+    return row.inside.words if row.inside and not row.inside.holds(values) else ""
+
+
+def idle(key: str, value: object, needed: str) -> str:
+    """Return the words for a key without effect; `needed` is what `without_effect` returned."""
+    return f"{key} = {shown(value)}: has no effect here, it acts with {needed}; leave it out"
+
+
+def idle_everywhere(key: str, experiments: Sequence[Experiment]) -> str:
+    """Return with what a key acts, if it changes nothing in any of these experiments; '' if all have its default."""
+    holders = [
+        e for e in experiments if not e.has(leaf(key)) or e.values()[python_name(leaf(key))] != e.default(leaf(key))
+    ]
+    needed = [without_effect(key, experiment) for experiment in holders]
+    return needed[0] if needed and all(needed) else ""
+
+
+def of_other_methods(key: str, method: str) -> bool:
+    """Whether a key is another method's own, so that this one's result does not depend on it."""
+    return key in ROWS and bool(ROWS[key].methods) and method not in ROWS[key].methods
+
+
+def acting(values: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
+    """Return the flat values that change something in the experiment they are of, whatever the method."""
+    return {
+        key: value
+        for key, value in values.items()
+        if leaf(key) not in ROWS or not without_effect(key, experiment, whatever_method=True)
+    }

@@ -1,0 +1,34 @@
+"""Conditions under which keys act, where it takes more than one other key to say so."""
+
+from typing import Any
+
+from common.keys import Condition, is_one_of
+from common.methods import METHODS
+
+DEALT = is_one_of("partition", "dirichlet", "iid")
+SIMULATED = is_one_of("partition", "dirichlet", "iid", "natural")
+_EXACT = ("etf", "padded_etf", "")  # frames without a share of zeros to choose
+
+
+def attends(e: Any) -> bool:
+    """Whether label-aware attention gives one feature a class, of the values of all keys."""
+    return METHODS[e.method].attends if e.attention is None else bool(e.attention)
+
+
+def frame_kind(e: Any) -> str:
+    """Return which fixed frame a run needs, '' for none, of the values of all keys."""
+    kind = METHODS[e.method].frame or ("query" if attends(e) else "")
+    return {"choice": str(e.frame), "query": str(e.query_frame)}.get(kind, kind)
+
+
+def _queries(e: Any) -> bool:
+    return METHODS[e.method].frame == "query" or (METHODS[e.method].frame == "" and attends(e))
+
+
+ATTENDS = Condition("attention", attends)
+QUERIES = Condition("attention, or method fednca_ml", _queries)
+SPARSE = Condition("a frame other than etf", lambda e: e.frame != "etf" or e.query_frame == "sparse_etf")
+SOLVED = Condition("frame (or query-frame): sparse_etf", lambda e: "sparse_etf" in (e.frame, e.query_frame))
+MMA = Condition("frame-solver: mma", lambda e: e.frame_solver == "mma" and SOLVED.holds(e))
+HAS_SPARSE = Condition("a method with a sparse frame", lambda e: frame_kind(e) not in _EXACT)
+HAS_SOLVED = Condition("a method with a sparse_etf", lambda e: frame_kind(e) == "sparse_etf")

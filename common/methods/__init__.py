@@ -1,0 +1,31 @@
+"""The table of methods that both sides agree on: one file each, found by its `METHOD`.
+
+Adding one is a file here, with its row and its own keys, and a file in `client_app/methods/` with its local loss.
+The loops on both sides read these rows and never name a method.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+from common.methods.base import FAMILIES, HEAD_TITLES, Method, MethodOptions
+
+__all__ = ["HEAD_TITLES", "METHODS", "Method", "MethodOptions", "methods_for", "methods_with"]
+
+
+def _rows() -> list[Method]:
+    modules = (import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__))
+    rows = (row for module in modules if isinstance(row := getattr(module, "METHOD", None), Method))
+    return sorted(rows, key=lambda row: (FAMILIES.index(row.family), row.year, row.name))
+
+
+METHODS: dict[str, Method] = {row.name: row for row in _rows()}
+
+
+def methods_for(several: bool) -> list[str]:
+    """Return the methods that learn from images with several labels each, or with one."""
+    return [name for name, row in METHODS.items() if row.labels in ("any", "many" if several else "one")]
+
+
+def methods_with(attribute: str) -> tuple[str, ...]:
+    """Return the methods whose own keys have this one, by its name with underscores."""
+    return tuple(name for name, row in METHODS.items() if attribute in row.options.model_fields)

@@ -1,0 +1,134 @@
+"""What both sides agree on for one method: a row, and a frozen model of the method's own keys."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, Self
+
+from common.keys import KeyModel
+
+FAMILIES = ("generic", "personal", "long-tailed", "multilabel")
+
+
+class _HasOptions(Protocol):
+    """An experiment, which `common/config` makes of these options."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def options(self) -> "MethodOptions": ...
+
+
+class MethodOptions(KeyModel):
+    """A method's own keys: its block in a configuration, such as `fedloge: {frame-norm: 1}`."""
+
+    @classmethod
+    def of(cls, experiment: _HasOptions) -> Self:
+        """Return the options of an experiment whose method has these keys.
+
+        Example:
+            >>> from common.config import build
+            >>> from common.methods.fedprox import FedProxOptions
+            >>> FedProxOptions.of(build({"method": "fedprox", "fedprox-mu": 0.1})).fedprox_mu
+            0.1
+        """
+        options = experiment.options
+        assert isinstance(options, cls), f"{experiment.method} has no {cls.__name__}"
+        return options
+
+    # what the loops ask of a method's own keys; a method that has such keys says otherwise
+
+    @property
+    def fixed_frame_norm(self) -> float:
+        """Norm of the fixed frame's class vectors."""
+        return 1.0
+
+    @property
+    def projects(self) -> bool:
+        """Whether a shared linear layer lies before the frame."""
+        return False
+
+    @property
+    def frame_learns(self) -> bool:
+        """Whether the frame as head learns too."""
+        return False
+
+    @property
+    def generic_realignment(self) -> Literal["none", "unit", "prior"]:
+        """What GA-FR does to ψ: nothing, rows of norm 1, or the coordinator's label prior."""
+        return "unit"
+
+
+@dataclass(frozen=True)
+class Method:
+    """What the two sides must agree on for one method.
+
+    Attributes:
+        name: the word for it in a configuration; also its file here and in `client_app/methods/`.
+        title: as papers write it.
+        paper: citation with a link.
+        family: what it is for; tables list families one after the other, and in each the oldest first.
+        year: of the paper.
+        parts: what the model has beside the backbone θ; `Model` in `common/models/model.py` lists them.
+        shared: parts that cross the wire and are averaged, weighted by training images.
+        personal: parts that stay on the site's disk.
+        sent: parts that the coordinator alone changes, by `server_app/methods/`, and sends with the shared ones.
+        returns: what a site sends beside the shared parts: names of `EXTRAS` in `common/wire.py`.
+        generic_head: the head of the generic model, by which it is judged; None for a method without one.
+        frame: which fixed frame is built and sent: 'choice' is the experiment's `frame`, 'query' its
+            `query-frame`, 'etf' always that one at norm 1; '' for none, unless there is attention to be asked.
+        labels: how many labels an image may have: one, many (some, one or none), or any of the two.
+        attends: whether label-aware attention gives one feature a class, where `attention` does not say.
+        realigns: whether the coordinator realigns ψ (GA-FR) and the sites φ_k (LA-FR) at the end.
+        finetunes: whether the paper's personal model is what `finetune-epochs` makes of it.
+        local_norm: whether BatchNorm's parameters and statistics stay at the site.
+        options: the method's own keys.
+        tunes: values that tuning tries of keys that are not the method's own: key → values.
+    """
+
+    name: str
+    title: str
+    paper: str
+    family: Literal["generic", "personal", "long-tailed", "multilabel"]
+    year: int
+    parts: tuple[str, ...]
+    shared: tuple[str, ...]
+    personal: tuple[str, ...] = ()
+    sent: tuple[str, ...] = ()
+    returns: tuple[str, ...] = ()
+    generic_head: str | None = "aux_head"
+    frame: Literal["", "choice", "query", "etf"] = ""
+    labels: Literal["one", "many", "any"] = "one"
+    attends: bool = False
+    realigns: bool = False
+    finetunes: bool = False
+    local_norm: bool = False
+    options: type[MethodOptions] = MethodOptions
+    tunes: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def sends_only(self, name: str) -> bool:
+        """Whether an array of the model, such as `class_weights`, is of a part that is sent and never averaged."""
+        return name.split(".", 1)[0] in self.sent
+
+    @property
+    def personalises(self) -> bool:
+        """Whether a site trains a model of its own."""
+        return self.local_norm or any(part.startswith("personal") for part in self.personal)
+
+    @property
+    def personal_stage(self) -> str:
+        """The stage of `wire.STAGES` that is the paper's personal model."""
+        return "finetuned" if self.finetunes else "realigned" if self.realigns else "final"
+
+    @property
+    def reported_head(self) -> str | None:
+        """The generic head that a comparison reports: realigned where the method realigns."""
+        return f"{self.generic_head}_realigned" if self.realigns else self.generic_head
+
+
+# What people call the heads that the coordinator evaluates.
+HEAD_TITLES = {
+    "aux_head": "ψ",
+    "aux_head_realigned": "ψ realigned",
+    "retrained_head": "ψ re-trained",
+    "frame": "frame",
+}
