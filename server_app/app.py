@@ -33,6 +33,7 @@ from server_app.generic.multilabel_analysis import Subject, write_analysis
 from server_app.grids.streaming import StreamingGrid
 from server_app.methods import load as load_method
 from server_app.report import write_report
+from server_app.rounds.messages import as_sent
 from server_app.rounds.strategy import FedStrategy
 from server_app.run.checkpoint import Checkpoint, load_checkpoint
 from server_app.run.disk import locked
@@ -129,9 +130,10 @@ def _run(
     several = federation.dataset.multilabel
     strategy = FedStrategy(experiment, sites, journal, frame_array, evaluation, method, done, multilabel=several)
     if checkpoint:
-        strategy.resting.restore(checkpoint.sites)
+        strategy.cooldown.restore(checkpoint.sites)
         strategy.personal_parts.restore(checkpoint.trained)
-    last, arrays = strategy.as_sent(strategy.train(grid, wire.pack(start)))
+    result = strategy.start(grid, wire.pack(start), experiment.rounds.rounds, experiment.rounds.round_timeout)
+    last, arrays = as_sent(result.arrays, experiment)
     strategy.personalise(grid, last)
     finish(journal, evaluation, arrays, experiment, federation)
 

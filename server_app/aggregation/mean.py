@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from server_app.sites.discovery import LARGEST, BadReplyError, DivergedError
+from server_app.aggregation.values import BadReplyError, DivergedError, check_values
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -42,7 +42,7 @@ class RunningMean:
         self.weight = 0
 
     def add(self, arrays: Mapping[str, npt.NDArray[Any]], weight: int) -> float:
-        """Add one reply, and return how far it moved from the reference, in the 2-norm over all floats.
+        """Check one reply, add it, and return its step: how far it moved from the reference, see `check_step`.
 
         Args:
             arrays: the site's arrays.
@@ -52,15 +52,53 @@ class RunningMean:
             BadReplyError: wrong names, shapes, dtypes, a value that is not finite or huge, a variance or a counter
                 below 0, a weight below 1, or a step that is too far.
         """
-        self._check(arrays, weight)
+        self.check_form(arrays)
+        self.check_values(arrays)
+        step = self.check_step(arrays)
+        self.add_checked(arrays, weight, step)
+        return step
+
+    def check_form(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Raise `BadReplyError` where names, shapes or dtypes are not those of the reference."""
+        if arrays.keys() != self._reference.keys():
+            odd = sorted(arrays.keys() ^ self._reference.keys())
+            raise BadReplyError(f"array names differ from what was sent: {', '.join(odd[:3])}")
+        for name, array in arrays.items():
+            like = self._reference[name]
+            if array.shape != like.shape or array.dtype != like.dtype:
+                raise BadReplyError(f"{name}: {array.dtype}{array.shape} where {like.dtype}{like.shape} is needed")
+
+    @staticmethod
+    def check_values(arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Raise `BadReplyError` for a value that is not finite or huge, or a variance or counter below 0."""
+        for name, array in arrays.items():
+            check_values(name, array)
+            if name.endswith(_NEVER_NEGATIVE) and array.size and array.min() < 0:
+                raise BadReplyError(f"{name}: a value is below 0, which none can be")
+
+    def check_step(self, arrays: Mapping[str, npt.NDArray[Any]]) -> float:
+        """Return how far arrays of the right form moved from the reference, in the 2-norm over all floats.
+
+        Raises:
+            DivergedError: further than `max_step` allows.
+        """
         step = self._norm(arrays)
         if self._furthest is not None and step > self._furthest:
             raise DivergedError(
                 f"it moved {step:.3g} from what was sent, where max-step allows {self._furthest:.3g}; "
                 "training diverged there, or worse"
             )
-        self._include(self._clipped(arrays, step), weight)
         return step
+
+    def add_checked(self, arrays: Mapping[str, npt.NDArray[Any]], weight: int, step: float) -> None:
+        """Add one reply that has passed the checks, whose step is `step`.
+
+        Raises:
+            BadReplyError: a weight below 1.
+        """
+        if weight < 1:
+            raise BadReplyError(f"weight {weight}: at least one training image is needed")
+        self._include(self._clipped(arrays, step), weight)
 
     def _norm(self, arrays: Mapping[str, npt.NDArray[Any]]) -> float:
         """Return the 2-norm over all floats of arrays minus the reference; of the reference itself without arrays."""
@@ -101,20 +139,6 @@ class RunningMean:
         # np.asarray: NumPy turns a 0-d array into a scalar when it computes with it
         return np.asarray(np.rint(mean) if like.dtype.kind in "iu" else mean, dtype=like.dtype)
 
-    def _check(self, arrays: Mapping[str, npt.NDArray[Any]], weight: int) -> None:
-        if weight < 1:
-            raise BadReplyError(f"weight {weight}: at least one training image is needed")
-        if arrays.keys() != self._reference.keys():
-            odd = sorted(arrays.keys() ^ self._reference.keys())
-            raise BadReplyError(f"array names differ from what was sent: {', '.join(odd[:3])}")
-        for name, array in arrays.items():
-            like = self._reference[name]
-            if array.shape != like.shape or array.dtype != like.dtype:
-                raise BadReplyError(f"{name}: {array.dtype}{array.shape} where {like.dtype}{like.shape} is needed")
-            check_values(name, array)
-            if name.endswith(_NEVER_NEGATIVE) and array.size and array.min() < 0:
-                raise BadReplyError(f"{name}: a value is below 0, which none can be")
-
 
 def _add(
     total: npt.NDArray[np.float64], array: npt.NDArray[Any], weight: int, scratch: npt.NDArray[np.float64]
@@ -139,16 +163,6 @@ def _squares(like: npt.NDArray[Any], array: npt.NDArray[Any] | None) -> float:
         )
         total += float(np.dot(moved, moved))
     return total
-
-
-def check_values(name: str, array: npt.NDArray[Any]) -> None:
-    """Raise `DivergedError` where a number is not finite or beyond `LARGEST`."""
-    # as Python's numbers: in half precision LARGEST itself would be infinite; not-a-number is never within
-    if not array.size or (float(array.min()) >= -LARGEST and float(array.max()) <= LARGEST):
-        return
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise DivergedError(f"{name}: a value is not finite")
-    raise DivergedError(f"{name}: a value is beyond {LARGEST:g}; training diverged there, or worse")
 
 
 def not_finite(arrays: Mapping[str, npt.NDArray[Any]]) -> list[str]:

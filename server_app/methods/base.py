@@ -10,8 +10,7 @@ from common.config import Experiment
 from common.data import Federation
 from common.methods import METHODS
 from common.wire import Arrays
-from server_app.aggregation.mean import check_values
-from server_app.sites.discovery import BadReplyError
+from server_app.aggregation.values import BadReplyError, check_values
 
 
 class ServerMethod:

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from common.wire import Arrays
+from server_app.aggregation.values import BadReplyError
 from server_app.methods.base import ServerMethod
-from server_app.sites.discovery import BadReplyError
 
 
 class GlobalPrior(ServerMethod):

@@ -1,7 +1,7 @@
-"""Sites that fail round after round rest for a while, so that the others need not wait for them each time.
+"""Cooldown: a site that fails round after round is not asked for a while, so that the others need not wait for it.
 
-A site that has failed `rest-after` times in a row is not asked for `rest-rounds` rounds; failing once more after
-that, it rests again. If so many rested that the quorum of all sites, or what a robust aggregation needs, could not be
+It begins after `rest-after` failures in a row and lasts `rest-rounds` rounds; failing once more after that, the site
+cools down again. Were so many not asked that the quorum of all sites, or what a robust aggregation needs, could not be
 reached, everybody is asked.
 """
 
@@ -16,8 +16,8 @@ from server_app.rounds.round import Round
 from server_app.run.journal import Journal, log
 
 
-class Resting:
-    """Who rests; a part of the checkpoint, so that a resumed run asks the same sites.
+class Cooldown:
+    """Who is not asked now; a part of the checkpoint, so that a resumed run asks the same sites.
 
     Args:
         experiment: `rest-after`, `rest-rounds`, `quorum`.
@@ -27,17 +27,17 @@ class Resting:
     def __init__(self, experiment: Experiment, journal: Journal) -> None:
         self._experiment, self._journal = experiment, journal
         self._failures: dict[str, int] = {}  # in a row, of sites that failed last time
-        self._until: dict[str, int] = {}  # the last round of a site's rest
+        self._until: dict[str, int] = {}  # the last round that a site is not asked in
 
-    def awake(self, names: Sequence[str], server_round: int, makers: Collection[str]) -> list[str]:
+    def eligible(self, names: Sequence[str], server_round: int, makers: Collection[str]) -> list[str]:
         """Return the sites that a round may ask, of all; `makers` are those that have images to make a model of."""
         found = [name for name in names if self._until.get(name, 0) < server_round]
         models = sum(name in makers for name in found)
         enough = len(found) >= quorum_of(self._experiment, len(names))
         return found if enough and models >= models_needed(self._experiment) else list(names)
 
-    def note(self, now: Round) -> None:
-        """Take down who failed in a round that is over, and say who rests from now on."""
+    def record(self, now: Round) -> None:
+        """Count who failed in a round that is over, and say who is not asked from now on."""
         for site in now.asked:
             if site in now.answered:
                 self._failures.pop(site, None)
@@ -45,16 +45,16 @@ class Resting:
                 continue
             self._failures[site] = self._failures.get(site, 0) + 1
             if self._experiment.rounds.rest_after and self._failures[site] >= self._experiment.rounds.rest_after:
-                self._rest(site, now.number)
+                self._start(site, now.number)
 
-    def _rest(self, site: str, server_round: int) -> None:
+    def _start(self, site: str, server_round: int) -> None:
         self._until[site] = until = server_round + self._experiment.rounds.rest_rounds
         times = self._failures[site]
         log.warning("%s has failed %d times in a row: it rests and is asked again in round %d", site, times, until + 1)
         self._journal.event("rest", round=server_round, site=site, failures=times, until=until)
 
     def state(self) -> Arrays:
-        """Return failures and the end of the rest, int64 [2], of each site that failed last time."""
+        """Return failures and the last round without it, int64 [2], of each site that failed last time."""
         return {name: np.array([n, self._until.get(name, 0)], np.int64) for name, n in self._failures.items()}
 
     def restore(self, state: Arrays) -> None:

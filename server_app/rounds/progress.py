@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 from server_app.rounds.round import Round
 from server_app.run.journal import clock_time, log
@@ -10,6 +11,13 @@ _FIRST = 10.0  # seconds into a round: a shorter one needs no line but its own
 _SPACING = (30.0, 300.0)  # seconds between two lines, the shortest and the longest
 _SHARE = 0.25  # of the time gone: lines of a round of hours are further apart
 _FEW = 3  # sites that are named where only they are missing
+
+
+@runtime_checkable
+class WaitingGrid(Protocol):
+    """A grid that calls `waiting` now and then while it waits for replies; Flower's own does not."""
+
+    waiting: Callable[[], object]
 
 
 class RoundProgress:

@@ -1,20 +1,248 @@
-"""Which of a round's replies can be used; the others are named, with their reason, in the log and in the journal."""
+"""Every check that a reply passes before it is used: `CHECKS`, from the first to the last.
 
-from collections.abc import Generator, Iterable, Iterator, Mapping
+What fails one is rejected: named with its reason in the log and in the journal, and the round goes on without it.
+"""
+
+import math
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from flwr.app import Message
 
 from common import wire
+from common.config import Experiment
 from common.errors import plain
+from common.precision import received
+from server_app.aggregation.mean import RunningMean
+from server_app.aggregation.values import LARGEST, BadReplyError, DivergedError
+from server_app.methods import ServerMethod
 from server_app.rounds.progress import RoundProgress
 from server_app.rounds.round import Round
 from server_app.run.journal import Journal, log
-from server_app.sites.discovery import BadReplyError, DivergedError, SiteFacts, check_reply
+from server_app.sites.discovery import SiteFacts
+
+_MOST_LOSSES = 8  # no method has half as many
+_MOST = 64  # numbers in a reply; the longest honest one has about thirty
 
 
-class Gate:
-    """Lets through what can be used.
+@dataclass(frozen=True)
+class Broadcast:
+    """What the updates of a round are compared with.
+
+    Attributes:
+        experiment: the run.
+        sent: the arrays that the sites were sent, as they have them.
+        mean: of the round; it knows what an update must look like, and how far it may move.
+        method: it knows its extras.
+    """
+
+    experiment: Experiment
+    sent: wire.Arrays
+    mean: RunningMean
+    method: ServerMethod
+
+
+@dataclass
+class Incoming:
+    """A reply on its way through the checks.
+
+    Attributes:
+        message: as it came.
+        site: its name, 'node 7' for one that nobody knows.
+        facts: what the site declared; no images for one that nobody knows.
+        now: the round.
+        broadcast: of a round that trains; None where sites make their personal models.
+        reply: what the message says, from `is_readable` on.
+        step: how far its model moved from what was sent, from `step_is_bounded` on.
+    """
+
+    message: Message
+    site: str
+    facts: SiteFacts
+    now: Round
+    broadcast: Broadcast | None
+    reply: wire.Reply = field(init=False)
+    step: float = 0.0
+
+    @property
+    def used_in(self) -> Broadcast | None:
+        """What its model and extras are compared with; None where they are not used: the site counts for no images."""
+        return self.broadcast if self.facts.images else None
+
+
+# --- who says it ------------------------------------------------------------------------------------
+
+
+def was_asked(incoming: Incoming) -> None:
+    """Refuse a node that the round did not ask, or that nobody knows: it could otherwise speak in every round."""
+    if incoming.site not in incoming.now.asked:
+        raise BadReplyError("was not asked in this round")
+
+
+def answers_once(incoming: Incoming) -> None:
+    """Refuse a second answer, which would count a site twice; the first counts as one whatever it says."""
+    if incoming.site in incoming.now.heard:
+        raise BadReplyError("has answered before in this round")
+    incoming.now.heard.add(incoming.site)
+
+
+# --- what it is ---------------------------------------------------------------------------------------
+
+
+def is_readable(incoming: Incoming) -> None:
+    """Refuse an error and what is no reply of FedNC's client: see `wire.Reply`, which takes nothing on trust.
+
+    In its order: the site says that it failed; records that nobody asked for; numbers that are none; arrays of pickled
+    objects, or in archives that grow when they are opened; a shape of more bytes than came.
+    """
+    incoming.reply = wire.Reply(incoming.message)
+
+
+def is_of_this_round(incoming: Incoming) -> None:
+    """Refuse a reply that is late or played again: its model started from other weights."""
+    if incoming.reply.round != incoming.now.number:
+        raise BadReplyError(f"its reply belongs to round {incoming.reply.round:g}")
+
+
+# --- its metrics --------------------------------------------------------------------------------------
+
+
+def metrics_are_few(incoming: Incoming) -> None:
+    """Refuse a flood of numbers, which would fill the journal."""
+    metrics = incoming.reply.metrics
+    if len(metrics) > _MOST:
+        raise BadReplyError(f"{len(metrics)} figures, where at most {_MOST} are asked for")
+    if (losses := sum(name.startswith("loss-") for name in metrics)) > _MOST_LOSSES:
+        raise BadReplyError(f"{losses} losses, where no method has more than {_MOST_LOSSES}")
+
+
+def metrics_were_asked_for(incoming: Incoming) -> None:
+    """Refuse a metric of another stage or task: a mean over sites would break on it, or mix what differs."""
+    for name in incoming.reply.metrics:
+        if name not in incoming.now.metrics and not wire.COUNTS_AND_LOSSES.fullmatch(name):
+            raise BadReplyError(f"{name!r} is no figure that a site is asked for here")
+
+
+def metrics_are_finite(incoming: Incoming) -> None:
+    """Refuse a number that is not finite, and a huge loss: one of them makes every mean over sites worthless."""
+    for name, value in incoming.reply.metrics.items():
+        if not math.isfinite(value):
+            raise DivergedError(f"{name} = {value}: not finite")
+        if name.startswith("loss-") and abs(value) > LARGEST:
+            raise DivergedError(f"{name} = {value:g}: beyond {LARGEST:g}; training diverged there")
+
+
+def trained_on_declared_images(incoming: Incoming) -> None:
+    """Refuse another number of training images than declared: by it a site's model and losses count."""
+    _expect(incoming.reply.metrics, "num-examples", incoming.facts.num_train)
+
+
+def started_from_an_earlier_round(incoming: Incoming) -> None:
+    """Refuse personal parts of a round that has not been, which would later pass for lost ones."""
+    started_from, server_round = incoming.reply.metrics.get(wire.STARTED_FROM, 0), incoming.reply.round
+    if started_from not in range(max(1, int(server_round))):
+        raise BadReplyError(f"{wire.STARTED_FROM} = {started_from:g}: no round before round {server_round:g}")
+
+
+def tested_on_declared_images(incoming: Incoming) -> None:
+    """Refuse another number of test images than declared: hits are divided by it."""
+    metrics = incoming.reply.metrics
+    if incoming.broadcast is None or incoming.now.metrics & metrics.keys():
+        _expect(metrics, "num-test", incoming.facts.num_test)
+
+
+def metrics_are_in_range(incoming: Incoming) -> None:
+    """Refuse more hits than test images, and a share beyond 1: a site could look better than any can be."""
+    for name in sorted(incoming.now.metrics & incoming.reply.metrics.keys()):
+        value = incoming.reply.metrics[name]
+        if name.startswith("hits-"):
+            if not (value.is_integer() and 0 <= value <= incoming.facts.num_test):
+                raise BadReplyError(f"{name} = {value:g}: the site has {incoming.facts.num_test} test images")
+        elif not 0 <= value <= (LARGEST if name.startswith("undefined_auc-") else 1):
+            raise BadReplyError(f"{name} = {value:g}: not a share of 1")
+
+
+# --- its update: extras and model -----------------------------------------------------------------------
+
+
+def brings_a_model_if_trained(incoming: Incoming) -> None:
+    """Refuse a model made of no images, and a site that has images and keeps its model back."""
+    if incoming.broadcast and bool(incoming.reply.model) != bool(incoming.facts.num_train):
+        raise BadReplyError("a model without training images" if incoming.reply.model else "no model came back")
+
+
+def extras_agree(incoming: Incoming) -> None:
+    """Refuse extras of other names, shapes, types or values than the method asks for: see `ServerMethod.check`."""
+    if broadcast := incoming.used_in:
+        broadcast.method.check(incoming.reply.extras, broadcast.sent, incoming.facts.num_train)
+
+
+def precision_is_agreed(incoming: Incoming) -> None:
+    """Refuse single precision where half was agreed; from here on the model is in the precision to compute with."""
+    if broadcast := incoming.used_in:
+        try:
+            incoming.reply.model = received(incoming.reply.model, broadcast.experiment)
+        except ValueError as error:
+            raise BadReplyError(str(error)) from None
+
+
+def arrays_agree(incoming: Incoming) -> None:
+    """Refuse a model of other names, shapes or types than was sent: a wrong shape could spread over the whole sum."""
+    if broadcast := incoming.used_in:
+        broadcast.mean.check_form(incoming.reply.model)
+
+
+def values_are_sound(incoming: Incoming) -> None:
+    """Refuse a value that is not finite or huge, or a variance below 0: one of them spoils the mean for all."""
+    if broadcast := incoming.used_in:
+        broadcast.mean.check_values(incoming.reply.model)
+
+
+def step_is_bounded(incoming: Incoming) -> None:
+    """Refuse a model that moved further than `max-step` allows: it would drag the mean along, however it was made."""
+    if broadcast := incoming.used_in:
+        incoming.step = broadcast.mean.check_step(incoming.reply.model)
+
+
+CHECKS: tuple[Callable[[Incoming], None], ...] = (
+    was_asked,
+    answers_once,
+    is_readable,
+    is_of_this_round,
+    metrics_are_few,
+    metrics_were_asked_for,
+    metrics_are_finite,
+    trained_on_declared_images,
+    started_from_an_earlier_round,
+    tested_on_declared_images,
+    metrics_are_in_range,
+    brings_a_model_if_trained,
+    extras_agree,
+    precision_is_agreed,
+    arrays_agree,
+    values_are_sound,
+    step_is_bounded,
+)
+
+
+def _expect(metrics: Mapping[str, float], name: str, declared: int) -> None:
+    if metrics.get(name) != declared:
+        raise BadReplyError(f"{name} = {metrics.get(name)}: the site declared {declared} when the run began")
+
+
+def first_refusal(incoming: Incoming) -> wire.WireError | None:
+    """Return why a reply cannot be used, of the first check that it fails; None if it passes all."""
+    try:
+        for check in CHECKS:
+            check(incoming)
+    except wire.WireError as error:
+        return error
+    return None
+
+
+class ReplyFilter:
+    """Lets through what passes all `CHECKS`.
 
     Args:
         sites: every site by name.
@@ -27,41 +255,34 @@ class Gate:
 
     @contextmanager
     def usable(
-        self, messages: Iterable[Message], now: Round, *, trains: bool
-    ) -> Iterator[Iterator[tuple[str, wire.Reply]]]:
-        """Give a round's replies that can be used, one at a time, with their site's name.
+        self, messages: Iterable[Message], now: Round, broadcast: Broadcast | None
+    ) -> Iterator[Iterator[Incoming]]:
+        """Give a round's replies that can be used, one at a time; `broadcast` is None where no update comes with them.
 
         Whatever ends the round, the messages end with it: a site that works ahead in this process is waited for.
         """
         try:
-            yield self._usable(messages, now, trains)
+            yield self._usable(messages, now, broadcast)
         finally:
             if isinstance(messages, Generator):
                 messages.close()
 
-    def _usable(self, messages: Iterable[Message], now: Round, trains: bool) -> Iterator[tuple[str, wire.Reply]]:
+    def _usable(self, messages: Iterable[Message], now: Round, broadcast: Broadcast | None) -> Iterator[Incoming]:
         names = {facts.node_id: name for name, facts in self._sites.items()}
         for message in messages:
             node_id = message.metadata.src_node_id
             site = names.get(node_id, f"node {node_id}")
-            try:
-                if site not in now.asked:
-                    raise BadReplyError("was not asked in this round")
-                if site in now.heard:
-                    raise BadReplyError("has answered before in this round")
-                now.heard.add(site)
-                self._progress.look()
-                reply = wire.Reply(message)
-                if reply.round != now.number:
-                    raise BadReplyError(f"its reply belongs to round {reply.round:g}")
-                check_reply(reply, self._sites[site], now.figures, trains=trains)
-            except wire.WireError as error:
-                self.reject(now, site, error)
+            facts = self._sites.get(site, SiteFacts(node_id, 0, 0))
+            incoming = Incoming(message, site, facts, now, broadcast)
+            refusal = first_refusal(incoming)
+            self._progress.look()
+            if refusal:
+                self.reject(now, site, refusal)
             else:
-                yield site, reply
+                yield incoming
 
     def reject(self, now: Round, site: str, reason: Exception | str) -> None:
-        """Leave a site's reply out of a round."""
+        """Go on without a site's reply, and say why."""
         why = plain(str(reason), 300)
         if isinstance(reason, DivergedError) or "training diverged" in why:  # it said so itself
             now.diverged.add(site)
@@ -70,7 +291,7 @@ class Gate:
         log.warning("round %d: %s left out: %s", now.number, site, why)
         self._journal.event("rejected", round=now.number, site=site, reason=why)
 
-    def name_the_silent(self, now: Round, timeout: float) -> None:
+    def reject_silent(self, now: Round, timeout: float) -> None:
         """Reject the sites that were asked and have said nothing within `timeout` seconds."""
         for site in sorted(set(now.asked) - now.heard):
             self.reject(now, site, f"no answer within {timeout:g} s")

@@ -1,15 +1,10 @@
-"""A round as it goes on, and what is told of it: to the journal, and to the person who watches."""
+"""A round as it goes on."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from common.metrics import spread
 from common.wire import Reply
-from server_app.run.journal import Clock, Journal, log, percent
-from server_app.run.metrics import site_means
-from server_app.sites.discovery import SiteFacts
 
 
 @dataclass
@@ -18,7 +13,7 @@ class Round:
 
     number: int
     asked: list[str]
-    figures: frozenset[str] = frozenset()  # names of those that were asked for
+    metrics: frozenset[str] = frozenset()  # names of those that were asked for
     started: float = field(default_factory=time.monotonic)
     heard: set[str] = field(default_factory=set)  # whatever they said
     answered: list[str] = field(default_factory=list)  # with a reply that could be used
@@ -30,7 +25,7 @@ class Round:
     diverged: set[str] = field(default_factory=set)  # whose replies were not finite, or out of all proportion
     sum_diverged: bool = False  # what the coordinator made of them all was not finite
     model: str = ""  # content hash of what came out
-    arrival: dict[str, dict[str, float]] = field(default_factory=dict)  # site → figures
+    arrival: dict[str, dict[str, float]] = field(default_factory=dict)  # site → metrics
     bytes_down: int = 0
     bytes_up: int = 0
 
@@ -91,68 +86,3 @@ class Round:
     def mean_losses(self) -> dict[str, float]:
         """Return the mean losses over the images of the sites that tell theirs."""
         return {name: total / max(1, self.loss_images[name]) for name, total in self.losses.items()}
-
-
-class Teller:
-    """Journals and logs rounds.
-
-    Args:
-        rounds: of the run.
-        sites: every site by name.
-        journal: the run's.
-        done: rounds finished before this start.
-
-    Attributes:
-        generic: the last primary figure of the generic model, for the log.
-    """
-
-    def __init__(self, rounds: int, sites: Mapping[str, SiteFacts], journal: Journal, done: int) -> None:
-        self._rounds, self._sites, self._journal = rounds, sites, journal
-        self._clock = Clock(rounds, done)
-        self.generic: float | None = None
-        self._personal: tuple[float, int] | None = None
-
-    def record(self, now: Round) -> None:
-        """Journal a round that is over."""
-        if now.arrival:
-            figures = self.personal("arrival", now.arrival, now.number)
-            self._personal = figures["mean"], now.number - 1
-        self._journal.event(
-            "round",
-            round=now.number,
-            asked=len(now.asked),
-            answered=len(now.answered),
-            images=now.images,
-            weights=now.weights,
-            steps=now.steps,
-            model=now.model,
-            loss=now.mean_losses(),
-            seconds=round(time.monotonic() - now.started, 3),
-            bytes_down=now.bytes_down,
-            bytes_up=now.bytes_up,
-        )
-
-    def personal(self, stage: str, figures: dict[str, dict[str, float]], server_round: int) -> dict[str, Any]:
-        """Journal the sites' figures of a stage: means over sites; of the primary one the spread and worst site too."""
-        figure = next(iter(next(iter(figures.values()))))
-        overall = spread({name: site[figure] for name, site in sorted(figures.items())}).as_json()
-        sites = {name: {**site, "num_test": self._sites[name].num_test} for name, site in sorted(figures.items())}
-        means = site_means(figures)
-        self._journal.event(
-            "personal", round=server_round, stage=stage, figure=figure, **overall, means=means, sites=sites
-        )
-        return overall
-
-    def tell(self, now: Round) -> None:
-        """Log a round in one line."""
-        rounds = self._rounds
-        symbols = {"backbone": "θ", "aux_head": "ψ", "personal_head": "φ"}
-        losses = " ".join(f"{symbols.get(n, n)} {mean:.3f}" for n, mean in now.mean_losses().items()) or "–"
-        personal = "–"
-        if self._personal:
-            personal = f"{percent(self._personal[0])} (round {self._personal[1]})"
-        log.info(
-            "round %*d/%d | %d of %d sites | loss %s | generic %s | personal %s | %.1f s, about %s left",
-            len(str(rounds)), now.number, rounds, len(now.answered), len(now.asked), losses,
-            percent(self.generic), personal, time.monotonic() - now.started, self._clock.left(now.number),
-        )  # fmt: skip

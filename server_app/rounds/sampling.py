@@ -4,14 +4,14 @@ from collections.abc import Mapping
 
 from common.config import Experiment
 from common.seeds import numpy_generator
-from server_app.rounds.cooldown import Resting
+from server_app.rounds.cooldown import Cooldown
 from server_app.sites.discovery import SiteFacts
 
 
 def sample_sites(
     experiment: Experiment,
     sites: Mapping[str, SiteFacts],
-    resting: Resting,
+    cooldown: Cooldown,
     needed: int,
     server_round: int,
     failed: int,
@@ -21,13 +21,13 @@ def sample_sites(
     Args:
         experiment: its participation and seed.
         sites: all that take part.
-        resting: which of them are not asked now.
+        cooldown: which of them are not asked now.
         needed: models that a robust aggregation needs; 0 for a mean.
         server_round: the round.
         failed: how often it has been tried: a round that is repeated asks others.
     """
     makers = {name for name, facts in sites.items() if facts.images}
-    names = resting.awake(sorted(sites), server_round, makers)
+    names = cooldown.eligible(sorted(sites), server_round, makers)
     count = max(1, needed, round(experiment.rounds.participation * len(names)))
     if count >= len(names):
         return names

@@ -23,7 +23,7 @@ class Checkpoint:
         server_round: the last finished round.
         arrays: what the sites are sent next.
         method: state of the coordinator's half of the method.
-        sites: of `Resting`.
+        sites: of `Cooldown`.
         trained: of `PersonalParts`.
         identity: of the run; '' in a checkpoint of a version that did not keep it there.
     """

@@ -1,7 +1,6 @@
-"""The sites as the coordinator knows them: who takes part, and which of their replies can be used."""
+"""The sites as the coordinator knows them: who takes part."""
 
-import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from flwr.app import Message
@@ -11,10 +10,6 @@ from common import wire
 from common.config import Experiment
 from common.names import skeleton, way_out
 from server_app.run.journal import Journal, log
-
-LARGEST = 1e9  # no loss, weight, moment or counter of a training that works comes near; sums and squares stay in range
-_MOST_LOSSES = 8  # no method has half as many
-_MOST = 64  # numbers in a reply; the longest honest one has about thirty
 
 
 @dataclass
@@ -34,14 +29,6 @@ class SiteFacts:
     def images(self) -> int:
         """Training images that it counts for; with none it makes no model."""
         return self.num_train if self.counts_for is None else self.counts_for
-
-
-class BadReplyError(wire.WireError):
-    """A reply that must not be used; the text says why."""
-
-
-class DivergedError(BadReplyError):
-    """One whose numbers are not finite or out of all proportion: training diverged there, or someone lies."""
 
 
 def greet(grid: Grid, experiment: Experiment, timeout: float, journal: Journal | None = None) -> dict[str, SiteFacts]:
@@ -142,59 +129,3 @@ def leave_out(node_id: int, reason: str, journal: Journal | None = None) -> None
     log.warning("node %d left out: %s", node_id, reason)
     if journal:
         journal.event("left-out", node=node_id, reason=reason)
-
-
-def figure_names(stages: Collection[str], *, multilabel: bool) -> frozenset[str]:
-    """Return the names of the figures that sites are asked for at some stages."""
-    figures = wire.MULTILABEL_FIGURES if multilabel else ("hits",)
-    return frozenset(f"{figure}-{stage}" for figure in figures for stage in stages)
-
-
-def check_reply(reply: wire.Reply, facts: SiteFacts, figures: Collection[str], *, trains: bool) -> None:
-    """Check the figures of a reply to train (`trains`) or personalise, before it touches the model or a mean.
-
-    Args:
-        reply: as it came.
-        facts: what the site declared.
-        figures: of `figure_names`, those that were asked for.
-        trains: whether a model must come with it.
-
-    Raises:
-        BadReplyError: a figure that nobody asked for, that is not finite or huge, a count that differs from what the
-            site declared, more hits than test images, or a model where there was nothing to train on (or none where
-            there was).
-    """
-    if len(reply.metrics) > _MOST:
-        raise BadReplyError(f"{len(reply.metrics)} figures, where at most {_MOST} are asked for")
-    if (losses := sum(name.startswith("loss-") for name in reply.metrics)) > _MOST_LOSSES:
-        raise BadReplyError(f"{losses} losses, where no method has more than {_MOST_LOSSES}")
-    for name, value in reply.metrics.items():
-        if name not in figures and not wire.COUNTS_AND_LOSSES.fullmatch(name):
-            raise BadReplyError(f"{name!r} is no figure that a site is asked for here")
-        if not math.isfinite(value):
-            raise DivergedError(f"{name} = {value}: not finite")
-        if name.startswith("loss-") and abs(value) > LARGEST:
-            raise DivergedError(f"{name} = {value:g}: beyond {LARGEST:g}; training diverged there")
-    _expect(reply.metrics, "num-examples", facts.num_train)
-    if (started_from := reply.metrics.get(wire.STARTED_FROM, 0)) not in range(max(1, int(reply.round))):
-        raise BadReplyError(f"{wire.STARTED_FROM} = {started_from:g}: no round before round {reply.round:g}")
-    found = {name: reply.metrics[name] for name in figures if name in reply.metrics}
-    if not trains or found:
-        _expect(reply.metrics, "num-test", facts.num_test)
-    for name, value in found.items():
-        _check_figure(name, value, facts)
-    if trains and bool(reply.model) != bool(facts.num_train):
-        raise BadReplyError("a model without training images" if reply.model else "no model came back")
-
-
-def _check_figure(name: str, value: float, facts: SiteFacts) -> None:
-    if name.startswith("hits-"):
-        if not (value.is_integer() and 0 <= value <= facts.num_test):
-            raise BadReplyError(f"{name} = {value:g}: the site has {facts.num_test} test images")
-    elif not 0 <= value <= (LARGEST if name.startswith("undefined_auc-") else 1):
-        raise BadReplyError(f"{name} = {value:g}: not a share of 1")
-
-
-def _expect(metrics: Mapping[str, float], name: str, declared: int) -> None:
-    if metrics.get(name) != declared:
-        raise BadReplyError(f"{name} = {metrics.get(name)}: the site declared {declared} when the run began")

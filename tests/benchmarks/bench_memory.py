@@ -83,7 +83,7 @@ def measure(sites: int, rounds: int, aggregation: str) -> dict[str, float]:
         strategy = FedStrategy(experiment, facts, journal, None, evaluation, method)
         before, began = peak(), time.perf_counter()
         link: Any = Link({"num-examples": 50, "loss-backbone": 1.0})
-        strategy.train(StreamingGrid(link), wire.pack(arrays))
+        strategy.start(StreamingGrid(link), wire.pack(arrays), rounds)
         seconds = (time.perf_counter() - began) / rounds
         model = sum(array.nbytes for array in arrays.values()) / 1e6
         assert strategy.finished == rounds

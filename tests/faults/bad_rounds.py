@@ -36,8 +36,8 @@ def strategy_of(experiment: Experiment, journal: Journal, several: bool = False)
 
 
 def ask(strategy: FedStrategy, sent: wire.Arrays) -> dict[str, Message]:
-    """Begin the round as Flower does, and return each site's message."""
-    messages = strategy.configure_train(1, wire.pack(sent), ConfigRecord(), None)  # type: ignore[arg-type]
+    """Begin the round as `start` does, and return each site's message."""
+    messages = strategy.configure_train(ROUND, wire.pack(sent), ConfigRecord(), None)  # type: ignore[arg-type]
     by_node = {message.metadata.dst_node_id: message for message in messages}
     return {name: by_node[node] for name, node in NODES.items()}
 
@@ -70,7 +70,7 @@ def check_round(
     if key not in expected_of:
         alone = strategy_of(experiment, journal, several)
         asked = ask(alone, sent)
-        arrays, _ = alone.aggregate_train(1, [good(asked[name], i) for i, name in enumerate(GOOD)])
+        arrays, _ = alone.aggregate_train(ROUND, [good(asked[name], i) for i, name in enumerate(GOOD)])
         assert arrays is not None
         expected_of[key] = {name: array.data for name, array in arrays.items()}
     strategy = strategy_of(experiment, journal, several)
@@ -79,7 +79,7 @@ def check_round(
     for (_, make), place in zip(bad, order, strict=True):
         replies.insert(place, make(asked))
     start = size_of(journal)
-    arrays, _ = strategy.aggregate_train(1, iter(replies))
+    arrays, _ = strategy.aggregate_train(ROUND, iter(replies))
     assert arrays is not None
     assert {name: array.data for name, array in arrays.items()} == expected_of[key]  # bit for bit
     events = list(lines_of(journal, start))

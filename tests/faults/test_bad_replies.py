@@ -137,15 +137,15 @@ def test_a_second_answer_and_one_of_the_round_before_are_left_out(journals: Call
     before = ask(strategy, MODEL)
     replay = [answer(before[name], 100.0) for name in (*GOOD, *BAD)]
     first = [answer(before[name], 0.1 * next(numbers)) for name in (*GOOD, *BAD)]
-    arrays, _ = strategy.aggregate_train(1, first)
+    arrays, _ = strategy.aggregate_train(ROUND, first)
     assert arrays is not None
     sent = {name: value.numpy() for name, value in arrays.items()}
-    messages = list(strategy.configure_train(2, arrays, ConfigRecord(), None))  # type: ignore[arg-type]
+    messages = list(strategy.configure_train(ROUND + 1, arrays, ConfigRecord(), None))  # type: ignore[arg-type]
     asked = {message.metadata.dst_node_id: message for message in messages}
     good = [answer(asked[NODES[name]], 0.5) for name in GOOD]
     twice = answer(asked[NODES["good-0"]], 100.0)
     start = size_of(journal)
-    after, _ = strategy.aggregate_train(2, [*good, twice, *replay[len(GOOD) :]])
+    after, _ = strategy.aggregate_train(ROUND + 1, [*good, twice, *replay[len(GOOD) :]])
     assert after is not None
     expected = {n: np.asarray(a + 0.5, a.dtype) if a.dtype.kind == "f" else a + 3 for n, a in MODEL.items()}
     assert sent.keys() == after.keys()
@@ -166,6 +166,6 @@ def test_numbers_next_to_nothing_are_numbers(journals: Callable[..., Journal], v
     tiny = dict(zip(FLOATS, np.split(np.array(values, np.float32), [12]), strict=True))
     model = MODEL | {name: tiny[name].reshape(MODEL[name].shape) for name in FLOATS}
     figures = {"num-examples": IMAGES, "loss-backbone": 5e-324}
-    arrays, _ = strategy.aggregate_train(1, [wire.metrics_reply(asked[name], figures, model) for name in GOOD])
+    arrays, _ = strategy.aggregate_train(ROUND, [wire.metrics_reply(asked[name], figures, model) for name in GOOD])
     assert arrays is not None
     assert all(np.array_equal(arrays[name].numpy(), value) for name, value in model.items())

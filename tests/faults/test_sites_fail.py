@@ -16,7 +16,7 @@ from common.config import Experiment, build
 from server_app.app import run
 from server_app.engines.engines import run_local
 from server_app.grids import local_grid
-from server_app.rounds.cooldown import Resting
+from server_app.rounds.cooldown import Cooldown
 from server_app.rounds.round import Round
 from server_app.rounds.strategy import FedStrategy
 from server_app.run.journal import Journal, read_events
@@ -121,30 +121,30 @@ def test_a_resumed_run_lets_the_same_sites_rest(
 
 def test_so_many_never_rest_that_the_quorum_is_out_of_reach(tmp_path: Path) -> None:
     experiment = build({"quorum": 0.5, "rest-after": 1, "rest-rounds": 10, "output-dir": tmp_path})
-    resting, names = Resting(experiment, Journal(tmp_path / "run", experiment)), ["a", "b", "c", "d"]
+    cooldown, names = Cooldown(experiment, Journal(tmp_path / "run", experiment)), ["a", "b", "c", "d"]
     asked = []
     for number, failed in enumerate(("a", "b", "c"), 1):
-        now = Round(number, resting.awake(names, number, names))
+        now = Round(number, cooldown.eligible(names, number, names))
         now.answered = [name for name in now.asked if name != failed]
-        resting.note(now)
+        cooldown.record(now)
         asked.append(now.asked)
     assert asked == [names, ["b", "c", "d"], ["c", "d"]]
-    assert resting.awake(names, 4, names) == names  # with c resting too, two of four could not answer
-    again = Resting(experiment, Journal(tmp_path / "run", experiment))
-    again.restore(resting.state())
+    assert cooldown.eligible(names, 4, names) == names  # with c resting too, two of four could not answer
+    again = Cooldown(experiment, Journal(tmp_path / "run", experiment))
+    again.restore(cooldown.state())
     for n in (3, 4, 12, 13):
-        assert again.awake(names, n, names) == resting.awake(names, n, names)
+        assert again.eligible(names, n, names) == cooldown.eligible(names, n, names)
 
 
 def test_a_site_without_images_is_none_of_the_models_that_an_aggregation_needs(tmp_path: Path) -> None:
     experiment = build({"aggregation": "median", "rest-after": 1, "rest-rounds": 10, "output-dir": tmp_path})
-    resting, names = Resting(experiment, Journal(tmp_path / "run", experiment)), ["a", "b", "c", "d", "e"]
+    cooldown, names = Cooldown(experiment, Journal(tmp_path / "run", experiment)), ["a", "b", "c", "d", "e"]
     now = Round(1, list(names))
     now.answered = ["a", "b", "d", "e"]
-    resting.note(now)
-    assert resting.awake(names, 2, names) == ["a", "b", "d", "e"]
-    assert resting.awake(names, 2, ["a", "b", "c"]) == names  # two models would be no median
-    assert resting.awake(names, 2, ["a", "b", "c", "d"]) == ["a", "b", "d", "e"]
+    cooldown.record(now)
+    assert cooldown.eligible(names, 2, names) == ["a", "b", "d", "e"]
+    assert cooldown.eligible(names, 2, ["a", "b", "c"]) == names  # two models would be no median
+    assert cooldown.eligible(names, 2, ["a", "b", "c", "d"]) == ["a", "b", "d", "e"]
 
 
 # --- slow, late and absent sites --------------------------------------------------------------------

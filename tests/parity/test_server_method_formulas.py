@@ -16,9 +16,9 @@ from common.data import build_federation
 from common.methods import METHODS
 from common.models.features import extract_features
 from common.models.model import build_model, shared_state
+from server_app.aggregation.values import BadReplyError
 from server_app.methods import load as load_server
 from server_app.methods.ratio_loss import auxiliary_updates, ratios
-from server_app.sites.discovery import BadReplyError
 
 Tiny = Callable[..., Experiment]
 C, D = 4, 6

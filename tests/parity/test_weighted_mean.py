@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from server_app.aggregation.mean import RunningMean
-from server_app.sites.discovery import BadReplyError
+from server_app.aggregation.values import BadReplyError
 
 VALUES = st.floats(-1e6, 1e6, width=32)
 

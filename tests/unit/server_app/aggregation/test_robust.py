@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from common.config import Experiment, build
 from common.errors import UserError
-from server_app.aggregation.mean import RunningMean, check_values
+from server_app.aggregation.mean import RunningMean
 from server_app.aggregation.robust import Collected, check_reach, models_needed
-from server_app.sites.discovery import BadReplyError, SiteFacts
+from server_app.aggregation.values import BadReplyError, check_values
+from server_app.sites.discovery import SiteFacts
 
 Tiny = Callable[..., Experiment]
 REFERENCE = {"w": np.zeros((2, 3), np.float32), "n": np.array(4, np.int64)}

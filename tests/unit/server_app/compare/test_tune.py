@@ -223,6 +223,10 @@ def test_every_run_is_of_validation_images_whatever_the_file_says(tiny: Tiny, tm
     path = tmp_path / "mine.yaml"
     path.write_text("evaluate-on: test\nmethod: ditto\n")
     experiment = tuning_experiment(str(path), {"rounds": 3}, "", tmp_path)
-    assert (experiment.data.evaluate_on, experiment.method, experiment.rounds.rounds) == ("validation", "ditto", 3)
+    assert (experiment.data.evaluate_on, experiment.method, experiment.rounds.rounds) == (
+        "validation",
+        "ditto",
+        3,
+    )
     values: dict[str, Any] = {"ditto-lambda": [0.5]}
     assert [cell.experiment.data.evaluate_on for cell in tuning_cells(experiment, values, [0])] == ["validation"]

@@ -3,15 +3,17 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from common.config import Experiment
+from server_app.aggregation.mean import RunningMean
 from server_app.grids.local_grid import LocalGrid
 from server_app.rounds.progress import RoundProgress
-from server_app.rounds.reply_filter import Gate
+from server_app.rounds.reply_filter import Broadcast, ReplyFilter
 from server_app.rounds.round import Round
 from server_app.run.journal import Journal
 
@@ -112,9 +114,11 @@ def test_whatever_ends_a_round_ends_the_work_ahead(
     """Or a site would still train, and write, when the folder is another run's already."""
     begun, seen = list[int](), list[int]()
     app = slow_app(begun, seen)
-    grid, gate = LocalGrid(app, 4, ahead=True), Gate({}, Journal(tmp_path / "run", tiny()), RoundProgress(1))
+    grid = LocalGrid(app, 4, ahead=True)
+    reply_filter = ReplyFilter({}, Journal(tmp_path / "run", tiny()), RoundProgress(1))
+    broadcast = Broadcast(tiny(), {}, RunningMean({}), Mock()) if trains else None
     replies = grid.send_and_receive(ask(grid, 1, 2, 3, 4))
-    with pytest.raises(KeyboardInterrupt), gate.usable(replies, Round(1, []), trains=trains) as usable:
+    with pytest.raises(KeyboardInterrupt), reply_filter.usable(replies, Round(1, []), broadcast) as usable:
         assert next(replies).metadata.src_node_id == 1
         next(usable, None)  # all four would be refused: nobody was asked
         raise KeyboardInterrupt
@@ -122,7 +126,7 @@ def test_whatever_ends_a_round_ends_the_work_ahead(
     begun.clear()
     seen.clear()
     replies = grid.send_and_receive(ask(grid, 1, 2, 3, 4))
-    with pytest.raises(KeyboardInterrupt), gate.usable(replies, Round(1, []), trains=trains):
+    with pytest.raises(KeyboardInterrupt), reply_filter.usable(replies, Round(1, []), broadcast):
         assert next(replies).metadata.src_node_id == 1
         wait_until(lambda: 2 in begun)
         raise KeyboardInterrupt

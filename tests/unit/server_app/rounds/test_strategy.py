@@ -49,9 +49,9 @@ def test_every_site_is_sampled_about_equally_often(tiny: Tiny, tmp_path: Path) -
 def test_a_repeated_round_asks_others(tiny: Tiny, tmp_path: Path) -> None:
     strategy = strategy_of(tiny(participation=0.3), tmp_path)
     first = [strategy.sample(r) for r in range(1, 11)]
-    strategy._failed = [Round(1, [])]
+    strategy._retries.failed = [Round(1, [])]
     assert [strategy.sample(r) for r in range(1, 11)] != first
-    strategy._failed = []
+    strategy._retries.failed = []
     assert [strategy.sample(r) for r in range(1, 11)] == first
 
 

@@ -1,85 +1,17 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from common import wire
-from common.config import Experiment, build
+from common.config import Experiment
 from server_app.engines.engines import load_client_app
 from server_app.grids.local_grid import LocalGrid
-from server_app.sites.discovery import BadReplyError, SiteFacts, check_reply, figure_names, greet, meet
+from server_app.sites.discovery import SiteFacts, greet, meet
 
 Tiny = Callable[..., Experiment]
-SITE = SiteFacts(node_id=1, num_train=5, num_test=4)
-GOOD = {"num-examples": 5, "num-test": 4, "hits-arrival": 3, "loss-backbone": 1.5}
-NAN, INF = float("nan"), float("inf")
-ARRIVAL = figure_names(("arrival",), multilabel=False)
-END = figure_names(wire.STAGES, multilabel=False)
-SEVERAL = figure_names(("arrival",), multilabel=True)
-
-
-def reply_of(metrics: dict[str, Any], model: bool = True) -> wire.Reply:
-    LocalGrid(ClientApp(), 0)  # Flower stamps messages with the process's identity
-    arrays = {"backbone.w": np.ones(2, np.float32)}
-    sent = Message(wire.request(build({}), run="", model=wire.pack(arrays)), 1, wire.TRAIN)
-    return wire.Reply(wire.metrics_reply(sent, metrics, arrays if model else None))
-
-
-def without(name: str) -> dict[str, Any]:
-    return {key: value for key, value in GOOD.items() if key != name}
-
-
-def test_a_reply_that_agrees_is_taken() -> None:
-    check_reply(reply_of(GOOD), SITE, ARRIVAL, trains=True)
-    check_reply(reply_of({"num-examples": 5}), SITE, frozenset(), trains=True)  # not asked to evaluate
-    check_reply(reply_of({"num-examples": 0}, model=False), SiteFacts(1, 0, 4), ARRIVAL, trains=True)
-    check_reply(reply_of({"num-examples": 5, "num-test": 4, "hits-final": 0}, model=False), SITE, END, trains=False)
-
-
-@pytest.mark.parametrize(
-    ("metrics", "words"),
-    [
-        (GOOD | {"num-examples": NAN}, "num-examples = nan: not finite"),
-        (GOOD | {"num-examples": INF}, "num-examples = inf"),
-        (GOOD | {"num-examples": 10**12}, "declared 5"),
-        (GOOD | {"num-examples": -5}, "declared 5"),
-        (GOOD | {"loss-backbone": NAN}, "loss-backbone = nan"),
-        (GOOD | {"hits-arrival": NAN}, "hits-arrival = nan"),
-        (GOOD | {"hits-arrival": 10**9}, "the site has 4 test images"),
-        (GOOD | {"hits-arrival": -1}, "the site has 4 test images"),
-        (GOOD | {"hits-arrival": 2.5}, "hits-arrival = 2.5"),
-        (GOOD | {"num-test": 3}, "num-test = 3.0: the site declared 4"),
-        (without("num-test"), "num-test = None"),
-        (without("num-examples"), "num-examples = None"),
-        (GOOD | {"hits-final": 1}, "'hits-final' is no figure that a site is asked for here"),
-        (without("hits-arrival") | {"macro_auc-arrival": 0.5}, "'macro_auc-arrival' is no figure"),
-        (GOOD | {f"loss-{word * n}": 1.0 for n in range(1, 32) for word in "ab"}, "66 figures, where at most 64"),
-    ],
-)
-def test_a_reply_that_disagrees_is_refused(metrics: dict[str, Any], words: str) -> None:
-    with pytest.raises(BadReplyError, match=words):
-        check_reply(reply_of(metrics), SITE, ARRIVAL, trains=True)
-
-
-def test_figures_are_those_of_the_labels_an_image_has() -> None:
-    """One that has other figures than the others' would otherwise end the run where their mean is taken."""
-    several = {"num-examples": 5, "num-test": 4, "macro_auc-arrival": 0.5, "undefined_auc-arrival": 3}
-    check_reply(reply_of(several), SITE, SEVERAL, trains=True)
-    for odd in ({"macro_auc-arrival": 1.01}, {"mean_ap-arrival": NAN}, {"hits-arrival": 3}, {"macro_auc-final": 0.5}):
-        with pytest.raises(BadReplyError, match=next(iter(odd))):
-            check_reply(reply_of(several | odd), SITE, SEVERAL, trains=True)
-
-
-def test_a_model_comes_exactly_where_there_was_something_to_train_on() -> None:
-    with pytest.raises(BadReplyError, match="no model came back"):
-        check_reply(reply_of(GOOD, model=False), SITE, ARRIVAL, trains=True)
-    with pytest.raises(BadReplyError, match="a model without training images"):
-        check_reply(reply_of({"num-examples": 0}), SiteFacts(1, 0, 4), ARRIVAL, trains=True)
-    with pytest.raises(BadReplyError, match="num-test = None"):
-        check_reply(reply_of({"num-examples": 5}, model=False), SITE, END, trains=False)
 
 
 def test_greeting_names_every_site(tiny: Tiny) -> None:

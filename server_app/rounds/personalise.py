@@ -1,0 +1,108 @@
+"""After the last round: every site makes its personal model of the final θ and ψ."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flwr.app import ArrayRecord
+from flwr.serverapp import Grid
+
+from common import wire
+from common.config import Experiment
+from server_app.aggregation.robust import quorum_of
+from server_app.rounds.messages import Requests, metric_names
+from server_app.rounds.personal_parts import PersonalParts
+from server_app.rounds.progress import RoundProgress
+from server_app.rounds.reply_filter import ReplyFilter
+from server_app.rounds.round import Round
+from server_app.run.journal import log
+from server_app.run.metrics import site_figures
+from server_app.sites.discovery import SiteFacts
+from server_app.sites.newcomers import Newcomers
+
+Stages = dict[str, dict[str, dict[str, float]]]  # stage → site → metric → value
+
+
+@dataclass(frozen=True)
+class Personalisation:
+    """Asks every site for its personal model's metrics; the model stays there.
+
+    Attributes:
+        experiment: the run.
+        sites: every site by name.
+        requests: builds the messages.
+        reply_filter: of the run.
+        personal_parts: takes down what each site started from.
+        newcomers: lets a site back in that has become another node.
+        progress: tells how many have answered.
+        multilabel: whether an image may have several labels: sites then have other metrics.
+    """
+
+    experiment: Experiment
+    sites: Mapping[str, SiteFacts]
+    requests: Requests
+    reply_filter: ReplyFilter
+    personal_parts: PersonalParts
+    newcomers: Newcomers
+    progress: RoundProgress
+    multilabel: bool
+
+    def run(self, grid: Grid, arrays: ArrayRecord) -> Stages:
+        """Return the metrics of each stage and site.
+
+        Sites without a usable reply are asked again, `round-retries` times; above the quorum only those that failed.
+
+        Args:
+            grid: Flower's.
+            arrays: the final model, as it crosses.
+
+        Raises:
+            wire.WireError: fewer than the quorum have made one.
+        """
+        everyone, deployed = sorted(self.sites), self.experiment.sites.partition == "deployed"
+        stages: Stages = {stage: {} for stage in wire.STAGES}
+        needed, made, missing = quorum_of(self.experiment, len(everyone)), set[str](), everyone
+        diverged, hopeless = set[str](), set[str]()
+        for attempt in range(self.experiment.rounds.round_retries + 1):
+            if attempt:
+                log.warning("personal models: asking again %s", ", ".join(missing))
+                if deployed:  # one may be back as another node
+                    self.newcomers.welcome(grid, self.experiment.rounds.rounds + 1)
+            now = self._ask(grid, arrays, missing, stages)
+            made |= set(now.answered)
+            # a simulated site that diverges does so again, and a real one that has twice
+            hopeless |= now.diverged & diverged if deployed else now.diverged
+            diverged |= now.diverged
+            # with the quorum there, who was silent is not waited for again
+            missing = sorted((now.heard if len(made) >= needed else set(everyone)) - made - hopeless)
+            if not missing or len(everyone) - len(hopeless) < needed:
+                break
+        if len(made) < needed:
+            raise wire.WireError(_too_few(len(made), len(everyone), hopeless))
+        return stages
+
+    def _ask(self, grid: Grid, arrays: ArrayRecord, names: list[str], stages: Stages) -> Round:
+        """Ask these sites once, and add the metrics of those whose replies can be used."""
+        timeout = self.experiment.rounds.round_timeout
+        now = Round(self.experiment.rounds.rounds + 1, names, metric_names(wire.STAGES, multilabel=self.multilabel))
+        self.progress.begin(now)
+        messages = self.requests.messages(wire.PERSONALISE, now, arrays, evaluate=True)
+        replies = grid.send_and_receive(messages, timeout=timeout)
+        with self.reply_filter.usable(replies, now, None) as usable:
+            for incoming in usable:
+                site, reply = incoming.site, incoming.reply
+                now.answered.append(site)
+                self.personal_parts.note(site, reply)
+                for stage, found in stages.items():
+                    if metrics := site_figures(reply.metrics, stage, incoming.facts.num_test):
+                        found[site] = metrics
+        self.reply_filter.reject_silent(now, timeout)
+        return now
+
+
+def _too_few(made: int, sites: int, hopeless: set[str]) -> str:
+    why = f"personal models: {made} of {sites} sites have made one; the reasons are above"
+    todo = "fix what is wrong, and run again with resume=true"
+    if hopeless:
+        todo = f"training diverged at {', '.join(sorted(hopeless))}, and would again: in a new run a smaller "
+        todo += "learning-rate or finetune-learning-rate may help"
+    return f"{why}. The checkpoint stays: {todo}"
