@@ -27,6 +27,7 @@ ROOMS = {
     "client_app/preflight": "methods site training",
     "client_app/clinic": "",
     "client_app/cli.py": "site preflight clinic",
+    "client_app/api.py": "clinic",
     "server_app": "",
     "server_app/run": "",
     "server_app/checks": "",
@@ -43,6 +44,7 @@ ROOMS = {
     "server_app/compare": "run checks report generic engines",
     "server_app/new": "checks",
     "server_app/provision": "engines",
+    "server_app/api.py": "run checks engines",
     "server_app/cli.py": "run checks report generic engines compare new provision",
 }
 
