@@ -11,7 +11,7 @@ _PACKAGES = ("server_app", "client_app", "common")
 _PROJECT = ("pyproject.toml", "README.md", "LICENSE")
 # what the wheel holds within the packages, see pyproject.toml
 _PACKED_CONFIGS, _PACKED_PROJECT = Path("common", "configs"), Path("server_app", "project")
-_NOT_COPIED = shutil.ignore_patterns("__pycache__", "configs", "project", "docker")
+_NOT_COPIED = shutil.ignore_patterns("__pycache__", "configs", "project", "docker", "start")  # of the commands
 
 
 def write_app(folder: Path) -> Path:

@@ -18,6 +18,7 @@ ROOMS = {
     "common/data/sources": "common common/data/images",
     "common/data/federation": "common common/data/images common/data/sources",
     "common/data": "common/data/images common/data/sources common/data/federation",
+    "common/start": "",
     "common/models": "common common/data common/data/images",
     "client_app": "",
     "client_app/methods": "",
