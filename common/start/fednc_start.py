@@ -25,8 +25,9 @@ def fednc_site() -> None:
 
 def _start(app: str) -> None:
     spec = find_spec(app)
-    found = str((spec.origin or next(iter(spec.submodule_search_locations or ()))) if spec else app)
-    if not (Path(found).resolve().parent.parent / _OWN).is_file():
+    found = str((spec and spec.origin) or "")
+    if not found or not (Path(found).resolve().parent.parent / _OWN).is_file():
         root = next(folder for folder in Path(__file__).resolve().parents if (folder / _OWN).is_file())
-        sys.exit(f"error: {run_path(str(root / _OWN))['hidden'](app, found, root)}")
+        hidden = run_path(str(root / _OWN))["hidden"]
+        sys.exit(f"error: {hidden(app, found, root) if found else f'{root / app} is missing: install FedNC again'}")
     import_module(f"{app}.cli").main()
