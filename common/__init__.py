@@ -4,3 +4,4 @@ Imports neither `server_app` nor `client_app`, and does not know which side it r
 """
 
 __version__ = "0.1.0"
+DISTRIBUTION = "fednc"  # others call their packages `common`, too: by this the apps know ours

@@ -5,15 +5,21 @@ from functools import lru_cache
 from pathlib import Path
 
 from common.errors import UserError
+from common.own_packages import PACKAGES, hidden
 
 
 @lru_cache(maxsize=1)
 def code_fingerprint() -> str:
-    """Return a hash over the three packages' source, so that both sides know they run the same code."""
+    """Return a hash over the three packages' source, so that both sides know they run the same code.
+
+    Without `common/start`, which a wheel has elsewhere.
+    """
     root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
-    for package in ("client_app", "common", "server_app"):
+    for package in sorted(PACKAGES):
         for path in sorted((root / package).rglob("*.py")):
+            if path.parent.name == "start":
+                continue
             digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
 
@@ -30,7 +36,5 @@ def check_installed(module_file: str) -> None:
     """
     root = Path(__file__).resolve().parent.parent
     if root not in Path(module_file).resolve().parents:
-        raise UserError(
-            f"{module_file} is not part of the app in {root}: start the run from a folder without "
-            "packages named common, client_app or server_app"
-        )
+        package = next((name for name in PACKAGES if name in Path(module_file).parts), "")
+        raise UserError(hidden(package, module_file, root))

@@ -13,7 +13,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common import wire
-from common.config import Experiment, load
+from common.config import APP_ROOT, Experiment, load
 from common.data import Federation, build_federation
 from common.data.sources.checks import named
 from common.errors import UserError
@@ -25,6 +25,7 @@ from common.models.heads import class_vectors
 from common.models.model import attends, build_model, feature_dim, frame_kind, sent_state, shared_state
 from common.models.trained import GENERIC, QUERY, header
 from common.models.trained import describe as describe_model
+from common.own_packages import hidden_by_us
 from server_app.aggregation.robust import check_reach
 from server_app.checks.feasibility import check_feasible
 from server_app.frames.build import build_frame
@@ -70,6 +71,8 @@ def run(grid: Grid, experiment: Experiment) -> Path:
         wire.WireError: no site can take part, or none answers any more.
     """
     check_installed(__file__)
+    for line in hidden_by_us(APP_ROOT):
+        log.warning(line)
     deployed = experiment.sites.partition == "deployed"
     if not deployed:
         experiment = fit_to_nodes(experiment, len(list(grid.get_node_ids())))

@@ -121,15 +121,8 @@ def predict(
             if trouble:
                 yield Prediction(image.name, error=trouble)
             else:
-                yield _answer(model, image.name, next(answers), thresholds)
-
-
-def _answer(
-    model: TrainedModel, name: str, probabilities: npt.NDArray[np.float32], thresholds: npt.NDArray[np.float64]
-) -> Prediction:
-    classes = model.about.classes
-    said = np.flatnonzero(probabilities >= thresholds) if model.about.multilabel else [probabilities.argmax()]
-    return Prediction(name, probabilities, tuple(classes[c] for c in said))
+                probabilities = next(answers)
+                yield Prediction(image.name, probabilities, model.labels(probabilities, thresholds))
 
 
 def write_predictions(

@@ -98,6 +98,11 @@ class TrainedModel(nn.Module):
         self.eval()
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the C classes, in the order of the answers."""
+        return self.about.classes
+
+    @property
     def thresholds(self) -> npt.NDArray[np.float64]:
         """The probabilities [C] from which a label is a yes: the tuned ones, or 0.5."""
         tuned = self.about.thresholds.get(self.head_name)
@@ -118,6 +123,32 @@ class TrainedModel(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return probabilities [B, C] of uint8 images [B, channels, H, W]."""
         return self.probabilities(self.logits(images))
+
+    @torch.no_grad()
+    def predict(self, images: Tensor | npt.NDArray[np.uint8]) -> list[tuple[str, ...]]:
+        """Return the labels of images: of one label an image the likeliest, of several each that reaches its threshold.
+
+        Args:
+            images: uint8 [B, channels, H, W]; channels, H and W as in `about`.
+
+        Raises:
+            UserError: they have another form.
+
+        Example:
+            `load_trained(folder).predict(load_dataset(experiment).test.batch(np.arange(8)))`
+        """
+        pixels = torch.as_tensor(images)
+        wanted = (self.about.channels, *self.about.size)
+        if pixels.dtype != torch.uint8 or pixels.ndim != 4 or tuple(pixels.shape[1:]) != wanted:
+            found, expected = f"{pixels.dtype} {list(pixels.shape)}", ", ".join(map(str, wanted))
+            raise UserError(f"images: {found}: expected torch.uint8 [B, {expected}], channels × height × width")
+        answers = self(pixels).cpu().numpy() if len(pixels) else ()
+        return [self.labels(probabilities, self.thresholds) for probabilities in answers]
+
+    def labels(self, probabilities: npt.NDArray[np.float32], thresholds: npt.NDArray[np.float64]) -> tuple[str, ...]:
+        """Return the labels of one image's probabilities [C]; thresholds [C] count where there may be several."""
+        said = np.flatnonzero(probabilities >= thresholds) if self.about.multilabel else [probabilities.argmax()]
+        return tuple(self.classes[c] for c in said)
 
     def save(self, path: Path, experiment: Mapping[str, Any]) -> None:
         """Write the model as one file that `load_trained` reads, by itself.

@@ -22,11 +22,32 @@ def continued_by(experiment: Experiment, config: str, words: Sequence[str], engi
         words: key=value, as they were typed.
         engine: what runs it; "" for the one that runs without being named.
     """
+    with named_run(experiment) as (named, folder), _noted(folder, config, words, engine):
+        yield named
+
+
+@contextmanager
+def named_run(experiment: Experiment) -> Iterator[tuple[Experiment, Path]]:
+    """Yield the experiment with a name for its run, and the run's folder; where nothing comes of it, that is removed.
+
+    Raises:
+        UserError: the folder cannot be made.
+    """
     named = _named(experiment)
     folder = named.run.output_dir / str(named.run.run_name)
+    try:
+        yield named, folder
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+@contextmanager
+def _noted(folder: Path, config: str, words: Sequence[str], engine: str) -> Iterator[None]:
+    """Add to what ends the block a note of how to go on."""
     before = _written(folder)
     try:
-        yield named
+        yield
     except BaseException as error:
         stopped = isinstance(error, Stopped)
         rounds = checkpoint_rounds(folder)
@@ -38,9 +59,6 @@ def continued_by(experiment: Experiment, config: str, words: Sequence[str], engi
         elif stopped:
             error.add_note(f"no round was kept; to begin again: {shlex.join(named_run)}")
         raise
-    finally:
-        with suppress(OSError):
-            folder.rmdir()  # nothing came of it
 
 
 def _named(experiment: Experiment) -> Experiment:

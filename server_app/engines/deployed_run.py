@@ -5,7 +5,6 @@ stopping are Flower's: `flwr ls`, `flwr log`, `flwr stop`.
 """
 
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +13,12 @@ from typing import Any
 import typer
 import yaml
 
-from common.config import APP_ROOT, Experiment, acting, find_config, load, read_experiment
+from common.config import Experiment, acting, find_config, load, read_experiment
 from common.errors import UserError, shown
+from server_app.engines.flower_app import write_app
 from server_app.engines.flower_run import QUIET, check_status, stream, tool
 from server_app.engines.stopping import Stopped
 
-_APP = ("server_app", "client_app", "common", "configs", "pyproject.toml", "README.md", "LICENSE")
 _FOLDERS = {"data-dir": "/data", "output-dir": "/results"}  # and where the coordinator's container has them
 
 
@@ -45,7 +44,8 @@ def run_deployed(config: str, overrides: Mapping[str, Any], superlink: str, base
             raise UserError(f"{key} = '{value}': give the path that the coordinator's container has, e.g. {example}")
     values = acting(values, experiment)  # a key of the file may have lost its use to an override
     with tempfile.TemporaryDirectory(prefix="fednc-") as folder:
-        app = write_app({**values, "name": experiment.name}, Path(folder) / "app")
+        app = write_app(Path(folder) / "app")
+        _write_experiment({**values, "name": experiment.name}, app / "configs" / "run.yaml")
         words = ["run", str(app), superlink, "--stream", "--run-config", "config='configs/run.yaml'"]
         _follow(words, superlink, folder)
 
@@ -55,23 +55,9 @@ def follow_run(run_id: int, superlink: str) -> None:
     _follow(["log", str(run_id), superlink, "--stream"], superlink, str(Path.home()), str(run_id))
 
 
-def write_app(values: Mapping[str, Any], folder: Path) -> Path:
-    """Copy the app, with these keys as its `configs/run.yaml`, to a new folder, and return that.
-
-    Raises:
-        UserError: this is no checkout.
-    """
-    if not (APP_ROOT / "pyproject.toml").is_file():
-        raise UserError(f"{APP_ROOT} has no pyproject.toml: runs between machines start from the project's folder")
-    folder.mkdir()
-    for name in _APP:
-        if (APP_ROOT / name).is_dir():
-            shutil.copytree(APP_ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(APP_ROOT / name, folder / name)
-    text = yaml.safe_dump(dict(values), allow_unicode=True)
-    (folder / "configs" / "run.yaml").write_text(text, encoding="utf-8")
-    return folder
+def _write_experiment(values: Mapping[str, Any], path: Path) -> None:
+    """Put the keys into the app, as they are: what a path means, the coordinator's container knows."""
+    path.write_text(yaml.safe_dump(dict(values), allow_unicode=True), encoding="utf-8")
 
 
 def _follow(words: list[str], superlink: str, folder: str, run_id: str = "") -> None:

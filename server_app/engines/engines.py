@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
@@ -11,6 +12,7 @@ from flwr.clientapp import ClientApp
 
 from common.config import Experiment
 from common.data import build_federation
+from common.installed import check_installed
 from common.models.model import pick_device
 from server_app.app import run
 from server_app.engines.choices import check_engine
@@ -85,8 +87,14 @@ def number_of_sites(experiment: Experiment) -> int:
 
 
 def load_client_app() -> ClientApp:
-    """Return the ClientApp that pyproject.toml names, imported as Flower would."""
+    """Return the ClientApp that pyproject.toml names, imported as Flower would.
+
+    Raises:
+        UserError: another package of its name hides it.
+    """
     module, attribute = CLIENT_APP.split(":")
+    if (spec := find_spec(module.split(".")[0])) and spec.origin:
+        check_installed(spec.origin)
     app: ClientApp = getattr(import_module(module), attribute)
     return app
 

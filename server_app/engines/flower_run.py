@@ -19,11 +19,11 @@ from typing import Any
 
 import httpx
 
-from common.config import APP_ROOT
 from common.errors import UserError
 from common.files import private_file, write_text
 from common.logs import write_out
 from server_app.engines.family import family
+from server_app.engines.flower_app import write_app
 
 QUIET = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
@@ -57,17 +57,16 @@ def flower_run(sites: int, overrides: Mapping[str, Any], cpus_per_site: int = 1,
         gpus_per_site: share of a GPU a Ray worker claims.
 
     Raises:
-        UserError: no app folder, no SuperLink, or the run failed.
+        UserError: an incomplete installation, no SuperLink, or the run failed.
     """
-    if not (APP_ROOT / "pyproject.toml").is_file():
-        raise UserError(f"{APP_ROOT} has no pyproject.toml: the Flower engine runs from the project's folder")
     with tempfile.TemporaryDirectory(prefix="fednc-") as neutral, superlink(Path(neutral)) as environment:
+        app = write_app(Path(neutral) / "app")
         federation = (
             f"num-supernodes={sites} client-resources-num-cpus={cpus_per_site} "
             f"client-resources-num-gpus={gpus_per_site}"
         )
         command = [
-            *tool("flwr"), "run", str(APP_ROOT), "fednc", "--stream",
+            *tool("flwr"), "run", str(app), "fednc", "--stream",
             "--federation-config", federation, "--run-config", run_config(overrides),
         ]  # fmt: skip
         run_id = stream(command, environment, neutral)

@@ -23,6 +23,7 @@ ROOMS = {
     "common/data/sources": "common common/config common/config/sections common/data/images",
     "common/data/federation": "common common/config common/methods common/data/images common/data/sources",
     "common/data": "common/data/images common/data/sources common/data/federation",
+    "common/start": "",
     "common/models": "common common/config common/config/sections common/methods common/data common/data/images",
     "client_app": "",
     "client_app/methods": "",
@@ -32,6 +33,7 @@ ROOMS = {
     "client_app/preflight": "methods site training",
     "client_app/clinic": "",
     "client_app/cli.py": "site preflight clinic",
+    "client_app/api.py": "clinic",
     "server_app": "",
     "server_app/run": "",
     "server_app/checks": "",
@@ -48,6 +50,7 @@ ROOMS = {
     "server_app/compare": "run checks report generic engines",
     "server_app/new": "checks",
     "server_app/provision": "engines",
+    "server_app/api.py": "run checks engines",
     "server_app/cli.py": "run checks report generic engines compare new provision",
 }
 

@@ -109,5 +109,5 @@ def test_the_frames_hash_depends_on_every_bit_and_the_shape() -> None:
 
 def test_another_apps_module_is_refused(tmp_path: Any) -> None:
     check_installed(wire.__file__)
-    with pytest.raises(UserError, match="not part of the app"):
+    with pytest.raises(UserError, match="client_app hides FedNC's package client_app in"):
         check_installed(str(tmp_path / "client_app" / "app.py"))
