@@ -13,7 +13,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common import wire
-from common.config import APP_ROOT, Experiment, load
+from common.config import APP_ROOT, Experiment, from_run_config
 from common.data import Federation, build_federation
 from common.data.sources.checks import named
 from common.errors import UserError
@@ -54,9 +54,7 @@ def main(grid: Grid, context: Context) -> None:
     """Flower's entry point: read the experiment from the run-config and run it."""
     quiet_logging()
     try:
-        overrides = dict(context.run_config)
-        config = str(overrides.pop("config"))
-        run(StreamingGrid(grid), load(config, overrides))
+        run(StreamingGrid(grid), from_run_config(context.run_config))
     except (UserError, wire.WireError) as error:
         log.error("error: %s", error)
         sys.tracebacklimit = 0  # Flower prints what ends a run: the line above says it, frames would hide it

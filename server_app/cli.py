@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from common.config import DEFAULT_CONFIG, Experiment, canonical, load, parse_value
+from common.config import DEFAULT_CONFIG, Experiment, load, parse_overrides
 from common.errors import MistakesError, UserError, WireError, print_error, unknown
 from common.letters import show_every_letter
 from common.logs import open_streams
@@ -241,21 +241,6 @@ def tune(
     typer.echo(f"results: {folder}\n\n{choice(cells, grids, figure, folder)}")
     if failed:
         raise UserError(f"{failed} of {len(cells)} runs failed; their reasons are above")
-
-
-def parse_overrides(words: list[str]) -> dict[str, Any]:
-    """Turn ['rounds=200', 'method=fedavg'] into values, read as YAML does; `load` looks at the keys.
-
-    Raises:
-        UserError: words without '=', or a key twice.
-    """
-    if wrong := [word for word in words if "=" not in word]:
-        raise MistakesError([("command line", f"'{word}' is not of the form key=value") for word in wrong])
-    pairs = [word.split("=", 1) for word in words]
-    keys = [canonical(key) for key, _ in pairs]
-    if twice := sorted({key for key in keys if keys.count(key) > 1}):
-        raise MistakesError([("command line", f"{key} is there twice; give it once") for key in twice])
-    return {canonical(key): parse_value(text) if text else "" for key, text in pairs}
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ which they may be written; `reading.py` reads files and overrides.
 from common.config.effects import acting
 from common.config.experiment import Experiment
 from common.config.layout import canonical
+from common.config.overrides import from_run_config, parse_overrides
 from common.config.reading import (
     APP_ROOT,
     DEFAULT_CONFIG,
@@ -32,7 +33,9 @@ __all__ = [
     "canonical",
     "check_key",
     "find_config",
+    "from_run_config",
     "load",
+    "parse_overrides",
     "parse_value",
     "portable",
     "read_experiment",

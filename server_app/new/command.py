@@ -54,17 +54,17 @@ def new_experiment(
         dataset = load_dataset(build(keys | _values({"image-size": size, "skip-bad-images": skip}), source=str(data)))
     except BadImagesError as bad:
         raise UserError(f"{bad}; here: fednc new … --skip-bad-images {len(bad.failures)}") from None
-    sections = _sections(keys, {"image-size": size, "skip-bad-images": skip, "depth": depth}, dataset, device)
+    choices = _choices(keys, {"image-size": size, "skip-bad-images": skip, "depth": depth}, dataset, device)
     found, methods = _found(data, dataset), methods_for(dataset.multilabel)
     noted = (*dataset.notes, *_one_each(dataset))
-    text = as_yaml([*found, *noted], sections, methods, str(path))
+    text = as_yaml([*found, *noted], choices, methods, str(path))
     _check(text, path.name)
     _write(path, text)
     notes = [f"note: {note}" for note in noted]
     return [*found, *notes, f"wrote {path}; look at it, then", f"  fednc run {shlex.quote(str(path))}"]
 
 
-def _sections(keys: Mapping[str, Any], images: Choices, dataset: Dataset, device: Any) -> dict[str, Choices]:
+def _choices(keys: Mapping[str, Any], images: Choices, dataset: Dataset, device: Any) -> Choices:
     data = {key: Choice(value, _REASONS.get(key, described(key))) for key, value in keys.items()} | images
     model, method, sites = (
         choose.choose_model(dataset, device),
@@ -78,15 +78,8 @@ def _sections(keys: Mapping[str, Any], images: Choices, dataset: Dataset, device
     defaults = build({})
     kept = {key: Choice(defaults.dump()[key], described(key)) for key in _KEPT}
     personal = {"finetune-epochs": Choice(0, described("finetune-epochs"))}
-    return {
-        "data": data,
-        "sites": sites,
-        "model": model,
-        "method": method,
-        "training": training | augment | {key: kept[key] for key in _KEPT[:4]},
-        "personal models": personal,
-        "run": {key: kept[key] for key in _KEPT[4:]} | {"report-images": Choice(False, described("report-images"))},
-    }
+    report = {"report-images": Choice(False, described("report-images"))}
+    return data | sites | model | method | training | augment | kept | personal | report
 
 
 _REASONS = {

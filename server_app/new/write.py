@@ -1,40 +1,42 @@
 """An experiment as YAML with a comment behind every key: what was found, what was chosen and why."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
 from common.config import ROWS
+from common.config.sections import SECTIONS
 from common.errors import plain
 from common.methods import METHODS
-from server_app.new.choose import Choice
+from server_app.new.choose import Choice, Choices
 
 _COLUMN = 34  # where comments begin
 
 
-def as_yaml(
-    found: Sequence[str], sections: Mapping[str, Mapping[str, Choice]], methods: Sequence[str], name: str
-) -> str:
-    """Return the file's text.
+def as_yaml(found: Sequence[str], choices: Choices, methods: Sequence[str], name: str) -> str:
+    """Return the file's text: the method, then each section with its keys.
 
     Args:
         found: lines about the data, for the top.
-        sections: title → key → its value and why; a value of None is written as a comment that says what holds then.
+        choices: key → its value and why; a value of None is written as a comment that says what holds then.
         methods: that take the data.
         name: of the file, for the commands.
     """
     lines = [f"# {plain(line)}" for line in found]
     quoted = shlex.quote(name)
     lines += ["#", f"#   fednc run {quoted}", f"#   fednc compare {quoted} --methods {','.join(_few(methods))}"]
-    lines += ["#", "# Every key of common/config/sections may stand here, or behind the command: fednc run … rounds=5"]
-    for title, keys in sections.items():
-        lines += ["", f"# --- {title}"]
-        lines += [_line(key, choice) for key, choice in keys.items()]
-        if title == "method":
-            lines.append("# others that take these images:")
-            lines += [f"#   {other:<18} {METHODS[other].title}" for other in methods if other != keys["method"].value]
+    lines += ["#", "# configs/README.md lists every key; one may also stand behind the command: fednc run … rounds=5"]
+    lines += ["", _line("method", choices["method"]), "# others that take these images:"]
+    lines += [f"#   {other:<18} {METHODS[other].title}" for other in methods if other != choices["method"].value]
+    for section, model in SECTIONS.items():
+        own = {key: choice for key, choice in choices.items() if key in ROWS and ROWS[key].section == section}
+        if own:
+            lines += ["", f"{f'{section}:':<{_COLUMN}} # {model.__doc__}"]
+            lines += [f"  {_line(key, choice, _COLUMN - 2)}" for key, choice in own.items()]
+    if "tuned" in choices:
+        lines += ["", _line("tuned", choices["tuned"])]
     return "\n".join(lines) + "\n"
 
 
@@ -47,10 +49,10 @@ def _few(methods: Sequence[str]) -> list[str]:
     ]
 
 
-def _line(key: str, choice: Choice) -> str:
+def _line(key: str, choice: Choice, column: int = _COLUMN) -> str:
     if choice.value is None:
-        return f"# {key}: {'…':<{max(1, _COLUMN - len(key) - 5)}} # {plain(choice.why)}"
-    return f"{f'{key}: {_scalar(choice.value)}':<{_COLUMN}} # {plain(choice.why)}"
+        return f"# {key}: {'…':<{max(1, column - len(key) - 4)}} # {plain(choice.why)}"
+    return f"{f'{key}: {_scalar(choice.value)}':<{column}} # {plain(choice.why)}"
 
 
 def _scalar(value: Any) -> str:

@@ -33,7 +33,7 @@ class DataSection(KeyModel):
         "voc2012",
         "coco2017",
         "manifest",
-    ] = key("digits", about="which images; see common/data/sources", data="images", everyday=True)
+    ] = key("digits", about="which images; see common/data/sources", data="images")
     data_dir: Path | None = key(
         None,
         about="the images' folder, .npz or .csv file; default FEDNC_DATA",

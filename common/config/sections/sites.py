@@ -16,21 +16,18 @@ class SitesSection(KeyModel):
         le=10**5,
         about="number of sites K (paper: 40)",
         data="sites",
-        everyday=True,
         acts=acts(is_one_of("partition", "dirichlet", "iid", "deployed")),
     )
     partition: Literal["dirichlet", "iid", "natural", "deployed"] = key(
         "dirichlet",
         about="natural: the sites that the data set itself names; deployed: real sites, own data",
         data="sites",
-        everyday=True,
     )
     dirichlet: float = key(
         0.5,
         gt=0,
         about="concentration α of the partition; small = skewed (paper: .5, 1)",
         data="sites",
-        everyday=True,
         acts=acts(is_one_of("partition", "dirichlet")),
     )
     missing_classes: float = key(

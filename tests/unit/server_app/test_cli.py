@@ -6,34 +6,22 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.config import APP_ROOT, KEYS, Experiment
+from common.config import APP_ROOT, DEFAULT_CONFIG, Experiment, from_run_config, load
+from common.config.overrides import everyday_defaults
 from common.errors import UserError
 from server_app import cli
 from server_app.engines.engines import CLIENT_APP
 from server_app.engines.flower_run import run_config
 
 
-def test_flower_knows_every_key_of_the_experiment() -> None:
+def test_flower_knows_the_everyday_keys_with_the_default_configurations_values() -> None:
     """Flower refuses run-config keys that pyproject.toml does not list."""
     project = tomllib.loads((APP_ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     listed = project["tool"]["flwr"]["app"]["config"]
-    assert set(listed) == {"config", *KEYS}
-    assert all(value == "" for key, value in listed.items() if key != "config")
+    assert listed == {"config": DEFAULT_CONFIG, "overrides": "", **everyday_defaults()}
+    assert len(everyday_defaults()) == 12
     assert project["tool"]["flwr"]["app"]["components"]["clientapp"] == CLIENT_APP
-
-
-def test_overrides_are_read_as_yaml() -> None:
-    values = cli.parse_overrides(["rounds=200", "method=fedavg", "head-bias=true", "learning-rate=0.1", "width="])
-    assert values == {"rounds": 200, "method": "fedavg", "head-bias": True, "learning-rate": 0.1, "width": ""}
-
-
-def test_bad_overrides_are_explained_all_at_once() -> None:
-    with pytest.raises(UserError) as caught:
-        cli.parse_overrides(["rounds", "seed=1", "method"])
-    with pytest.raises(UserError, match="rounds is there twice; give it once"):
-        cli.parse_overrides(["rounds=2", "seed=1", "rounds=3"])
-    words = "'rounds' is not of the form key=value; 'method' is not of the form key=value"
-    assert str(caught.value) == f"command line: 2 mistakes: {words}"
+    assert from_run_config(listed) == load(DEFAULT_CONFIG)
 
 
 def test_a_run_config_is_toml() -> None:
