@@ -29,6 +29,10 @@ def groups(class_counts: Sequence[int] | npt.NDArray[np.integer[Any]]) -> Groups
     the class that carries the running total past a cut still belongs to the side before it, and `many` is
     never empty. A class without training images belongs to `few`. `medium` and `few` can be empty.
     Balanced classes, too, are cut (8 of 10 are `many`): the names mean something on a long tail only.
+
+    Example:
+        >>> groups([80, 15, 3, 2])
+        {'many': [0], 'medium': [1], 'few': [2, 3]}
     """
     counts = np.asarray(class_counts, dtype=np.int64)
     total = int(counts.sum())
@@ -77,6 +81,11 @@ def spread(site_accuracies: Mapping[str, float]) -> Spread:
     """Summarise personal accuracy over sites; those whose accuracy is nan (no test image) are left out.
 
     Of several equally bad sites the first by name is the worst.
+
+    Example:
+        >>> found = spread({"north": 0.9, "south": 0.7})
+        >>> round(found.mean, 3), found.worst
+        (0.8, 0.7)
     """
     measured = {site: site_accuracies[site] for site in sorted(site_accuracies)}
     measured = {site: value for site, value in measured.items() if not math.isnan(value)}

@@ -169,6 +169,11 @@ def ranking_auc(scores: Floats, labels: Flags) -> float:
     """Return the chance that a positive outscores a negative, ties half; nan without both. Both are [n].
 
     By the rank sum of positives, with ties at their mean rank (Hanley and McNeil, Radiology 1982).
+
+    Example:
+        >>> import numpy as np
+        >>> ranking_auc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
+        0.75
     """
     positives, negatives = int(labels.sum()), int((~labels).sum())
     if not positives or not negatives:
@@ -233,6 +238,12 @@ def calibration_error(probabilities: Floats, labels: Flags, mask: Flags | None =
     Pairs fall into equally wide bins of their probability, closed on the right; the error is the mean over
     pairs of their bin's |mean probability − share of positives| (Guo et al., ICML 2017,
     https://arxiv.org/abs/1706.04599, Eq. 3).
+
+    Example:
+        >>> import numpy as np
+        >>> half = np.full((4, 1), 0.5)
+        >>> calibration_error(half, np.array([[True], [True], [False], [False]]))
+        0.0
     """
     kept = _counted(probabilities, labels, mask)
     scores, truth = probabilities[kept].astype(np.float64), labels[kept]

@@ -8,7 +8,12 @@ import torch
 
 
 def derive(seed: int, purpose: str, site: str = "", server_round: int = 0) -> int:
-    """Return a 63-bit seed that depends on all four arguments and nothing else."""
+    """Return a 63-bit seed that depends on all four arguments and nothing else.
+
+    Example:
+        >>> derive(0, "batches", "north", 1) == derive(0, "batches", "north", 1) != derive(0, "batches", "south", 1)
+        True
+    """
     text = json.dumps([int(seed), purpose, site, int(server_round)])  # quotes: 'a/b', 'c' is not 'a', 'b/c'
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 

@@ -46,6 +46,12 @@ def realign_personal(
 
     Raises:
         ValueError: shapes differ, only one of the two heads has a bias, or `distribution` has no shares.
+
+    Example:
+        >>> psi, phi = torch.tensor([[2.0, 0.0], [0.0, 4.0]]), torch.tensor([[3.0, 4.0], [0.0, 1.0]])
+        >>> weight, _ = realign_personal(psi, None, phi, None)
+        >>> weight.tolist()  # directions of ψ, norms 5 and 1 of φ_k
+        [[5.0, 0.0], [0.0, 1.0]]
     """
     if aux_weight.shape != personal_weight.shape or (aux_bias is None) != (personal_bias is None):
         raise ValueError("global and personal head must agree in shape and in having a bias")

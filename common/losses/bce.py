@@ -16,6 +16,11 @@ def bce(logits: Tensor, labels: Tensor, mask: Tensor | None = None) -> Tensor:
 
     Raises:
         ValueError: labels or mask are not bool [B, C].
+
+    Example:
+        >>> import torch
+        >>> round(float(bce(torch.zeros(1, 3), torch.tensor([[True, False, True]]))), 4)  # 3 log 2
+        2.0794
     """
     kept = counted(labels, mask, logits.shape)
     z = full(logits)

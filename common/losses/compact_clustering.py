@@ -24,6 +24,12 @@ def compact_clustering(
 
     Raises:
         ValueError: labels or mask are not bool [B, C].
+
+    Example:
+        >>> frame = torch.eye(2)
+        >>> there = torch.tensor([[True, True]])
+        >>> round(float(compact_clustering(frame.unsqueeze(0), there, frame, temperature=1.0)), 4)  # 2 log(1 + 1/e)
+        0.6265
     """
     kept = counted(labels, mask, features.shape[:2])
     # autocast would take the product to half precision again

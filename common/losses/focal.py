@@ -25,6 +25,12 @@ def focal(
 
     Raises:
         ValueError: labels or mask are not bool [B, C].
+
+    Example:
+        >>> import torch
+        >>> logits, labels = torch.zeros(1, 1), torch.tensor([[True]])
+        >>> round(float(focal(logits, labels, gamma=0.0)), 4)  # γ = 0: α log 2 with α = .25
+        0.1733
     """
     kept = counted(labels, mask, logits.shape)
     z = full(logits)

@@ -21,6 +21,11 @@ def negative_suppression(scores: Tensor, labels: Tensor, mask: Tensor | None = N
 
     Raises:
         ValueError: labels or mask are not bool [B, C].
+
+    Example:
+        >>> scores = torch.zeros(1, 2, 2)  # σ(0) = .5, .2 above the margin
+        >>> round(float(negative_suppression(scores, torch.tensor([[True, False]]))), 4)
+        0.2
     """
     kept = counted(labels, mask, scores.shape[:2])
     best = full(scores).amax(dim=2)

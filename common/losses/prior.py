@@ -20,6 +20,10 @@ def prior_logit(class_counts: Tensor, num_images: Tensor | int) -> Tensor:
 
     Raises:
         ValueError: a label has more images than there are.
+
+    Example:
+        >>> [round(odds, 3) for odds in prior_logit(torch.tensor([1, 4]), 5).exp().tolist()]  # (n + 1) / (N − n + 1)
+        [0.4, 2.5]
     """
     positives = class_counts.float()
     negatives = num_images - positives
@@ -35,5 +39,9 @@ def compensated(logits: Tensor, prior: Tensor, temperature: float = 1.0) -> Tens
         logits: z, float [B, C].
         prior: logit π̃ [C], from `prior_logit`.
         temperature: t; 0 leaves z as it is.
+
+    Example:
+        >>> compensated(torch.zeros(1, 2), torch.tensor([-1.0, 1.0]), 0.5).tolist()
+        [[-0.5, 0.5]]
     """
     return full(logits) + temperature * prior

@@ -114,6 +114,12 @@ def build_backbone(name: str, channels: int, width: int | None = None) -> Backbo
 
     Raises:
         UserError: unknown name, or a width that `resnet50` cannot have.
+
+    Example:
+        >>> import torch
+        >>> backbone = build_backbone("cnn", channels=1, width=16)
+        >>> backbone(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 64])
     """
     return _architecture(name).build(channels, width)
 

@@ -98,6 +98,13 @@ def etf(num_classes: int, dim: int, generator: torch.Generator, frame_norm: floa
 
     Raises:
         UserError: fewer than two classes.
+
+    Example:
+        >>> import torch
+        >>> frame = etf(3, 8, torch.Generator().manual_seed(0))
+        >>> gram = frame @ frame.T  # 1 on the diagonal, −1/(C−1) beside it
+        >>> torch.allclose(gram, torch.full((3, 3), -0.5) + 1.5 * torch.eye(3), atol=1e-5)
+        True
     """
     frame = _start(num_classes, dim, generator)
     if dim < num_classes - 1:
@@ -134,6 +141,13 @@ def sparse_etf(
 
     Raises:
         UserError: fewer than two classes, or a sparsity that leaves some class without an entry.
+
+    Example:
+        >>> import torch
+        >>> frame = sparse_etf(4, 32, torch.Generator().manual_seed(0), sparsity=0.6)
+        >>> quality = measure(frame)
+        >>> round(quality.angle_mean, 2), round(quality.sparsity, 2)  # arccos(−1/3)
+        (109.47, 0.6)
     """
     start = _start(num_classes, dim, generator)
     if solver == "mma":

@@ -27,6 +27,11 @@ def padded_etf(num_classes: int, dim: int, frame_norm: float = 1.0) -> Tensor:
 
     Raises:
         UserError: fewer than two classes, or fewer features than classes.
+
+    Example:
+        >>> frame = padded_etf(3, 5)
+        >>> frame.shape, bool((frame[:, 3:] == 0).all())
+        (torch.Size([3, 5]), True)
     """
     if num_classes < 2:
         raise UserError(f"a frame needs at least two classes, the data set has {num_classes}: check dataset, data-dir")

@@ -23,6 +23,12 @@ def realign_generic(weight: Tensor, bias: Tensor | None, bias_mode: BiasMode = "
 
     Returns:
         New tensors of the same shapes; None where no bias came in.
+
+    Example:
+        >>> import torch
+        >>> weight, bias = realign_generic(torch.tensor([[3.0, 4.0], [0.0, 2.0]]), None)
+        >>> weight.tolist(), bias
+        ([[0.6000000238418579, 0.800000011920929], [0.0, 1.0]], None)
     """
     norms: Tensor = torch.linalg.vector_norm(weight, dim=1)
     divisor = torch.where(norms > 0, norms, torch.ones_like(norms))

@@ -82,6 +82,12 @@ def build_federation(experiment: Experiment) -> Federation:
     Raises:
         UserError: missing or malformed data, keys that do not go with its labels, or a partition or validation
             split that cannot be had.
+
+    Example:
+        >>> from common.config import build
+        >>> federation = build_federation(build({"dataset": "digits", "sites": 4, "imbalance-factor": 10}))
+        >>> federation.site_names, federation.train_counts.shape
+        (('site-00', 'site-01', 'site-02', 'site-03'), (4, 10))
     """
     if experiment.sites.partition == "deployed":
         return _coordinators(experiment)

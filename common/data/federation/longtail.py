@@ -18,6 +18,11 @@ def long_tail_counts(
         available: [C] images there are; no class keeps more.
         head_class_size: n_max; None: the largest class's count.
         imbalance_factor: IF ≥ 1, largest over smallest class. 1 without `head_class_size`: all images stay.
+
+    Example:
+        >>> import numpy as np
+        >>> long_tail_counts(np.array([100, 100, 100]), None, 100.0).tolist()
+        [100, 10, 1]
     """
     if imbalance_factor == 1 and head_class_size is None:
         return available.copy()

@@ -41,6 +41,12 @@ def dirichlet(
 
     Raises:
         UserError: no draw gave every site `min_site_size` rows.
+
+    Example:
+        >>> import numpy as np
+        >>> parts = dirichlet(np.arange(100), np.arange(100) % 4, sites=5, alpha=0.5, min_site_size=1, seed=0)
+        >>> sorted(row for part in parts for row in part.tolist()) == list(range(100))
+        True
     """
     _check_enough(len(rows), sites, min_site_size, groups)
     generator = numpy_generator(seed, "partition")
@@ -71,6 +77,11 @@ def iid(rows: Rows, sites: int, min_site_size: int, seed: int, groups: Rows | No
 
     Raises:
         UserError: too few rows, or groups, for that many sites of `min_site_size`.
+
+    Example:
+        >>> import numpy as np
+        >>> [len(rows) for rows in iid(np.arange(10), sites=2, min_site_size=1, seed=0)]
+        [5, 5]
     """
     _check_enough(len(rows), sites, min_site_size, groups)
     generator = numpy_generator(seed, "partition")

@@ -33,6 +33,12 @@ def load_dataset(experiment: Experiment) -> Dataset:
 
     Raises:
         UserError: missing or malformed data, naming file and place; names of classes or sites that look alike.
+
+    Example:
+        >>> from common.config import build
+        >>> dataset = load_dataset(build({"dataset": "digits"}))
+        >>> dataset.classes[:3], dataset.train.channels, dataset.train.size
+        (('0', '1', '2'), 1, (8, 8))
     """
     stored = reduce(experiment, {"images"})
     return _load(stored.replace(image_size=None) if experiment.data.composites else stored)
