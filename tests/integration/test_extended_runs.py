@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from common.key_types import keys_free_on_resume, keys_of_host
 from compared_runs import PowerCutError, arrays_of, figures_of
 
 from common.config import APP_ROOT, Experiment
+from common.config.rows import keys_where
 from common.errors import UserError
 from server_app.engines.engines import run_local
 from server_app.rounds.strategy import FedStrategy
@@ -107,7 +107,8 @@ def test_the_readme_names_the_keys_that_may_change() -> None:
     line = next(
         line for line in readme.splitlines() if line.startswith("Where a run is taken up, these keys may differ")
     )
-    host, onward = keys_of_host(Experiment), keys_free_on_resume(Experiment) - keys_of_host(Experiment)
+    host = keys_where(lambda facts: facts.resume == "host")
+    onward = keys_where(lambda facts: facts.resume == "onward")
     first, second = line.split("; ", 1)
     assert {word for word in first.split("`") if word in host | onward} == onward
     assert {word for word in second.split("`") if word in host | onward} == host
