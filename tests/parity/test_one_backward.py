@@ -30,8 +30,8 @@ def small_model(bias: bool) -> Model:
         torch.nn.LazyLinear(DIM),
     )
     backbone(torch.zeros(2, 1, 5, 5))  # gives LazyLinear its shape
-    heads = [torch.nn.Linear(DIM, CLASSES, bias=bias) for _ in range(2)]
-    return Model(backbone, torch.randn(CLASSES, DIM), *heads)
+    psi, phi = (torch.nn.Linear(DIM, CLASSES, bias=bias) for _ in range(2))
+    return Model(backbone, torch.randn(CLASSES, DIM), aux_head=psi, personal_head=phi)
 
 
 @pytest.mark.parametrize("bias", [False, True])
