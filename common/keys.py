@@ -4,12 +4,14 @@ learning_rate: float = key(0.03, gt=0, about="SGD, all parameter groups")
 quorum: Rate = key(0.5, about="share of the asked sites whose replies a round needs", resume="onward")
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
+
+from common.errors import did_you_mean, nearest
 
 Positive = Annotated[int, Field(ge=1, le=10**9)]
 NotNegative = Annotated[int, Field(ge=0, le=10**9)]
@@ -130,6 +132,18 @@ def key(
     start = {"default_factory": factory} if factory else {"default": default}
     extra: Any = {"facts": KeyFacts(**facts)}
     return Field(**start, **given, description=about, json_schema_extra=extra)
+
+
+def one_of(names: Collection[str]) -> BeforeValidator:
+    """Return the rule that a key's text is the name of one of a table's rows: `Annotated[str, one_of(METHODS)]`."""
+
+    def check(word: Any) -> Any:
+        if not isinstance(word, str) or word not in names:
+            near = did_you_mean(nearest(str(word), names))
+            raise ValueError(f"{near}allowed: {', '.join(sorted(names))}")
+        return word
+
+    return BeforeValidator(check)
 
 
 def facts_of(info: FieldInfo) -> KeyFacts:
