@@ -12,6 +12,7 @@ from common.errors import did_you_mean, nearest, shown
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 _NAME = re.compile(r"\^\\w\[\\w\.-\]\{0,(\d+)\}\$")  # the pattern of names, which nobody should have to read
+_MOST_KEYS = 40  # that a line lists
 Mistake = tuple[str, str]  # the key, and the words that name it
 
 
@@ -27,11 +28,15 @@ def unknown_keys(values: Mapping[str, Any], known: Collection[str], also: Collec
     for key in values:
         if key not in known:
             near = nearest(str(key), [*known, *also])
-            hint = did_you_mean(near).rstrip() or ("" if listed else f"known keys: {', '.join(known)}")
+            hint = did_you_mean(near).rstrip() or ("" if listed else _known(known))
             listed = listed or not near
             said = f"unknown key {shown(str(key))} (value {shown(values[key])})"
             found.append((key, f"{said}: {hint}" if hint else said))
     return found
+
+
+def _known(keys: Collection[str]) -> str:
+    return f"known keys: {', '.join(keys)}" if len(keys) <= _MOST_KEYS else "configs/README.md lists every key"
 
 
 def valid_fields(model: type[ModelT], values: Mapping[str, Any]) -> tuple[ModelT | None, list[Mistake]]:

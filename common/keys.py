@@ -19,6 +19,9 @@ NotNegative = Annotated[int, Field(ge=0, le=10**9)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 
 
+_WORDS: dict[object, str] = {True: "true", False: "false", None: "not given"}
+
+
 class Condition(NamedTuple):
     """What must hold for a key to act.
 
@@ -34,7 +37,8 @@ class Condition(NamedTuple):
 def is_one_of(name: str, *values: object) -> Condition:
     """Return the condition that another key has one of these values."""
     attribute = python_name(name)
-    return Condition(f"{name}: {' or '.join(map(str, values))}", lambda e: getattr(e, attribute) in values)
+    words = [_WORDS[value] if value is None or isinstance(value, bool) else str(value) for value in values]
+    return Condition(f"{name}: {' or '.join(words)}", lambda e: getattr(e, attribute) in values)
 
 
 def is_set(name: str) -> Condition:
@@ -79,7 +83,10 @@ class KeyFacts:
         resume: where a run is taken up again: 'fixed', the key must stay as it was; 'onward', finished rounds stay
             as they are, bit for bit, and those ahead, or the end, follow the new value; 'host', it may change and
             never decides what comes out (where a run is, and how patiently it goes on).
-        data: whether it decides which images there are ('images') or which site has which ('sites').
+        data: whether it decides how images look ('look'), which there are ('images') or which site has which
+            ('sites').
+        labels: whether it is for images with one label alone, or with many; or for composing, of those with one.
+        machine: whether it says how a machine computes, which a model that is handed on does not tell.
         stays: whether it is of this machine, or this start, alone: it is not handed on, to sites or in files.
         common: whether compared methods must share it, so that tuning one of them may not change it.
         changes: the metric that shows what the key does, where it leaves the generic model as it is.
@@ -89,7 +96,9 @@ class KeyFacts:
     """
 
     resume: Literal["fixed", "onward", "host"] = "fixed"
-    data: Literal["", "images", "sites"] = ""
+    data: Literal["", "look", "images", "sites"] = ""
+    labels: Literal["", "one", "many", "one composed"] = ""
+    machine: bool = False
     stays: bool = False
     common: bool = False
     changes: Literal["", "personal", "fine-tuned"] = ""

@@ -132,17 +132,21 @@ def rows(folder: str | Path) -> list[Row]:
     if (folder / "config.json").is_file():
         if not (summary := read_json(folder / "summary.json")):
             raise UserError(f"{folder}: the run has not ended: it has no summary.json; continue it with resume=true")
-        return list(_final_rows(folder.name, read_json(folder / "config.json"), summary))
+        return _rows_of(folder, folder.name, read_json(folder / "config.json"), summary)
     found = [(path, read_json(path)) for path in sorted(folder.glob("*-seed*.json"))]
     if not found:
         raise UserError(f"{folder}: has neither a run nor results of `fednc compare`")
     table: list[Row] = []
     for path, result in found:
-        try:
-            table += _final_rows(path.stem, result["experiment"], result["summary"])
-        except (KeyError, TypeError, AttributeError):
-            raise UserError(f"{path}: is no result of `fednc compare`; move it elsewhere") from None
+        table += _rows_of(path, path.stem, result.get("experiment"), result.get("summary"))
     return table
+
+
+def _rows_of(path: Path, name: str, values: Any, summary: Any) -> list[Row]:
+    try:
+        return list(_final_rows(name, values, summary))
+    except (KeyError, TypeError, AttributeError, StopIteration):
+        raise UserError(f"{path}: its metrics are not as a run leaves them; move it elsewhere") from None
 
 
 def _final_rows(name: str, values: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[Row]:

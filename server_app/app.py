@@ -14,6 +14,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from common import wire
 from common.config import APP_ROOT, Experiment, from_run_config
+from common.config.overrides import not_applied
 from common.data import Federation, build_federation
 from common.data.sources.checks import named
 from common.errors import UserError
@@ -54,7 +55,10 @@ def main(grid: Grid, context: Context) -> None:
     """Flower's entry point: read the experiment from the run-config and run it."""
     quiet_logging()
     try:
-        run(StreamingGrid(grid), from_run_config(context.run_config))
+        experiment = from_run_config(context.run_config)
+        for line in not_applied(context.run_config, experiment):
+            log.info(line)
+        run(StreamingGrid(grid), experiment)
     except (UserError, wire.WireError) as error:
         log.error("error: %s", error)
         sys.tracebacklimit = 0  # Flower prints what ends a run: the line above says it, frames would hide it

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from common.config import DEFAULT_CONFIG, Experiment, load, parse_overrides
+from common.config.layout import leaf
 from common.errors import MistakesError, UserError, WireError, print_error, unknown
 from common.letters import show_every_letter
 from common.logs import open_streams
@@ -148,7 +149,8 @@ def compare(
         raise UserError(f"minutes = {minutes}: should be 0 or more")
     studies = known_words("study", study, STUDIES) if study else []
     for name in studies:
-        for key in given.keys() & {key for variant in STUDIES[name] for key in variant.overrides}:
+        varied = {key for variant in STUDIES[name] for key in variant.overrides}
+        for key in (key for key in given if leaf(key) in varied):
             raise UserError(f"{key} = {given[key]!r}: the study {name} varies it; leave it out")
     names = known_words("method", methods, METHODS) if methods not in ("", "all") else []
     numbers = _seeds(seeds)

@@ -11,7 +11,7 @@ from common.config.rows import ROWS
 from common.config.values import UnknownValueError, Values
 from common.data_sets import DATA_SETS
 from common.errors import shown
-from common.keys import python_name
+from common.keys import is_set, python_name
 from common.methods import METHODS
 
 Mistake = tuple[str, str]  # the key, and the words that name it
@@ -72,7 +72,8 @@ def _width(e: Values) -> Iterator[Mistake]:
 def _composites(e: Values) -> Iterator[Mistake]:
     if e.composites and e.partition == "natural":
         yield "partition", "partition = 'natural': composites belong to no site; use dirichlet or iid"
-    for name in ("composites-test", "composite-single-share", "composite-canvas"):
+    conditions = {name: row.acts.when.words for name, row in ROWS.items() if row.acts.when}
+    for name in (name for name, words in conditions.items() if words == is_set("composites").words):
         value = getattr(e, python_name(name))
         if not e.composites and value != ROWS[name].default:
             yield name, f"{name} = {value}: there are no composites; set composites, too"

@@ -56,7 +56,8 @@ def idle_everywhere(key: str, experiments: Sequence[Experiment]) -> str:
 
 def of_other_methods(key: str, method: str) -> bool:
     """Whether a key is another method's own, so that this one's result does not depend on it."""
-    return key in ROWS and bool(ROWS[key].methods) and method not in ROWS[key].methods
+    methods = ROWS[key].acts.methods if key in ROWS else ()
+    return bool(methods) and method not in methods
 
 
 def acting(values: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:

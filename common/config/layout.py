@@ -16,7 +16,7 @@ from common.config.rows import KEYS, ROWS
 from common.config.sections import SECTIONS
 from common.config.top import TopKeys
 from common.errors import did_you_mean, nearest, shown
-from common.keys import KeyModel, key_name, python_name
+from common.keys import KeyModel, key_name
 from common.methods import METHODS
 
 _BLOCKS: dict[str, type[KeyModel]] = {**SECTIONS, **{name: row.options for name, row in METHODS.items()}}
@@ -43,7 +43,7 @@ def flatten(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Mistake]]:
 def canonical(key: str) -> str:
     """Return how `flatten` names a key, and any other word as it is: `train.learning-rate` is `learning-rate`."""
     block, dot, name = key.partition(".")
-    return name if dot and block in SECTIONS and python_name(name) in SECTIONS[block].model_fields else key
+    return name if dot and block in SECTIONS and name in map(key_name, SECTIONS[block].model_fields) else key
 
 
 def leaf(key: str) -> str:
@@ -52,13 +52,14 @@ def leaf(key: str) -> str:
 
 
 def merged(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the keys of flat mappings, later ones win: a key alone also over one method's."""
+    """Return the keys of flat mappings, later ones win: a key alone also over one method's of an earlier mapping.
+
+    Within one mapping it is the other way round: `frame-norm: 1, fedloge.frame-norm: 3` means all methods but one.
+    """
     values: dict[str, Any] = {}
     for layer in layers:
-        for key, value in layer.items():
-            if "." not in key:
-                values = {old: kept for old, kept in values.items() if "." not in old or leaf(old) != key}
-            values[key] = value
+        kept = {key: value for key, value in values.items() if "." not in key or leaf(key) not in layer}
+        values = kept | dict(layer)
     return values
 
 
@@ -101,16 +102,16 @@ def _entries(block: str, value: Any, found: list[Mistake]) -> list[tuple[str, An
         return [(key_name(name), getattr(value, name)) for name in type(value).model_fields]
     if isinstance(value, Mapping):
         return [(str(key), inner) for key, inner in value.items()]
-    names = ", ".join(map(key_name, _BLOCKS[block].model_fields)) or "none"
-    found.append((block, f"{block} = {shown(value)}: has keys below it ({names}), no value"))
+    names = ", ".join(map(key_name, _BLOCKS[block].model_fields))
+    why = f"has keys below it ({names}), no value" if names else "a method without keys of its own; leave it out"
+    found.append((block, f"{block} = {shown(value)}: {why}"))
     return []
 
 
 def _put_below(flat: dict[str, Any], block: str, name: str, value: Any, found: list[Mistake]) -> None:
     """Put a key that was written below a section or a method, or say why it cannot be there."""
-    name = key_name(name) if python_name(name) in _BLOCKS[block].model_fields else name
-    path = f"{block}.{name}"
-    if python_name(name) in _BLOCKS[block].model_fields:
+    path, names = f"{block}.{name}", [key_name(attribute) for attribute in _BLOCKS[block].model_fields]
+    if name in names:
         _put(flat, name if block in SECTIONS else path, value, path, found)
     elif name in ROWS:
         row = ROWS[name]
@@ -118,8 +119,8 @@ def _put_below(flat: dict[str, Any], block: str, name: str, value: Any, found: l
         place = f"below {' or '.join(homes)}" if homes else "at the top, below no section"
         found.append((path, f"{path} = {shown(value)}: {name} stands {place}"))
     else:
-        near = did_you_mean(nearest(name, map(key_name, _BLOCKS[block].model_fields)) or nearest(name, KEYS)).rstrip()
-        known = ", ".join(map(key_name, _BLOCKS[block].model_fields)) or "none"
+        near = did_you_mean(nearest(name, names) or nearest(name, KEYS)).rstrip()
+        known = ", ".join(names) or "none"
         found.append((path, f"unknown key {shown(path)} (value {shown(value)}): {near or f'known there: {known}'}"))
 
 

@@ -1,15 +1,15 @@
 """Keys that are typed: `fednc run … rounds=5 fedloge.frame-norm=3`, and `flwr run . --run-config "…"`."""
 
 import shlex
+import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.config.experiment import Experiment
 from common.config.layout import canonical
-from common.config.reading import DEFAULT_CONFIG, load
-from common.config.rows import keys_where
+from common.config.reading import APP_ROOT, DEFAULT_CONFIG, load
 from common.config.yaml_files import parse_value
-from common.errors import MistakesError
+from common.errors import MistakesError, UserError
 
 RUN_CONFIG = ("config", "overrides")  # what `flwr run` knows beside the everyday keys
 
@@ -37,23 +37,34 @@ def parse_overrides(words: Sequence[str], source: str = "command line") -> dict[
     return {key: parse_value(text) if text else "" for key, (_, text) in zip(keys, pairs, strict=True)}
 
 
-def everyday_defaults() -> dict[str, Any]:
-    """Return the keys that `flwr run` knows by themselves, as the default configuration has them; '' for none."""
-    experiment = load(DEFAULT_CONFIG).dump()
-    here = keys_where(lambda facts: facts.stays)  # a folder has no value that would be everybody's
-    everyday = keys_where(lambda facts: facts.everyday)
-    kept = {key: value for key, value in experiment.items() if key in everyday}
-    return {
-        key: "" if value is None or (key in here and not isinstance(value, bool)) else value
-        for key, value in kept.items()
-    }
+def declared_defaults() -> dict[str, Any]:
+    """Return what `flwr run` has where nobody gives a value: pyproject.toml's, of this code.
+
+    Raises:
+        UserError: this installation has no pyproject.toml.
+    """
+    for path in (APP_ROOT / "pyproject.toml", APP_ROOT / "server_app" / "project" / "pyproject.toml"):
+        if path.is_file():
+            found: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))["tool"]["flwr"]["app"]["config"]
+            return found
+    raise UserError(f"{APP_ROOT} has no pyproject.toml: install FedNC again")
+
+
+def not_applied(values: Mapping[str, Any], experiment: Experiment) -> list[str]:
+    """Return a line for each everyday key whose value in a run-config is not the run's, see `from_run_config`."""
+    declared, found = declared_defaults(), experiment.dump()
+    return [
+        f"{key} = {found[key]} is the configuration's; for Flower's default add overrides='{key}={value}'"
+        for key, value in values.items()
+        if key in found and value not in ("", found[key]) and value == declared.get(key)
+    ]
 
 
 def from_run_config(values: Mapping[str, Any]) -> Experiment:
     """Return the experiment of a `flwr run`.
 
-    Flower does not say whether a value was typed or is pyproject.toml's default: a value that is the default
-    configuration's does not go before what `config` says; in `overrides` any value does.
+    Flower does not say whether a value was typed or is pyproject.toml's default: a value that is the default does not
+    go before what `config` says (see `not_applied`); in `overrides` any value does.
 
     Args:
         values: Flower's run-config: `config`, `overrides` and the everyday keys.
@@ -61,7 +72,7 @@ def from_run_config(values: Mapping[str, Any]) -> Experiment:
     Raises:
         UserError: as `load`; a word in `overrides` that is not key=value, or a key in both.
     """
-    plain = everyday_defaults()
+    plain = declared_defaults()
     typed = {key: value for key, value in values.items() if key not in RUN_CONFIG and value not in ("", plain.get(key))}
     try:
         words = shlex.split(str(values.get("overrides", "")))
@@ -69,6 +80,8 @@ def from_run_config(values: Mapping[str, Any]) -> Experiment:
         raise MistakesError([("overrides", f"{error}: quote a value with blanks, as in classes='[a, b]'")]) from None
     more = parse_overrides(words, "overrides")
     if twice := sorted(typed.keys() & more.keys()):
-        raise MistakesError([("overrides", f"{key} stands beside them, too; give it once") for key in twice])
+        raise MistakesError(
+            [("overrides", f"{key} is given by itself and in overrides; give it once") for key in twice]
+        )
     sources = dict.fromkeys(typed, "run-config") | dict.fromkeys(more, "overrides")
     return load(str(values.get("config") or DEFAULT_CONFIG), typed | more, sources=sources)

@@ -77,7 +77,7 @@ def load(
     where = "command line" if base else "run-config"
     layers, found = _file_layers(path, str(config), typed.get("method"))
     layers[0].values.setdefault("name", stem or "experiment")
-    for key, value in typed.items():
+    for key, value in sorted(typed.items(), key=lambda pair: "." in pair[0]):  # one method's after all methods'
         layers.append(_layer((sources or {}).get(key, where), {key: value}, written=True))
     for i, layer in enumerate(layers):
         found += _absolute(layer, path.parent if i < 2 else base)
@@ -198,7 +198,7 @@ def read_experiment(path: Path, method: str | None = None) -> dict[str, Any]:
     (own, tuned), found = _file_layers(path, str(path), method)
     if found:
         raise MistakesError(found)
-    return own.values | tuned.values
+    return merged([own.values, tuned.values])
 
 
 def _file_layers(path: Path, source: str, method: str | None) -> tuple[list[_Layer], list[tuple[str, str]]]:

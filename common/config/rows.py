@@ -64,8 +64,8 @@ def _rows() -> dict[str, KeyRow]:
     def add(model: type[KeyModel], section: str, own: bool = False) -> None:
         for attribute, info in model.model_fields.items():
             name = key_name(attribute)
-            if name in found and not (own and found[name].methods):
-                raise TypeError(f"two keys are named {name}")
+            if name in found and not (own and found[name].methods and _same(found[name].info, info)):
+                raise TypeError(f"two keys are named {name}; methods that share one declare it once")
             found[name] = KeyRow(name, section, methods_with(attribute) if own else (), info)
 
     add(TopKeys, "")
@@ -74,6 +74,13 @@ def _rows() -> dict[str, KeyRow]:
     for method in METHODS.values():
         add(method.options, "", own=True)
     return found
+
+
+def _same(one: FieldInfo, other: FieldInfo) -> bool:
+    """Whether two methods mean the same by a key: type, default and all that is known of it."""
+    return (one.annotation, one.default, one.description, facts_of(one)) == (
+        *(other.annotation, other.default, other.description, facts_of(other)),
+    )
 
 
 ROWS: dict[str, KeyRow] = _rows()

@@ -13,6 +13,7 @@ class FedLoGeMLOptions(FrameOptions, PriorOptions, TrainedFrameOptions):
     realign_global: Literal["none", "unit", "prior"] = key(
         "unit",
         about="FedLoGe-ML's ψ: as it is, with rows of norm 1 (GA-FR), or with the coordinator's label prior",
+        labels="many",
     )
 
     @property

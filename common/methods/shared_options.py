@@ -40,7 +40,7 @@ class TrainedFrameOptions(MethodOptions):
 class PriorOptions(MethodOptions):
     """A head trained on prior-compensated logits."""
 
-    prior_temperature: float = key(1.0, ge=0, about="t of prior-compensated logits z + t·logit π̃")
+    prior_temperature: float = key(1.0, ge=0, about="t of prior-compensated logits z + t·logit π̃", labels="many")
 
 
 class AdjustmentOptions(MethodOptions):

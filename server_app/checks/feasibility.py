@@ -3,15 +3,13 @@
 from collections.abc import Iterable
 
 from common.config import Experiment
+from common.config.rows import keys_where
 from common.data import Dataset, Federation, build_federation
 from common.errors import UserError, all_of
 from common.methods import METHODS, methods_for
 from common.models.backbones import check_image_size
 from common.models.model import attends, pick_device
 from server_app.checks.mistakes import check_simulated
-
-# keys that only images with several labels have a use for
-_SEVERAL_LABELS = ("realign-global", "multilabel-loss", "prior-temperature")
 
 
 def check_feasible(experiment: Experiment) -> Federation:
@@ -41,7 +39,7 @@ def check_task(experiment: Experiment, dataset: Dataset) -> None:
         raise UserError("head-bias = False: with several labels an image every class needs a bias; set head-bias: true")
     if dataset.multilabel:
         return
-    for key in _SEVERAL_LABELS:
+    for key in sorted(keys_where(lambda facts: facts.labels == "many")):
         if experiment.has(key) and (value := experiment.dump()[key]) != experiment.default(key):
             raise UserError(f"{key} = {value!r}: it is for images with several labels; leave it out")
     if attends(experiment):

@@ -19,6 +19,7 @@ import numpy as np
 from common.config import Experiment, build
 from common.config.effects import of_other_methods, without_effect
 from common.config.rows import keys_where
+from common.config.values import Values
 from common.data import load_dataset
 from common.errors import UserError
 from common.files import private_folder, write_text
@@ -55,7 +56,14 @@ class Cell:
         """Return, of a configuration, the keys that decide this cell's result."""
         hosts = keys_where(lambda facts: facts.resume == "host")  # where, not what: the data itself is fingerprinted
         method = self.experiment.method
-        return {key: value for key, value in values.items() if key not in hosts and not of_other_methods(key, method)}
+        kept = {k: value for k, value in values.items() if k not in hosts and not of_other_methods(k, method)}
+        try:
+            experiment = build(values)
+        except UserError:  # of a version with other keys
+            return kept
+        plain, facts = build({"method": method}).dump(), Values(experiment)
+        idle = {key for key in kept if key in plain and without_effect(key, experiment, values=facts)}
+        return {key: plain[key] if key in idle else value for key, value in kept.items()}
 
     @property
     def mark(self) -> str:

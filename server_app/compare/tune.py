@@ -86,8 +86,11 @@ def read_grids(words: Sequence[str], experiment: Experiment, given: Mapping[str,
         if key in grids:
             raise UserError(f"--grid '{word}': {key} has a grid already; give all its values in one")
         grids[key] = values
-    if twice := [key for key in grids if given.get(key, "") != ""]:
-        raise UserError(f"{twice[0]} = {given[twice[0]]!r}: {twice[0]} is in the grid too; leave out one of the two")
+    typed = {leaf(key): value for key, value in given.items() if value != ""}
+    if twice := [key for key in grids if leaf(key) in typed]:
+        raise UserError(
+            f"{twice[0]} = {typed[leaf(twice[0])]!r}: {twice[0]} is in the grid too; leave out one of the two"
+        )
     return grids
 
 
@@ -176,7 +179,7 @@ def choice(cells: "Sequence[Cell]", grids: Grids, by: str, folder: Path) -> str:
     if equal := [cell.variant for cell, mean in ranked[1:] if mean == figure]:
         lines.append(f"equal to the best: {'; '.join(equal)} (does the method use the grid's keys? see --by)")
     values = best.experiment.dump()
-    tuned = {best.experiment.method: {key: values[key] for key in grids}}
+    tuned = {best.experiment.method: {leaf(key): values[leaf(key)] for key in grids}}
     pasted = yaml.safe_dump({"tuned": tuned}, sort_keys=False, allow_unicode=True)
     return "\n".join([*lines, f"best: {best.variant}; for the YAML file:", "", pasted])
 
@@ -189,12 +192,14 @@ def own_grids(method: str) -> dict[str, Sequence[Any]]:
 
 def _data_keys() -> frozenset[str]:
     """Return the keys that say which images are trained on or measured; a size of the same images is none."""
-    return keys_where(lambda facts: bool(facts.data)) - {"image-size"} | {"data-dir"}
+    return keys_where(lambda facts: facts.data in ("images", "sites")) | {"data-dir"}
 
 
 def _read_grid(word: str, experiment: Experiment) -> tuple[str, list[Any]]:
     key, _, text = word.partition("=")
     key = canonical(key)
+    if key.startswith(f"{experiment.method}."):
+        key = leaf(key)
     texts = [value.strip() for value in text.split(",")]
     if not all(texts) or "=" in text:
         raise UserError(f"--grid '{word}' is not of the form key=value,value; for several keys, repeat --grid")

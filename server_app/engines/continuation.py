@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from common.config import Experiment
+from common.config import Experiment, canonical
 from server_app.engines.stopping import Stopped
 from server_app.run.checkpoint import checkpoint_rounds
 from server_app.run.disk import make_folder
@@ -76,4 +76,4 @@ def _written(folder: Path) -> set[tuple[str, int]]:
 
 
 def _key(word: str) -> str:
-    return word.partition("=")[0]
+    return canonical(word.partition("=")[0])

@@ -14,6 +14,7 @@ import typer
 import yaml
 
 from common.config import Experiment, acting, find_config, load, read_experiment
+from common.config.layout import merged
 from common.errors import UserError, shown
 from server_app.engines.flower_app import write_app
 from server_app.engines.flower_run import QUIET, check_status, stream, tool
@@ -35,7 +36,7 @@ def run_deployed(config: str, overrides: Mapping[str, Any], superlink: str, base
         UserError: an experiment that is not for real sites, no SuperLink, or the run failed or was stopped.
     """
     given = {key: value for key, value in overrides.items() if value != ""}
-    values = read_experiment(find_config(config, base), given.get("method")) | given
+    values = merged([read_experiment(find_config(config, base), given.get("method")), given])
     if (partition := values.get("partition", Experiment.default("partition"))) != "deployed":
         raise UserError(f"partition = {shown(partition)}: sites on other machines need partition: deployed")
     experiment = load(config, overrides, base)
@@ -57,7 +58,7 @@ def follow_run(run_id: int, superlink: str) -> None:
 
 def _write_experiment(values: Mapping[str, Any], path: Path) -> None:
     """Put the keys into the app, as they are: what a path means, the coordinator's container knows."""
-    path.write_text(yaml.safe_dump(dict(values), allow_unicode=True), encoding="utf-8")
+    path.write_text(yaml.safe_dump(dict(values), allow_unicode=True, sort_keys=False), encoding="utf-8")
 
 
 def _follow(words: list[str], superlink: str, folder: str, run_id: str = "") -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from common.config import portable
+from common.config.rows import keys_where
 from common.errors import UserError, plain
 from common.files import check_new, private_file, private_folder, write_text
 from common.models.model import pick_device
@@ -23,7 +24,6 @@ TOLERANCE = 1e-4  # of ONNX Runtime's answers against PyTorch's
 INSTALL = "pip install 'fednc[onnx]'"
 
 _LONGEST = 300  # letters of an exporter's own words
-_OF_ONE_MACHINE = ("device", "threads")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def export(folder: Path, head: str = "", output: Path | None = None, overwrite: 
             check_new(output / name, overwrite)
     model = load_trained(folder, head=head)
     output = output or folder / "export"
-    experiment = {k: v for k, v in portable(model.experiment.dump()).items() if k not in _OF_ONE_MACHINE}
+    machine = keys_where(lambda facts: facts.machine)
+    experiment = {k: v for k, v in portable(model.experiment.dump()).items() if k not in machine}
     try:
         private_folder(output)
         model.save(output / "model.safetensors", experiment)

@@ -35,7 +35,7 @@ class DataSection(KeyModel):
         None,
         le=4096,
         about="resize to this many pixels a side (composites: their own); default: as stored",
-        data="images",
+        data="look",
     )
     depth: Literal["percentile", "stored"] = key(
         "percentile",
@@ -67,6 +67,7 @@ class DataSection(KeyModel):
         le=10**7,
         about="this many multi-label training images composed of single-label ones; default: none",
         data="sites",
+        labels="one composed",
     )
     composites_test: Positive = key(
         1000, le=10**7, about="composites made of the test images", data="sites", acts=_COMPOSED
@@ -83,10 +84,15 @@ class DataSection(KeyModel):
         acts=_COMPOSED,
     )
     head_class_size: Positive | None = key(
-        None, about="images of the largest class; default: all", data="sites", acts=_SIMULATED
+        None, about="images of the largest class; default: all", data="sites", acts=_SIMULATED, labels="one composed"
     )
     imbalance_factor: float = key(
-        1.0, ge=1, about="largest over smallest class; 1 = as the data is", data="sites", acts=_SIMULATED
+        1.0,
+        ge=1,
+        about="largest over smallest class; 1 = as the data is",
+        data="sites",
+        acts=_SIMULATED,
+        labels="one composed",
     )
     classes: ClassNames | None = key(
         None, about="deployed: the classes that all sites agree on, in order", common=True, acts=_DEPLOYED

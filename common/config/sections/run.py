@@ -24,13 +24,14 @@ class RunSection(KeyModel):
         False, about="the report shows test images: of patients, where the data are; it says so", resume="host"
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = key(
-        "auto", about="auto: cuda, else mps, else cpu", resume="host", everyday=True
+        "auto", about="auto: cuda, else mps, else cpu", resume="host", everyday=True, machine=True
     )
     threads: NotNegative = key(
         1,
         le=1024,
         about="CPU threads a site; 0 = torch's choice. Equal threads give equal sums in every engine",
         resume="onward",
+        machine=True,
     )
     output_dir: Path = key(
         factory=lambda: default_dir("FEDNC_RUNS", "fednc-runs"),

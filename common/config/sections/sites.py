@@ -31,13 +31,19 @@ class SitesSection(KeyModel):
         acts=acts(is_one_of("partition", "dirichlet")),
     )
     missing_classes: float = key(
-        0.0, ge=0, lt=1, about="multi-label: share of the classes that each site misses (FedNCA-ML's γ)", data="sites"
+        0.0,
+        ge=0,
+        lt=1,
+        about="multi-label: share of the classes that each site misses (FedNCA-ML's γ)",
+        data="sites",
+        labels="many",
     )
     label_rule: Literal["strict", "mask"] = key(
         "mask",
         about="an image with labels that a site misses: goes elsewhere (strict); those are hidden (mask)",
         data="sites",
         acts=acts(is_one_of("partition", "dirichlet")),
+        labels="many",
     )
     keep_patients: bool = key(
         True,
@@ -53,4 +59,5 @@ class SitesSection(KeyModel):
         about="paper: int(n_kc/N·n_test), which drops rare classes; keep-classes: never to 0",
         data="sites",
         acts=_SIMULATED,
+        labels="one",
     )

@@ -17,5 +17,5 @@ class TrainSection(KeyModel):
     weight_decay: float = key(0.0, ge=0, about="SGD (paper's code: 0)")
     augment: Literal["none", "flip", "crop-flip"] = key("none", about="crop: 4 pixels of padding (CIFAR)")
     multilabel_loss: Literal["bce", "focal", "asymmetric", "distribution-balanced"] = key(
-        "bce", about="the loss of images with several labels"
+        "bce", about="the loss of images with several labels", labels="many"
     )

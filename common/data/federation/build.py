@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.config import Experiment
+from common.config.rows import keys_where
 from common.data.federation import partition
 from common.data.federation.composites import composite_dataset
 from common.data.federation.deployed import coordinator_dataset
@@ -91,7 +92,7 @@ def build_federation(experiment: Experiment) -> Federation:
     """
     if experiment.sites.partition == "deployed":
         return _coordinators(experiment)
-    return _build(reduce(experiment, {"images", "sites"}))
+    return _build(reduce(experiment, {"look", "images", "sites"}))
 
 
 def count_classes(rows: tuple[Rows, ...], labels: Labels, classes: int) -> npt.NDArray[np.int64]:
@@ -131,11 +132,11 @@ def _build(experiment: Experiment) -> Federation:
 def _check_keys(experiment: Experiment, dataset: Dataset) -> None:
     """Refuse keys that do not go with the data set's labels, before anything is made of it."""
     several = dataset.multilabel or experiment.data.composites
-    wrong = ["local-test"] if several else ["missing-classes", "label-rule"]
+    wrong = {"one"} if several else {"many"}
     if dataset.multilabel:
-        wrong += ["composites", "head-class-size", "imbalance-factor"]
+        wrong.add("one composed")
     values = experiment.dump()
-    for key in wrong:
+    for key in sorted(keys_where(lambda facts: facts.labels in wrong and bool(facts.data))):
         if (value := values[key]) != experiment.default(key):
             kind = "several labels an image" if several else "one class an image"
             raise UserError(

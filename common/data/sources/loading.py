@@ -26,7 +26,7 @@ def load_dataset(experiment: Experiment) -> Dataset:
         >>> dataset.classes[:3], dataset.train.channels, dataset.train.size
         (('0', '1', '2'), 1, (8, 8))
     """
-    stored = reduce(experiment, {"images"})
+    stored = reduce(experiment, {"look", "images"})
     return _load(stored.replace(image_size=None) if experiment.data.composites else stored)
 
 
@@ -35,7 +35,7 @@ def reduce(experiment: Experiment, decided: Set[str]) -> Experiment:
 
     Args:
         experiment: any.
-        decided: what of the data: 'images', which there are; 'sites', who has which.
+        decided: what of the data, see `KeyFacts.data`.
     """
     return _reduce(experiment, frozenset(decided), experiment.data.root)
 

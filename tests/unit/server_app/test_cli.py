@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from common.config import APP_ROOT, DEFAULT_CONFIG, Experiment, from_run_config, load
-from common.config.overrides import everyday_defaults
+from common.config.rows import keys_where
 from common.errors import UserError
 from server_app import cli
 from server_app.engines.engines import CLIENT_APP
@@ -18,8 +18,13 @@ def test_flower_knows_the_everyday_keys_with_the_default_configurations_values()
     """Flower refuses run-config keys that pyproject.toml does not list."""
     project = tomllib.loads((APP_ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     listed = project["tool"]["flwr"]["app"]["config"]
-    assert listed == {"config": DEFAULT_CONFIG, "overrides": "", **everyday_defaults()}
-    assert len(everyday_defaults()) == 12
+    everyday = keys_where(lambda facts: facts.everyday)
+    assert listed.keys() == {"config", "overrides"} | everyday and len(everyday) == 12
+    plain = load(listed["config"]).dump()
+    assert listed["config"] == DEFAULT_CONFIG and listed["overrides"] == ""
+    assert {key: listed[key] for key in everyday if listed[key] != ""} == {
+        key: plain[key] for key in everyday if plain[key] is not None and key != "output-dir"
+    }
     assert project["tool"]["flwr"]["app"]["components"]["clientapp"] == CLIENT_APP
     assert from_run_config(listed) == load(DEFAULT_CONFIG)
 

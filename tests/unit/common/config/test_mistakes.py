@@ -130,7 +130,7 @@ def test_one_mistake_is_one_line_and_several_are_a_list(capsys: pytest.CaptureFi
 
 def test_all_keys_are_listed_once() -> None:
     found = unknown_keys({"zzzz": 1, "yyyy": 2, "round": 3}, KEYS)
-    assert [("known keys" in said, "did you mean" in said) for _, said in found] == [
+    assert [("lists every key" in said, "did you mean" in said) for _, said in found] == [
         (True, False),
         (False, False),
         (False, True),
@@ -162,7 +162,7 @@ IDLE: list[tuple[dict[str, Any], str]] = [
     ({"pixel-std": [0.1]}, "partition: deployed"),
     ({"finetune-learning-rate": 0.1}, "finetune-epochs above 0"),
     ({"attention": False, "attention-heads": 2}, "attention"),
-    ({"realign-bias": "scale"}, "head-bias: True"),
+    ({"realign-bias": "scale"}, "head-bias: true"),
     ({"rest-after": 0, "rest-rounds": 2}, "rest-after above 0"),
     *(
         ({"partition": "deployed", "classes": ["a", "b"], key: value}, "partition: dirichlet or iid or natural")

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from common.config import DEFAULT_CONFIG, Experiment, from_run_config, load, parse_overrides
-from common.config.overrides import everyday_defaults
+from common.config.overrides import declared_defaults, not_applied
 from common.errors import UserError
 
 
@@ -36,8 +36,7 @@ def config(tmp_path: Path) -> str:
 
 def flower(**values: object) -> Experiment:
     """What Flower hands on: its defaults, and what was typed."""
-    declared = {"config": DEFAULT_CONFIG, "overrides": "", **everyday_defaults()}
-    return from_run_config(declared | {key.replace("_", "-"): value for key, value in values.items()})
+    return from_run_config(declared_defaults() | {key.replace("_", "-"): value for key, value in values.items()})
 
 
 def test_a_run_config_is_the_configuration_and_what_was_typed(config: str) -> None:
@@ -50,13 +49,21 @@ def test_a_run_config_is_the_configuration_and_what_was_typed(config: str) -> No
     assert flower(config=config, overrides="rounds=60").rounds.rounds == 60
 
 
+def test_a_default_of_flowers_that_is_not_applied_is_said(config: str) -> None:
+    lines = not_applied(declared_defaults() | {"config": config}, load(config))
+    assert "rounds = 7 is the configuration's; for Flower's default add overrides='rounds=60'" in lines
+    assert not [line for line in lines if line.startswith(("method", "device", "output-dir"))]
+    assert not_applied(declared_defaults(), load(DEFAULT_CONFIG)) == []
+    assert not_applied(declared_defaults() | {"rounds": 3}, load(config, {"rounds": 3}))[0].startswith("local-epochs")
+
+
 def test_a_run_configs_mistakes_are_named_with_their_place(config: str) -> None:
     for values, said in (
         ({"overrides": "lerning-rate=.1"}, "overrides: unknown key 'lerning-rate' (value 0.1): did you mean"),
         ({"overrides": "train.rounds=1"}, "overrides: train.rounds = 1: rounds stands below rounds"),
         ({"overrides": "rounds"}, "'rounds' is not of the form key=value"),
         ({"overrides": "name='a"}, "No closing quotation"),
-        ({"rounds": 3, "overrides": "rounds=4"}, "rounds stands beside them, too; give it once"),
+        ({"rounds": 3, "overrides": "rounds=4"}, "rounds is given by itself and in overrides; give it once"),
         ({"rounds": 0}, "run-config: rounds = 0: should be"),
         ({"data_dir": "here"}, "run-config: data-dir = 'here': a Flower run does not know your folder"),
     ):

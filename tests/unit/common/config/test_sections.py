@@ -84,6 +84,9 @@ def test_a_key_alone_is_every_methods_that_has_it_and_a_block_one_methods() -> N
     layers = [{"fedloge.frame-norm": 0.1, "seed": 1}, {"frame-norm": 3}]
     assert merged(layers) == {"seed": 1, "frame-norm": 3}  # what is typed goes before the file
     assert merged(layers[::-1]) == {"seed": 1, "frame-norm": 3, "fedloge.frame-norm": 0.1}
+    for block in ({"fedloge": {"frame-norm": 3}, "frame-norm": 2}, {"frame-norm": 2, "fedloge": {"frame-norm": 3}}):
+        assert merged([flatten(block)[0]]) == {"frame-norm": 2, "fedloge.frame-norm": 3}  # in whatever order
+        assert build(block).dump()["frame-norm"] == 3
 
 
 @pytest.mark.parametrize(
@@ -97,7 +100,7 @@ def test_a_key_alone_is_every_methods_that_has_it_and_a_block_one_methods() -> N
         ({"fedloge": {"norm": 1}}, "unknown key 'fedloge.norm' (value 1): did you mean 'frame-norm'?"),
         ({"trian": {"momentum": 0.1}}, "did you mean 'train'?"),
         ({"train": 3}, "train = 3: has keys below it (local-epochs, batch-size"),
-        ({"fedavg": 3}, "fedavg = 3: has keys below it (none), no value"),
+        ({"fedavg": 3}, "fedavg = 3: a method without keys of its own; leave it out"),
         ({"train": {"momentum": 0.1}, "momentum": 0.2}, "momentum is there twice; give it once"),
         ({"fedloge": {"frame-norm": -1}}, "fedloge.frame-norm = -1: should be greater than 0"),
         ({"method": "fedavg", "fedloge": {"frame-norm": -1}}, "fedloge.frame-norm = -1: should be greater than 0"),
