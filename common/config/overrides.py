@@ -8,6 +8,7 @@ from typing import Any
 from common.config.experiment import Experiment
 from common.config.layout import canonical
 from common.config.reading import APP_ROOT, DEFAULT_CONFIG, load
+from common.config.rows import ROWS
 from common.config.yaml_files import parse_value
 from common.errors import MistakesError, UserError
 
@@ -48,6 +49,12 @@ def declared_defaults() -> dict[str, Any]:
             found: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))["tool"]["flwr"]["app"]["config"]
             return found
     raise UserError(f"{APP_ROOT} has no pyproject.toml: install FedNC again")
+
+
+def everyday_values(experiment: Experiment) -> dict[str, Any]:
+    """Return what a run-config says of an experiment that `config` holds: all that `flwr run` has a default for."""
+    facts = {key: ROWS[key].facts for key in experiment.dump()}
+    return {key: v for key, v in experiment.dump().items() if facts[key].everyday and not facts[key].stays}
 
 
 def not_applied(values: Mapping[str, Any], experiment: Experiment) -> list[str]:

@@ -15,9 +15,10 @@ import yaml
 
 from common.config import Experiment, acting, find_config, load, read_experiment
 from common.config.layout import merged
+from common.config.overrides import everyday_values
 from common.errors import UserError, shown
 from server_app.engines.flower_app import write_app
-from server_app.engines.flower_run import QUIET, check_status, stream, tool
+from server_app.engines.flower_run import QUIET, check_status, run_config, stream, tool
 from server_app.engines.stopping import Stopped
 
 _FOLDERS = {"data-dir": "/data", "output-dir": "/results"}  # and where the coordinator's container has them
@@ -47,7 +48,8 @@ def run_deployed(config: str, overrides: Mapping[str, Any], superlink: str, base
     with tempfile.TemporaryDirectory(prefix="fednc-") as folder:
         app = write_app(Path(folder) / "app")
         _write_experiment({**values, "name": experiment.name}, app / "configs" / "run.yaml")
-        words = ["run", str(app), superlink, "--stream", "--run-config", "config='configs/run.yaml'"]
+        given_config = {"config": "configs/run.yaml", **everyday_values(experiment)}
+        words = ["run", str(app), superlink, "--stream", "--run-config", run_config(given_config)]
         _follow(words, superlink, folder)
 
 

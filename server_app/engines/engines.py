@@ -12,6 +12,7 @@ from flwr.clientapp import ClientApp
 
 from common.architectures import BACKBONES
 from common.config import Experiment
+from common.config.overrides import everyday_values
 from common.data import build_federation
 from common.installed import check_installed
 from common.models.model import pick_device
@@ -44,7 +45,7 @@ def run_flower(experiment: Experiment) -> None:
     cpus, gpus = claims(experiment)
     with tempfile.TemporaryDirectory(prefix="fednc-") as folder:
         config = write_config(experiment, Path(folder) / "experiment.yaml")
-        flower_run(number_of_sites(experiment), {"config": str(config)}, cpus, gpus)
+        flower_run(number_of_sites(experiment), {"config": str(config), **everyday_values(experiment)}, cpus, gpus)
 
 
 def write_config(experiment: Experiment, path: Path) -> Path:

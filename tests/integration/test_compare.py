@@ -18,8 +18,9 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import server_app.compare.runner as comparing
-from common.config import APP_ROOT, Experiment, load
+from common.config import APP_ROOT, ROWS, Experiment, load
 from common.errors import UserError
+from common.methods import METHODS
 from server_app.cli import main
 from server_app.compare.cells import own_run_folder
 from server_app.compare.results import write_results
@@ -135,6 +136,28 @@ def test_a_result_depends_on_the_keys_that_its_method_reads(tiny: Tiny) -> None:
     assert same("fedavg", fedprox_mu=0.5) and not same("fedprox", fedprox_mu=0.5)
     assert not same("fednca_ml", frame_trains=True) and not same("fedloge_ml", frame_trains=True)
     assert same("fedavg", frame_trains=True)
+    other: dict[str, object] = {
+        **dict.fromkeys(("frame", "query-frame"), "etf"),
+        **{"frame-loss": "dot-regression", "realign": "none", "realign-bias": "drop", "realign-global": "none"},
+        **{"frame-projection": True, "frame-trains": True},
+    }
+    for key, row in ROWS.items():
+        changed = {key.replace("-", "_"): other.get(key, 3)}
+        if row.acts.methods:
+            method = next(name for name in METHODS if name not in row.acts.methods)
+            assert same(method, **changed), key
+    for idle in ({"sparsity": 0.2}, {"mma_steps": 3}, {"attention_heads": 2}, {"wrong_sites": 2}, {"rest_rounds": 9}):
+        assert same("fedavg", **idle) == ("rest_rounds" not in idle), idle
+    assert not same("fedloge", sparsity=0.2) and not same("fedloge", realign="none")
+
+
+def test_a_result_of_a_key_that_did_nothing_is_found_again(tiny: Tiny, tmp_path: Path) -> None:
+    plain, typed = Cell(tiny(method="fedavg")), Cell(tiny(method="fedavg", sparsity=0.2))
+    written = plain.experiment.dump() | {"sparsity": 0.2, "frame-norm": 0.3}  # as a result of an older version
+    content = {"experiment": written, "data": data_fingerprint(plain.experiment)}
+    (tmp_path / f"{plain.stem}.json").write_text(json.dumps(content))
+    assert read_result(tmp_path, plain) == read_result(tmp_path, typed) == content
+    assert read_result(tmp_path, Cell(tiny(method="fedavg", momentum=0.1))) is None
 
 
 def test_a_folder_that_cannot_be_written_is_named(tiny: Tiny, tmp_path: Path) -> None:

@@ -230,3 +230,18 @@ def test_every_run_is_of_validation_images_whatever_the_file_says(tiny: Tiny, tm
     )
     values: dict[str, Any] = {"ditto-lambda": [0.5]}
     assert [cell.experiment.data.evaluate_on for cell in tuning_cells(experiment, values, [0])] == ["validation"]
+
+
+def test_a_grid_may_name_a_key_with_its_section_or_its_method(on_validation: Tiny, tmp_path: Path) -> None:
+    experiment = on_validation(method="fedloge")
+    for words in (["fedloge.frame-norm=1,3"], ["frame-norm=1,3"], ["train.learning-rate=0.1,0.2"]):
+        grids = read_grids(words, experiment, {})
+        cells = tuning_cells(experiment, grids, [0])
+        for value, cell in enumerate(cells):
+            write(tmp_path, cell, generic=value / 10)
+        key = words[0].split("=")[0].rpartition(".")[2]
+        best = cells[-1].experiment.dump()[key]
+        tuned = yaml.safe_load(choice(cells, grids, "generic", tmp_path).split("YAML file:")[1])
+        assert tuned == {"tuned": {"fedloge": {key: best}}}
+    with pytest.raises(UserError, match="frame-norm is in the grid too"):
+        read_grids(["frame-norm=1,3"], experiment, {"fedloge.frame-norm": 2})

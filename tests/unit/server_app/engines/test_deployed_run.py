@@ -71,3 +71,23 @@ def test_who_stops_looking_is_shown_how_to_look_again_and_how_to_end_it(
     assert said in last and (
         not run or ("`fednc follow 7 --superlink prod` shows" in last and "flwr stop 7 prod" in last)
     )
+
+
+@pytest.mark.parametrize(
+    "typed", [{}, {"frame-norm": 4}, {"fedloge.frame-norm": 4}, {"frame-norm": 4, "fedloge.frame-norm": 5}]
+)
+@pytest.mark.parametrize("tuned", [{}, {"fedloge": {"frame-norm": 1.5}}])
+def test_the_sites_get_what_was_typed_in_whatever_form(
+    typed: dict[str, Any], tuned: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+
+    def flower(words: list[str], *_: Any) -> None:
+        app = Path(words[words.index("run") + 1])
+        found.append(load(app / "configs" / "run.yaml"))
+
+    monkeypatch.setattr(deployed_run, "_follow", flower)
+    path = tmp_path / "pilot.yaml"
+    path.write_text(yaml.safe_dump({**PILOT, "frame-norm": 2, "tuned": tuned}))
+    run_deployed("pilot.yaml", typed, "fednc", tmp_path)
+    assert found[0].dump() == load(path, typed, base=tmp_path).dump()
