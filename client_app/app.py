@@ -18,12 +18,11 @@ from client_app.site.device import own_device
 from client_app.site.log import remark, tell, told
 from client_app.site.policy import allowed
 from client_app.site.site import Site, find_site
-from client_app.training.evaluation import Judge
+from client_app.training.evaluation import SiteEvaluator
 from client_app.training.loop import finetune_head, local_facts, train_site
 from client_app.training.model_cache import model_for
 from client_app.training.store import SiteStore
 from common import wire
-from common.config import Experiment
 from common.errors import UserError
 from common.installed import check_installed
 from common.methods import METHODS
@@ -72,14 +71,13 @@ def train(message: Message, context: Context) -> Message:
     model, started_from = assemble(request, site, store)
     metrics: dict[str, float | int] = {"num-examples": len(site.train_rows)}
     if request.evaluate:
-        judge = Judge(method.personal_backbone(model), site, experiment)
-        metrics |= {"num-test": judge.num_test} | judge.figures(method.personal_head(model), "arrival")
+        evaluator = SiteEvaluator(method.personal_backbone(model), site)
+        metrics |= {"num-test": evaluator.num_test} | evaluator.figures(method.personal_head(model), "arrival")
     if not len(site.train_rows):
         return wire.metrics_reply(message, _told(site, metrics), frame_hash=request.frame_hash)
-    found = method.extras(model, site.federation.dataset, site.train_rows) if row.returns else {}
+    found = method.extras(model, site.dataset, site.train_rows) if row.returns else {}
     extras = {name: found[name] for name in row.returns}
-    dataset, rows = site.federation.dataset, site.train_rows
-    losses = train_site(model, method, dataset, rows, experiment, site.name, request.round, site.visible)
+    losses = train_site(model, method, site, request.round)
     metrics |= {f"loss-{name}": loss for name, loss in losses.items()}
     if kept := personal_state(model, row):
         store.save_version(kept, request.round, request.secured, experiment.run.checkpoint_every)
@@ -100,24 +98,23 @@ def personalise(message: Message, context: Context) -> Message:
     method = load_method(experiment.method)
     store = open_store(request, context, site)
     model, started_from = assemble(request, site, store)
-    judge = Judge(method.personal_backbone(model), site, experiment)
+    evaluator = SiteEvaluator(method.personal_backbone(model), site)
     head = method.personal_head(model)
-    metrics: dict[str, float | int] = {"num-examples": len(site.train_rows), "num-test": judge.num_test}
-    metrics |= judge.figures(head, "final")
+    metrics: dict[str, float | int] = {"num-examples": len(site.train_rows), "num-test": evaluator.num_test}
+    metrics |= evaluator.figures(head, "final")
     if len(site.train_rows) and personal_state(model, METHODS[experiment.method]):
         metrics[wire.STARTED_FROM] = started_from
-    local = local_facts(model, method, site.federation.dataset, site.train_rows, experiment, site.visible)
-    if (realigned := method.realigned_head(model, local)) is not None:
+    if (realigned := method.realigned_head(model, local_facts(model, method, site))) is not None:
         head = realigned
-        metrics |= judge.figures(head, "realigned")
+        metrics |= evaluator.figures(head, "realigned")
     if experiment.personalise.finetune_epochs:
-        head = finetune(model, head, method, site, experiment)
+        head = finetune(model, head, method, site)
         if method.finetuning(experiment):  # perhaps of the backbone too
-            judge = Judge(method.personal_backbone(model), site, experiment)
-        metrics |= judge.figures(head, "finetuned")
+            evaluator = SiteEvaluator(method.personal_backbone(model), site)
+        metrics |= evaluator.figures(head, "finetuned")
     backbone = method.personal_backbone(model)
     final = personal_model(backbone, head, request.model)
-    facts = header(experiment.dump(), describe_personal(experiment, site, judge, head, backbone))
+    facts = header(experiment.dump(), describe_personal(site, evaluator, head, backbone))
     store.save_model(final, round=request.round, method=experiment.method, **facts)
     store.forget_undone(request.secured)
     metrics = _told(site, metrics)
@@ -132,15 +129,15 @@ def _told(site: Site, metrics: dict[str, float | int]) -> dict[str, float | int]
     return allowed(site.config.policy, metrics) if site.config else metrics
 
 
-def finetune(model: Model, head: nn.Module, method: LocalMethod, site: Site, experiment: Experiment) -> nn.Module:
+def finetune(model: Model, head: nn.Module, method: LocalMethod, site: Site) -> nn.Module:
     """Fine-tune the personal model in place, its head alone or as its method says, and return its head."""
-    dataset, rows, rate = site.federation.dataset, site.train_rows, experiment.personalise.finetune_learning_rate
-    if phases := method.finetuning(experiment):
-        train_site(model, method, dataset, rows, experiment, site.name, 0, site.visible, phases, rate, "finetune-")
+    if phases := method.finetuning(site.experiment):
+        rate = site.experiment.personalise.finetune_learning_rate
+        train_site(model, method, site, 0, phases=phases, learning_rate=rate, stream="finetune-")
         return method.personal_head(model)
-    features, labels = extract_features(method.personal_backbone(model), dataset.train, rows, dataset)
-    local = local_facts(model, method, dataset, rows, experiment, site.visible)
-    finetune_head(head, features, labels, local, site.name)
+    dataset, backbone = site.dataset, method.personal_backbone(model)
+    features, labels = extract_features(backbone, dataset.train, site.train_rows, dataset)
+    finetune_head(head, features, labels, local_facts(model, method, site))
     return head
 
 
@@ -154,18 +151,16 @@ def personal_model(backbone: nn.Module, head: nn.Module, generic: wire.Arrays) -
     return arrays
 
 
-def describe_personal(
-    experiment: Experiment, site: Site, judge: Judge, head: nn.Module, backbone: nn.Module
-) -> Description:
+def describe_personal(site: Site, evaluator: SiteEvaluator, head: nn.Module, backbone: nn.Module) -> Description:
     """Return what the file of the site's final model says of it."""
-    tuned = judge.thresholds(head)
+    tuned = evaluator.thresholds(head)
     return describe(
-        experiment,
-        site.federation.dataset,
+        site.experiment,
+        site.dataset,
         {} if tuned is None else {"personal": tuned},
         head="personal",
         present=tuple(site.present.tolist())
-        if experiment.personalise.mask_classes == "train" and site.present.any()
+        if site.experiment.personalise.mask_classes == "train" and site.present.any()
         else None,
         backbone=backbone_digest(backbone),
     )
@@ -188,7 +183,7 @@ def _folder_name(word: str) -> str:
 
 def assemble(request: wire.Request, site: Site, store: SiteStore) -> tuple[Model, int]:
     """Return the model with what arrived (θ, ψ, frame) and what stayed here (personal parts), and those' round."""
-    experiment, dataset = request.experiment, site.federation.dataset
+    experiment, dataset = site.experiment, site.dataset
     started_from, kept = store.load_version(request.round)
     torch.set_num_threads(experiment.run.threads or torch.get_num_threads())
     frame, shape = _frame(request, store), (dataset.train.channels, len(dataset.classes))

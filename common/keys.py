@@ -4,12 +4,15 @@ learning_rate: float = key(0.03, gt=0, about="SGD, all parameter groups")
 quorum: Rate = key(0.5, about="share of the asked sites whose replies a round needs", resume="onward")
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import core_schema
+
+from common.errors import did_you_mean, nearest
 
 Positive = Annotated[int, Field(ge=1, le=10**9)]
 NotNegative = Annotated[int, Field(ge=0, le=10**9)]
@@ -130,6 +133,31 @@ def key(
     start = {"default_factory": factory} if factory else {"default": default}
     extra: Any = {"facts": KeyFacts(**facts)}
     return Field(**start, **given, description=about, json_schema_extra=extra)
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """The rule that a key's text is the name of one of a table's rows: `Annotated[str, one_of(METHODS)]`.
+
+    Attributes:
+        names: that are allowed, in the table's order.
+    """
+
+    names: Collection[str]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_before_validator_function(self._check, handler(source))
+
+    def _check(self, word: Any) -> Any:
+        if not isinstance(word, str) or word not in self.names:
+            near = did_you_mean(nearest(str(word), self.names))
+            raise ValueError(f"{near}allowed: {', '.join(sorted(self.names))}")
+        return word
+
+
+def one_of(names: Collection[str]) -> OneOf:
+    """Return the rule that a key's text is one of these names."""
+    return OneOf(names)
 
 
 def facts_of(info: FieldInfo) -> KeyFacts:

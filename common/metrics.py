@@ -4,7 +4,7 @@ A figure over no image at all is nan, or None where it goes into JSON; it is nev
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,20 +98,36 @@ def spread(site_accuracies: Mapping[str, float]) -> Spread:
 
 @dataclass(frozen=True)
 class ClassReport:
-    """One head's figures on one test set; nan, or None for a group, where there is no test image."""
+    """One head's figures on one test set; nan, or None for a group, where there is no test image.
 
-    accuracy: float
-    balanced_accuracy: float
+    Attributes:
+        figures: of each of `METRICS`.
+        many: mean recall of the classes with many training images.
+        medium: of those with a medium number.
+        few: of those with few.
+        per_class: each class's recall, [C].
+    """
+
+    figures: Mapping[str, float]
     many: float | None
     medium: float | None
     few: float | None
     per_class: tuple[float, ...]
 
+    @property
+    def accuracy(self) -> float:
+        """The share of all images that were right."""
+        return self.figures["accuracy"]
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean recall of the classes that have test images."""
+        return self.figures["balanced_accuracy"]
+
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON values, None for nan."""
         return {
-            "accuracy": _or_none(self.accuracy),
-            "balanced_accuracy": _or_none(self.balanced_accuracy),
+            **{name: _or_none(value) for name, value in self.figures.items()},
             "many": self.many,
             "medium": self.medium,
             "few": self.few,
@@ -125,11 +141,13 @@ class Tally:
     Attributes:
         correct: images predicted right, int64 [C].
         total: images, int64 [C].
+        predicted: images taken for the class, int64 [C].
     """
 
     def __init__(self, num_classes: int) -> None:
         self.correct: npt.NDArray[np.int64] = np.zeros(num_classes, dtype=np.int64)
         self.total: npt.NDArray[np.int64] = np.zeros(num_classes, dtype=np.int64)
+        self.predicted: npt.NDArray[np.int64] = np.zeros(num_classes, dtype=np.int64)
 
     def add(self, predictions: Integers, labels: Integers) -> None:
         """Count one batch of [B] predictions; B = 0 is allowed.
@@ -142,6 +160,7 @@ class Tally:
         if true.size and (true.min() < 0 or true.max() >= classes):
             raise ValueError(f"labels from {true.min()} to {true.max()} do not fit {classes} classes")
         self.total += np.bincount(true, minlength=classes)
+        self.predicted += np.bincount(guessed[(guessed >= 0) & (guessed < classes)], minlength=classes)
         self.correct += np.bincount(true[guessed == true], minlength=classes)
 
     @property
@@ -164,13 +183,37 @@ class Tally:
         recalls = self.per_class()
         by_group = group_accuracy(recalls, groups)
         return ClassReport(
-            accuracy=self.accuracy(),
-            balanced_accuracy=balanced_accuracy(recalls),
+            figures={name: metric.measure(self) for name, metric in METRICS.items()},
             many=by_group["many"],
             medium=by_group["medium"],
             few=by_group["few"],
             per_class=tuple(recalls.tolist()),
         )
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of a head where images have one label: a share of 1.
+
+    Attributes:
+        title: as tables call it.
+        measure: of all test images; nan where there is nothing to measure.
+    """
+
+    title: str
+    measure: Callable[[Tally], float]
+
+
+# Name in the journal and in results → the figure. Tables show those that are added here beside their own columns.
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric("Plain accuracy", Tally.accuracy),
+    "balanced_accuracy": Metric("Balanced accuracy", lambda tally: balanced_accuracy(tally.per_class())),
+}
+
+
+def further_metrics() -> dict[str, str]:
+    """Return name → title of the metrics beside the accuracies, which have their places in every table."""
+    return {name: metric.title for name, metric in METRICS.items() if name not in ("accuracy", "balanced_accuracy")}
 
 
 def _pair(predictions: Integers, labels: Integers) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -18,7 +18,7 @@ from common.wire import Arrays
 
 
 @dataclass(frozen=True)
-class Local:
+class LocalContext:
     """What a method may know at a site while it trains.
 
     Attributes:
@@ -27,6 +27,7 @@ class Local:
         arrived: parameters as the coordinator sent them, by name; empty unless the method needs them.
         num_images: the site's training images.
         visible: classes whose labels the site knows, bool [C]; None: all.
+        site: its name, from which random streams of its own start.
     """
 
     experiment: Experiment
@@ -34,6 +35,7 @@ class Local:
     arrived: Mapping[str, Tensor]
     num_images: int = 0
     visible: Tensor | None = None
+    site: str = ""
 
     @property
     def shares(self) -> Tensor:
@@ -81,7 +83,7 @@ class Phase:
     losses: "Losses | None" = None
 
 
-Losses = Callable[[Model, Tensor, Tensor, Local], dict[str, Tensor]]
+Losses = Callable[[Model, Tensor, Tensor, LocalContext], dict[str, Tensor]]
 
 
 class LocalMethod:
@@ -100,7 +102,7 @@ class LocalMethod:
         """Return the phases of a round; by default `local-epochs` of everything."""
         return (Phase(experiment.train.local_epochs),)
 
-    def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
+    def losses(self, model: Model, images: Tensor, labels: Tensor, local: LocalContext) -> dict[str, Tensor]:
         """Return the named losses of one batch; their sum is differentiated once.
 
         Args:
@@ -132,7 +134,7 @@ class LocalMethod:
         """Return what `finetune-epochs` trains at the end; by default None: the personal head alone."""
         return None
 
-    def realigned_head(self, model: Model, local: Local) -> nn.Linear | None:
+    def realigned_head(self, model: Model, local: LocalContext) -> nn.Linear | None:
         """Return the personal head after the last round's realignment, or None if the method has none."""
         return None
 

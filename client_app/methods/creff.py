@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot, pad
 
-from client_app.methods.base import Local
+from client_app.methods.base import LocalContext
 from client_app.methods.fedavg import FedAvg
 from common.data import Dataset
 from common.models.features import extract_features
@@ -38,7 +38,7 @@ class CReFF(FedAvg):
         counts = classes.sum(dim=0).clamp(min=1)
         return {"class_gradients": (sums / counts.view(-1, 1, 1)).cpu().numpy()}
 
-    def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
+    def losses(self, model: Model, images: Tensor, labels: Tensor, local: LocalContext) -> dict[str, Tensor]:
         """Return CE(ψ(θ(x)), y), which trains θ and ψ; the re-trained head stands still."""
         assert model.aux_head is not None
         return {"backbone": cross_entropy(model.aux_head(model(images)), labels)}

@@ -8,7 +8,7 @@ feared; other sites choose from {.1, 1, 2}. The personal model passes over the i
 
 from torch import Tensor, nn
 
-from client_app.methods.base import Local, proximal
+from client_app.methods.base import LocalContext, proximal
 from client_app.methods.fedavg import FedAvg
 from common.methods.ditto import DittoOptions
 from common.models.model import Model
@@ -25,7 +25,7 @@ class Ditto(FedAvg):
         self.personal_backbone(model).load_state_dict(model.backbone.state_dict())
         self.personal_head(model).load_state_dict(model.aux_head.state_dict())
 
-    def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
+    def losses(self, model: Model, images: Tensor, labels: Tensor, local: LocalContext) -> dict[str, Tensor]:
         """Return FedAvg's loss, CE(v_k(x), y) and (λ/2)‖v_k − w_g‖²."""
         assert model.aux_head is not None
         shared = {"backbone": local.loss(model.aux_head(model(images)), labels)}

@@ -7,14 +7,14 @@ Loss: CE(ψ(θ(x)), y). Defaults: no keys of its own; `common/config/sections` h
 
 from torch import Tensor, nn
 
-from client_app.methods.base import Local, LocalMethod
+from client_app.methods.base import LocalContext, LocalMethod
 from common.models.model import Model
 
 
 class FedAvg(LocalMethod):
     """Cross-entropy of one global model."""
 
-    def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
+    def losses(self, model: Model, images: Tensor, labels: Tensor, local: LocalContext) -> dict[str, Tensor]:
         """Return CE(ψ(θ(x)), y), which trains θ and ψ together."""
         return {"backbone": local.loss(self.personal_head(model)(model(images)), labels)}
 

@@ -9,7 +9,7 @@ Defaults: τ is `logit-adjustment`, 1, the value that the paper derives; it also
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from client_app.methods.base import Local
+from client_app.methods.base import LocalContext
 from client_app.methods.fedavg import FedAvg
 from common.methods.shared_options import AdjustmentOptions
 from common.models.model import Model
@@ -18,7 +18,7 @@ from common.models.model import Model
 class LogitAdjustment(FedAvg):
     """Cross-entropy of logits shifted by the site's prior."""
 
-    def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
+    def losses(self, model: Model, images: Tensor, labels: Tensor, local: LocalContext) -> dict[str, Tensor]:
         """Return CE(ψ(θ(x)) + τ log n_k, y)."""
         logits = self.personal_head(model)(model(images))
         prior = (

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from client_app.methods.base import Local
+from client_app.methods.base import LocalContext
 from client_app.methods.fedavg import FedAvg
 from common.data import Dataset
 from common.methods.shared_options import AdjustmentOptions
@@ -27,7 +27,7 @@ class GlobalLogitAdjustment(FedAvg):
         counts = np.bincount(dataset.train.labels[rows], minlength=len(dataset.classes))
         return {"class_counts": counts.astype(np.float32)}
 
-    def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
+    def losses(self, model: Model, images: Tensor, labels: Tensor, local: LocalContext) -> dict[str, Tensor]:
         """Return CE(ψ(θ(x)) + τ log n, y)."""
         assert model.class_weights is not None
         logits = self.personal_head(model)(model(images))

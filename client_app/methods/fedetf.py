@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from client_app.methods.base import Local, LocalMethod, Phase
+from client_app.methods.base import LocalContext, LocalMethod, Phase
 from common.config import Experiment
 from common.models.heads import projected
 from common.models.model import Model
@@ -33,11 +33,11 @@ class FedETF(LocalMethod):
         assert model.personal_head is not None and model.frame is not None
         model.personal_head.weight.copy_(model.frame)
 
-    def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
+    def losses(self, model: Model, images: Tensor, labels: Tensor, local: LocalContext) -> dict[str, Tensor]:
         """Return CE(s·W g/‖g‖ + log n_k, y) with g the projected features, s the temperature, W the ETF."""
         return {"backbone": cross_entropy(model.frame_logits(model(images)) + local.class_counts.log(), labels)}
 
-    def personal_losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
+    def personal_losses(self, model: Model, images: Tensor, labels: Tensor, local: LocalContext) -> dict[str, Tensor]:
         """Return the plain cross-entropy under the site's own ETF."""
         return {"personal_head": cross_entropy(self.personal_head(model)(model(images)), labels)}
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
-from client_app.methods.base import Local
+from client_app.methods.base import LocalContext
 from client_app.methods.fedavg import FedAvg
 from common.models.model import Model
 
@@ -31,7 +31,7 @@ class FedGraB(FedAvg):
 
     needs_arrived = True
 
-    def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
+    def losses(self, model: Model, images: Tensor, labels: Tensor, local: LocalContext) -> dict[str, Tensor]:
         """Return Σ_c w_c BCE(z_c, y_c), a mean over the batch, and advance the balancer."""
         assert model.class_state is not None
         logits = self.personal_head(model)(model(images))

@@ -12,7 +12,7 @@ projection, ours, exact and fast, where the paper descends a gradient (mma); `re
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from client_app.methods.base import Local, LocalMethod
+from client_app.methods.base import LocalContext, LocalMethod
 from client_app.methods.realign import BiasMode, realign_personal
 from common.config import Experiment
 from common.methods.fedloge import FedLoGeOptions
@@ -23,7 +23,7 @@ from common.models.model import Model
 class FedLoGe(LocalMethod):
     """Three cross-entropies on the features of one forward pass."""
 
-    def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
+    def losses(self, model: Model, images: Tensor, labels: Tensor, local: LocalContext) -> dict[str, Tensor]:
         """Return the losses of θ under the fixed frame, and of ψ and φ_k on detached features.
 
         The three touch disjoint parameters, so one backward pass of their sum and one optimiser step
@@ -63,7 +63,7 @@ class FedLoGe(LocalMethod):
         """Return what becomes of the realigned head's bias: `realign-bias`."""
         return experiment.personalise.realign_bias
 
-    def realigned_head(self, model: Model, local: Local) -> nn.Linear | None:
+    def realigned_head(self, model: Model, local: LocalContext) -> nn.Linear | None:
         """Return φ_k after LA-FR (Eq. 7), or None for `realign: none`."""
         experiment = local.experiment
         if experiment.personalise.realign == "none":

@@ -17,7 +17,7 @@ Defaults, ours: `prior-temperature` 1 compensates the whole prior; `realign-glob
 
 from torch import Tensor
 
-from client_app.methods.base import Local
+from client_app.methods.base import LocalContext
 from client_app.methods.fedloge import FedLoGe
 from client_app.methods.realign import BiasMode
 from common.config import Experiment
@@ -27,7 +27,7 @@ from common.models.model import Model
 class FedLoGeML(FedLoGe):
     """Three losses on the class features of one forward pass."""
 
-    def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
+    def losses(self, model: Model, images: Tensor, labels: Tensor, local: LocalContext) -> dict[str, Tensor]:
         """Return the losses of θ under the frame, and of ψ and φ_k on detached features; as FedLoGe's, one step."""
         assert model.aux_head is not None and model.personal_head is not None
         features = model(images)

@@ -15,7 +15,7 @@ of two data sets, with trained class vectors (`frame-trains`) .03 diverges.
 
 from torch import Tensor, nn
 
-from client_app.methods.base import Local, LocalMethod, Phase
+from client_app.methods.base import LocalContext, LocalMethod, Phase
 from common.config import Experiment
 from common.losses import compact_clustering, negative_suppression
 from common.methods.fednca_ml import FedNCAMLOptions
@@ -25,7 +25,7 @@ from common.models.model import Model
 class FedNCAML(LocalMethod):
     """Class features under a fixed frame, with two regularisers."""
 
-    def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
+    def losses(self, model: Model, images: Tensor, labels: Tensor, local: LocalContext) -> dict[str, Tensor]:
         """Return the loss of the diagonal, and the weighted regularisers; all of θ, attention and head."""
         assert model.class_head is not None and model.frame is not None
         head, features = model.class_head, model(images)

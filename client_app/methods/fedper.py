@@ -7,14 +7,14 @@ Defaults: no keys of its own; one personal layer, the least of those that the pa
 
 from torch import Tensor, nn
 
-from client_app.methods.base import Local, LocalMethod
+from client_app.methods.base import LocalContext, LocalMethod
 from common.models.model import Model
 
 
 class FedPer(LocalMethod):
     """Cross-entropy of the shared backbone under the site's own head."""
 
-    def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
+    def losses(self, model: Model, images: Tensor, labels: Tensor, local: LocalContext) -> dict[str, Tensor]:
         """Return CE(φ_k(θ(x)), y), which trains θ and φ_k."""
         return {"backbone": local.loss(self.personal_head(model)(model(images)), labels)}
 

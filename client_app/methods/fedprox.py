@@ -9,7 +9,7 @@ itself tunes it in {.001, .01, .1, 1}.
 import torch
 from torch import Tensor
 
-from client_app.methods.base import Local, proximal
+from client_app.methods.base import LocalContext, proximal
 from client_app.methods.fedavg import FedAvg
 from common.methods.fedprox import FedProxOptions
 from common.models.model import Model
@@ -20,7 +20,7 @@ class FedProx(FedAvg):
 
     needs_arrived = True
 
-    def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
+    def losses(self, model: Model, images: Tensor, labels: Tensor, local: LocalContext) -> dict[str, Tensor]:
         """Return the cross-entropy and (μ/2)‖w − w_g‖² of θ and ψ."""
         parts = [proximal(model, part, local.arrived, part) for part in ("backbone", "aux_head")]
         penalty = FedProxOptions.of(local.experiment).fedprox_mu / 2 * torch.stack(parts).sum()

@@ -11,7 +11,7 @@ starts at zero, ours.
 
 from torch import Tensor, nn
 
-from client_app.methods.base import Local, LocalMethod
+from client_app.methods.base import LocalContext, LocalMethod
 from common.models.heads import linear_from
 from common.models.model import Model
 
@@ -25,7 +25,7 @@ class FedROD(LocalMethod):
         for parameter in model.personal_head.parameters():
             nn.init.zeros_(parameter)
 
-    def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
+    def losses(self, model: Model, images: Tensor, labels: Tensor, local: LocalContext) -> dict[str, Tensor]:
         """Return CE(z + log n_k, y) for θ and ψ, and CE(z + φ_k(h), y) for φ_k with z and h detached."""
         assert model.aux_head is not None and model.personal_head is not None
         features = model(images)

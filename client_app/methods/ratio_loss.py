@@ -10,7 +10,7 @@ Defaults: α and β are `ratio-alpha` and `ratio-beta`, 1 and .1 in the paper; `
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from client_app.methods.base import Local
+from client_app.methods.base import LocalContext
 from client_app.methods.fedavg import FedAvg
 from common.models.model import Model
 
@@ -18,7 +18,7 @@ from common.models.model import Model
 class RatioLoss(FedAvg):
     """Cross-entropy with the coordinator's class weights."""
 
-    def losses(self, model: Model, images: Tensor, labels: Tensor, local: Local) -> dict[str, Tensor]:
+    def losses(self, model: Model, images: Tensor, labels: Tensor, local: LocalContext) -> dict[str, Tensor]:
         """Return the batch mean of (α + β R_y) · CE(ψ(θ(x)), y)."""
         assert model.class_weights is not None
         each = cross_entropy(self.personal_head(model)(model(images)), labels, reduction="none")

@@ -15,9 +15,10 @@ from torch.nn.functional import normalize
 from client_app.methods import load as load_method
 from client_app.site.config import SiteConfig
 from client_app.site.device import first_line
+from client_app.site.site import Site
 from client_app.training.loop import train_site
 from common.config import Experiment
-from common.data import Dataset
+from common.data import Dataset, Federation
 from common.data.images.pixel_cache import cache_bytes, free_bytes
 from common.data.images.source import ArrayImages, Labels
 from common.errors import UserError
@@ -86,18 +87,16 @@ def time_batch(experiment: Experiment, channels: int, device: torch.device) -> d
     if frame_kind(experiment):
         dim = feature_dim(build_model(experiment, channels, num_classes).backbone)
         frame = normalize(torch.randn(num_classes, dim, generator=torch.Generator().manual_seed(0)))
-    dataset = _noise(
-        images, channels, experiment.data.image_size or 32, num_classes, experiment.agreed_labels == "many"
-    )
+    site = _site_of_noise(experiment, channels)
     phases = (replace(method.phases(experiment)[0], epochs=1),)
     try:
-        model = build_model(experiment, channels, num_classes, frame, site="check")
+        model = build_model(experiment, channels, num_classes, frame, site=site.name)
         method.start(model)
         model.to(device)
         seconds = 0.0
         for _ in range(2):
             start = time.perf_counter()
-            train_site(model, method, dataset, np.arange(images), experiment, "check", 0, phases=phases)
+            train_site(model, method, site, 0, phases=phases)
             seconds = time.perf_counter() - start
         peak = _gib(torch.cuda.max_memory_allocated()) if device.type == "cuda" else None
     except RuntimeError as error:
@@ -105,15 +104,19 @@ def time_batch(experiment: Experiment, channels: int, device: torch.device) -> d
     return {"images": images, "seconds": round(seconds, 4), "gpu_peak_gib": peak}
 
 
-def _noise(images: int, channels: int, size: int, num_classes: int, several: bool) -> Dataset:
-    rng = np.random.default_rng(0)
+def _site_of_noise(experiment: Experiment, channels: int) -> Site:
+    """Return a site with one batch of the experiment's images, which are noise."""
+    images, size = experiment.train.batch_size, experiment.data.image_size or 32
+    classes = experiment.data.classes or ()
+    rng, num_classes = np.random.default_rng(0), len(classes)
     pixels = rng.integers(0, 256, (images, channels, size, size), dtype=np.uint8)
     labels: Labels = rng.integers(0, num_classes, images)
-    if several:
+    if experiment.agreed_labels == "many":
         labels = rng.random((images, num_classes)) < 0.5
     source = ArrayImages(pixels, labels)
-    classes = tuple(map(str, range(num_classes)))
-    return Dataset("noise", classes, source, source, (0.5,) * channels, (0.25,) * channels)
+    dataset = Dataset("noise", classes, source, source, (0.5,) * channels, (0.25,) * channels)
+    rows, none = np.arange(images, dtype=np.int64), np.empty(0, np.int64)
+    return Site("check", experiment, Federation(dataset, ("check",), (rows,), (none,)), rows, none)
 
 
 def _memory() -> int:

@@ -14,7 +14,7 @@ from client_app.site.device import own_device
 from client_app.site.log import remark
 from client_app.site.policy import check_class_sizes, check_policy
 from common.config import Experiment
-from common.data import Federation, build_federation, label_counts
+from common.data import Dataset, Federation, build_federation, label_counts
 from common.data.images.decode_all import silently
 from common.errors import RefusalError, UserError
 from common.methods import METHODS
@@ -22,10 +22,11 @@ from common.methods import METHODS
 
 @dataclass(frozen=True)
 class Site:
-    """One site: whose data, and what it decided for itself.
+    """One site: what it is asked, whose data, and what it decided for itself.
 
     Attributes:
         name: unique in the federation.
+        experiment: the run that it takes part in.
         federation: its `dataset` has the site's images; a simulated one all sites'.
         train_rows: rows of the dataset's training images.
         test_rows: rows of its test images.
@@ -34,6 +35,7 @@ class Site:
     """
 
     name: str
+    experiment: Experiment
     federation: Federation
     train_rows: npt.NDArray[np.int64]
     test_rows: npt.NDArray[np.int64]
@@ -41,11 +43,32 @@ class Site:
     config: SiteConfig | None = None
 
     @property
+    def dataset(self) -> Dataset:
+        """The site's images are `train_rows` of its `train` and `test_rows` of its `test`."""
+        return self.federation.dataset
+
+    @property
     def present(self) -> npt.NDArray[np.bool_]:
         """Classes [C] that the site has training images of, as far as it knows their labels."""
-        dataset = self.federation.dataset
-        counts = label_counts(dataset.train.labels[self.train_rows], len(dataset.classes))
-        return np.asarray((counts > 0) & (True if self.visible is None else self.visible))
+        return np.asarray(self.class_counts > 0)
+
+    @property
+    def class_counts(self) -> npt.NDArray[np.int64]:
+        """Training images of each class, [C]; 0 where the site does not know the class's labels."""
+        counts = label_counts(self.dataset.train.labels[self.train_rows], len(self.dataset.classes))
+        return counts if self.visible is None else counts * self.visible
+
+
+def simulated_site(experiment: Experiment, index: int) -> Site:
+    """Return a site of a simulation by its number.
+
+    Example:
+        >>> from common.config import build
+        >>> site = simulated_site(build({"dataset": "digits", "sites": 3}), 0)
+        >>> site.name, site.dataset.name
+        ('site-00', 'digits')
+    """
+    return _site_of(experiment, build_federation(experiment), index)
 
 
 def find_site(experiment: Experiment, context: Context) -> Site:
@@ -70,7 +93,7 @@ def find_site(experiment: Experiment, context: Context) -> Site:
             f"partition-id = {index!r}: this federation has sites 0 to {len(federation.site_names) - 1}; "
             f"give Flower as many nodes: --federation-config 'num-supernodes={len(federation.site_names)}'"
         )
-    return _site_of(federation, index)
+    return _site_of(experiment, federation, index)
 
 
 def _real_site(experiment: Experiment, path: Path) -> Site:
@@ -84,13 +107,13 @@ def _real_site(experiment: Experiment, path: Path) -> Site:
     except RefusalError as refusal:
         named = str(refusal).startswith(f"site '{config.name}'")
         raise RefusalError(str(refusal) if named else f"site '{config.name}': {refusal}") from None
-    return _site_of(federation, 0, config)
+    return _site_of(experiment, federation, 0, config)
 
 
-def _site_of(federation: Federation, index: int, config: SiteConfig | None = None) -> Site:
+def _site_of(experiment: Experiment, federation: Federation, index: int, config: SiteConfig | None = None) -> Site:
     visible = None if federation.visible is None else federation.visible[index]
     rows = federation.train_rows[index], federation.test_rows[index]
-    return Site(federation.site_names[index], federation, *rows, visible, config)
+    return Site(federation.site_names[index], experiment, federation, *rows, visible, config)
 
 
 @lru_cache(maxsize=2)

@@ -8,24 +8,22 @@ import torch
 from torch import Tensor, nn
 
 from client_app.site.site import Site
-from common.config import Experiment
 from common.metrics import groups
 from common.models.features import extract_features
 from common.multilabel_metrics import MultilabelReport, measure_split
 from common.wire import MULTILABEL_FIGURES
 
 
-class Judge:
+class SiteEvaluator:
     """The site's test images as features of one backbone, taken once, to judge any number of heads.
 
     Args:
         backbone: images → features [B, d], or [B, C, d].
-        site: whose test images.
-        experiment: says whether classes absent from the site's training data may be predicted.
+        site: whose test images; its experiment says whether classes absent from its training data may be predicted.
     """
 
-    def __init__(self, backbone: nn.Module, site: Site, experiment: Experiment) -> None:
-        dataset = site.federation.dataset
+    def __init__(self, backbone: nn.Module, site: Site) -> None:
+        dataset, experiment = site.dataset, site.experiment
         self._features, self._labels = extract_features(backbone, dataset.test, site.test_rows, dataset)
         self._present = site.present if experiment.personalise.mask_classes == "train" else None
         self._site, self._seed, self._multilabel = site, experiment.run.seed, dataset.multilabel

@@ -11,28 +11,25 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from client_app.methods.base import Local, LocalMethod, Phase
+from client_app.methods.base import LocalContext, LocalMethod, Phase
+from client_app.site.site import Site
+from client_app.training.optimiser import optimiser_for
 from common.config import Experiment
-from common.data import Dataset, label_counts
-from common.data.images.resident import Cuts
+from common.data.images.resident import BatchSlices
 from common.data.images.transforms import Scaling, augment, draw
 from common.errors import RefusalError
 from common.models.model import Model
 from common.seeds import numpy_generator, torch_generator
 
 Rows = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
 
 
 def train_site(
     model: Model,
     method: LocalMethod,
-    dataset: Dataset,
-    rows: Rows,
-    experiment: Experiment,
-    site: str,
+    site: Site,
     server_round: int,
-    visible: Flags | None = None,
+    *,
     phases: tuple[Phase, ...] | None = None,
     learning_rate: float | None = None,
     stream: str = "",
@@ -41,8 +38,8 @@ def train_site(
 
     Args:
         model: as it arrived: proximal terms hold it to what it is now.
-        rows: the site's rows of `dataset.train`; with none, nothing happens and no loss is returned.
-        visible: classes [C] whose labels the site knows; None: all.
+        method: its losses and phases.
+        site: its images and experiment; without training images nothing happens and no loss is returned.
         server_round: with the site's name and the seed it decides the order of batches and augmentation.
         phases: by default the method's own.
         learning_rate: by default the experiment's.
@@ -50,18 +47,29 @@ def train_site(
 
     Raises:
         RefusalError: a loss is no longer finite.
+
+    Example:
+        >>> from client_app.methods import load
+        >>> from client_app.site.site import simulated_site
+        >>> from common.config import build
+        >>> from common.models.model import build_model
+        >>> site = simulated_site(build({"method": "fedavg", "dataset": "digits", "sites": 3, "local-epochs": 1}), 0)
+        >>> model = build_model(site.experiment, site.dataset.train.channels, len(site.dataset.classes))
+        >>> sorted(train_site(model, load("fedavg"), site, 1))
+        ['backbone']
     """
-    order_rng = numpy_generator(experiment.run.seed, f"{stream}batches", site, server_round)
-    augmentation_rng = torch_generator(experiment.run.seed, f"{stream}augment", site, server_round)
-    local = local_facts(model, method, dataset, rows, experiment, visible)
+    experiment = site.experiment
+    order_rng = numpy_generator(experiment.run.seed, f"{stream}batches", site.name, server_round)
+    augmentation_rng = torch_generator(experiment.run.seed, f"{stream}augment", site.name, server_round)
+    local = local_facts(model, method, site)
     totals: dict[str, float] = defaultdict(float)
     seen, device = 0, local.class_counts.device
     for phase in phases or method.phases(experiment):
         with _frozen(model, phase.frozen):
-            optimizer = _optimizer(model, learning_rate or experiment.train.learning_rate, experiment)
+            optimizer = optimiser_for(model.parameters(), learning_rate or experiment.train.learning_rate, experiment)
             for _ in range(phase.epochs):
                 noted = []
-                for images, labels in _epoch(dataset, rows, experiment, order_rng, augmentation_rng, device):
+                for images, labels in _epoch(site, order_rng, augmentation_rng, device):
                     with _lone_image_safe(model, len(labels)):
                         losses = (phase.losses or method.losses)(model, images, labels, local)
                     optimizer.zero_grad(set_to_none=True)
@@ -89,51 +97,29 @@ def _add_up(noted: list[tuple[tuple[str, ...], Tensor, int]], totals: dict[str, 
             totals[name] += value * images
 
 
-def local_facts(
-    model: Model,
-    method: LocalMethod,
-    dataset: Dataset,
-    rows: Rows,
-    experiment: Experiment,
-    visible: Flags | None = None,
-) -> Local:
+def local_facts(model: Model, method: LocalMethod, site: Site) -> LocalContext:
     """Return what a method may know at a site; arguments as for `train_site`."""
     device = next(model.parameters()).device
-    counts = label_counts(dataset.train.labels[rows], len(dataset.classes))
-    if visible is not None:
-        counts = counts * visible
     kept = model.named_parameters() if method.needs_arrived else ()
     arrived = {name: p.detach().clone() for name, p in kept if not name.startswith("personal")}
-    known = None if visible is None else torch.from_numpy(visible).to(device)
-    return Local(experiment, torch.from_numpy(counts).float().to(device), arrived, len(rows), known)
+    known = None if site.visible is None else torch.from_numpy(site.visible).to(device)
+    counts = torch.from_numpy(site.class_counts).float().to(device)
+    return LocalContext(site.experiment, counts, arrived, len(site.train_rows), known, site.name)
 
 
 def _epoch(
-    dataset: Dataset,
-    rows: Rows,
-    experiment: Experiment,
-    order_rng: np.random.Generator,
-    augmentation_rng: torch.Generator,
-    device: torch.device,
+    site: Site, order_rng: np.random.Generator, augmentation_rng: torch.Generator, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield an epoch's batches as network input [B, C, H, W] and labels; all that chance decides is sent at once."""
-    shuffled = order_rng.permutation(rows)
-    parts = list(slices(len(rows), experiment.train.batch_size))
-    draws = draw(experiment.train.augment, [part.stop - part.start for part in parts], augmentation_rng)
+    dataset, asked = site.dataset, site.experiment.train
+    shuffled = order_rng.permutation(site.train_rows)
+    parts = list(slices(len(shuffled), asked.batch_size))
+    draws = draw(asked.augment, [part.stop - part.start for part in parts], augmentation_rng)
     draws = draws and draws.to(device)
-    cuts, scale = Cuts(dataset.train, shuffled, device), Scaling(dataset.mean, dataset.std, device)
+    batch, scale = BatchSlices(dataset.train, shuffled, device), Scaling(dataset.mean, dataset.std, device)
     for part in parts:
-        images = augment(cuts.pixels(part), draws and draws.cut(part))
-        yield scale(images), cuts.labels[part]
-
-
-def _optimizer(model: Model, learning_rate: float, experiment: Experiment) -> torch.optim.SGD:
-    return torch.optim.SGD(
-        [p for p in model.parameters() if p.requires_grad],
-        lr=learning_rate,
-        momentum=experiment.train.momentum,
-        weight_decay=experiment.train.weight_decay,
-    )
+        images = augment(batch.pixels(part), draws and draws.cut(part))
+        yield scale(images), batch.labels[part]
 
 
 @contextmanager
@@ -186,7 +172,7 @@ def _lone_image_safe(model: nn.Module, batch_size: int) -> Iterator[None]:
             norm.train()
 
 
-def finetune_head(head: nn.Module, features: torch.Tensor, labels: torch.Tensor, local: Local, site: str) -> None:
+def finetune_head(head: nn.Module, features: Tensor, labels: Tensor, local: LocalContext) -> None:
     """Fine-tune a personal head in place for `finetune-epochs` on features of the frozen backbone.
 
     Args:
@@ -195,13 +181,9 @@ def finetune_head(head: nn.Module, features: torch.Tensor, labels: torch.Tensor,
         local: what the site knows.
     """
     experiment = local.experiment
-    optimizer = torch.optim.SGD(
-        head.parameters(),
-        lr=experiment.personalise.finetune_learning_rate or experiment.train.learning_rate,
-        momentum=experiment.train.momentum,
-        weight_decay=experiment.train.weight_decay,
-    )
-    order_rng = numpy_generator(experiment.run.seed, "finetune", site)
+    rate = experiment.personalise.finetune_learning_rate or experiment.train.learning_rate
+    optimizer = optimiser_for(head.parameters(), rate, experiment)
+    order_rng = numpy_generator(experiment.run.seed, "finetune", local.site)
     rows = np.arange(len(labels), dtype=np.int64)
     for _ in range(experiment.personalise.finetune_epochs):
         shuffled = torch.from_numpy(order_rng.permutation(rows)).to(features.device)

@@ -6,8 +6,10 @@ a key whose value is not known (it was no valid one) says nothing.
 
 from collections.abc import Callable, Iterator
 
+from common.architectures import BACKBONES
 from common.config.rows import ROWS
 from common.config.values import UnknownValueError, Values
+from common.data_sets import DATA_SETS
 from common.errors import shown
 from common.keys import python_name
 from common.methods import METHODS
@@ -28,22 +30,23 @@ def contradictions(values: Values) -> list[Mistake]:
 
 
 def _natural(e: Values) -> Iterator[Mistake]:
-    if e.partition == "natural" and not (e.site_key or e.dataset in ("inaturalist", "manifest")):
+    if e.partition == "natural" and not (e.site_key or DATA_SETS[e.dataset].names_sites):
         yield "partition", "partition = 'natural' needs site-key, the array that names each image's site"
 
 
 def _site_key(e: Values) -> Iterator[Mistake]:
-    if e.site_key and e.dataset != "npz":
+    if e.site_key and not DATA_SETS[e.dataset].has_arrays:
         yield "site-key", _no_such_array("site-key", e.site_key, e.dataset)
 
 
 def _group_key(e: Values) -> Iterator[Mistake]:
-    if e.group_key and e.dataset != "npz":
+    if e.group_key and not DATA_SETS[e.dataset].has_arrays:
         yield "group-key", _no_such_array("group-key", e.group_key, e.dataset)
 
 
 def _no_such_array(key: str, value: str, dataset: str) -> str:
-    return f"{key} = {shown(value)}: only dataset 'npz' has such an array, not '{dataset}'"
+    having = " or ".join(f"'{name}'" for name, row in DATA_SETS.items() if row.has_arrays)
+    return f"{key} = {shown(value)}: only dataset {having} has such an array, not '{dataset}'"
 
 
 def _classes(e: Values) -> Iterator[Mistake]:
@@ -62,8 +65,8 @@ def _resume(e: Values) -> Iterator[Mistake]:
 
 
 def _width(e: Values) -> Iterator[Mistake]:
-    if e.backbone == "resnet50" and e.width not in (None, 64):
-        yield "width", f"width = {e.width}: resnet50 is torchvision's, whose width is 64; leave width out"
+    if (own := BACKBONES[e.backbone].fixed_width) and e.width not in (None, own):
+        yield "width", f"width = {e.width}: {e.backbone} is torchvision's, whose width is {own}; leave width out"
 
 
 def _composites(e: Values) -> Iterator[Mistake]:

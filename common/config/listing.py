@@ -13,7 +13,7 @@ import yaml
 
 from common.config.rows import ROWS, KeyRow
 from common.config.sections import SECTIONS
-from common.keys import key_name
+from common.keys import OneOf, key_name
 from common.methods import METHODS
 
 _TOP = """\
@@ -105,6 +105,8 @@ def takes(row: KeyRow) -> str:
     """Return what a key takes, in words."""
     if row.name == "method":
         return "see below"
+    if names := next((limit.names for limit in row.info.metadata if isinstance(limit, OneOf)), None):
+        return ", ".join(f"`{name}`" for name in names)
     kinds = [kind for kind in _kinds(row.info.annotation) if kind is not NoneType]
     words = " or ".join(dict.fromkeys(_word(kind) for kind in kinds))
     return f"{words}{_limits(row.info.metadata, *kinds)}"

@@ -1,15 +1,16 @@
 """The table of methods that both sides agree on: one file each, found by its `METHOD`.
 
-Adding one is a file here, with its row and its own keys, and a file in `client_app/methods/` with its local loss.
+Adding one is a file here, with its row, its own keys, and builders of parts that no other method has, and a file in
+`client_app/methods/` with its local loss.
 The loops on both sides read these rows and never name a method.
 """
 
 from importlib import import_module
 from pkgutil import iter_modules
 
-from common.methods.base import FAMILIES, HEAD_TITLES, Method, MethodOptions
+from common.methods.base import COMMON_HEAD_TITLES, FAMILIES, Method, MethodOptions, PartContext
 
-__all__ = ["HEAD_TITLES", "METHODS", "Method", "MethodOptions", "methods_for", "methods_with"]
+__all__ = ["HEAD_TITLES", "METHODS", "Method", "MethodOptions", "PartContext", "methods_for", "methods_with"]
 
 
 def _rows() -> list[Method]:
@@ -19,6 +20,9 @@ def _rows() -> list[Method]:
 
 
 METHODS: dict[str, Method] = {row.name: row for row in _rows()}
+HEAD_TITLES: dict[str, str] = COMMON_HEAD_TITLES | {
+    head: title for row in METHODS.values() for head, title in row.head_titles.items()
+}
 
 
 def methods_for(several: bool) -> list[str]:

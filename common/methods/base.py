@@ -1,9 +1,13 @@
 """What both sides agree on for one method: a row, and a frozen model of the method's own keys."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from common.keys import KeyModel
+
+if TYPE_CHECKING:  # torch takes seconds to import, and a configuration needs none
+    from torch import Tensor, nn
 
 FAMILIES = ("generic", "personal", "long-tailed", "multilabel")
 
@@ -43,9 +47,13 @@ class MethodOptions(KeyModel):
         return 1.0
 
     @property
-    def projects(self) -> bool:
-        """Whether a shared linear layer lies before the frame."""
-        return False
+    def optional_parts(self) -> tuple[str, ...]:
+        """Parts that the model has beside those of the row."""
+        return ()
+
+    def projection_temperature(self, backbone: str) -> float | None:
+        """Return the temperature at the start of a layer before the frame; None: it only projects."""
+        return None
 
     @property
     def frame_learns(self) -> bool:
@@ -59,6 +67,32 @@ class MethodOptions(KeyModel):
 
 
 @dataclass(frozen=True)
+class PartContext:
+    """What the builder of a model's part may ask; it draws from torch's global generator, which is seeded for it.
+
+    Attributes:
+        row: of the method.
+        experiment: the `Experiment`.
+        num_classes: C.
+        dim: d, the length of a feature.
+        frame: fixed classifier [C, d], or None.
+        site: name of the site; None on the coordinator.
+        body: builds the backbone once more.
+    """
+
+    row: "Method"
+    experiment: Any
+    num_classes: int
+    dim: int
+    frame: "Tensor | None"
+    site: str | None
+    body: "Callable[[], nn.Module]"
+
+
+PartBuilder = Callable[[PartContext], "nn.Module | Tensor"]
+
+
+@dataclass(frozen=True)
 class Method:
     """What the two sides must agree on for one method.
 
@@ -68,12 +102,16 @@ class Method:
         paper: citation with a link.
         family: what it is for; tables list families one after the other, and in each the oldest first.
         year: of the paper.
-        parts: what the model has beside the backbone θ; `Model` in `common/models/model.py` lists them.
+        parts: what the model has beside the backbone θ: of `PARTS` in `common/models/parts.py`, and the method's own.
+        builders: part → function of a `PartContext`, or 'module:function': of parts that `PARTS` does not have, or
+            that start otherwise here. It returns a module, a parameter, or a tensor that becomes a buffer.
         shared: parts that cross the wire and are averaged, weighted by training images.
         personal: parts that stay on the site's disk.
         sent: parts that the coordinator alone changes, by `server_app/methods/`, and sends with the shared ones.
         returns: what a site sends beside the shared parts: names of `EXTRAS` in `common/wire.py`.
-        generic_head: the head of the generic model, by which it is judged; None for a method without one.
+        generic_head: the head of the generic model, by which it is judged, a linear layer (or the frame); None for a
+            method without one.
+        head_titles: what tables call generic heads that no other method has.
         frame: which fixed frame is built and sent: 'choice' is the experiment's `frame`, 'query' its
             `query-frame`, 'etf' always that one at norm 1; '' for none, unless there is attention to be asked.
         labels: how many labels an image may have: one, many (some, one or none), or any of the two.
@@ -91,11 +129,13 @@ class Method:
     family: Literal["generic", "personal", "long-tailed", "multilabel"]
     year: int
     parts: tuple[str, ...]
+    builders: Mapping[str, PartBuilder | str] = field(default_factory=dict, kw_only=True)
     shared: tuple[str, ...]
     personal: tuple[str, ...] = ()
     sent: tuple[str, ...] = ()
     returns: tuple[str, ...] = ()
     generic_head: str | None = "aux_head"
+    head_titles: Mapping[str, str] = field(default_factory=dict)
     frame: Literal["", "choice", "query", "etf"] = ""
     labels: Literal["one", "many", "any"] = "one"
     attends: bool = False
@@ -108,6 +148,15 @@ class Method:
     def sends_only(self, name: str) -> bool:
         """Whether an array of the model, such as `class_weights`, is of a part that is sent and never averaged."""
         return name.split(".", 1)[0] in self.sent
+
+    def at_sites(self, part: str) -> bool:
+        """Whether only sites have a part: it is their own, and the coordinator's model goes without."""
+        return part in self.personal or part.startswith("personal")
+
+    @property
+    def frame_scores(self) -> bool:
+        """Whether the frame itself is a head, as it is or with a learned scale, and not only what features aim at."""
+        return self.generic_head == "frame" or "class_head" in self.parts
 
     @property
     def personalises(self) -> bool:
@@ -125,8 +174,8 @@ class Method:
         return f"{self.generic_head}_realigned" if self.realigns else self.generic_head
 
 
-# What people call the heads that the coordinator evaluates.
-HEAD_TITLES = {
+# What people call the heads that the coordinator evaluates; a method's own are in its row.
+COMMON_HEAD_TITLES = {
     "aux_head": "ψ",
     "aux_head_realigned": "ψ realigned",
     "retrained_head": "ψ re-trained",

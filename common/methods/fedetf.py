@@ -11,7 +11,7 @@ class FedETFOptions(MethodOptions):
         None, gt=0, about="FedETF: temperature at the start; default: 10 for cnn, 1 for ResNets (its code)"
     )
 
-    def temperature(self, backbone: str) -> float:
+    def projection_temperature(self, backbone: str) -> float:
         """Return the temperature at the start for a backbone."""
         return self.etf_temperature or (10.0 if backbone == "cnn" else 1.0)
 
@@ -23,6 +23,7 @@ METHOD = Method(
     family="long-tailed",
     year=2023,
     parts=("projection", "personal_head"),
+    builders={"personal_head": "common.models.parts:unbiased_head"},  # the fixed ETF is copied into it
     shared=("backbone", "projection"),
     generic_head="frame",
     frame="etf",

@@ -16,9 +16,9 @@ class FedLoGeOptions(FrameOptions):
     frame_projection: bool = key(False, about="FedLoGe: a shared linear layer before the frame (Table 8)")
 
     @property
-    def projects(self) -> bool:
+    def optional_parts(self) -> tuple[str, ...]:
         """`frame-projection`."""
-        return self.frame_projection
+        return ("projection",) if self.frame_projection else ()
 
 
 METHOD = Method(

@@ -28,6 +28,8 @@ METHOD = Method(
     family="multilabel",
     year=2026,
     parts=("aux_head", "personal_head", "class_head"),
+    # the frame is a head that shapes the features, behind which small random ones lag for many rounds
+    builders=dict.fromkeys(("aux_head", "personal_head"), "common.models.parts:scaled_frame"),
     shared=("backbone", "aux_head", "class_head"),
     personal=("personal_head",),
     frame="choice",

@@ -1,7 +1,7 @@
 """Backbones θ: images [B, C, H, W] to features [B, d], d = `feature_dim`; heads live in `common/models/model.py`.
 
 Every backbone ends in ReLU and global average pooling, so features are non-negative and images of any size
-from the registry's `min_side` will do. Sources: CIFAR ResNets, He et al., CVPR 2016, section 4.2 (6n+2
+from its row's `min_side` will do. Sources: CIFAR ResNets, He et al., CVPR 2016, section 4.2 (6n+2
 layers, 3×3 stem, no max-pool, https://arxiv.org/abs/1512.03385); `resnet18`/`resnet34` have the blocks of
 its Table 1 behind the CIFAR stem. Shortcuts that change shape are 1×1 projections (its option B) everywhere:
 1 % more parameters in `resnet20` than the zero padding of option A, and one rule for all.
@@ -14,11 +14,12 @@ a batch of one: the caller leaves such a batch out, or joins it to the one befor
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from importlib import import_module
 
 import torch
 from torch import nn
 
+from common.architectures import BACKBONES, Architecture
 from common.errors import UserError, unknown
 
 _POOLING = ("avgpool", "flatten")
@@ -69,19 +70,6 @@ class Backbone(nn.Sequential):
         return self
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """One entry of the registry.
-
-    Attributes:
-        build: (channels, width) to a freshly initialised backbone.
-        min_side: pixels; the smallest height and width of images that the backbone takes.
-    """
-
-    build: Builder
-    min_side: int = 1  # a padded convolution with a stride leaves at least one pixel
-
-
 class ResidualBlock(nn.Module):
     """Two 3×3 convolutions beside a shortcut (Fig. 2): [B, in, H, W] to [B, out, ⌈H/stride⌉, ⌈W/stride⌉]."""
 
@@ -108,7 +96,7 @@ def build_backbone(name: str, channels: int, width: int | None = None) -> Backbo
     """Build a freshly initialised backbone; only here, and from torch's global generator, are weights drawn.
 
     Args:
-        name: a key of `BACKBONES`.
+        name: a key of `BACKBONES` in `common/architectures.py`.
         channels: channels of the images, 1 for grey, 3 for colour.
         width: channels of the first stage; None is the backbone's own (16; `resnet18` and up: 64).
 
@@ -121,7 +109,9 @@ def build_backbone(name: str, channels: int, width: int | None = None) -> Backbo
         >>> backbone(torch.zeros(2, 1, 8, 8)).shape
         torch.Size([2, 64])
     """
-    return _architecture(name).build(channels, width)
+    module, _, function = _architecture(name).build.partition(":")
+    build: Builder = getattr(import_module(module), function)
+    return build(channels, width)
 
 
 def check_image_size(name: str, size: tuple[int, int]) -> None:
@@ -157,7 +147,8 @@ def _activated(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(_convolution(channels_in, channels_out), nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True))
 
 
-def _cnn(channels: int, width: int | None) -> Backbone:
+def cnn(channels: int, width: int | None) -> Backbone:
+    """Build three convolutions of w, 2w and 4w channels for tiny images; w is `width`, 16 by itself."""
     w = width or 16
     stages: dict[str, nn.Module] = {
         "stage1": _activated(channels, w),
@@ -187,24 +178,20 @@ def _small_image_resnet(blocks: tuple[int, ...], own_width: int) -> Builder:
     return build
 
 
-def _resnet50(channels: int, width: int | None) -> Backbone:
+resnet8 = _small_image_resnet((1, 1, 1), own_width=16)
+resnet20 = _small_image_resnet((3, 3, 3), own_width=16)
+resnet18 = _small_image_resnet((2, 2, 2, 2), own_width=64)
+resnet34 = _small_image_resnet((3, 4, 6, 3), own_width=64)
+
+
+def resnet50(channels: int, width: int | None) -> Backbone:
     """Rearrange torchvision's ResNet-50, without `fc`, under its own names."""
     if width not in (None, 64):
         raise UserError(f"width = {width}: resnet50 is torchvision's, whose width is 64; leave width out")
-    from torchvision.models import resnet50  # takes seconds to import, and only needed here
+    from torchvision import models  # takes seconds to import, and only needed here
 
-    stages = dict(resnet50(weights=None).named_children())
+    stages = dict(models.resnet50(weights=None).named_children())
     del stages["avgpool"], stages["fc"]  # Backbone brings its own pooling, last in order
     if channels != 3:
         stages["conv1"] = _convolution(channels, 64, kernel=7, stride=2)
     return Backbone(stages, feature_dim=2048)
-
-
-BACKBONES: dict[str, Architecture] = {
-    "cnn": Architecture(_cnn, min_side=4),  # halved twice by pooling without padding
-    "resnet8": Architecture(_small_image_resnet((1, 1, 1), own_width=16)),
-    "resnet20": Architecture(_small_image_resnet((3, 3, 3), own_width=16)),
-    "resnet18": Architecture(_small_image_resnet((2, 2, 2, 2), own_width=64)),
-    "resnet34": Architecture(_small_image_resnet((3, 4, 6, 3), own_width=64)),
-    "resnet50": Architecture(_resnet50),
-}

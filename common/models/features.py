@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from common.data import Dataset, ImageSource
-from common.data.images.resident import Cuts
+from common.data.images.resident import BatchSlices
 from common.data.images.transforms import Scaling
 
 EVAL_BATCH = 512  # images a forward pass: enough to fill a processor, few enough for any GPU
@@ -28,10 +28,10 @@ def feature_batches(
     """
     backbone.eval()
     device = next(backbone.parameters()).device
-    cuts, scale = Cuts(images, rows, device), Scaling(dataset.mean, dataset.std, device)
+    batch, scale = BatchSlices(images, rows, device), Scaling(dataset.mean, dataset.std, device)
     for start in range(0, len(rows), EVAL_BATCH):
         part = slice(start, start + EVAL_BATCH)
-        yield backbone(scale(cuts.pixels(part))), cuts.labels[part]
+        yield backbone(scale(batch.pixels(part))), batch.labels[part]
 
 
 def extract_features(

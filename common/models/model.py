@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,18 +14,22 @@ from common.config import Experiment
 from common.config.sections import conditions
 from common.config.values import Values
 from common.errors import UserError
-from common.methods import METHODS, Method
-from common.methods.fedetf import FedETFOptions
+from common.methods import METHODS, Method, PartContext
 from common.models.backbones import build_backbone
-from common.models.heads import ClassHead, FrameClassifier, Projection, linear_from, projected
+from common.models.heads import FrameClassifier, Projection, linear_from, projected
 from common.models.ladm import LabelAwareBackbone, PerClassHead
+from common.models.parts import PARTS, build_parts, seeded
 from common.seeds import derive
-
-ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 class Model(nn.Module):
-    """Backbone θ with the heads that a method has.
+    """Backbone θ with the parts that a method has.
+
+    Args:
+        backbone: θ.
+        frame: fixed classifier [C, d], or None.
+        **parts: by name, in order: a module, a parameter, or a tensor that becomes a buffer. Those of `PARTS` that are
+            not given are None.
 
     Attributes:
         backbone: images [B, channels, H, W] → features [B, d].
@@ -40,33 +44,30 @@ class Model(nn.Module):
         class_state: [3, C], running figures of each class that the site keeps, a buffer; or None.
     """
 
+    frame: Tensor | None
+    aux_head: nn.Linear | None
+    personal_head: nn.Linear | None
+    personal_backbone: nn.Module | None
+    projection: Projection | None
+    retrained_head: nn.Linear | None
+    class_head: PerClassHead | None
+    class_weights: Tensor | None
+    class_state: Tensor | None
+
     def __init__(
         self,
         backbone: nn.Module,
         frame: Tensor | None = None,
-        aux_head: nn.Linear | None = None,
-        personal_head: nn.Linear | None = None,
-        personal_backbone: nn.Module | None = None,
-        projection: Projection | None = None,
-        retrained_head: nn.Linear | None = None,
-        class_head: PerClassHead | None = None,
-        class_weights: Tensor | None = None,
-        class_state: Tensor | None = None,
+        **parts: nn.Module | Tensor | None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.frame: Tensor | None
-        self.class_weights: Tensor | None
-        self.class_state: Tensor | None
         self.register_buffer("frame", frame)
-        self.register_buffer("class_weights", class_weights)
-        self.register_buffer("class_state", class_state)
-        self.projection = projection
-        self.retrained_head = retrained_head
-        self.class_head = class_head
-        self.aux_head = aux_head
-        self.personal_head = personal_head
-        self.personal_backbone = personal_backbone
+        for name, part in (dict.fromkeys(PARTS) | parts).items():
+            if isinstance(part, Tensor) and not isinstance(part, nn.Parameter):
+                self.register_buffer(name, part)
+            else:
+                setattr(self, name, part)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features [B, d] of images [B, channels, H, W], or one a class, [B, C, d], with attention."""
@@ -101,8 +102,7 @@ def build_model(
     """Build the model of the experiment's method with weights that depend on the seed alone.
 
     θ and ψ start equal for every method, site and engine; a whole personal model, and a personal head without a ψ
-    beside it, start as they do; a personal head beside ψ starts from (seed, site). Where the frame is a multi-label
-    head that shapes the features, ψ and φ start as that head: small random ones lag behind it for many rounds.
+    beside it, start as they do; a personal head beside ψ starts from (seed, site).
 
     Args:
         channels: colour channels of the images.
@@ -110,52 +110,21 @@ def build_model(
         frame: fixed classifier [C, d] for methods that have one.
         site: name of the site; None on the coordinator, whose model has no personal parts.
     """
-    row = METHODS[experiment.method]
-    parts = row.parts
 
     def body() -> nn.Module:
         build = partial(build_backbone, experiment.model.backbone, channels, experiment.model.width)
-        pooled = _seeded(derive(experiment.run.seed, "backbone"), build)
+        pooled = seeded(derive(experiment.run.seed, "backbone"), build)
         pooled.tune(experiment.model.channels_last, experiment.model.precision == "bf16")
         if not attends(experiment):
             return pooled
         attention = partial(LabelAwareBackbone, pooled, experiment.model.attention_heads, frame)
-        return _seeded(derive(experiment.run.seed, "attention"), attention)
+        return seeded(derive(experiment.run.seed, "attention"), attention)
 
     backbone = body()
 
-    def head(seed: int) -> nn.Linear:
-        bias = experiment.model.head_bias and "projection" not in parts  # a frame has none
-        if "class_head" in parts and frame is not None:
-            return linear_from(PerClassHead.first_scale * frame, torch.zeros(num_classes) if bias else None)
-        return _seeded(seed, lambda: ClassHead(feature_dim(backbone), num_classes, bias=bias))
-
-    def projection() -> Projection:
-        temperature = None  # the option of another method is a plain layer
-        if "projection" in parts:
-            temperature = FedETFOptions.of(experiment).temperature(experiment.model.backbone)
-        build = partial(Projection, feature_dim(backbone), temperature)
-        return _seeded(derive(experiment.run.seed, "projection"), build)
-
-    whole = "personal_backbone" in parts
-    psi_seed = derive(experiment.run.seed, "aux_head")
-    # FedPer's and FedRep's only head drives the shared backbone, so it starts as every other method's does
-    only_head = "aux_head" not in parts
-    phi_seed = psi_seed if whole or only_head else derive(experiment.run.seed, "personal_head", site or "")
-    return Model(
-        backbone,
-        frame=None if frame is None else frame.clone(),
-        aux_head=head(psi_seed) if "aux_head" in parts else None,
-        personal_head=head(phi_seed) if site is not None and "personal_head" in parts else None,
-        personal_backbone=body() if site is not None and whole else None,
-        projection=projection() if "projection" in parts or (row.frame and experiment.options.projects) else None,
-        retrained_head=head(psi_seed) if "retrained_head" in parts else None,
-        class_head=PerClassHead(num_classes, frame if experiment.options.frame_learns else None)
-        if "class_head" in parts
-        else None,
-        class_weights=torch.ones(num_classes) if "class_weights" in parts else None,
-        class_state=torch.zeros(3, num_classes) if "class_state" in parts and site is not None else None,
-    )
+    row, dim = METHODS[experiment.method], feature_dim(backbone)
+    parts = build_parts(PartContext(row, experiment, num_classes, dim, frame, site, body))
+    return Model(backbone, None if frame is None else frame.clone(), **parts)
 
 
 def attends(experiment: Experiment) -> bool:
@@ -170,8 +139,7 @@ def frame_kind(experiment: Experiment) -> str:
 
 def last_step_needs_frame(experiment: Experiment) -> bool:
     """Whether making a personal model takes the frame: FedLoGe's is on ψ and φ_k alone, which a class head shapes."""
-    row = METHODS[experiment.method]
-    return row.generic_head == "frame" or "class_head" in row.parts or attends(experiment)
+    return METHODS[experiment.method].frame_scores or attends(experiment)
 
 
 def feature_dim(backbone: nn.Module) -> int:
@@ -246,9 +214,3 @@ def pick_device(wanted: str) -> torch.device:
     if not there[wanted]:
         raise UserError(f"device = '{wanted}': PyTorch finds none here; use auto or cpu")
     return torch.device(wanted)
-
-
-def _seeded(seed: int, construct: Callable[[], ModuleT]) -> ModuleT:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return construct()

@@ -10,6 +10,7 @@ from typing import Any
 
 from common.markup import csv_text, escape_markdown
 from common.methods import HEAD_TITLES, METHODS, Method
+from common.metrics import further_metrics
 from common.wire import STAGES
 from server_app.compare.cells import Cell, read_result
 
@@ -140,6 +141,8 @@ def figures_of(entry: Entry, head: str | None) -> Figures:
     several = any("macro_auc" in figures for figures in (*generic, *map(_means, stages)))
     if several:  # labels an image
         found |= {key: [g.get(key) for g in generic] for key in SEVERAL | FURTHER | UNDEFINED}
+    else:
+        found |= {key: [g.get(key) for g in generic] for key in further_metrics()}
     if head != method.reported_head:
         return found
     found["personal"] = [personal_score(s, method) for s in stages]
@@ -186,7 +189,7 @@ def _row(entry: Entry, head: str | None) -> dict[str, str]:
     def add(keys: Mapping[str, str]) -> None:
         row.update({title: spread(figures[key]) if key in figures else "" for key, title in keys.items()})
 
-    add(GENERIC | (SEVERAL if several else {}))
+    add(GENERIC | (SEVERAL if several else further_metrics()))
     add(PERSONAL | ({f"personal_{key}": f"PM {title}" for key, title in SEVERAL.items()} if several else {}))
     best = ", ".join(spread(figures[key]) for key in ("best_generic", "best_personal")) if own else ""
     row[f"{BEST} ({entry.measured_on}-selected)"] = best

@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 from flwr.clientapp import ClientApp
 
+from common.architectures import BACKBONES
 from common.config import Experiment
 from common.data import build_federation
 from common.installed import check_installed
@@ -21,7 +22,6 @@ from server_app.engines.workers import claims
 from server_app.grids.local_grid import LocalGrid
 from server_app.run.journal import quiet_logging
 
-_LARGE = ("resnet18", "resnet34", "resnet50")  # backbones
 CLIENT_APP = "client_app.app:app"  # as in pyproject.toml; loaded by name, so the rooms stay apart
 
 
@@ -76,7 +76,7 @@ def works_ahead(experiment: Experiment) -> bool:
     """
     if pick_device(experiment.run.device).type == "cuda":
         return True
-    return experiment.model.backbone in _LARGE and 0 < experiment.run.threads < (os.cpu_count() or 1)
+    return BACKBONES[experiment.model.backbone].large and 0 < experiment.run.threads < (os.cpu_count() or 1)
 
 
 def number_of_sites(experiment: Experiment) -> int:

@@ -99,8 +99,9 @@ class GenericEvaluation:
                         bias, *self._prior(bias.device), PriorOptions.of(self._experiment).prior_temperature
                     )
                 heads["aux_head_realigned"] = linear_from(weight, bias)
-        if model.retrained_head is not None:
-            heads["retrained_head"] = model.retrained_head
+        own = self._row.generic_head
+        if own in self._row.parts and own not in heads:
+            heads[own] = model.get_submodule(own)
         if model.frame is not None and self._row.frame:  # under `attention` any method has one, as queries alone
             heads["frame"] = model.frame_head()
         return heads

@@ -1,8 +1,9 @@
 """The report of a run: one HTML file that holds everything it shows and asks for nothing outside itself."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal
 
 from common.errors import UserError
 from common.files import write_text
@@ -21,31 +22,45 @@ from server_app.report.setup import setup
 from server_app.report.sites import sites
 from server_app.run.journal import log
 
-_Sections: TypeAlias = Sequence[tuple[str, Callable[[RunRecord], str]]]
 
-_SECTIONS: _Sections = (
-    ("Results", headline),
-    ("Accuracy by round", accuracy_by_round),
-    ("Losses by round", losses_by_round),
-    ("Accuracy by class", per_class),
-    ("Frame geometry", frame_geometry),
-    ("Head norms", head_norms),
-    ("Sites", sites),
-    ("Configuration and cost", setup),
-)
-_SEVERAL: _Sections = (  # labels an image
-    ("Results", multilabel_headline),
-    ("AUC by round", accuracy_by_round),
-    ("Losses by round", losses_by_round),
-    ("AUC by class", per_class),
-    ("AUC against class counts", auc_against_counts),
-    ("Class features", class_features),
-    ("Where the classes look", attention),
-    ("Frame geometry", frame_geometry),
-    ("Head norms", head_norms),
-    ("Sites", sites),
-    ("Labels that occur together", label_pairs),
-    ("Configuration and cost", setup),
+@dataclass(frozen=True)
+class Section:
+    """One section of the page.
+
+    Attributes:
+        title: its heading.
+        write: makes its HTML.
+        labels: of runs with one label an image, with many, or any.
+        wanted: whether a run has it.
+    """
+
+    title: str
+    write: Callable[[RunRecord], str]
+    labels: Literal["one", "many", "any"] = "any"
+    wanted: Callable[[RunRecord], bool] = lambda run: True
+
+    def belongs(self, run: RunRecord) -> bool:
+        """Whether it is on a run's page."""
+        return self.labels in ("any", "many" if run.multilabel else "one") and self.wanted(run)
+
+
+# a row each, in the order of the page
+_SECTIONS: tuple[Section, ...] = (
+    Section("Results", headline, "one"),
+    Section("Results", multilabel_headline, "many"),
+    Section("Accuracy by round", accuracy_by_round, "one"),
+    Section("AUC by round", accuracy_by_round, "many"),
+    Section("Losses by round", losses_by_round),
+    Section("Accuracy by class", per_class, "one"),
+    Section("AUC by class", per_class, "many"),
+    Section("AUC against class counts", auc_against_counts, "many"),
+    Section("Class features", class_features, "many"),
+    Section("Where the classes look", attention, "many", lambda run: run.attends),
+    Section("Frame geometry", frame_geometry),
+    Section("Head norms", head_norms),
+    Section("Sites", sites),
+    Section("Labels that occur together", label_pairs, "many"),
+    Section("Configuration and cost", setup),
 )
 
 
@@ -73,7 +88,8 @@ def write_report(run_dir: Path) -> Path:
         raise UserError(
             f"{run_dir / 'metrics.jsonl'} has no event to report on: put a copy back; {path} stays as it is"
         )
-    html = page(run.name, _lead(run), [(name, section(run)) for name, section in _sections(run)], image_notice(run))
+    parts = [(section.title, section.write(run)) for section in _SECTIONS if section.belongs(run)]
+    html = page(run.name, _lead(run), parts, image_notice(run))
     try:
         write_text(path, html)  # a reader never sees half a report
     except OSError as error:
@@ -82,12 +98,6 @@ def write_report(run_dir: Path) -> Path:
             f"and `fednc report {run_dir}` writes it again"
         ) from None
     return path
-
-
-def _sections(run: RunRecord) -> _Sections:
-    if not run.multilabel:
-        return _SECTIONS
-    return [(name, section) for name, section in _SEVERAL if section is not attention or run.attends]
 
 
 def _dataset(run: RunRecord) -> str:

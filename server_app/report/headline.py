@@ -1,5 +1,7 @@
 """Section 1: what came out, and the words that the report uses."""
 
+from common.methods import HEAD_TITLES
+from common.metrics import further_metrics
 from server_app.report.page import DASH, note, percent, plain, table, terms, tile_list
 from server_app.report.record import GROUPS, Event, RunRecord, number, round_of
 from server_app.report.words import words_of
@@ -116,7 +118,7 @@ def head_name(head: str, run: RunRecord) -> str:
     """Return a head's name in words."""
     if head == "frame" and run.frame_trains:
         return "trained class vectors W"
-    return HEADS.get(head, head.replace("_", " "))
+    return HEADS.get(head) or HEAD_TITLES.get(head, head.replace("_", " "))
 
 
 def remarks(run: RunRecord) -> list[str]:
@@ -170,7 +172,7 @@ def _generic_table(run: RunRecord) -> str:
         if event is None:
             continue
         stage = "final" if event.get("stage") == "final" else "last evaluation"
-        figures = [percent(event.get(key)) for key in ("balanced_accuracy", *GROUPS, "accuracy")]
+        figures = [percent(event.get(key)) for key in ("balanced_accuracy", *GROUPS, "accuracy", *further_metrics())]
         chosen = best(run.of("generic", head=head), "balanced_accuracy")
         rows.append([head_name(head, run), f"{round_of(event)}, {stage}", *figures, chosen])
     header = [
@@ -181,6 +183,7 @@ def _generic_table(run: RunRecord) -> str:
         "Medium",
         "Few",
         "Plain accuracy",
+        *further_metrics().values(),
         "Best (test-selected)",
     ]
     return table("Generic model on the coordinator's test images", header, rows) if rows else ""

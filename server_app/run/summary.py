@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from common.methods import HEAD_TITLES, METHODS
+from common.metrics import METRICS
 from common.wire import MULTILABEL_FIGURES
 from server_app.run.journal import percent, read_events
 from server_app.run.metrics import generic_score
 
-_GENERIC = ("accuracy", "balanced_accuracy", *MULTILABEL_FIGURES, "many", "medium", "few")
+_GENERIC = (*METRICS, *MULTILABEL_FIGURES, "many", "medium", "few")
 _STAGES = {"final": "personal", "realigned": "personal, realigned", "finetuned": "personal, fine-tuned"}
 
 

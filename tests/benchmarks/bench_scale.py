@@ -39,7 +39,7 @@ def scale(sizes: Sizes, folder: Path, device: str) -> Iterator[Ratio]:
         found = take_turns({"many": federated(runs[count]), "few": federated(runs[fewest])}, sizes.laps)
         what = f"round of {count} sites ÷ of {fewest}, {total} images in all, cnn"
         many, few = found["many"], found["few"]
-        runs[fewest] = runs[fewest].model_copy(update={"run_name": f"{runs[fewest].run.run_name}-again"})
+        runs[fewest] = runs[fewest].replace(run_name=f"{runs[fewest].run.run_name}-again")
         yield Ratio("scale", what, device, paired(many, few), seconds(many, few), 1.25 if count == most else None)
     yield _linear(sizes, folder, device, fewest)
     peaks = {count: _peak(experiment.dump()) for count, experiment in runs.items()}

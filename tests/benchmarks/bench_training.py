@@ -9,7 +9,7 @@ import torch
 
 from client_app.methods import load as load_method
 from client_app.site.site import Site
-from client_app.training.evaluation import Judge
+from client_app.training.evaluation import SiteEvaluator
 from common.config import Experiment
 from common.data import build_federation
 from common.methods import METHODS
@@ -82,13 +82,13 @@ def _evaluate(experiment: Experiment) -> Work:
         arrays = shared_state(generic.model, METHODS[experiment.method])
         model = build_model(experiment, channels, CLASSES, frame, site="site-00").to(experiment.run.device)
         rows = zip(federation.site_names, federation.train_rows, federation.test_rows, strict=True)
-        sites = [Site(name, federation, train, test) for name, train, test in rows]
+        sites = [Site(name, experiment, federation, train, test) for name, train, test in rows]
         while True:
             lap()
             generic(arrays)
             for site in sites:
-                judge = Judge(method.personal_backbone(model), site, experiment)
-                judge.figures(method.personal_head(model), "arrival")
+                evaluator = SiteEvaluator(method.personal_backbone(model), site)
+                evaluator.figures(method.personal_head(model), "arrival")
 
     return work
 

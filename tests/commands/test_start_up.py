@@ -14,7 +14,10 @@ from server_app.cli import cli as fednc
 HEAVY = {"torch", "torchvision", "ray", "flwr", "sklearn", "scipy", "onnx", "matplotlib", "pandas"}
 SECONDS = 1.5  # of processor time
 
-LIGHT = ("common.config", "common.experiment", "common.methods", "common.errors", "common.paths", "common.fields")
+LIGHT = (
+    *("common.config", "common.keys", "common.methods", "common.architectures", "common.data_sets"),
+    *("common.errors", "common.paths", "server_app.api", "client_app.api"),
+)
 
 # a mistake of the user, and a word of the answer
 MISTAKES = [

@@ -32,7 +32,7 @@ def test_personal_parts_of_another_run_of_the_same_name_are_not_used(
     for name in ("used", "fresh"):
         options = {"sites": 1, "output_dir": tmp_path / name}
         grid = Clinic(sites, lambda node: node == 1 or (1, wire.TRAIN) in grid.asked)  # noqa: B023
-        folder = run(grid, experiment.model_copy(update=options))
+        folder = run(grid, experiment.replace(**options))
         assert of(read_events(folder), "joined", "round", "site") == [(2, "south")]
         models.append(load_file(folder / "generic.safetensors"))
         for state in tmp_path.glob("local-*/state/run"):

@@ -33,7 +33,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Fails], None]:
         real = site_code.train_site
 
         def train(*args: Any, **kwargs: Any) -> dict[str, float]:
-            if fails(args[5], args[6]):
+            if fails(args[2].name, args[3]):
                 raise RuntimeError("scanner on fire")
             return real(*args, **kwargs)
 
@@ -157,7 +157,7 @@ def test_a_slow_site_is_named_and_the_round_ends_at_its_deadline(
     monkeypatch.setattr(local_grid, "time", SimpleNamespace(monotonic=lambda: clock[0]))
 
     def slow(*args: Any) -> dict[str, float]:
-        if args[5] == "site-01" and args[6] == 2:
+        if args[2].name == "site-01" and args[3] == 2:
             clock[0] += 30  # the sites after it wait for it in this engine, and have their own time
         return real(*args)
 

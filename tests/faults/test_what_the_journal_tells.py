@@ -28,7 +28,7 @@ def fail(monkeypatch: pytest.MonkeyPatch, fails: Callable[[str, int], bool], wor
     real = site_code.train_site
 
     def train(*args: Any, **kwargs: Any) -> dict[str, float]:
-        if fails(args[5], args[6]):
+        if fails(args[2].name, args[3]):
             raise RuntimeError(words)
         return real(*args, **kwargs)
 

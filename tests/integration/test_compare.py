@@ -35,7 +35,7 @@ import pathlib, time
 import client_app.app as site_code
 real = site_code.train_site
 def train_site(*args):
-    if args[6] == 3:
+    if args[3] == 3:
         pathlib.Path({mark!r}).touch()
         time.sleep(900)
     return real(*args)

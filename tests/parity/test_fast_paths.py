@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -18,6 +19,7 @@ from safetensors.numpy import load_file
 import client_app.app as site_code
 import client_app.training.loop as training
 import client_app.training.model_cache as models
+from client_app.site.site import simulated_site
 from common import wire
 from common.config import Experiment, build
 from common.data import build_federation
@@ -94,10 +96,10 @@ def far(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_pixels_on_the_device_are_the_pixels_sent(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resident, "_held", WeakKeyDictionary())  # what other tests have sent
     images, rows, cpu = build_federation(tiny()).dataset.train, np.array([3, 1, 2, 1]), torch.device("cpu")
-    assert torch.equal(resident.Cuts(images, rows, cpu).pixels(slice(1, 4)), images.batch(rows[1:]))
+    assert torch.equal(resident.BatchSlices(images, rows, cpu).pixels(slice(1, 4)), images.batch(rows[1:]))
     assert images not in resident._held
     monkeypatch.setattr(resident, "_NEAR", ())
-    cuts = resident.Cuts(images, rows, cpu)
+    cuts = resident.BatchSlices(images, rows, cpu)
     assert images in resident._held
     for part in (slice(0, 2), slice(2, 9)):
         assert torch.equal(cuts.pixels(part), images.batch(rows[part]))
@@ -112,7 +114,7 @@ def test_pixels_of_one_channel_lie_in_one_way(near: bool, monkeypatch: pytest.Mo
     grey = np.arange(9 * 5 * 5, dtype=np.uint8).reshape(9, 5, 5)
     labels, rows = np.zeros(9, np.int64), np.array([3, 1])
     for pixels in (grey[:, None], grey[..., None].transpose(0, 3, 1, 2)):
-        taken = resident.Cuts(ArrayImages(pixels, labels), rows, torch.device("cpu")).pixels(slice(0, 2))
+        taken = resident.BatchSlices(ArrayImages(pixels, labels), rows, torch.device("cpu")).pixels(slice(0, 2))
         assert taken.stride() == (25, 25, 5, 1) and np.array_equal(taken[:, 0].numpy(), grey[rows])
 
 
@@ -128,7 +130,7 @@ def test_a_run_on_resident_pixels_is_the_plain_one(tiny_for: Tiny, method: str, 
 def test_an_epoch_sends_what_it_needs_at_once(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU each tensor sent waits for all work before: there must be as many whatever the number of batches."""
     experiment = tiny(method="fedavg", augment="crop-flip")
-    dataset, device = build_federation(experiment).dataset, torch.device("cpu")
+    device = torch.device("cpu")
     sent: list[int] = []
     real = torch.Tensor.to
 
@@ -139,11 +141,11 @@ def test_an_epoch_sends_what_it_needs_at_once(tiny: Tiny, monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.Tensor, "to", counted)
     found = []
     for size in (4, 16):
-        changed = experiment.replace(batch_size=size)
+        site = replace(simulated_site(experiment.replace(batch_size=size), 0), train_rows=np.arange(32))
         chances = np.random.default_rng(0), torch.Generator().manual_seed(0)
-        list(training._epoch(dataset, np.arange(32), changed, *chances, device))  # the first time sends pixels, scales
+        list(training._epoch(site, *chances, device))  # the first time sends pixels, scales
         sent.clear()
-        batches = len(list(training._epoch(dataset, np.arange(32), changed, *chances, device)))
+        batches = len(list(training._epoch(site, *chances, device)))
         found.append(len(sent) - batches)  # `prepare` is asked each time for where the batch is already
     assert found[0] == found[1] == 4  # flips, shifts, labels, row numbers
 

@@ -7,9 +7,9 @@ from plain_batches import normalised
 from torch.nn.functional import cross_entropy
 
 from client_app.methods import load
+from client_app.site.site import simulated_site
 from client_app.training.loop import batches, train_site
 from common.config import Experiment
-from common.data import build_federation
 from common.models.model import build_model
 from common.seeds import numpy_generator
 
@@ -19,11 +19,11 @@ Tiny = Callable[..., Experiment]
 def test_ditto_equals_two_separate_loops(tiny: Tiny) -> None:
     """The global model trains as under FedAvg; v_k by its own loss, held to what arrived."""
     experiment = tiny(method="ditto", ditto_lambda=0.7, local_epochs=2)
-    federation = build_federation(experiment)
-    dataset, rows = federation.dataset, federation.train_rows[0]
+    site = simulated_site(experiment, 0)
+    dataset, rows = site.dataset, site.train_rows
     ours, alone, personal = (build_model(experiment, 1, 10, site="site-00") for _ in range(3))
-    train_site(ours, load("ditto"), dataset, rows, experiment, "site-00", 1)
-    train_site(alone, load("fedavg"), dataset, rows, experiment, "site-00", 1)
+    train_site(ours, load("ditto"), site, 1)
+    train_site(alone, load("fedavg"), site, 1)
     arrived = [p.detach().clone() for p in [*personal.backbone.parameters(), *personal.aux_head.parameters()]]
     mine = [*personal.personal_backbone.parameters(), *personal.personal_head.parameters()]
     optimiser = torch.optim.SGD(mine, lr=experiment.train.learning_rate, momentum=experiment.train.momentum)
@@ -53,10 +53,10 @@ def test_ditto_equals_two_separate_loops(tiny: Tiny) -> None:
 def test_fedper_trains_backbone_and_head_in_the_same_steps(tiny: Tiny) -> None:
     experiment = tiny(method="fedper")
     assert [(phase.epochs, phase.frozen) for phase in load("fedper").phases(experiment)] == [(1, ())]
-    federation = build_federation(experiment)
-    dataset, rows = federation.dataset, federation.train_rows[0]
+    site = simulated_site(experiment, 0)
+    dataset, rows = site.dataset, site.train_rows
     ours, by_hand = (build_model(experiment, 1, 10, site="site-00") for _ in range(2))
-    train_site(ours, load("fedper"), dataset, rows, experiment, "site-00", 1)
+    train_site(ours, load("fedper"), site, 1)
     assert by_hand.aux_head is None and by_hand.personal_head is not None
     optimiser = torch.optim.SGD(
         by_hand.parameters(), lr=experiment.train.learning_rate, momentum=experiment.train.momentum
@@ -81,12 +81,10 @@ def test_fedrep_trains_the_head_first_then_the_body(tiny: Tiny) -> None:
     assert (first.epochs, first.frozen) == (3, ("backbone",))  # five passes over the images in all
     assert (second.epochs, second.frozen) == (2, ("personal_head",))
     assert load("fedrep").phases(tiny(method="fedrep", fedrep_head_epochs=7))[0].epochs == 7
-    federation = build_federation(experiment)
     for phase, still in ((first, "backbone"), (second, "personal_head")):
         model = build_model(experiment, 1, 10, site="site-00")
         before = {name: value.clone() for name, value in model.state_dict().items()}
-        rows = federation.train_rows[0]
-        train_site(model, load("fedrep"), federation.dataset, rows, experiment, "site-00", 1, phases=(phase,))
+        train_site(model, load("fedrep"), simulated_site(experiment, 0), 1, phases=(phase,))
         moved = {
             name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])
         }
@@ -96,7 +94,6 @@ def test_fedrep_trains_the_head_first_then_the_body(tiny: Tiny) -> None:
 
 def test_fedetf_alternates_the_sites_own_etf_and_its_projection(tiny: Tiny) -> None:
     experiment = tiny(method="fedetf", finetune_epochs=7)
-    federation = build_federation(experiment)
     method = load("fedetf")
     model = build_model(experiment, 1, 10, torch.randn(10, 16), site="site-00")
     method.start(model)
@@ -113,9 +110,7 @@ def test_fedetf_alternates_the_sites_own_etf_and_its_projection(tiny: Tiny) -> N
     moved = []
     for phase in phases[:3]:
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
-        train_site(
-            model, method, federation.dataset, federation.train_rows[0], experiment, "site-00", 1, phases=(phase,)
-        )
+        train_site(model, method, simulated_site(experiment, 0), 1, phases=(phase,))
         parts = {n.split(".")[0] for n, p in model.named_parameters() if not torch.equal(p, before[n])}
         moved.append(parts)
         scale = model.state_dict()["projection.scale"].clone() if len(moved) == 1 else scale

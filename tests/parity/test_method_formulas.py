@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from client_app.methods import load
-from client_app.methods.base import Local, proximal
+from client_app.methods.base import LocalContext, proximal
 from common.config import Experiment
 from common.models.model import Model, build_model
 
@@ -22,14 +22,14 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(6, 1, 8, 8, generator=generator), torch.tensor([0, 1, 2, 3, 9, 9])
 
 
-def site_model(experiment: Experiment) -> tuple[Model, Local]:
+def site_model(experiment: Experiment) -> tuple[Model, LocalContext]:
     """Return a model that has moved away from what arrived, and what the site knows."""
     model = build_model(experiment, 1, 10, site="site-00").eval()
     arrived = {name: p.detach().clone() for name, p in model.named_parameters()}
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
-    return model, Local(experiment, torch.tensor([5.0, 1, 7, 2, 1, 1, 1, 1, 1, 30]), arrived)
+    return model, LocalContext(experiment, torch.tensor([5.0, 1, 7, 2, 1, 1, 1, 1, 1, 30]), arrived)
 
 
 def logits_by_hand(head: torch.nn.Linear, features: torch.Tensor) -> list[list[float]]:
@@ -83,7 +83,7 @@ def test_a_class_that_a_site_does_not_have_is_no_nan(tiny: Tiny, batch: tuple) -
         model, local = site_model(tiny(method=name, logit_adjustment=tau))
         counts = local.class_counts.clone()
         counts[5] = 0
-        losses = load(name).losses(model, *batch, Local(local.experiment, counts, local.arrived))
+        losses = load(name).losses(model, *batch, LocalContext(local.experiment, counts, local.arrived))
         sum(losses.values()).backward()
         assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
@@ -115,7 +115,7 @@ def test_fedetf_scales_the_cosine_to_the_etf_and_adds_the_prior(tiny: Tiny, batc
         model.projection.scale.fill_(4.0)
     counts = torch.tensor([5.0, 1, 7, 2, 1, 1, 1, 1, 1, 30])
     images, labels = batch
-    loss = load("fedetf").losses(model, images, labels, Local(experiment, counts, {}))["backbone"]
+    loss = load("fedetf").losses(model, images, labels, LocalContext(experiment, counts, {}))["backbone"]
     table = []
     for feature in model(images).double():
         projected = model.projection.linear.weight.double() @ feature + model.projection.linear.bias.double()
@@ -195,7 +195,7 @@ def test_dot_regression_draws_unit_features_to_their_class_vector(tiny: Tiny, ba
     model = build_model(experiment, 1, 10, frame, site="site-00").eval()
     assert (model.projection is not None) == projection
     images, labels = batch
-    loss = load("fedloge").losses(model, images, labels, Local(experiment, torch.ones(10), {}))["backbone"]
+    loss = load("fedloge").losses(model, images, labels, LocalContext(experiment, torch.ones(10), {}))["backbone"]
     total = 0.0
     for feature, label in zip(model(images).double(), labels.tolist(), strict=True):
         if model.projection is not None:

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from client_app.methods import load
-from client_app.methods.base import Local
+from client_app.methods.base import LocalContext
 from client_app.methods.realign import realign_personal
 from common.config import Experiment
 from common.data import build_federation
@@ -30,14 +30,14 @@ TinyFor = Callable[..., Experiment]
 COUNTS, IMAGES = [5.0, 1, 7, 2, 1, 1, 1, 1, 1, 30], 40
 
 
-def site_model(experiment: Experiment) -> tuple[Model, torch.Tensor, torch.Tensor, Local]:
+def site_model(experiment: Experiment) -> tuple[Model, torch.Tensor, torch.Tensor, LocalContext]:
     generator = torch.Generator().manual_seed(0)
     frame, _ = build_frame(experiment, 10, 16)
     model = build_model(experiment, 1, 10, frame, site="site-00").eval()
     images = torch.randn(5, 1, 12, 12, generator=generator)
     labels = torch.rand(5, 10, generator=generator) < 0.3
     visible = torch.tensor([True] * 8 + [False, True])
-    return model, images, labels, Local(experiment, torch.tensor(COUNTS), {}, IMAGES, visible)
+    return model, images, labels, LocalContext(experiment, torch.tensor(COUNTS), {}, IMAGES, visible)
 
 
 def bce_by_hand(logits: torch.Tensor, labels: torch.Tensor, visible: torch.Tensor, shift: list[float]) -> float:

@@ -8,16 +8,16 @@ import torch
 from plain_batches import normalised
 from torch.nn.functional import cross_entropy, linear
 
-from client_app.methods.base import Local
+from client_app.methods.base import LocalContext
 from client_app.methods.fedloge import METHOD
+from client_app.site.site import simulated_site
 from client_app.training.loop import batches, train_site
 from common.config import Experiment, build
-from common.data import build_federation
 from common.models.model import Model, build_model
 from common.seeds import numpy_generator
 
 STEPS, CLASSES, DIM = 5, 4, 6
-LOCAL = Local(build({}), torch.ones(CLASSES), {})
+LOCAL = LocalContext(build({}), torch.ones(CLASSES), {})
 
 
 def small_model(bias: bool) -> Model:
@@ -30,8 +30,8 @@ def small_model(bias: bool) -> Model:
         torch.nn.LazyLinear(DIM),
     )
     backbone(torch.zeros(2, 1, 5, 5))  # gives LazyLinear its shape
-    heads = [torch.nn.Linear(DIM, CLASSES, bias=bias) for _ in range(2)]
-    return Model(backbone, torch.randn(CLASSES, DIM), *heads)
+    psi, phi = (torch.nn.Linear(DIM, CLASSES, bias=bias) for _ in range(2))
+    return Model(backbone, torch.randn(CLASSES, DIM), aux_head=psi, personal_head=phi)
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -82,11 +82,11 @@ def test_heads_do_not_move_the_backbone() -> None:
 
 def test_the_local_loop_equals_three_optimisers_over_batches(tiny: Callable[..., Experiment]) -> None:
     experiment = tiny(local_epochs=2, augment="none", momentum=0.5, learning_rate=0.05)
-    federation = build_federation(experiment)
-    dataset, rows = federation.dataset, federation.train_rows[0]
+    site = simulated_site(experiment, 0)
+    dataset, rows = site.dataset, site.train_rows
     frame = torch.randn(10, 16, generator=torch.Generator().manual_seed(0))
     ours, theirs = (build_model(experiment, 1, 10, frame, site="site-00") for _ in range(2))
-    train_site(ours, METHOD, dataset, rows, experiment, "site-00", 1)
+    train_site(ours, METHOD, site, 1)
 
     parts = [theirs.backbone, theirs.aux_head, theirs.personal_head]
     three = [torch.optim.SGD(part.parameters(), lr=0.05, momentum=0.5) for part in parts]

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from client_app.methods import load
 from client_app.methods.realign import realign_personal
+from client_app.site.site import simulated_site
 from client_app.training.loop import local_facts
 from common.config import Experiment
-from common.data import build_federation
 from common.models.model import build_model
 from server_app.generic.realign import realign_generic
 
@@ -124,17 +124,16 @@ def test_a_sites_own_shares_scale_its_head(tiny_for: Callable[..., Experiment], 
     """Of one label an image the shares add up to 1; of several, each label has its own; a hidden one has none."""
     name = "fedloge_ml" if several else "fedloge"
     experiment = tiny_for(name, realign="distribution", **({"missing_classes": 0.3} if several else {}))
-    federation = build_federation(experiment)
-    dataset, rows = federation.dataset, federation.train_rows[0]
-    hidden = [] if federation.visible is None else np.flatnonzero(~federation.visible[0]).tolist()
+    site = simulated_site(experiment, 0)
+    dataset, rows = site.dataset, site.train_rows
+    hidden = [] if site.visible is None else np.flatnonzero(~site.visible).tolist()
     assert bool(hidden) == several
     counts = [0] * 10
     for label in dataset.train.labels[rows]:
         for c in np.flatnonzero(label) if several else [label]:
             counts[c] += c not in hidden
     model, method = build_model(experiment, 1, 10, torch.rand(10, 16), site="site-00"), load(name)
-    visible = None if federation.visible is None else federation.visible[0]
-    head = method.realigned_head(model, local_facts(model, method, dataset, rows, experiment, visible))
+    head = method.realigned_head(model, local_facts(model, method, site))
     assert head is not None and model.aux_head is not None
     for c, psi in enumerate(model.aux_head.weight.tolist()):
         expected = [value / norm(psi) * counts[c] / len(rows) for value in psi]

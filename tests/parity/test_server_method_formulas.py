@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from client_app.methods import load
-from client_app.methods.base import Local
+from client_app.methods.base import LocalContext
 from common.config import Experiment
 from common.data import build_federation
 from common.methods import METHODS
@@ -84,7 +84,7 @@ def test_the_ratio_loss_weights_each_images_cross_entropy(tiny: Tiny) -> None:
     assert model.class_weights is not None
     model.class_weights.copy_(torch.linspace(0.5, 5, 10))
     images, labels = torch.randn(5, 1, 8, 8, generator=generator()), torch.tensor([0, 3, 3, 9, 5])
-    loss = load("ratio_loss").losses(model, images, labels, Local(experiment, torch.ones(10), {}))["backbone"]
+    loss = load("ratio_loss").losses(model, images, labels, LocalContext(experiment, torch.ones(10), {}))["backbone"]
     assert model.aux_head is not None
     logs = model.aux_head(model(images)).double().log_softmax(dim=1)
     by_hand = sum(-float(model.class_weights[y]) * logs[i, y].item() for i, y in enumerate(labels.tolist())) / 5

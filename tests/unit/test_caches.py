@@ -173,6 +173,6 @@ def test_images_that_stay_on_a_device_can_be_trained_on_after_inference(monkeypa
     images = ArrayImages(pixels, np.zeros(4, np.int64))
     rows = np.arange(4, dtype=np.int64)
     with torch.inference_mode():
-        resident.Cuts(images, rows, torch.device("cpu"))
+        resident.BatchSlices(images, rows, torch.device("cpu"))
     kept = resident._held[images][torch.device("cpu")]
     assert not kept.is_inference()

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator
 
 from common.config.sections.conditions import SIMULATED
-from common.keys import KeyModel, NotNegative, Positive, acts, is_one_of, is_set, key
+from common.data_sets import DATA_SETS
+from common.keys import KeyModel, NotNegative, Positive, acts, is_one_of, is_set, key, one_of
 from common.names import check_names, class_name
 from common.paths import default_dir
 
@@ -20,20 +21,9 @@ _DEPLOYED = acts(is_one_of("partition", "deployed"))
 class DataSection(KeyModel):
     """Which images, how they are read, and which are held out."""
 
-    dataset: Literal[
-        "digits",
-        "fashion-mnist",
-        "cifar10",
-        "cifar100",
-        "image-folder",
-        "npz",
-        "imagenet-lt",
-        "inaturalist",
-        "chestxray14",
-        "voc2012",
-        "coco2017",
-        "manifest",
-    ] = key("digits", about="which images; see common/data/sources", data="images")
+    dataset: Annotated[str, one_of(DATA_SETS)] = key(
+        "digits", about="which images; see common/data/sources", data="images"
+    )
     data_dir: Path | None = key(
         None,
         about="the images' folder, .npz or .csv file; default FEDNC_DATA",

@@ -1,15 +1,16 @@
 """Section `model`: backbone, heads, frame and attention."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from common.architectures import BACKBONES
 from common.config.sections.conditions import ATTENDS, HAS_SOLVED, HAS_SPARSE, MMA, QUERIES, SOLVED, SPARSE
-from common.keys import KeyModel, Positive, acts, is_one_of, key
+from common.keys import KeyModel, Positive, acts, is_one_of, key, one_of
 
 
 class ModelSection(KeyModel):
     """Backbone, heads, frame and attention."""
 
-    backbone: Literal["cnn", "resnet8", "resnet18", "resnet20", "resnet34", "resnet50"] = key(
+    backbone: Annotated[str, one_of(BACKBONES)] = key(
         "cnn", about="cnn: three layers for tiny images; CIFAR ResNets have a 3×3 stem; resnet50: torchvision's"
     )
     width: Positive | None = key(None, le=4096, about="of the first stage, in channels; default: the backbone's")

@@ -13,7 +13,7 @@ _NEAR = ("cpu",)  # devices that see the machine's memory
 _held: WeakKeyDictionary[ArrayImages, dict[torch.device, Tensor]] = WeakKeyDictionary()
 
 
-class Cuts:
+class BatchSlices:
     """Some rows' images and labels in order, of which a slice is cut where the device is.
 
     Labels and row numbers are sent at once, and images only where they cannot stay on the device: what is sent

@@ -13,6 +13,8 @@ from common.data.sources.dataset import Dataset
 from common.data.sources.file_sets import Side, check_patients, file_dataset, find_list, read_lines, read_table
 from common.errors import UserError, nearest
 
+DATASETS = {"chestxray14": {"load": "load"}}
+
 # In the order of ChestMNIST's columns.
 FINDINGS = (
     *("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax"),

@@ -14,6 +14,8 @@ from common.data.sources.dataset import Dataset
 from common.data.sources.file_sets import Side, file_dataset, inside
 from common.errors import UserError
 
+DATASETS = {"coco2017": {"load": "load"}}
+
 T = TypeVar("T", int, str)
 
 

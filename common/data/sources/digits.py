@@ -7,6 +7,8 @@ from common.data.images.source import array_images
 from common.data.sources.dataset import Dataset, training_moments
 from common.seeds import numpy_generator
 
+DATASETS = {"digits": {"load": "load"}}
+
 _TEST_PER_CLASS = 30
 
 

@@ -16,6 +16,8 @@ from common.data.sources.file_sets import Side, file_dataset
 from common.data.sources.splits import SPLITS, draw_splits
 from common.errors import UserError
 
+DATASETS = {"image-folder": {"load": "load"}}
+
 
 def load(experiment: Experiment) -> Dataset:
     """Return the folder's images; the classes are the sorted union of both parts' sub-folders.

@@ -14,6 +14,11 @@ from common.data.sources.dataset import Dataset, padded_names
 from common.data.sources.file_sets import Row, Side, file_dataset, find_list, inside, read_lines, read_table
 from common.errors import UserError
 
+DATASETS = {
+    "imagenet-lt": {"load": "load_imagenet_lt"},
+    "inaturalist": {"load": "load_inaturalist", "names_sites": True},
+}
+
 Integers = npt.NDArray[np.int64]
 
 _LABEL_DIGITS = 6  # classes are numbered up to the largest label: a stray one must not make billions of them

@@ -2,28 +2,14 @@
 
 from collections.abc import Callable, Set
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 
 from common.config import Experiment
 from common.config.rows import attributes_where
-from common.data.sources import chestxray14, coco2017, digits, folder, lists, manifest, npz, torchvision_sets, voc2012
 from common.data.sources.checks import checked
 from common.data.sources.dataset import Dataset
-
-_LOADERS: dict[str, Callable[[Experiment], Dataset]] = {
-    "digits": digits.load,
-    "fashion-mnist": torchvision_sets.load,
-    "cifar10": torchvision_sets.load,
-    "cifar100": torchvision_sets.load,
-    "image-folder": folder.load,
-    "npz": npz.load,
-    "imagenet-lt": lists.load_imagenet_lt,
-    "inaturalist": lists.load_inaturalist,
-    "chestxray14": chestxray14.load,
-    "voc2012": voc2012.load,
-    "coco2017": coco2017.load,
-    "manifest": manifest.load,
-}
+from common.data_sets import DATA_SETS
 
 
 def load_dataset(experiment: Experiment) -> Dataset:
@@ -64,4 +50,6 @@ def _reduce(experiment: Experiment, decided: frozenset[str], data_dir: Path) -> 
 
 @lru_cache(maxsize=2)
 def _load(experiment: Experiment) -> Dataset:
-    return checked(_LOADERS[experiment.data.dataset](experiment))
+    row = DATA_SETS[experiment.data.dataset]
+    read: Callable[[Experiment], Dataset] = getattr(import_module(row.module), row.load)
+    return checked(read(experiment))

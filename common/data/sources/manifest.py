@@ -34,6 +34,8 @@ from common.data.sources.splits import SPLITS, draw_splits
 from common.errors import UserError
 from common.names import check_names, class_name
 
+DATASETS = {"manifest": {"load": "load", "names_sites": True}}
+
 
 def load(experiment: Experiment) -> Dataset:
     """Return the listed images; the first one decides whether they are grey or RGB.

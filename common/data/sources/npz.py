@@ -34,6 +34,8 @@ from common.data.sources.dataset import Dataset, padded_names, training_moments
 from common.data.sources.duplicates import copy_notes, equal_arrays
 from common.errors import UserError
 
+DATASETS = {"npz": {"load": "load", "has_arrays": True}}
+
 Integers = npt.NDArray[np.int64]
 Opened = ByteImages | ArrayImages
 Keep = Callable[[str, Labels, Callable[[], Opened]], ImageSource]

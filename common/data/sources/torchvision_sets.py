@@ -9,6 +9,8 @@ from common.data.images.source import array_images
 from common.data.sources.dataset import Dataset, training_moments
 from common.errors import UserError
 
+DATASETS = {"fashion-mnist": {"load": "load"}, "cifar10": {"load": "load"}, "cifar100": {"load": "load"}}
+
 # configuration word -> torchvision's class and the folder it makes below the data folder
 _SETS = {
     "fashion-mnist": ("FashionMNIST", "FashionMNIST/raw"),

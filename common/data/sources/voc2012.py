@@ -13,6 +13,8 @@ from common.data.sources.dataset import Dataset
 from common.data.sources.file_sets import Side, file_dataset, inside, read_lines
 from common.errors import UserError
 
+DATASETS = {"voc2012": {"load": "load"}}
+
 CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
     *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),

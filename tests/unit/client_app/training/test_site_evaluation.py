@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from client_app.site.site import Site
-from client_app.training.evaluation import Judge, hits
+from client_app.training.evaluation import SiteEvaluator, hits
 from common.config import Experiment
 from common.data import build_federation
 from common.metrics import groups
@@ -55,10 +55,10 @@ def test_a_simulated_sites_auc_is_told_by_how_many_images_a_class_has(tiny_for: 
     experiment = tiny_for("fedavg", several=True)
     federation = build_federation(experiment)
     everything = np.arange(len(federation.dataset.test), dtype=np.int64)
-    site = Site("site-00", federation, federation.train_rows[0], everything)
+    site = Site("site-00", experiment, federation, federation.train_rows[0], everything)
     model = build_model(experiment, 1, 10)
     assert model.aux_head is not None
-    found = Judge(model.backbone, site, experiment).figures(model.aux_head, "final")
+    found = SiteEvaluator(model.backbone, site).figures(model.aux_head, "final")
     features, labels = extract_features(model.backbone, federation.dataset.test, everything, federation.dataset)
     rows = split_rows(len(everything), experiment.run.seed, site.name)[1]
     scores = model.aux_head(features).detach().numpy()[rows]

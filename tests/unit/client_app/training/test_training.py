@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,10 +9,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from client_app.methods import load
-from client_app.methods.base import Local
+from client_app.methods.base import LocalContext
+from client_app.site.site import simulated_site
 from client_app.training.loop import _lone_image_safe, batches, finetune_head, train_site
+from client_app.training.optimiser import optimiser_for
 from common.config import Experiment
-from common.data import build_federation
 from common.errors import UserError
 from common.models.model import build_model
 
@@ -45,13 +47,11 @@ def test_a_lone_image_does_not_touch_batch_norm() -> None:
 @pytest.mark.parametrize("method", ["fedavg", "fedloge"])
 def test_training_moves_what_should_move_and_lowers_the_loss(tiny: Tiny, method: str) -> None:
     experiment = tiny(method=method, local_epochs=8)
-    federation = build_federation(experiment)
     frame = torch.nn.functional.normalize(torch.randn(10, 16, generator=torch.Generator().manual_seed(0)))
     model = build_model(experiment, 1, 10, frame if method == "fedloge" else None, site="site-00")
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    rows = federation.train_rows[0]
-    first = train_site(model, load(method), federation.dataset, rows, experiment, "site-00", 1)
-    second = train_site(model, load(method), federation.dataset, rows, experiment, "site-00", 2)
+    site = simulated_site(experiment, 0)
+    first, second = (train_site(model, load(method), site, server_round) for server_round in (1, 2))
     moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == before.keys() - {"frame"}
     assert all(second[name] < first[name] for name in first)
@@ -59,20 +59,18 @@ def test_training_moves_what_should_move_and_lowers_the_loss(tiny: Tiny, method:
 
 def test_a_site_without_images_changes_nothing(tiny: Tiny) -> None:
     experiment = tiny()
-    federation = build_federation(experiment)
     model = build_model(experiment, 1, 10, torch.zeros(10, 16), site="site-00")
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    none = np.empty(0, dtype=np.int64)
-    assert train_site(model, load("fedloge"), federation.dataset, none, experiment, "site-00", 1) == {}
+    site = replace(simulated_site(experiment, 0), train_rows=np.empty(0, dtype=np.int64))
+    assert train_site(model, load("fedloge"), site, 1) == {}
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_training_that_diverges_stops_and_names_the_learning_rate(tiny: Tiny) -> None:
     experiment = tiny(method="fedavg", learning_rate=1e30)
-    federation = build_federation(experiment)
     model = build_model(experiment, 1, 10, None, site="site-00")
     with pytest.raises(UserError, match=r"diverged.*'backbone'.*learning-rate than 1e.30"):
-        train_site(model, load("fedavg"), federation.dataset, federation.train_rows[0], experiment, "site-00", 1)
+        train_site(model, load("fedavg"), simulated_site(experiment, 0), 1)
 
 
 def test_fine_tuning_learns_separable_features(tiny: Tiny) -> None:
@@ -80,9 +78,20 @@ def test_fine_tuning_learns_separable_features(tiny: Tiny) -> None:
     labels = torch.arange(4).repeat(10)
     head = nn.Linear(4, 4, bias=False)
     nn.init.zeros_(head.weight)
-    local = Local(tiny(finetune_epochs=20, finetune_learning_rate=0.5), torch.full((4,), 10.0), {}, 40)
-    finetune_head(head, features, labels, local, "site-00")
+    local = LocalContext(tiny(finetune_epochs=20, finetune_learning_rate=0.5), torch.full((4,), 10.0), {}, 40)
+    finetune_head(head, features, labels, local)
     assert (head(features).argmax(dim=1) == labels).all()
+
+
+def test_an_unknown_optimiser_is_named(tiny: Tiny) -> None:
+    with pytest.raises(UserError, match=r"unknown optimiser 'sdg' \(did you mean 'sgd'\?\); known: sgd"):
+        optimiser_for([], 0.1, tiny(), "sdg")
+
+
+def test_an_optimiser_leaves_out_what_stands_still(tiny: Tiny) -> None:
+    moving, still = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2), requires_grad=False)
+    (group,) = optimiser_for([moving, still], 0.25, tiny(momentum=0.5, weight_decay=0.125)).param_groups
+    assert group["params"] == [moving] and (group["lr"], group["momentum"], group["weight_decay"]) == (0.25, 0.5, 0.125)
 
 
 def test_an_unknown_method_is_named() -> None:

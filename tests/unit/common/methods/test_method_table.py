@@ -7,6 +7,7 @@ from importlib import import_module
 import pytest
 
 from common.methods import HEAD_TITLES, METHODS, Method
+from common.models.parts import PARTS
 from common.wire import EXTRAS
 
 
@@ -14,8 +15,7 @@ from common.wire import EXTRAS
 def test_rows_of_the_table_are_consistent(method: Method) -> None:
     assert METHODS[method.name] is method
     parts = {"backbone", *method.parts}
-    known = {"backbone", "aux_head", "projection", "retrained_head", "class_head", "class_weights", "class_state"}
-    assert parts <= known | {"personal_head", "personal_backbone"}
+    assert parts <= {"backbone", *PARTS, *method.builders} and {*method.builders} <= parts
     optional = {"projection"} if method.frame else set()
     assert {*method.shared} <= parts | optional and {*method.personal} <= parts and {*method.sent} <= parts
     assert {*method.returns} <= {*EXTRAS}
