@@ -9,7 +9,8 @@ ROOMS = ("common", "server_app", "client_app", "configs", "docker", "tests")
 DOCUMENTS = sorted(
     path
     for path in (*APP_ROOT.glob("*.md"), *(path for room in ROOMS for path in (APP_ROOT / room).rglob("*.md")))
-    if "notes" not in path.parts and path.name not in ("results.md", "headline.md")  # parts of the page of results
+    if not {"notes", "runs"} & {*path.parts}
+    and path.name not in ("results.md", "headline.md")  # parts of the page of results
 )
 
 

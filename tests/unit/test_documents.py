@@ -1,7 +1,9 @@
 """What the documents promise: what they link, name and show is there."""
 
 import ast
+import builtins
 import re
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -15,6 +17,13 @@ from common.methods import METHODS, methods_for
 README = text_of("README.md")
 TO_BE_MADE = {"common/methods/smoothed.py", "client_app/methods/smoothed.py"}  # by whoever adds a method
 MARKED = re.compile(r"`([^`\n]+)`")
+OTHERS = {"trusted-entities", *dir(builtins)}  # words of Flower and Python
+SOURCES = [
+    path
+    for room in (*ROOMS, "Makefile", "pyproject.toml")
+    for path in ((APP_ROOT / room).rglob("*") if (APP_ROOT / room).is_dir() else [APP_ROOT / room])
+    if path.suffix in (".py", ".yaml", ".yml", ".toml") or path.name in ("env", "Dockerfile", "Makefile")
+]
 each_document = pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 
 
@@ -30,8 +39,9 @@ def defined(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
             found.add(node.name)
-        elif isinstance(node, ast.Assign):
-            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {target.id for target in targets if isinstance(target, ast.Name)}
     return found
 
 
@@ -69,9 +79,27 @@ def test_the_files_that_a_document_names_exist(path: Path) -> None:
 
 
 @each_document
-def test_what_a_document_names_beside_a_file_is_in_it(path: Path) -> None:
-    for link, name in re.findall(r"\]\(([^)]+\.py)\) `(\w+)`", text_of(path)):
-        assert name in defined((path.parent / link).resolve()), f"{link}: {name}"
+def test_what_a_document_names_in_a_file_is_in_it(path: Path) -> None:
+    """`NAME` in `common/file.py`."""
+    for name, file in re.findall(r"`(\w+)` (?:in|of) `([\w/]+\.py)`", text_of(path)):
+        assert name in defined(APP_ROOT / file), f"{file}: {name}"
+
+
+@cache
+def words() -> frozenset[str]:
+    """Return every word of the sources; keys with hyphens are written with _ in Python."""
+    own = "tests/unit/test_documents.py"
+    texts = (path.read_text(encoding="utf-8") for path in SOURCES if name_of(path) != own)
+    found = {word for text in texts for word in re.findall(r"[A-Za-z][\w-]*", text)}
+    return frozenset(found | {word.replace("_", "-") for word in found})
+
+
+@each_document
+def test_the_keys_options_and_identifiers_that_a_document_names_exist(path: Path) -> None:
+    text = re.sub(r"```.*?```", "", text_of(path), flags=re.DOTALL)
+    named = [re.sub(r"[=:] ?.*|^--", "", word) for word in MARKED.findall(text)]
+    looks = re.compile(r"[a-z]+(-[a-z]+)+|[a-z]+(_[a-z]+)+|[A-Z]{2,}(_[A-Z]+)*|[A-Z][a-z]+([A-Z][a-z]+)+")
+    assert {word for word in named if looks.fullmatch(word)} - words() - OTHERS == set()
 
 
 @each_document
