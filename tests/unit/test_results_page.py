@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from documents import text_of
 
-from tests.benchmarks.results_page import RESULTS, page, short, tables
+from tests.benchmarks.results_page import RESULTS, entries, page, short, tables
 
 PAGE = text_of("tests/benchmarks/results/README.md")
 WORDS = " ".join(PAGE.split())
@@ -35,6 +35,7 @@ def test_the_readmes_table_is_what_the_generator_writes() -> None:
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda path: path.name)
 def test_a_studys_tables_are_those_of_its_json_files(folder: Path) -> None:
     made = tables(folder)
+    assert sum(len(entry.results) for entry in entries(folder)) == len(list(folder.glob("*-seed*.json")))
     assert (folder / "results.md").read_text(encoding="utf-8").startswith(made["results.md"])
     if (folder / "headline.md").exists():
         assert (folder / "headline.md").read_text(encoding="utf-8") == made["headline.md"]
