@@ -10,7 +10,7 @@ from filelock import FileLock
 
 
 def make_pilot(home: Path) -> Answer:
-    """Run what the README's `run-name=pilot` does, at `home`, on little data."""
+    """Run what the documents' `run-name=pilot` does, at `home`, on little data."""
     words = ("fednc", "run", "configs/digits_lt.yaml", "run-name=pilot", "resume=true", *QUICK)
     return start(*words, "--engine", "local", folder=home, environment={"HOME": str(home)})
 

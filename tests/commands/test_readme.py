@@ -1,4 +1,4 @@
-"""Every shell example of the README that takes under a minute is run as it stands there, in a process of its own.
+"""Every shell example of the documents that takes under a minute is run as it stands there, in a process of its own.
 
 Only `QUICK` words are added, which make data and rounds few. An example that is not run is listed with the reason; one
 that is not listed at all fails, so that a new example is looked at.
@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 from cold import QUICK, Answer, start
+from documents import DOCUMENTS, name_of, shell_lines
 from sites import write_site
-
-from common.config import APP_ROOT
 
 MAKE = "installs first: `make` is how these tests are started"
 SHELL = "of the shell, no command of ours"
@@ -105,16 +104,16 @@ EXAMPLES: dict[str, Run | str] = {
     "fednc compare configs/digits_lt.yaml --study wire --methods fedavg,fedloge "
     "--output tests/benchmarks/results/digits_lt_wire": LONG,
 }
+IN_CONTAINERS = ("docker/README.md", "docker/site/INSTRUCTIONS.md")  # tests/integration/test_compose.py
 NEEDS_DATA = re.compile(  # and hours: test_commands.py runs these commands on little data
     r"fednc (compare|tune) configs/\S+ (dataset=npz )?data-dir=DATA/"
 )
 
 
 def examples() -> list[str]:
-    """Return the lines of the README's shell blocks: joined where they go on, without comments."""
-    text = (APP_ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
-    blocks = re.findall(r"```(?:sh|bash|shell|console)\n(.*?)```", text, re.DOTALL)
-    lines = [re.split(r"(?:^|\s+)#\s", line)[0].strip() for block in blocks for line in block.splitlines()]
+    """Return the shell examples of all documents but the containers' guide, without comments."""
+    found = [line for path in DOCUMENTS if name_of(path) not in IN_CONTAINERS for line in shell_lines(path)]
+    lines = [re.split(r"(?:^|\s+)#\s", line)[0].strip() for line in found]
     return list(dict.fromkeys(" ".join(line.split()) for line in lines if line))
 
 
@@ -127,7 +126,7 @@ def run(example: str, what: Run, home: Path) -> Answer:
     return start(*words, *added, folder=home, environment={"HOME": str(home)})
 
 
-def test_every_example_of_the_readme_is_run_or_has_a_reason_not_to_be() -> None:
+def test_every_example_is_run_or_has_a_reason_not_to_be() -> None:
     found = examples()
     assert len(found) > 20
     assert [line for line in found if line not in EXAMPLES and not NEEDS_DATA.match(line)] == []
@@ -135,7 +134,7 @@ def test_every_example_of_the_readme_is_run_or_has_a_reason_not_to_be() -> None:
 
 
 @pytest.mark.parametrize("example", [line for line, what in EXAMPLES.items() if isinstance(what, Run)])
-def test_an_example_of_the_readme_runs(example: str, home: Path) -> None:
+def test_an_example_runs(example: str, home: Path) -> None:
     what = EXAMPLES[example]
     assert isinstance(what, Run)
     answer = run(example, what, home)

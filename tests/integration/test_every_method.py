@@ -252,9 +252,10 @@ def test_a_frozen_random_head_neither_trains_nor_travels(
     assert np.array_equal(final["aux_head.weight"], start.aux_head.weight.detach().numpy())
 
 
-def test_the_readmes_example_of_a_new_method_runs(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_of_a_new_method_runs(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two files: the two code blocks under 'Add a method'."""
-    section = (APP_ROOT / "README.md").read_text(encoding="utf-8").split("## Add a method")[1].split("\n## ")[0]
+    page = (APP_ROOT / "client_app" / "methods" / "README.md").read_text(encoding="utf-8")
+    section = page.split("## Add a method")[1].split("\n## ")[0]
     row, file = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
     assert row.count("\n") + file.count("\n") <= 24
     exec(row, agreed := dict[str, Any]())

@@ -1,6 +1,7 @@
 """A run may be given more rounds, and then equals one that had them from the start, bit for bit on a CPU."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,13 +103,8 @@ def test_keys_that_decide_finished_rounds_stay(tiny: Tiny) -> None:
             run_local(tiny(**{"rounds": 2, "resume": True, key: value}))
 
 
-def test_the_readme_names_the_keys_that_may_change() -> None:
-    readme = (APP_ROOT / "README.md").read_text(encoding="utf-8")
-    line = next(
-        line for line in readme.splitlines() if line.startswith("Where a run is taken up, these keys may differ")
-    )
-    host = keys_where(lambda facts: facts.resume == "host")
-    onward = keys_where(lambda facts: facts.resume == "onward")
-    first, second = line.split("; ", 1)
-    assert {word for word in first.split("`") if word in host | onward} == onward
-    assert {word for word in second.split("`") if word in host | onward} == host
+def test_the_page_of_keys_says_which_may_change() -> None:
+    page = (APP_ROOT / "configs" / "README.md").read_text(encoding="utf-8")
+    said = dict(re.findall(r"^\| `([\w-]+)`.*\| (fixed|onward|host) \|$", page, re.MULTILINE))
+    for kind in ("host", "onward", "fixed"):
+        assert {key for key, of in said.items() if of == kind} == keys_where(lambda facts, of=kind: facts.resume == of)

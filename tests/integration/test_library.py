@@ -51,6 +51,22 @@ def test_the_example_runs_as_it_stands(tmp_path: Path) -> None:
     assert (folder / "report.html").is_file()
 
 
+def test_the_readmes_example_runs(tmp_path: Path) -> None:
+    (block,) = blocks((APP_ROOT / "README.md").read_text(encoding="utf-8"))
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "images" / "one.png")
+    done = subprocess.run(
+        [sys.executable, "-c", block + "print(len(table) > 9, [answer['image'] for answer in answers])"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(APP_ROOT), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("True ['") and "one.png" in done.stdout
+
+
 def test_importing_it_imports_nothing_heavy() -> None:
     program = "import sys, server_app.api, client_app.api; print(*sys.modules)"
     environment = os.environ | {"PYTHONPATH": str(APP_ROOT)}

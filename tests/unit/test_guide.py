@@ -6,10 +6,10 @@ import shlex
 import click
 import pytest
 import typer
+from documents import DOCUMENTS, shell_lines
 from flwr.cli.app import app as flwr
 
 from client_app.cli import cli as fednc_site
-from common.config import APP_ROOT
 from server_app.cli import cli as fednc
 
 TOOLS = {
@@ -19,14 +19,10 @@ SHELL = re.compile(rf"(?:^|[\s`])((?:{'|'.join(sorted(TOOLS, key=len, reverse=Tr
 
 
 def commands() -> list[str]:
-    """Return the lines that begin with $ in the containers' guide, and those of the README's shell blocks."""
-    guide = (APP_ROOT / "docker" / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
-    lines = [line.strip()[2:] for line in guide.splitlines() if line.strip().startswith("$ ")]
-    readme = (APP_ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
-    for block in re.findall(r"```sh\n(.*?)```", readme, re.DOTALL):
-        lines += block.splitlines()
+    """Return our commands, and Flower's, of all documents' shell examples."""
+    lines = [line for path in DOCUMENTS for line in shell_lines(path)]
     found = [match.group(1) for line in lines if (match := SHELL.search(line))]
-    return [re.split(r"\s{3,}|\s#|\s\|", line)[0] for line in found]
+    return list(dict.fromkeys(re.split(r"\s{3,}|\s#|\s\|", line)[0] for line in found))
 
 
 def test_the_guides_show_how_a_run_is_started_watched_stopped_and_checked() -> None:
