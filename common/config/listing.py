@@ -80,14 +80,20 @@ def markdown() -> str:
     parts = [_TOP, "## At the top\n", _table([ROWS["name"], ROWS["method"]])]
     for section, model in SECTIONS.items():
         rows = [ROWS[key_name(attribute)] for attribute in model.model_fields]
-        parts += [f"## `{section}`\n", f"{_sentence(model.__doc__)}\n", _table(rows)]
+        source = f"[`{section}.py`](../common/config/sections/{section}.py)"
+        parts += [f"## `{section}`\n", f"{_sentence(model.__doc__)} Declared in {source}.\n", _table(rows)]
     parts += ["## Methods\n", "Each method's own keys; those that several share mean the same.\n"]
     for name, method in METHODS.items():
         own = [ROWS[key_name(attribute)] for attribute in method.options.model_fields]
-        parts += [f"### `{name}`: {method.title}\n", f"{method.paper}\n"] + (
+        parts += [f"### `{name}`: {method.title}\n", f"{method.paper}; {_files(name)}\n"] + (
             [_table(own)] if own else ["No own keys.\n"]
         )
     return "\n".join(parts)
+
+
+def _files(method: str) -> str:
+    """Return links to a method's files: its row and keys, and what a site does."""
+    return ", ".join(f"[`{room}`](../{room}/{method}.py)" for room in ("common/methods", "client_app/methods"))
 
 
 def _table(rows: list[KeyRow]) -> str:

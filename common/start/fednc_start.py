@@ -27,7 +27,9 @@ def _start(app: str) -> None:
     spec = find_spec(app)
     found = str((spec and spec.origin) or "")
     if not found or not (Path(found).resolve().parent.parent / _OWN).is_file():
-        root = next(folder for folder in Path(__file__).resolve().parents if (folder / _OWN).is_file())
+        root = next((folder for folder in Path(__file__).resolve().parents if (folder / _OWN).is_file()), None)
+        if root is None:
+            sys.exit(f"error: {_OWN} is missing beside {__file__}: install FedNC again")
         hidden = run_path(str(root / _OWN))["hidden"]
         sys.exit(f"error: {hidden(app, found, root) if found else f'{root / app} is missing: install FedNC again'}")
     import_module(f"{app}.cli").main()

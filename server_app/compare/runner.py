@@ -52,7 +52,7 @@ def compare(cells: Sequence[Cell], folder: Path, jobs: int, engine: str = "local
 
     Args:
         cells: the runs.
-        folder: results, one file each, see `compare_cells`; made if absent. What other configurations left stays.
+        folder: results, one file each, see `cells.py`; made if absent. What other configurations left stays.
         jobs: how many runs side by side, each in a process of its own.
         engine: what runs them; the results are equal.
         minutes: after which it stops, and says so; with none left it starts nothing.

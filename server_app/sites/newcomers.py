@@ -85,7 +85,7 @@ class Newcomers:
                 continue
             recall(self._journal, {hello: facts}, server_round)
             self._sites[hello] = facts
-            log.info("%s %s in round %d", hello, "is back" if before else "joins", server_round)
+            log.info("%s is back in round %d" if before else "%s joins in round %d", hello, server_round)
             self._journal.event(
                 "joined", round=server_round, site=hello, num_train=facts.num_train, num_test=facts.num_test
             )

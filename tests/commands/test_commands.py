@@ -19,7 +19,7 @@ import common
 from common.config import APP_ROOT
 
 ELSEWHERE = {  # commands that other files run in processes of their own
-    "fednc new": "test_readme.py: on a folder; other data: tests/unit/server_app/test_new.py",
+    "fednc new": "test_readme.py: on a folder; other data: tests/unit/server_app/new/test_new.py",
     "fednc run": "test_readme.py: both engines",
     "fednc-site predict": "test_readme.py: both models; an image that cannot be read: below",
 }

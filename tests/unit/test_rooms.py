@@ -1,6 +1,7 @@
 """The rooms and the arrows between them: who may import whom. CONTRIBUTING.md has the picture."""
 
 import ast
+import re
 from collections import defaultdict
 from functools import cache
 
@@ -102,3 +103,23 @@ def test_there_is_no_cycle() -> None:
         for room in free:
             del left[room]
     assert left == {}
+
+
+def test_the_picture_shows_each_room_above_those_that_it_imports() -> None:
+    """CONTRIBUTING.md's picture: two packages side by side, `common` below a line."""
+    picture = (APP_ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("```")[1]
+    apps, below = re.split(r"─+\n", picture)
+    column = apps.index("client_app") - apps.index("server_app")
+    levels: dict[str, int] = {}
+    blocks = {
+        "server_app": [line[:column] for line in apps.strip().splitlines()],
+        "client_app": [line[column:] for line in apps.strip().splitlines()],
+        "common": below.strip().splitlines(),
+    }
+    for package, lines in blocks.items():
+        for level, line in enumerate(lines[1:]):
+            for name in line.split():
+                levels[package if name == "*" else f"{package}/{name}"] = level
+    assert sorted(levels) == sorted(set(ROOMS) - {"server_app", "client_app"})
+    arrows_up = [(room, there) for room in levels for there in _allowed(room) if levels[there] <= levels[room]]
+    assert arrows_up == []

@@ -44,7 +44,7 @@ class RoundsSection(KeyModel):
     max_step: float | None = key(
         100.0,
         gt=0,
-        about="the same × (norm of what was sent + 1); no training goes so far: beyond is left out",
+        about="a reply may move at most this × (norm of what was sent + 1); beyond, it is rejected",
         resume="host",
     )
     wire: Literal["single", "half"] = key(
