@@ -4,14 +4,14 @@ from collections.abc import Iterable
 
 from common.config import Experiment
 from common.data import Dataset, Federation, build_federation
-from common.errors import UserError, all_of
+from common.errors import UserError, run_all
 from common.methods import METHODS, methods_for
 from common.models.backbones import check_image_size
-from common.models.model import attends, pick_device
-from server_app.checks.mistakes import check_simulated
+from common.models.model import pick_device, uses_attention
+from server_app.checks.override_checks import check_simulated
 
 # keys that only images with several labels have a use for
-_SEVERAL_LABELS = ("realign-global", "multilabel-loss", "prior-temperature")
+_MULTILABEL_KEYS = ("realign-global", "multilabel-loss", "prior-temperature")
 
 
 def check_feasible(experiment: Experiment) -> Federation:
@@ -41,10 +41,10 @@ def check_task(experiment: Experiment, dataset: Dataset) -> None:
         raise UserError("head-bias = False: with several labels an image every class needs a bias; set head-bias: true")
     if dataset.multilabel:
         return
-    for key in _SEVERAL_LABELS:
+    for key in _MULTILABEL_KEYS:
         if experiment.has(key) and (value := experiment.dump()[key]) != experiment.default(key):
             raise UserError(f"{key} = {value!r}: it is for images with several labels; leave it out")
-    if attends(experiment):
+    if uses_attention(experiment):
         raise UserError("attention = True: one feature a class is for images with several labels; leave it out")
 
 
@@ -59,4 +59,4 @@ def check_all(experiments: Iterable[Experiment]) -> None:
         check_simulated(experiment)
         check_feasible(experiment)
 
-    all_of([lambda one=one: check(one) for one in reversed(different.values())])  # type: ignore[misc]
+    run_all([lambda one=one: check(one) for one in reversed(different.values())])  # type: ignore[misc]
