@@ -14,12 +14,12 @@ from torch import nn
 
 from client_app.methods import LocalMethod
 from client_app.methods import load as load_method
-from client_app.site.device import own_device
-from client_app.site.log import remark, tell, told
-from client_app.site.policy import allowed
+from client_app.site.device import site_device
+from client_app.site.log import log_exchange, log_warning, redact_error
+from client_app.site.policy import allowed_metrics
 from client_app.site.site import Site, find_site
 from client_app.training.evaluation import SiteEvaluator
-from client_app.training.loop import finetune_head, local_facts, train_site
+from client_app.training.loop import finetune_head, local_context, train_site
 from client_app.training.model_cache import model_for
 from client_app.training.store import SiteStore
 from common import wire
@@ -29,7 +29,7 @@ from common.methods import METHODS
 from common.models.features import extract_features
 from common.models.model import Model, personal_state, shared_state
 from common.models.trained import Description, backbone_digest, describe, header
-from common.precision import sent
+from common.precision import to_wire_precision
 
 app = ClientApp()
 
@@ -37,7 +37,7 @@ Handler = Callable[[Message, Context], Message]
 
 
 def _from_this_app(handler: Handler) -> Handler:
-    """Refuse to answer with code of another project's folder; keep a real site's mistakes in its own log."""
+    """Refuse to run code of another project; keep the details of a real site's errors in its own log."""
 
     @wraps(handler)
     def answer(message: Message, context: Context) -> Message:
@@ -47,7 +47,7 @@ def _from_this_app(handler: Handler) -> Handler:
         except Exception as error:
             if "site-config" not in context.node_config:
                 raise
-            raise told(error) from None
+            raise redact_error(error) from None
 
     return answer
 
@@ -63,7 +63,7 @@ def hello(message: Message, context: Context) -> Message:
 @app.train()
 @_from_this_app
 def train(message: Message, context: Context) -> Message:
-    """Evaluate the arriving model if asked, train it, keep what is personal here and send the rest back."""
+    """Evaluate the received model if asked, train it, store the personal parts and send back the shared ones."""
     request, began = wire.Request(message), time.monotonic()
     experiment, site = request.experiment, find_site(request.experiment, context)
     row, method = METHODS[experiment.method], load_method(experiment.method)
@@ -72,20 +72,20 @@ def train(message: Message, context: Context) -> Message:
     metrics: dict[str, float | int] = {"num-examples": len(site.train_rows)}
     if request.evaluate:
         evaluator = SiteEvaluator(method.personal_backbone(model), site)
-        metrics |= {"num-test": evaluator.num_test} | evaluator.figures(method.personal_head(model), "arrival")
+        metrics |= {"num-test": evaluator.num_test} | evaluator.metrics(method.personal_head(model), "arrival")
     if not len(site.train_rows):
-        return wire.metrics_reply(message, _told(site, metrics), frame_hash=request.frame_hash)
-    found = method.extras(model, site.dataset, site.train_rows) if row.returns else {}
-    extras = {name: found[name] for name in row.returns}
+        return wire.metrics_reply(message, _apply_policy(site, metrics), frame_hash=request.frame_hash)
+    found = method.extras(model, site.dataset, site.train_rows) if row.extras else {}
+    extras = {name: found[name] for name in row.extras}
     losses = train_site(model, method, site, request.round)
     metrics |= {f"loss-{name}": loss for name, loss in losses.items()}
     if kept := personal_state(model, row):
-        store.save_version(kept, request.round, request.secured, experiment.run.checkpoint_every)
+        store.save_version(kept, request.round, request.checkpointed, experiment.run.checkpoint_every)
         metrics[wire.STARTED_FROM] = started_from
-    metrics = _told(site, metrics)
-    shared = sent(shared_state(model, row, copy=False), experiment)
+    metrics = _apply_policy(site, metrics)
+    shared = to_wire_precision(shared_state(model, row, copy=False), experiment)
     reply = wire.metrics_reply(message, metrics, shared, request.frame_hash, extras)
-    tell(site, model, message, reply, f"round {request.round}", metrics, time.monotonic() - began)
+    log_exchange(site, model, message, reply, f"round {request.round}", metrics, time.monotonic() - began)
     return reply
 
 
@@ -101,32 +101,32 @@ def personalise(message: Message, context: Context) -> Message:
     evaluator = SiteEvaluator(method.personal_backbone(model), site)
     head = method.personal_head(model)
     metrics: dict[str, float | int] = {"num-examples": len(site.train_rows), "num-test": evaluator.num_test}
-    metrics |= evaluator.figures(head, "final")
+    metrics |= evaluator.metrics(head, "final")
     if len(site.train_rows) and personal_state(model, METHODS[experiment.method]):
         metrics[wire.STARTED_FROM] = started_from
-    if (realigned := method.realigned_head(model, local_facts(model, method, site))) is not None:
+    if (realigned := method.realigned_head(model, local_context(model, method, site))) is not None:
         head = realigned
-        metrics |= evaluator.figures(head, "realigned")
+        metrics |= evaluator.metrics(head, "realigned")
     if experiment.personalise.finetune_epochs:
         head = finetune(model, head, method, site)
         if method.finetuning(experiment):  # perhaps of the backbone too
             evaluator = SiteEvaluator(method.personal_backbone(model), site)
-        metrics |= evaluator.figures(head, "finetuned")
+        metrics |= evaluator.metrics(head, "finetuned")
     backbone = method.personal_backbone(model)
     final = personal_model(backbone, head, request.model)
     facts = header(experiment.dump(), describe_personal(site, evaluator, head, backbone))
     store.save_model(final, round=request.round, method=experiment.method, **facts)
-    store.forget_undone(request.secured)
-    metrics = _told(site, metrics)
+    store.delete_undone(request.checkpointed)
+    metrics = _apply_policy(site, metrics)
     reply = wire.metrics_reply(message, metrics, frame_hash=request.frame_hash)
     title = f"personal model kept in {store.folder}"
-    tell(site, model, message, reply, title, metrics, time.monotonic() - began)
+    log_exchange(site, model, message, reply, title, metrics, time.monotonic() - began)
     return reply
 
 
-def _told(site: Site, metrics: dict[str, float | int]) -> dict[str, float | int]:
+def _apply_policy(site: Site, metrics: dict[str, float | int]) -> dict[str, float | int]:
     """Return the metrics that the site's policy lets out: all of a simulated site's."""
-    return allowed(site.config.policy, metrics) if site.config else metrics
+    return allowed_metrics(site.config.policy, metrics) if site.config else metrics
 
 
 def finetune(model: Model, head: nn.Module, method: LocalMethod, site: Site) -> nn.Module:
@@ -137,7 +137,7 @@ def finetune(model: Model, head: nn.Module, method: LocalMethod, site: Site) -> 
         return method.personal_head(model)
     dataset, backbone = site.dataset, method.personal_backbone(model)
     features, labels = extract_features(backbone, dataset.train, site.train_rows, dataset)
-    finetune_head(head, features, labels, local_facts(model, method, site))
+    finetune_head(head, features, labels, local_context(model, method, site))
     return head
 
 
@@ -182,22 +182,22 @@ def _folder_name(word: str) -> str:
 
 
 def assemble(request: wire.Request, site: Site, store: SiteStore) -> tuple[Model, int]:
-    """Return the model with what arrived (θ, ψ, frame) and what stayed here (personal parts), and those' round."""
+    """Return the model from the received parts (θ, ψ, frame) and the stored personal ones, and the round of those."""
     experiment, dataset = site.experiment, site.dataset
     started_from, kept = store.load_version(request.round)
     torch.set_num_threads(experiment.run.threads or torch.get_num_threads())
     frame, shape = _frame(request, store), (dataset.train.channels, len(dataset.classes))
-    device = own_device(experiment, site.config)
+    device = site_device(experiment, site.config)
     model = model_for(experiment, device, *shape, frame, request.frame_hash, site.name, request.model, kept)
     if site.config and started_from < request.trained:
         found = f"the newest are of round {started_from}" if started_from else "there are none: they begin anew"
-        remark(
+        log_warning(
             f"{store.folder}: the personal parts of round {request.trained}, in which this site last trained, are "
             f"missing; {found}. If the folder was moved or deleted, stop, put it back, and tell the coordinator"
         )
     if kept is None:
-        if site.config and personal_state(model, METHODS[experiment.method]) and store.of_other_runs():
-            remark(f"{store.folder}: personal parts of another run named '{request.run}' are not used in this one")
+        if site.config and personal_state(model, METHODS[experiment.method]) and store.has_other_runs():
+            log_warning(f"{store.folder}: personal parts of another run named '{request.run}' are not used in this one")
         load_method(experiment.method).start(model)
     return model, started_from
 

@@ -16,8 +16,8 @@ from client_app.clinic.command import predict
 from common.config import load
 from common.errors import UserError, print_error
 from common.files import write_text
-from common.letters import show_every_letter
-from common.logs import open_streams
+from common.logs import reopen_closed_streams
+from common.transliteration import transliterate_output
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.command()(predict)
@@ -36,7 +36,7 @@ def check(
     root_certificates: Annotated[Path | None, typer.Option(help="the coordinator's ca.crt")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="also write everything there")] = None,
 ) -> None:
-    """Look at a site's images, machine and connection before it joins; exit code 1 where something must be mended."""
+    """Look at a site's images, machine and connection before it joins; exit code 1 where something must be fixed."""
     if bool(superlink) != bool(root_certificates):
         raise UserError("--superlink and --root-certificates go together: an address and the CA it is checked by")
     if not site and not superlink:
@@ -80,8 +80,8 @@ def _is_earlier(path: Path) -> bool:
 
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 1."""
-    open_streams()
-    show_every_letter()
+    reopen_closed_streams()
+    transliterate_output()
     try:
         cli(standalone_mode=True)
     except UserError as error:

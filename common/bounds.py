@@ -1,16 +1,18 @@
-"""The rounds that a coordinator may name to a site, which trusts none of them: what it deletes depends on them."""
+"""Checks the round numbers in a coordinator's request: a site deletes files by them, and trusts none."""
 
 from typing import Any
 
-from common.errors import RefusalError, shown
+from common.errors import RefusalError, short_repr
 
 
-def check_rounds(number: Any, secured: Any, trained: Any, span: tuple[int, int]) -> tuple[int, tuple[int, ...], int]:
+def check_rounds(
+    number: Any, checkpointed: Any, trained: Any, span: tuple[int, int]
+) -> tuple[int, tuple[int, ...], int]:
     """Return a request's rounds as they are, if they can be.
 
     Args:
         number: the round that is asked for.
-        secured: the rounds of which the coordinator says that it keeps a checkpoint, one at least.
+        checkpointed: the rounds of which the coordinator says that it keeps a checkpoint, one at least.
         trained: the last round that it says the site trained in; 0 for none.
         span: the first and the last round that there can be such a request in.
 
@@ -18,10 +20,16 @@ def check_rounds(number: Any, secured: Any, trained: Any, span: tuple[int, int])
         RefusalError: a round out of this span, or others that are no rounds before it.
     """
     if type(number) is not int or not span[0] <= number <= span[1]:
-        raise RefusalError(f"round = {shown(number)}: such a request is of rounds {span[0]} to {span[1]} of this run")
+        raise RefusalError(
+            f"round = {short_repr(number)}: such a request is of rounds {span[0]} to {span[1]} of this run"
+        )
     before = range(max(1, number))
-    if not isinstance(secured, list) or not secured or any(type(n) is not int or n not in before for n in secured):
-        raise RefusalError(f"secured = {shown(secured)}: not rounds before round {number}")
+    if (
+        not isinstance(checkpointed, list)
+        or not checkpointed
+        or any(type(n) is not int or n not in before for n in checkpointed)
+    ):
+        raise RefusalError(f"secured = {short_repr(checkpointed)}: not rounds before round {number}")
     if type(trained) is not int or trained not in before:
-        raise RefusalError(f"trained = {shown(trained)}: no round before round {number}")
-    return number, tuple(secured), trained
+        raise RefusalError(f"trained = {short_repr(trained)}: no round before round {number}")
+    return number, tuple(checkpointed), trained

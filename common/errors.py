@@ -1,4 +1,4 @@
-"""Errors that are a person's to fix: words without a traceback."""
+"""Errors for users: a message without a traceback."""
 
 import re
 import sys
@@ -23,7 +23,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(plain(message))
+        super().__init__(one_line(message))
 
 
 class MistakesError(UserError):
@@ -44,12 +44,12 @@ class MistakesError(UserError):
         lines = [": ".join(filter(None, (where if len(places) > 1 else "", words))) for where, words in found]
         lines = lines[:_MOST] + ([f"and {len(lines) - _MOST} more"] if len(lines) > _MOST else [])
         many = len(found) > 1
-        said = ": ".join([*([", ".join(places)] if places else []), f"{len(found)} mistakes" if many else lines[0]])
-        self.head, self.lines = plain(said), tuple(map(plain, lines)) if many else ()
-        super().__init__(": ".join([said, "; ".join(lines)]) if many else said)
+        summary = ": ".join([*([", ".join(places)] if places else []), f"{len(found)} mistakes" if many else lines[0]])
+        self.head, self.lines = one_line(summary), tuple(map(one_line, lines)) if many else ()
+        super().__init__(": ".join([summary, "; ".join(lines)]) if many else summary)
 
 
-def all_of(makers: Iterable[Callable[[], T]]) -> list[T]:
+def run_all(makers: Iterable[Callable[[], T]]) -> list[T]:
     """Return what each call returns; raise `UserError` with the mistakes of all that end with one."""
     made, found = [], []
     for make in makers:
@@ -69,14 +69,14 @@ def print_error(error: Exception) -> None:
     sys.stderr.write("".join(f"{note}\n" for note in getattr(error, "__notes__", ())))
 
 
-def plain(text: str, longest: int = _LONGEST) -> str:
+def one_line(text: str, longest: int = _LONGEST) -> str:
     """Return words that came from elsewhere as one line that can be printed and logged anywhere."""
     letters = (letter if letter.isprintable() else " " for letter in text[:longest])  # no control codes
-    shown = "".join(letters).strip()
-    return shown if len(text) <= longest else f"{shown}…"
+    words = "".join(letters).strip()
+    return words if len(text) <= longest else f"{words}…"
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """Return any value as errors show it: as Python writes it, cut short where it is large or deep."""
     try:
         return _SHORT.repr(value)

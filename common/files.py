@@ -159,12 +159,12 @@ def facts_of(path: Path) -> dict[str, str]:
         return {}
 
 
-def read_own(path: Path, mend: str) -> dict[str, npt.NDArray[Any]]:
+def read_own(path: Path, fix: str) -> dict[str, npt.NDArray[Any]]:
     """Return the arrays of a file that this program wrote on this machine.
 
     Args:
         path: of the file.
-        mend: what to do if it is damaged.
+        fix: what to do if it is damaged.
 
     Raises:
         UserError: it cannot be read, or is not as it was written.
@@ -172,9 +172,9 @@ def read_own(path: Path, mend: str) -> dict[str, npt.NDArray[Any]]:
     try:
         arrays, about = read_arrays(path)
     except DamagedError as error:
-        raise DamagedError(f"{str(error).removesuffix('; copy it again')}; {mend}") from None
+        raise DamagedError(f"{str(error).removesuffix('; copy it again')}; {fix}") from None
     if "sha256" not in about:
-        raise DamagedError(f"{path}: has no content hash: it is damaged, or of another version; {mend}")
+        raise DamagedError(f"{path}: has no content hash: it is damaged, or of another version; {fix}")
     return arrays
 
 

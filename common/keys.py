@@ -27,7 +27,7 @@ class Condition(NamedTuple):
 
     Attributes:
         words: as a person reads it.
-        holds: tells it of the values of all keys, by their names with underscores.
+        holds: whether it does, given the values of all keys, by their names with underscores.
     """
 
     words: str

@@ -6,7 +6,7 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
-from common.letters import show_every_letter
+from common.transliteration import transliterate_output
 
 
 class _Output(logging.StreamHandler[TextIO]):
@@ -19,7 +19,7 @@ class _Output(logging.StreamHandler[TextIO]):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
         """Go on where standard output takes no more lines, see `write_out`."""
         error = sys.exc_info()[1]
-        if not isinstance(error, OSError) or not _go_on_without(error):
+        if not isinstance(error, OSError) or not _discard_output(error):
             super().handleError(record)
 
 
@@ -32,23 +32,23 @@ def write_out(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        if not _go_on_without(error):
+        if not _discard_output(error):
             raise
 
 
-def _go_on_without(error: OSError) -> bool:
+def _discard_output(error: OSError) -> bool:
     """Let further output go nowhere; say whether standard output is the process's own, so that this can be."""
-    if not _take_the_rest(sys.stdout):
+    if not _redirect_to_null(sys.stdout):
         return False
     try:
         sys.stderr.write(f"standard output takes no more lines ({error.strerror}): the work goes on without them\n")
         sys.stderr.flush()
     except OSError:
-        _take_the_rest(sys.stderr)
+        _redirect_to_null(sys.stderr)
     return True
 
 
-def open_streams() -> None:
+def reopen_closed_streams() -> None:
     """Give a command that was started with closed streams (`>&-`) some that take everything.
 
     Without, the first files that it opens would have their numbers, and get what libraries print.
@@ -63,7 +63,7 @@ def open_streams() -> None:
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115
 
 
-def _take_the_rest(stream: TextIO) -> bool:
+def _redirect_to_null(stream: TextIO) -> bool:
     """Let a stream's further lines go nowhere; say whether it is one of the process's own."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -75,9 +75,9 @@ def _take_the_rest(stream: TextIO) -> bool:
     return False
 
 
-def speak(log: logging.Logger, line: str = "%(message)s") -> None:
+def configure_logger(log: logging.Logger, line: str = "%(message)s") -> None:
     """Send a logger's lines from INFO up to standard output, once, and nowhere else; `line` is logging's format."""
-    show_every_letter()
+    transliterate_output()
     if not log.handlers:
         handler = _Output(sys.stdout)
         handler.setFormatter(logging.Formatter(line))

@@ -3,7 +3,7 @@
 import html
 import re
 
-from common.errors import plain
+from common.errors import one_line
 
 # Backslashes make any of these a letter (CommonMark 2.4). An underline within a word, a star between spaces and a dot
 # anywhere but in an address are letters already: names and tables stay readable as text.
@@ -39,4 +39,4 @@ def csv_text(words: str) -> str:
 
 def _line(words: str) -> str:
     """Return the words as one line, without control characters and surrogates."""
-    return words if words.isprintable() else plain(words, len(words))
+    return words if words.isprintable() else one_line(words, len(words))

@@ -1,6 +1,6 @@
 """Accuracy, as a share of 1, by class, by many/medium/few and by site. Pure functions and one tally.
 
-A figure over no image at all is nan, or None where it goes into JSON; it is never counted as 0.
+A metric over no image at all is nan, or None where it goes into JSON; it is never counted as 0.
 """
 
 import math
@@ -59,7 +59,7 @@ def group_accuracy(per_class: npt.NDArray[np.float64], groups: Mapping[str, Sequ
 class Spread:
     """Accuracy over sites: unweighted mean, population standard deviation, and the worst site.
 
-    Without any site that has test images the three figures are nan and `worst_site` is empty.
+    Without any site that has test images the three numbers are nan and `worst_site` is empty.
     """
 
     mean: float
@@ -98,17 +98,17 @@ def spread(site_accuracies: Mapping[str, float]) -> Spread:
 
 @dataclass(frozen=True)
 class ClassReport:
-    """One head's figures on one test set; nan, or None for a group, where there is no test image.
+    """One head's metrics on one test set; nan, or None for a group, where there is no test image.
 
     Attributes:
-        figures: of each of `METRICS`.
+        metrics: of each of `METRICS`.
         many: mean recall of the classes with many training images.
         medium: of those with a medium number.
         few: of those with few.
         per_class: each class's recall, [C].
     """
 
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     many: float | None
     medium: float | None
     few: float | None
@@ -117,17 +117,17 @@ class ClassReport:
     @property
     def accuracy(self) -> float:
         """The share of all images that were right."""
-        return self.figures["accuracy"]
+        return self.metrics["accuracy"]
 
     @property
     def balanced_accuracy(self) -> float:
         """The mean recall of the classes that have test images."""
-        return self.figures["balanced_accuracy"]
+        return self.metrics["balanced_accuracy"]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON values, None for nan."""
         return {
-            **{name: _or_none(value) for name, value in self.figures.items()},
+            **{name: _or_none(value) for name, value in self.metrics.items()},
             "many": self.many,
             "medium": self.medium,
             "few": self.few,
@@ -179,11 +179,11 @@ class Tally:
         return recalls
 
     def report(self, groups: Mapping[str, Sequence[int]]) -> ClassReport:
-        """Return all figures; `groups` holds many, medium and few, as `groups()` returns them."""
+        """Return all metrics; `groups` holds many, medium and few, as `groups()` returns them."""
         recalls = self.per_class()
         by_group = group_accuracy(recalls, groups)
         return ClassReport(
-            figures={name: metric.measure(self) for name, metric in METRICS.items()},
+            metrics={name: metric.measure(self) for name, metric in METRICS.items()},
             many=by_group["many"],
             medium=by_group["medium"],
             few=by_group["few"],
@@ -193,7 +193,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of a head where images have one label: a share of 1.
+    """A metric of a head where images have one label: a share of 1.
 
     Attributes:
         title: as tables call it.
@@ -204,7 +204,7 @@ class Metric:
     measure: Callable[[Tally], float]
 
 
-# Name in the journal and in results → the figure. Tables show those that are added here beside their own columns.
+# Name in the journal and in results → the metric. Tables show those that are added here beside their own columns.
 METRICS: dict[str, Metric] = {
     "accuracy": Metric("Plain accuracy", Tally.accuracy),
     "balanced_accuracy": Metric("Balanced accuracy", lambda tally: balanced_accuracy(tally.per_class())),

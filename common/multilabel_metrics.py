@@ -1,8 +1,8 @@
-"""Multi-label figures of probabilities [N, C], as shares of 1: overall, by class and by many/medium/few.
+"""Multi-label metrics of probabilities [N, C], as shares of 1: overall, by class and by many/medium/few.
 
 A class is measured only where its test labels allow it: AUC needs a positive and a negative, F1 and average
-precision need a positive. Elsewhere the figure is nan (None in JSON) and stays out of every mean; it is
-counted, never set to 0. Pairs (image, class) outside a mask do not exist for any figure.
+precision need a positive. Elsewhere the metric is nan (None in JSON) and stays out of every mean; it is
+counted, never set to 0. Pairs (image, class) outside a mask do not exist for any metric.
 """
 
 import math
@@ -25,7 +25,7 @@ FIXED_THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class MultilabelReport:
-    """One model's figures on one test set; nan where nothing can be measured.
+    """One model's metrics on one test set; nan where nothing can be measured.
 
     Attributes:
         macro_auc: mean of `auc` over classes where it is defined.
@@ -36,12 +36,12 @@ class MultilabelReport:
         mean_ap: mAP, mean of `average_precision`.
         calibration_error: see `calibration_error`.
         undefined_auc: classes without a positive or without a negative.
-        auc: C figures.
-        average_precision: C figures.
-        f1: C figures.
-        f1_tuned: C figures.
+        auc: C values.
+        average_precision: C values.
+        f1: C values.
+        f1_tuned: C values.
         thresholds: C, those of `f1_tuned`; nan without them.
-        groups: 'many' | 'medium' | 'few' -> name of a figure by class -> its mean there, or None.
+        groups: 'many' | 'medium' | 'few' -> name of a metric by class -> its mean there, or None.
     """
 
     macro_auc: float
@@ -80,7 +80,7 @@ class MultilabelReport:
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON values, None for nan."""
-        plain: dict[str, Any] = {"groups": {name: dict(figures) for name, figures in self.groups.items()}}
+        plain: dict[str, Any] = {"groups": {name: dict(metrics) for name, metrics in self.groups.items()}}
         for name, value in vars(self).items():
             if name != "groups":
                 plain[name] = [_or_none(v) for v in value] if isinstance(value, tuple) else _or_none(value)
@@ -112,7 +112,7 @@ def report(
     precision = class_average_precision(probabilities, labels, kept)
     f1 = class_f1(probabilities, labels, np.full(num_classes, FIXED_THRESHOLD), kept)
     tuned = np.full(num_classes, np.nan)
-    cuts = tuned if thresholds is None else thresholds
+    used_thresholds = tuned if thresholds is None else thresholds
     if thresholds is not None:
         tuned = class_f1(probabilities, labels, thresholds, kept)
     by_class = {"auc": auc, "average_precision": precision, "f1": f1, "f1_tuned": tuned}
@@ -131,7 +131,7 @@ def report(
         average_precision=tuple(precision.tolist()),
         f1=tuple(f1.tolist()),
         f1_tuned=tuple(tuned.tolist()),
-        thresholds=tuple(cuts.tolist()),
+        thresholds=tuple(used_thresholds.tolist()),
         groups={group: {name: by_group[name][group] for name in by_class} for group in groups},
     )
 
@@ -146,7 +146,7 @@ def measure_split(
 ) -> MultilabelReport:
     """Tune thresholds on a fifth of the test images, drawn from the seed, and measure the others.
 
-    The figures of every head and stage are thus of the same images, tuned or not. Fewer than five images are
+    The metrics of every head and stage are thus of the same images, tuned or not. Fewer than five images are
     all measured, without tuned thresholds.
 
     Args:
@@ -197,7 +197,7 @@ def class_average_precision(probabilities: Floats, labels: Flags, mask: Flags | 
     kept = _counted(probabilities, labels, mask)
 
     def one(c: int) -> float:
-        hits, taken, _ = _cuts(probabilities[kept[:, c], c], labels[kept[:, c], c])
+        hits, taken, _ = _counts_above_scores(probabilities[kept[:, c], c], labels[kept[:, c], c])
         if not len(hits) or not hits[-1]:
             return math.nan
         return float((np.diff(hits, prepend=0) * hits / taken).sum() / hits[-1])
@@ -208,9 +208,9 @@ def class_average_precision(probabilities: Floats, labels: Flags, mask: Flags | 
 def class_f1(probabilities: Floats, labels: Flags, thresholds: PerClass, mask: Flags | None = None) -> PerClass:
     """Return each class's F1 [C] where p ≥ `thresholds` [C] is a yes; nan where a class has no positive."""
     kept = _counted(probabilities, labels, mask)
-    said = probabilities >= thresholds
+    predicted = probabilities >= thresholds
     return _by_class(
-        lambda c: _f1(said[kept[:, c], c], labels[kept[:, c], c]) if labels[kept[:, c], c].any() else math.nan,
+        lambda c: _f1(predicted[kept[:, c], c], labels[kept[:, c], c]) if labels[kept[:, c], c].any() else math.nan,
         labels.shape[1],
     )
 
@@ -224,7 +224,7 @@ def tune_thresholds(probabilities: Floats, labels: Flags, mask: Flags | None = N
     kept = _counted(probabilities, labels, mask)
 
     def one(c: int) -> float:
-        hits, taken, scores = _cuts(probabilities[kept[:, c], c], labels[kept[:, c], c])
+        hits, taken, scores = _counts_above_scores(probabilities[kept[:, c], c], labels[kept[:, c], c])
         if not len(hits) or not hits[-1]:
             return FIXED_THRESHOLD
         return float(scores[np.argmax(2 * hits / (taken + hits[-1]))])
@@ -268,21 +268,21 @@ def _counted(probabilities: Floats, labels: Flags, mask: Flags | None) -> Flags:
     return np.ones_like(labels) if mask is None else mask
 
 
-def _cuts(scores: Floats, labels: Flags) -> tuple[PerClass, PerClass, Floats]:
+def _counts_above_scores(scores: Floats, labels: Flags) -> tuple[PerClass, PerClass, Floats]:
     """Return (positives, images) at or above each distinct score, and the scores, from the highest down."""
     values, place, ties = np.unique(scores, return_inverse=True, return_counts=True)
     hits = np.bincount(place, weights=labels, minlength=len(values))
     return np.cumsum(hits[::-1]), np.cumsum(ties[::-1]).astype(np.float64), values[::-1]
 
 
-def _f1(said: Flags, labels: Flags) -> float:
+def _f1(predicted: Flags, labels: Flags) -> float:
     """Return 2 TP / (yeses + positives), the harmonic mean of precision and recall; nan for 0 / 0."""
-    total = int(said.sum()) + int(labels.sum())
-    return 2 * int((said & labels).sum()) / total if total else math.nan
+    total = int(predicted.sum()) + int(labels.sum())
+    return 2 * int((predicted & labels).sum()) / total if total else math.nan
 
 
-def _by_class(figure: Callable[[int], float], num_classes: int) -> PerClass:
-    return np.array([figure(c) for c in range(num_classes)], dtype=np.float64)
+def _by_class(metric: Callable[[int], float], num_classes: int) -> PerClass:
+    return np.array([metric(c) for c in range(num_classes)], dtype=np.float64)
 
 
 def _or_none(value: float) -> float | None:

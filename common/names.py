@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 
-from common.errors import nearest, shown
+from common.errors import nearest, short_repr
 
 LONGEST_CLASS, LONGEST_SITE = 128, 64
 
@@ -114,16 +114,16 @@ def check_names(names: Iterable[str], rule: Callable[[str], str], what: str) -> 
         try:
             found.append(rule(text))
         except ValueError as error:
-            raise ValueError(f"{what} {shown(text)}: {error}") from None
+            raise ValueError(f"{what} {short_repr(text)}: {error}") from None
         if found[-1] in found[:-1]:
-            raise ValueError(f"{what} {shown(found[-1])} occurs twice")
+            raise ValueError(f"{what} {short_repr(found[-1])} occurs twice")
     for name, other in lookalikes(found):
-        raise ValueError(f"{what} {shown(name)} and {shown(other)} look alike: {way_out(name, other)}")
+        raise ValueError(f"{what} {short_repr(name)} and {short_repr(other)} look alike: {rename_hint(name, other)}")
     return tuple(found)
 
 
-def way_out(name: str, other: str) -> str:
+def rename_hint(name: str, other: str) -> str:
     """Return what to do about two names that look alike, and which letters differ where one cannot see it."""
     odd = [letter for letter in f"{name}{other}" if ord(letter) > 127 and letter not in set(name) & set(other)]
-    seen = f" ({shown(odd[0])} is {unicodedata.name(odd[0], 'unnamed')})" if odd else ""
+    seen = f" ({short_repr(odd[0])} is {unicodedata.name(odd[0], 'unnamed')})" if odd else ""
     return f"did you mean one of them?{seen} write both alike, or give each a name of its own"

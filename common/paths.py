@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from common.errors import UserError, shown
+from common.errors import UserError, short_repr
 
 
 def default_dir(variable: str, below_home: str) -> Path:
@@ -23,4 +23,4 @@ def expand(value: str | Path, what: str) -> Path:
             raise ValueError("it is too long")
         return Path(value).expanduser()
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"{what} = {shown(str(value))}: not a path: {error}") from None
+        raise UserError(f"{what} = {short_repr(str(value))}: not a path: {error}") from None

@@ -1,4 +1,4 @@
-"""A model's arrays as they cross with `wire: half`: half the bytes; whoever computes has single precision."""
+"""The wire precision: with `wire: half` weights are sent in float16, and computed with in float32."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ _EXACT = ("class_weights",)  # parts of the model that may count images: half pr
 _LARGEST = float(np.finfo(np.float16).max)
 
 
-def sent(arrays: Mapping[str, npt.NDArray[Any]], experiment: Experiment) -> Arrays:
+def to_wire_precision(arrays: Mapping[str, npt.NDArray[Any]], experiment: Experiment) -> Arrays:
     """Return arrays as they cross: with `wire: half`, float32 as float16.
 
     Raises:
@@ -33,8 +33,8 @@ def sent(arrays: Mapping[str, npt.NDArray[Any]], experiment: Experiment) -> Arra
     return small
 
 
-def received(arrays: Mapping[str, npt.NDArray[Any]], experiment: Experiment) -> Arrays:
-    """Return arrays as they are computed with: what `sent` made small, in single precision again.
+def from_wire_precision(arrays: Mapping[str, npt.NDArray[Any]], experiment: Experiment) -> Arrays:
+    """Return arrays as they are computed with: what `to_wire_precision` made small, in single precision again.
 
     Raises:
         ValueError: with `wire: half`, an array in single precision.

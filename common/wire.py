@@ -5,16 +5,16 @@
 | hello: `query.hello`             | experiment                          | site name, image counts, code version  |
 | train: `train`                   | experiment, run and its identity,   | shared parts (θ, ψ, …), training       |
 |                                  | round, the checkpoints' rounds, the | images, mean losses, test images and   |
-|                                  | last one that the site trained in,  | figures of what arrived, the hash of   |
+|                                  | last one that the site trained in,  | metrics of what arrived, the hash of   |
 |                                  | shared parts and those the          | its frame, the round, that of the      |
 |                                  | coordinator changes, the frame      | personal parts that it started from,   |
 |                                  | where the site lacks it             | and the method's extras                |
-| personalise: `train.personalise` | the same, of the end                | test images and figures of each stage  |
+| personalise: `train.personalise` | the same, of the end                | test images and metrics of each stage  |
 | an error, to any of these        |                                     | its kind; where the site refuses what  |
 |                                  |                                     | is asked, why: the rest is in its log  |
 
 Which parts are shared, changed by the coordinator, or extra is each method's row in `common/methods`. The fixed
-frame travels once and is kept by content hash. A site's policy may withhold losses and figures. No image, label or
+frame travels once and is kept by content hash. A site's policy may withhold losses and metrics. No image, label or
 personal part is ever sent: a reply with anything that is not named here is not made. With `wire: half` weights
 cross in half precision, both ways (`common/precision.py`). Model weights and, more directly, extras tell something
 about a site's data all the same: from the class gradients of CReFF the coordinator can work out the feature of an
@@ -37,37 +37,37 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from common.bounds import check_rounds
 from common.config import Experiment, build, portable
 from common.errors import WireError as WireError
-from common.errors import last_line, plain, shown
+from common.errors import last_line, one_line, short_repr
 from common.installed import code_fingerprint
 from common.methods import METHODS
 from common.names import site_name
 from common.packing import packed, unpacked
-from common.precision import received
+from common.precision import from_wire_precision
 
 HELLO = "query.hello"
 TRAIN = "train"
 PERSONALISE = "train.personalise"
 
-# a site's figures of several labels an image, fields of `multilabel_metrics.MultilabelReport`; each is followed by
+# a site's metrics of several labels an image, fields of `multilabel_metrics.MultilabelReport`; each is followed by
 # '-' and the stage; one that its test images cannot measure is left out
-MULTILABEL_FIGURES = (
+MULTILABEL_METRICS = (
     *("macro_auc", "micro_auc", "macro_f1", "macro_f1_tuned", "of1", "mean_ap", "calibration_error", "undefined_auc"),
     *("auc_many", "auc_medium", "auc_few"),  # in simulation, where the classes of each are known
 )
 
-FIGURES = ("hits", *MULTILABEL_FIGURES)  # of a site's test images, all of them
+TEST_METRICS = ("hits", *MULTILABEL_METRICS)  # of a site's test images, all of them
 
 STAGES = ("final", "realigned", "finetuned")  # of a personal model, in this order
 
 STARTED_FROM = "started-from"  # the round that made the personal parts which the site started from; 0: it had none
 
-# the numbers of a reply: these always may come, figures where they were asked for
+# the numbers of a reply: these always may come, metrics where they were asked for
 COUNTS_AND_LOSSES = re.compile(rf"num-examples|num-test|{STARTED_FROM}|loss-[a-z_]{{1,32}}")
-FIGURES_OF_STAGES = frozenset(f"{figure}-{stage}" for figure in FIGURES for stage in ("arrival", *STAGES))
+STAGE_METRICS = frozenset(f"{metric}-{stage}" for metric in TEST_METRICS for stage in ("arrival", *STAGES))
 
-TOLD = ("loss", *FIGURES)  # what a site's policy may withhold
+POLICY_METRICS = ("loss", *TEST_METRICS)  # what a site's policy may withhold
 
-# What some methods make a site tell beside the shared parts; each row of `common/methods` names its own.
+# What some methods make a site send beside the shared parts; each row of `common/methods` names its own.
 EXTRAS = {
     "class_counts": "the site's training images of each class, [C]",
     "class_gradients": "mean gradient of the re-trained head over the site's images of each class, "
@@ -76,7 +76,7 @@ EXTRAS = {
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-_LONGEST_REASON = 300  # letters of what a site says went wrong
+_MAX_REASON_LENGTH = 300  # letters of what a site says went wrong
 _MODEL, _FRAME, _EXTRAS, _CONFIG, _METRICS = "model", "frame", "extras", "config", "metrics"
 
 
@@ -89,7 +89,7 @@ def request(
     run: str,
     identity: str = "",
     server_round: int = 0,
-    secured: Sequence[int] = (0,),
+    checkpointed: Sequence[int] = (0,),
     trained: int = 0,
     evaluate: bool = False,
     sites_dir: Path | None = None,
@@ -103,7 +103,7 @@ def request(
         run: the run's name, under which a site keeps its personal state.
         identity: a random word of the run alone: another one of the same name does not start from that state.
         server_round: the round; for personalise one more than the last.
-        secured: the rounds of which the coordinator keeps a checkpoint; 0 is the start.
+        checkpointed: the rounds of which the coordinator keeps a checkpoint; 0 is the start.
         trained: the last round of the run that the site trained in, 0 for none: it has its personal parts since.
         evaluate: whether the site evaluates the arriving model before it trains.
         sites_dir: where simulated sites keep their state; a real site has its own and ignores it.
@@ -118,7 +118,7 @@ def request(
                     "run": run,
                     "identity": identity,
                     "round": server_round,
-                    "secured": list(secured),
+                    "secured": list(checkpointed),
                     "trained": trained,
                     "evaluate": evaluate,
                     "frame-hash": frame_hash,
@@ -149,11 +149,11 @@ class Request:
         spans = {TRAIN: (1, rounds), PERSONALISE: (rounds + 1, rounds + 1)}
         span = spans.get(message.metadata.message_type, (0, 0))
         rounds_named = config["round"], config["secured"], config["trained"]
-        self.round, self.secured, self.trained = check_rounds(*rounds_named, span)
+        self.round, self.checkpointed, self.trained = check_rounds(*rounds_named, span)
         self.evaluate = bool(config["evaluate"])
         self.frame_hash = str(config["frame-hash"])
         self.sites_dir = Path(str(config["sites-dir"])) if config["sites-dir"] else None
-        self.model = received(unpack(message, _MODEL), self.experiment)
+        self.model = from_wire_precision(unpack(message, _MODEL), self.experiment)
         frame = unpack(message, _FRAME)
         self.frame: npt.NDArray[np.float32] | None = frame["frame"] if frame else None
 
@@ -198,9 +198,9 @@ def metrics_reply(
     asked = message.content[_CONFIG]
     row = METHODS[_parse_experiment(str(asked["experiment"])).method]
     shared = {name for name in message.content.array_records.get(_MODEL, ()) if name.split(".", 1)[0] in row.shared}
-    odd = [name for name in metrics if not (COUNTS_AND_LOSSES.fullmatch(name) or name in FIGURES_OF_STAGES)]
-    if odd := [*odd, *sorted((model or {}).keys() - shared), *sorted((extras or {}).keys() - {*row.returns})]:
-        raise WireError(f"{shown(odd[0])} is nothing that a site sends here: no reply was made")
+    odd = [name for name in metrics if not (COUNTS_AND_LOSSES.fullmatch(name) or name in STAGE_METRICS)]
+    if odd := [*odd, *sorted((model or {}).keys() - shared), *sorted((extras or {}).keys() - {*row.extras})]:
+        raise WireError(f"{short_repr(odd[0])} is nothing that a site sends here: no reply was made")
     about = ConfigRecord({"frame-hash": frame_hash, "round": cast(int, asked["round"])})
     content = RecordDict({_METRICS: MetricRecord(dict(metrics)), _CONFIG: about})
     if model is not None:
@@ -221,21 +221,21 @@ class Reply:
         _refuse_error(message)
         try:
             if odd := set(message.content) - {_METRICS, _CONFIG, _MODEL, _EXTRAS}:
-                raise ValueError(f"it has {shown(min(odd))}, too")
+                raise ValueError(f"it has {short_repr(min(odd))}, too")
             self.metrics = {key: _number(value) for key, value in message.content[_METRICS].items()}
             about = message.content[_CONFIG]
             if about.keys() != {"round", "frame-hash"} or not isinstance(about["frame-hash"], str):
-                raise ValueError(f"it says {shown(dict(about))}")
+                raise ValueError(f"it says {short_repr(dict(about))}")
             self.round, self.frame_hash = _number(about["round"]), about["frame-hash"]
             self.model, self.extras = unpack(message, _MODEL), unpack(message, _EXTRAS)
             self.num_bytes = num_bytes(message)
         except Exception as error:  # Flower and NumPy raise nearly anything for damaged bytes
-            raise WireError(f"not a reply of FedNC's client: {plain(repr(error), _LONGEST_REASON)}") from None
+            raise WireError(f"not a reply of FedNC's client: {one_line(repr(error), _MAX_REASON_LENGTH)}") from None
 
 
 def _number(value: Any) -> float:
     if type(value) not in (int, float):  # yes and no are no numbers either
-        raise TypeError(f"{shown(value)} where a number is needed")
+        raise TypeError(f"{short_repr(value)} where a number is needed")
     return float(value)
 
 
@@ -268,7 +268,7 @@ def read_hello(message: Message) -> Hello:
     except ValueError:
         usable = False
     if not usable:
-        raise WireError(f"a site of no usable name: {shown(site)}")
+        raise WireError(f"a site of no usable name: {short_repr(site)}")
     if code != code_fingerprint():
         raise WireError(f"{hello.site} runs other code than the coordinator: install the same version on both")
     if min(hello.num_train, hello.num_test) < 0:
@@ -280,7 +280,7 @@ def _refuse_error(message: Message) -> None:
     """Raise the last line of a failed site's reason: the frames above it are for the site's own log."""
     if message.has_error():
         raise WireError(
-            plain(last_line(message.error.reason or ""), _LONGEST_REASON) or f"error code {message.error.code}"
+            one_line(last_line(message.error.reason or ""), _MAX_REASON_LENGTH) or f"error code {message.error.code}"
         )
 
 

@@ -81,7 +81,7 @@ def run(experiment: Experiment, engine: str = "local") -> Path:
     Example:
         `folder = run(load(rounds=5, sites=4))`
     """
-    from server_app.checks.mistakes import check_simulated
+    from server_app.checks.override_checks import check_simulated
     from server_app.engines.choices import check_engine
 
     check_engine(engine)
@@ -89,8 +89,8 @@ def run(experiment: Experiment, engine: str = "local") -> Path:
     import torch
 
     from server_app.checks.feasibility import check_feasible
-    from server_app.engines.continuation import named_run
     from server_app.engines.engines import run_experiment
+    from server_app.engines.resume_hint import named_run
     from server_app.run.journal import quiet_logging
 
     quiet_logging()

@@ -23,29 +23,29 @@ from common.installed import check_installed
 from common.methods import METHODS
 from common.metrics import groups
 from common.models.heads import class_vectors
-from common.models.model import attends, build_model, feature_dim, frame_kind, sent_state, shared_state
+from common.models.model import build_model, coordinator_state, feature_dim, frame_kind, shared_state, uses_attention
 from common.models.trained import GENERIC, QUERY, header
 from common.models.trained import describe as describe_model
 from common.own_packages import hidden_by_us
-from server_app.aggregation.robust import check_reach
+from server_app.aggregation.robust import check_enough_sites
 from server_app.checks.feasibility import check_feasible
 from server_app.frames.build import build_frame
 from server_app.generic.evaluation import GenericEvaluation
-from server_app.generic.multilabel_analysis import Subject, write_analysis
+from server_app.generic.multilabel_analysis import AnalysisInput, write_analysis
 from server_app.grids.streaming import StreamingGrid
 from server_app.methods import load as load_method
 from server_app.report import write_report
-from server_app.rounds.messages import as_sent
+from server_app.rounds.messages import as_broadcast
 from server_app.rounds.strategy import FedStrategy
 from server_app.run.checkpoint import Checkpoint, load_checkpoint
 from server_app.run.disk import locked
 from server_app.run.journal import Journal, log, percent, quiet_logging
-from server_app.run.resuming import Resuming, run_folder
+from server_app.run.resuming import ResumeCheck, run_folder
 from server_app.run.splits import has_assignment, write_assignment
 from server_app.run.summary import summarise
-from server_app.sites.discovery import SiteFacts, greet
-from server_app.sites.newcomers import recall
-from server_app.sites.waiting import gather
+from server_app.sites.discovery import SiteFacts, discover_sites
+from server_app.sites.newcomers import reconcile_sites
+from server_app.sites.waiting import wait_for_sites
 
 app = ServerApp()
 
@@ -69,7 +69,7 @@ def run(grid: Grid, experiment: Experiment) -> Path:
     """Run one experiment on any engine and return its folder.
 
     Raises:
-        UserError: a configuration or data problem that the user can mend.
+        UserError: a configuration or data problem that the user can fix.
         wire.WireError: no site can take part, or none answers any more.
     """
     check_installed(__file__)
@@ -81,17 +81,19 @@ def run(grid: Grid, experiment: Experiment) -> Path:
     torch.set_num_threads(experiment.run.threads or torch.get_num_threads())  # equal threads, equal sums
     federation = check_feasible(experiment)
     folder = run_folder(experiment)
-    company = gather(grid, experiment) if deployed else None
+    roster = wait_for_sites(grid, experiment) if deployed else None
     with locked(folder):
-        resuming = Resuming(folder, experiment, has_assignment(federation))
+        resuming = ResumeCheck(folder, experiment, has_assignment(federation))
         resuming.check_data(*federation_facts(federation, experiment))
-        with (journal := Journal(folder, experiment)).to_the_end():
+        with (journal := Journal(folder, experiment)).record_failure():
             checkpoint = load_checkpoint(folder) if experiment.run.resume else None
             journal.rewind(checkpoint.server_round if checkpoint else 0)
-            resuming.say(journal, checkpoint)
-            for node, reason in company.left_out.items() if company else ():
+            resuming.log_changes(journal, checkpoint)
+            for node, reason in roster.rejected.items() if roster else ():
                 journal.event("left-out", node=node, reason=reason)
-            sites = company.sites if company else greet(grid, experiment, experiment.rounds.round_timeout, journal)
+            sites = (
+                roster.sites if roster else discover_sites(grid, experiment, experiment.rounds.round_timeout, journal)
+            )
             _run(grid, experiment, federation, sites, journal, checkpoint)
     return journal.folder
 
@@ -107,13 +109,13 @@ def _run(
     """Run the rounds that are left, and what comes after them."""
     done = checkpoint.server_round if checkpoint else 0
     if not checkpoint:
-        journal.forget_sites()
-    if experiment.sites.partition == "deployed" and (absent := recall(journal, sites, done + 1)):
+        journal.delete_site_files()
+    if experiment.sites.partition == "deployed" and (absent := reconcile_sites(journal, sites, done + 1)):
         log.warning("not there any more: %s; the run goes on without, until it is back", ", ".join(absent))
     sizes = {name: {"num_train": facts.num_train, "num_test": facts.num_test} for name, facts in sorted(sites.items())}
     if experiment.sites.partition != "deployed":
-        journal.keep_json("sites", sizes)
-    check_reach(experiment, sites)
+        journal.write_unchanged_json("sites", sizes)
+    check_enough_sites(experiment, sites)
     journal.begin(experiment, done, sizes)
     describe(journal, experiment, federation, sites)
     write_assignment(journal.folder, federation)
@@ -121,24 +123,24 @@ def _run(
     model = build_model(experiment, federation.dataset.train.channels, len(federation.dataset.classes))
     row = METHODS[experiment.method]
     frame = fixed_frame(journal, experiment, len(federation.dataset.classes), feature_dim(model.backbone))
-    known = len(federation.site_names) > 0  # real sites do not tell how many images a class has
+    known = len(federation.site_names) > 0  # real sites do not report how many images a class has
     shot = groups(federation.class_counts) if known else {"many": [], "medium": [], "few": []}
     evaluation = GenericEvaluation(experiment, federation.dataset, shot, frame)
     warn_of_unmeasured(evaluation)
     method = load_method(experiment.method)(experiment, federation)
-    start = shared_state(evaluation.model, row) | sent_state(evaluation.model, row)
+    start = shared_state(evaluation.model, row) | coordinator_state(evaluation.model, row)
     if checkpoint:
         log.info("taken up after round %d of %d", done, experiment.rounds.rounds)
         method.restore(checkpoint.method)
         start = checkpoint.arrays
     frame_array = None if frame is None else frame.numpy()
-    several = federation.dataset.multilabel
-    strategy = FedStrategy(experiment, sites, journal, frame_array, evaluation, method, done, multilabel=several)
+    multilabel = federation.dataset.multilabel
+    strategy = FedStrategy(experiment, sites, journal, frame_array, evaluation, method, done, multilabel=multilabel)
     if checkpoint:
         strategy.cooldown.restore(checkpoint.sites)
         strategy.personal_parts.restore(checkpoint.trained)
     result = strategy.start(grid, wire.pack(start), experiment.rounds.rounds, experiment.rounds.round_timeout)
-    last, arrays = as_sent(result.arrays, experiment)
+    last, arrays = as_broadcast(result.arrays, experiment)
     strategy.personalise(grid, last)
     finish(journal, evaluation, arrays, experiment, federation)
 
@@ -199,13 +201,13 @@ def describe(journal: Journal, experiment: Experiment, federation: Federation, s
         log.warning("%s: %s", dataset.name, note)
     log.info("run's folder: %s", journal.folder)
     facts, free = federation_facts(federation, experiment)
-    journal.keep_json("federation", {"site_names": journal.site_names()} | facts, free)
+    journal.write_unchanged_json("federation", {"site_names": journal.site_names()} | facts, free)
 
 
 def federation_facts(federation: Federation, experiment: Experiment) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return what `federation.json` says, and which of its keys may change where a run is taken up.
 
-    Real sites tell no counts; their names come from the sites.
+    Real sites report no counts; their names come from the sites.
     """
     dataset, simulated = federation.dataset, bool(federation.site_names)
     facts: dict[str, Any] = {
@@ -242,7 +244,7 @@ def finish(
         final[f"{name}.weight"] = weight.cpu().numpy()
         if bias is not None:
             final[f"{name}.bias"] = bias.cpu().numpy()
-    if attends(experiment) and (frame := evaluation.model.frame) is not None:
+    if uses_attention(experiment) and (frame := evaluation.model.frame) is not None:
         final[QUERY] = frame.cpu().numpy()
     about = describe_model(experiment, evaluation.dataset, evaluation.thresholds())
     facts = header(experiment.dump(), about) | {"heads": ",".join(heads)}
@@ -253,9 +255,9 @@ def finish(
     journal.write_json("summary", summary.as_json())
     journal.event("summary", **summary.as_json())
     if federation.dataset.multilabel:
-        judged_by = METHODS[experiment.method].reported_head
-        head = heads[judged_by] if judged_by else None
-        write_analysis(journal, Subject(experiment, federation, evaluation.model, head))
+        reported = METHODS[experiment.method].reported_head
+        head = heads[reported] if reported else None
+        write_analysis(journal, AnalysisInput(experiment, federation, evaluation.model, head))
     report = write_report(journal.folder)
     log.info("\n%s", summary.as_text())
     warn_of_unmeasured(evaluation)

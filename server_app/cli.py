@@ -16,13 +16,13 @@ import typer
 from common.config import DEFAULT_CONFIG, Experiment, load, parse_overrides
 from common.config.layout import leaf
 from common.errors import MistakesError, UserError, WireError, print_error, unknown
-from common.letters import show_every_letter
-from common.logs import open_streams
+from common.logs import reopen_closed_streams
 from common.methods import METHODS, methods_for
-from server_app.checks.mistakes import check_own_runs, check_simulated
+from common.transliteration import transliterate_output
+from server_app.checks.override_checks import check_own_runs, check_simulated
 from server_app.compare.studies import PLAIN, STUDIES, Variant
-from server_app.engines.choices import DEFAULT_ENGINE, FIGURES, check_engine
-from server_app.engines.stopping import Stopped, leave, stoppable
+from server_app.engines.choices import DEFAULT_ENGINE, TUNING_METRICS, check_engine
+from server_app.engines.stopping import Stopped, exit_now, raise_on_signals
 from server_app.provision import cli as provision
 
 if TYPE_CHECKING:
@@ -58,13 +58,13 @@ def run(
     experiment = load(config, given, base=Path.cwd())
     check_simulated(experiment)
     from server_app.checks.feasibility import check_feasible
-    from server_app.engines.continuation import continued_by
     from server_app.engines.engines import run_experiment
+    from server_app.engines.resume_hint import resume_hint
     from server_app.run.journal import quiet_logging
 
     quiet_logging()
     check_feasible(experiment)  # fetches and checks the data once, before any worker needs it
-    with continued_by(experiment, config, overrides or [], engine if engine != DEFAULT_ENGINE else "") as named:
+    with resume_hint(experiment, config, overrides or [], engine if engine != DEFAULT_ENGINE else "") as named:
         run_experiment(named, engine)
 
 
@@ -158,13 +158,13 @@ def compare(
     if not names and (methods or not studies):
         names = fitting_methods(base)
     cell_of = partial(_cell, config, given)
-    from server_app.compare.plan import comparison
+    from server_app.compare.plan import plan_cells
     from server_app.compare.results import write_results
     from server_app.compare.runner import compare as run_comparison
     from server_app.run.journal import quiet_logging
 
     quiet_logging()
-    cells = comparison(cell_of, given, numbers, names, studies)
+    cells = plan_cells(cell_of, given, numbers, names, studies)
     title = "-".join(("compare", cells[0].experiment.name, *studies))
     folder = (output or cells[0].experiment.run.output_dir / title).resolve()
     failed = run_comparison(cells, folder, jobs, engine, minutes)
@@ -218,19 +218,19 @@ def tune(
     overrides: Overrides = None,
     method: Annotated[str, typer.Option(help="default: the YAML's")] = "",
     grid: Annotated[list[str] | None, typer.Option(help="key=value,value; repeatable; default: the method's")] = None,
-    by: Annotated[str, typer.Option(help=f"{', '.join(FIGURES)}; default: what the method is judged by")] = "",
+    by: Annotated[str, typer.Option(help=f"{', '.join(TUNING_METRICS)}; default: what the method is judged by")] = "",
     seeds: Annotated[str, typer.Option(help="whole numbers with commas")] = "0",
     jobs: Annotated[int, typer.Option(min=1, help="runs side by side")] = 1,
     output: Annotated[Path | None, typer.Option(help="folder of the results")] = None,
 ) -> None:
     """Choose hyper-parameters on images held out from the training images; no test image is looked at."""
-    from server_app.compare.tune import choice, figure_to_judge, read_grids, tuning_cells, tuning_experiment
+    from server_app.compare.tune import choice, read_grids, selection_metric, tuning_cells, tuning_experiment
 
     given = parse_overrides(overrides or [])
     numbers = _seeds(seeds)
     experiment = tuning_experiment(config, given, method, Path.cwd())
     grids = read_grids(grid or [], experiment, given)
-    figure = figure_to_judge(by, experiment, grids)
+    metric = selection_metric(by, experiment, grids)
     from server_app.compare.results import write_results
     from server_app.compare.runner import compare as run_comparison
     from server_app.run.journal import quiet_logging
@@ -240,20 +240,20 @@ def tune(
     folder = (output or experiment.run.output_dir / f"tune-{experiment.name}-{experiment.method}").resolve()
     failed = run_comparison(cells, folder, jobs)
     typer.echo(write_results(cells, folder))
-    typer.echo(f"results: {folder}\n\n{choice(cells, grids, figure, folder)}")
+    typer.echo(f"results: {folder}\n\n{choice(cells, grids, metric, folder)}")
     if failed:
         raise UserError(f"{failed} of {len(cells)} runs failed; their reasons are above")
 
 
 def main() -> None:
     """Entry point: a user's mistake is a line on standard error and exit code 1; a signal ends in order."""
-    open_streams()
-    show_every_letter()
+    reopen_closed_streams()
+    transliterate_output()
     try:
-        with stoppable():
+        with raise_on_signals():
             cli(standalone_mode=True)
     except (UserError, WireError) as error:
         print_error(error)
         sys.exit(1)
     except Stopped as stop:
-        leave(stop)
+        exit_now(stop)

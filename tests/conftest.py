@@ -97,8 +97,8 @@ def tiny(tmp_path: Path) -> Callable[..., Experiment]:
 def tiny_for(tiny: Callable[..., Experiment]) -> Callable[..., Experiment]:
     """Return a builder like `tiny` for a method: composites of two digits where images have several labels."""
 
-    def make(method: str, several: bool = False, **changes: Any) -> Experiment:
-        if several or METHODS[method].labels == "many":
+    def make(method: str, multilabel: bool = False, **changes: Any) -> Experiment:
+        if multilabel or METHODS[method].labels == "many":
             defaults = {"composites": 90, "composites_test": 60, "head_bias": True, "imbalance_factor": 1}
             changes = defaults | changes
         return tiny(method=method, **changes)

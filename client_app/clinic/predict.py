@@ -22,7 +22,7 @@ from common.models.trained import TrainedModel
 
 
 @dataclass(frozen=True)
-class Listed:
+class NamedImage:
     """An image to look at: its name in the answer, and its file."""
 
     name: str
@@ -46,7 +46,7 @@ class Prediction:
     error: str = ""
 
 
-def find_images(sources: Sequence[Path], note: Callable[[str], None] = lambda line: None) -> list[Listed]:
+def find_images(sources: Sequence[Path], note: Callable[[str], None] = lambda line: None) -> list[NamedImage]:
     """List the images of folders (with all below them), of lists (see `read_listed`), and single files, in order.
 
     Images of a folder are named by their path below it, behind the folder's as it was given where there are several
@@ -60,8 +60,8 @@ def find_images(sources: Sequence[Path], note: Callable[[str], None] = lambda li
     Raises:
         UserError: a source that is not there, without any image, or an archive.
     """
-    found: list[Listed] = []
-    several = sum(source.is_dir() for source in sources) > 1
+    found: list[NamedImage] = []
+    multilabel = sum(source.is_dir() for source in sources) > 1
     for source in sources:
         if source.is_dir():
             below = images_below(source)
@@ -70,8 +70,8 @@ def find_images(sources: Sequence[Path], note: Callable[[str], None] = lambda li
                 raise UserError("; ".join((f"{source}: no image in this folder or below it", *lines)))
             for line in lines:
                 note(f"{source}: {line}")
-            base = source if several else Path()
-            found += [Listed((base / path.relative_to(source)).as_posix(), path) for path in below.images]
+            base = source if multilabel else Path()
+            found += [NamedImage((base / path.relative_to(source)).as_posix(), path) for path in below.images]
         elif not source.exists():
             raise UserError(f"{source}: there is no such file or folder")
         elif source.suffix.lower() == ".npz":
@@ -82,20 +82,20 @@ def find_images(sources: Sequence[Path], note: Callable[[str], None] = lambda li
             _, rows, lines = read_listed(source, strict=False)
             for line in lines:
                 note(line)
-            found += [Listed(row["image"], source.parent / row["image"]) for _, row in rows]
+            found += [NamedImage(row["image"], source.parent / row["image"]) for _, row in rows]
         else:
-            found.append(Listed(str(source), source))
+            found.append(NamedImage(str(source), source))
     for line in animation_notes([image.path for image in found], Path()):
         note(line)
     paths: dict[str, set[Path]] = {}
     for image in found:
         paths.setdefault(image.name, set()).add(image.path)
-    return [image if len(paths[image.name]) == 1 else Listed(str(image.path), image.path) for image in found]
+    return [image if len(paths[image.name]) == 1 else NamedImage(str(image.path), image.path) for image in found]
 
 
 @torch.no_grad()
 def predict(
-    model: TrainedModel, images: Sequence[Listed], batch: int, thresholds: npt.NDArray[np.float64]
+    model: TrainedModel, images: Sequence[NamedImage], batch: int, thresholds: npt.NDArray[np.float64]
 ) -> Iterator[Prediction]:
     """Yield the answer for each image, in order; one that cannot be read does not stop the others.
 
@@ -137,10 +137,10 @@ def write_predictions(
     Raises:
         UserError: the file cannot be written.
     """
-    classes, several = model.about.classes, model.about.multilabel
-    cuts = [_number(value) for value in thresholds] if several else []
+    classes, multilabel = model.about.classes, model.about.multilabel
+    thresholds_text = [_number(value) for value in thresholds] if multilabel else []
     columns = ["image", "predicted", *(f"p:{name}" for name in classes)]
-    columns += [f"threshold:{name}" for name in classes if several] + ["error"]
+    columns += [f"threshold:{name}" for name in classes if multilabel] + ["error"]
     unread, part = 0, path.with_name(path.name + ".part")
     try:
         part.unlink(missing_ok=True)
@@ -150,8 +150,8 @@ def write_predictions(
             for answer in predictions:
                 unread += answer.probabilities is None
                 shown = [""] * len(classes) if answer.probabilities is None else map(_number, answer.probabilities)
-                said = csv_text("|".join(answer.labels))
-                writer.writerow([csv_text(answer.image), said, *shown, *cuts, csv_text(answer.error)])
+                predicted = csv_text("|".join(answer.labels))
+                writer.writerow([csv_text(answer.image), predicted, *shown, *thresholds_text, csv_text(answer.error)])
         part.replace(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --output") from None

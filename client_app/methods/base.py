@@ -1,4 +1,4 @@
-"""What the site's loops ask of a method, with the answers of the simplest one as defaults."""
+"""The interface of a method's site half; the defaults are those of the simplest method."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from common.wire import Arrays
 
 @dataclass(frozen=True)
 class LocalContext:
-    """What a method may know at a site while it trains.
+    """What a method may use at a site while it trains.
 
     Attributes:
         experiment: the run.
         class_counts: the site's training images of each class, float [C]; 0 where the class is not visible.
-        arrived: parameters as the coordinator sent them, by name; empty unless the method needs them.
+        broadcast: parameters as the coordinator sent them, by name; empty unless the method needs them.
         num_images: the site's training images.
         visible: classes whose labels the site knows, bool [C]; None: all.
         site: its name, from which random streams of its own start.
@@ -32,7 +32,7 @@ class LocalContext:
 
     experiment: Experiment
     class_counts: Tensor
-    arrived: Mapping[str, Tensor]
+    broadcast: Mapping[str, Tensor]
     num_images: int = 0
     visible: Tensor | None = None
     site: str = ""
@@ -58,7 +58,7 @@ class LocalContext:
         return loss(logits, labels, mask)
 
     def balanced_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of logits that the site's prior is added to, so that they need not carry it themselves.
+        """Return the loss with the site's label prior added to the logits, so that they need not learn it.
 
         CE(z + log n_k, y) (balanced softmax), or `multilabel-loss` of z + t·logit π̃_k and several labels.
         """
@@ -70,7 +70,7 @@ class LocalContext:
 
 @dataclass(frozen=True)
 class Phase:
-    """Some epochs of a round during which some parts of the model stand still.
+    """Some epochs of a round, with some parts of the model frozen.
 
     Attributes:
         epochs: passes over the site's images.
@@ -90,10 +90,10 @@ class LocalMethod:
     """The site's half of a method; the coordinator's half is its row in `common/methods`.
 
     Attributes:
-        needs_arrived: whether the losses look at what arrived, of which a copy is then kept.
+        needs_broadcast: whether the losses look at what arrived, of which a copy is then kept.
     """
 
-    needs_arrived: bool = False
+    needs_broadcast: bool = False
 
     def start(self, model: Model) -> None:
         """Set personal parts, in place, at a site that has none yet; θ and ψ are what arrived."""
@@ -113,7 +113,7 @@ class LocalMethod:
         raise NotImplementedError
 
     def extras(self, model: Model, dataset: Dataset, rows: npt.NDArray[np.int64]) -> Arrays:
-        """Return what the method's row `returns`, computed of the arriving model before the site trains.
+        """Return the `extras` of the method's row, computed of the arriving model before the site trains.
 
         Args:
             model: as it arrived.
@@ -139,14 +139,14 @@ class LocalMethod:
         return None
 
 
-def proximal(model: nn.Module, part: str, arrived: Mapping[str, Tensor], origin: str) -> Tensor:
+def proximal(model: nn.Module, part: str, broadcast: Mapping[str, Tensor], origin: str) -> Tensor:
     """Return ‖w − w_g‖² between a part's parameters and those that arrived for `origin`, a scalar.
 
     Args:
         part: e.g. 'personal_backbone'.
-        arrived: what the coordinator sent, by name.
+        broadcast: what the coordinator sent, by name.
         origin: the part they are held to, e.g. 'backbone'.
     """
     module = getattr(model, part)
-    squares = [(p - arrived[f"{origin}.{name}"]).square().sum() for name, p in module.named_parameters()]
+    squares = [(p - broadcast[f"{origin}.{name}"]).square().sum() for name, p in module.named_parameters()]
     return torch.stack(squares).sum()

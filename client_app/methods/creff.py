@@ -39,7 +39,7 @@ class CReFF(FedAvg):
         return {"class_gradients": (sums / counts.view(-1, 1, 1)).cpu().numpy()}
 
     def losses(self, model: Model, images: Tensor, labels: Tensor, local: LocalContext) -> dict[str, Tensor]:
-        """Return CE(ψ(θ(x)), y), which trains θ and ψ; the re-trained head stands still."""
+        """Return CE(ψ(θ(x)), y), which trains θ and ψ; the re-trained head is frozen."""
         assert model.aux_head is not None
         return {"backbone": cross_entropy(model.aux_head(model(images)), labels)}
 

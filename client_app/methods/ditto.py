@@ -17,7 +17,7 @@ from common.models.model import Model
 class Ditto(FedAvg):
     """FedAvg's loss for the global model, and the personal model's own, on disjoint parameters."""
 
-    needs_arrived = True
+    needs_broadcast = True
 
     def start(self, model: Model) -> None:
         """Start v_k as the global model that arrived, in whatever round a site first takes part."""
@@ -30,8 +30,8 @@ class Ditto(FedAvg):
         assert model.aux_head is not None
         shared = {"backbone": local.loss(model.aux_head(model(images)), labels)}
         logits = self.personal_head(model)(self.personal_backbone(model)(images))
-        distance = proximal(model, "personal_backbone", local.arrived, "backbone") + proximal(
-            model, "personal_head", local.arrived, "aux_head"
+        distance = proximal(model, "personal_backbone", local.broadcast, "backbone") + proximal(
+            model, "personal_head", local.broadcast, "aux_head"
         )
         return shared | {
             "personal_head": local.loss(logits, labels),

@@ -12,7 +12,7 @@ from common.config import Experiment
 
 
 class FedBABU(FedAvg):
-    """FedAvg's loss under a head that stands still."""
+    """FedAvg's loss under a frozen head."""
 
     def phases(self, experiment: Experiment) -> tuple[Phase, ...]:
         """Return `local-epochs` of the backbone alone."""

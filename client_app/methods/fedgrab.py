@@ -29,14 +29,14 @@ _KP, _KI, _KD = 10.0, 0.01, 0.1
 class FedGraB(FedAvg):
     """Binary cross-entropies whose gradients a controller balances."""
 
-    needs_arrived = True
+    needs_broadcast = True
 
     def losses(self, model: Model, images: Tensor, labels: Tensor, local: LocalContext) -> dict[str, Tensor]:
         """Return Σ_c w_c BCE(z_c, y_c), a mean over the batch, and advance the balancer."""
         assert model.class_state is not None
         logits = self.personal_head(model)(model(images))
         targets = one_hot(labels, logits.shape[1]).to(logits.dtype)
-        own = keeping(local.arrived["aux_head.weight"])
+        own = keeping(local.broadcast["aux_head.weight"])
         balanced = (1 - own) * self.gains(model.class_state, targets)
         losses = binary_cross_entropy_with_logits(logits, targets, own + balanced, reduction="none")
         with torch.no_grad():

@@ -18,11 +18,11 @@ from common.models.model import Model
 class FedProx(FedAvg):
     """FedAvg's loss, held to the model that arrived."""
 
-    needs_arrived = True
+    needs_broadcast = True
 
     def losses(self, model: Model, images: Tensor, labels: Tensor, local: LocalContext) -> dict[str, Tensor]:
         """Return the cross-entropy and (μ/2)‖w − w_g‖² of θ and ψ."""
-        parts = [proximal(model, part, local.arrived, part) for part in ("backbone", "aux_head")]
+        parts = [proximal(model, part, local.broadcast, part) for part in ("backbone", "aux_head")]
         penalty = FedProxOptions.of(local.experiment).fedprox_mu / 2 * torch.stack(parts).sum()
         return super().losses(model, images, labels, local) | {"proximal": penalty}
 

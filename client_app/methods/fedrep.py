@@ -1,7 +1,7 @@
 """FedRep (Collins et al., ICML 2021, https://arxiv.org/abs/2102.07078), Algorithm 1.
 
 Shared: backbone (the representation). Personal: head. Loss: CE(φ_k(θ(x)), y). In each round the head trains first
-with the backbone still, then the backbone with the head still. A part that stands still does so in full: its
+with the backbone frozen, then the backbone with the head frozen. A part is frozen in full: its
 BatchNorm uses running statistics, where implementations that only stop gradients let them move. The method has no
 generic model.
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from client_app.preflight.coordinator import reach_coordinator
-from client_app.preflight.images import Seen, images_of_archive
-from client_app.preflight.machine import check_disk, clock_doubt, describe_cache, describe_device, time_batch
+from client_app.preflight.coordinator import probe_coordinator
+from client_app.preflight.images import ReadableImages, images_of_archive
+from client_app.preflight.machine import check_disk, clock_warning, describe_cache, describe_device, time_batch
 from client_app.site.config import SiteConfig
 from client_app.site.data import agreed_channels, agreed_classes, load_site_data
-from client_app.site.device import own_device
+from client_app.site.device import site_device
 from client_app.site.listing import Image, Listing, Problem, list_images
 from client_app.site.policy import check_class_sizes, check_policy
 from common.config import Experiment
@@ -35,8 +35,8 @@ class Findings:
 
     Attributes:
         site: its name.
-        problems: what must be mended before it joins.
-        warnings: what may be as it should.
+        problems: must be fixed before the site joins.
+        warnings: may be intended.
         facts: JSON values: images, classes, device, batch, coordinator; those that were looked at.
     """
 
@@ -53,17 +53,17 @@ class Findings:
         """Do some work; note its `UserError` as a problem. Returns whether there was none."""
         try:
             work()
-        except UserError as mistake:
-            self.problems.append(Problem(kind, "", str(mistake)))
+        except UserError as error:
+            self.problems.append(Problem(kind, "", str(error)))
             return False
         return True
 
-    def look(self, image: Image, work: Callable[[], None]) -> None:
+    def examine(self, image: Image, work: Callable[[], None]) -> None:
         """Do some work on an image; note one that cannot be read."""
         try:
             work()
-        except (UserError, OSError) as mistake:
-            self.problems.append(Problem("image", image.place, str(mistake), image.row))
+        except (UserError, OSError) as error:
+            self.problems.append(Problem("image", image.place, str(error), image.row))
 
     def allow_bad_images(self, experiment: Experiment | None) -> None:
         """Make warnings of images that cannot be read where the experiment leaves so many out."""
@@ -102,8 +102,8 @@ def check_site(
         _check_own(findings, config, experiment, track)
     if superlink and root_certificates is not None:
         findings.attempt("coordinator", lambda: _check_coordinator(findings, superlink, root_certificates))
-        if doubt := clock_doubt():
-            findings.warn("clock", doubt)
+        if warning := clock_warning():
+            findings.warn("clock", warning)
     return findings
 
 
@@ -113,30 +113,30 @@ def _check_own(findings: Findings, config: SiteConfig, experiment: Experiment | 
         _check_experiment(findings, config, experiment)
     # with an experiment that sites cannot follow, the images are looked at as without one
     agreed = experiment if "experiment" not in {problem.kind for problem in findings.problems} else None
-    seen = Seen(depth=agreed.data.depth if agreed else "percentile")
+    readable = ReadableImages(depth=agreed.data.depth if agreed else "percentile")
     if config.data.suffix.lower() == ".npz":
         if agreed is None:
             findings.warn("data", f"{config.data}: an archive is looked at with --experiment only")
         else:
-            findings.attempt("data", lambda: _check_archive(findings, config, agreed, seen, track))
+            findings.attempt("data", lambda: _check_archive(findings, config, agreed, readable, track))
     else:
-        findings.attempt("data", lambda: _check_files(findings, config, agreed, seen, track))
-    _note_small(findings, seen, agreed)
-    findings.attempt("disk", lambda: check_disk(config, _decoded_bytes(seen, agreed)))
-    findings.facts["cache"] = describe_cache(config, _decoded_bytes(seen, agreed))
+        findings.attempt("data", lambda: _check_files(findings, config, agreed, readable, track))
+    _note_small(findings, readable, agreed)
+    findings.attempt("disk", lambda: check_disk(config, _decoded_bytes(readable, agreed)))
+    findings.facts["cache"] = describe_cache(config, _decoded_bytes(readable, agreed))
     if agreed is not None:
         if not findings.problems:  # as training reads them; the first round finds the images decoded
-            findings.attempt("data", lambda: _check_dataset(findings, load_site_data(config, agreed), seen))
+            findings.attempt("data", lambda: _check_dataset(findings, load_site_data(config, agreed), readable))
         row, counts = METHODS[agreed.method], findings.facts.get("classes", {})
         sizes = [of["train"] for of in counts.values()]
         findings.attempt("policy", lambda: check_class_sizes(config.policy, row, sizes))
         _check_machine(findings, config, agreed)
 
 
-def _decoded_bytes(seen: Seen, experiment: Experiment | None) -> int:
+def _decoded_bytes(readable: ReadableImages, experiment: Experiment | None) -> int:
     if experiment is None or experiment.data.image_size is None:
         return 0
-    return len(seen.images) * agreed_channels(experiment) * experiment.data.image_size**2
+    return len(readable.images) * agreed_channels(experiment) * experiment.data.image_size**2
 
 
 def _check_experiment(findings: Findings, config: SiteConfig, experiment: Experiment) -> None:
@@ -145,19 +145,19 @@ def _check_experiment(findings: Findings, config: SiteConfig, experiment: Experi
 
 
 def _check_machine(findings: Findings, config: SiteConfig, experiment: Experiment) -> None:
-    def look() -> None:
+    def examine() -> None:
         # what reaches a real site says auto, whatever the coordinator's own file says: see wire.experiment_json
-        device = own_device(experiment.replace(device="auto"), config)
+        device = site_device(experiment.replace(device="auto"), config)
         findings.facts["device"] = describe_device(device, config)
         if config.device == "auto" and device.type == "cpu":
             findings.warn("device", "no GPU that PyTorch can use: this site trains on its CPU; see `nvidia-smi`")
         findings.facts["batch"] = time_batch(experiment, agreed_channels(experiment), device)
 
-    findings.attempt("device", look)
+    findings.attempt("device", examine)
 
 
 def _check_files(
-    findings: Findings, config: SiteConfig, experiment: Experiment | None, seen: Seen, track: Track
+    findings: Findings, config: SiteConfig, experiment: Experiment | None, readable: ReadableImages, track: Track
 ) -> None:
     classes = experiment.data.classes if experiment else None
     listing = list_images(config, classes, findings.problems.append)
@@ -165,30 +165,34 @@ def _check_files(
     for note in (*listing.notes, *animation_notes([image.path for image in listing.images], root)):
         findings.warn("data", note)
     for image in track(listing.images):
-        findings.look(image, partial(seen.add_file, image))
+        findings.examine(image, partial(readable.add_file, image))
     findings.allow_bad_images(experiment)
     findings.problems.sort(key=lambda problem: (problem.row or 0, problem.place))
-    seen.note_copies(findings.problems.append, findings.warnings.append)
-    _note_images(findings, seen, listing, classes)
+    readable.note_copies(findings.problems.append, findings.warnings.append)
+    _note_images(findings, readable, listing, classes)
 
 
-def _check_archive(findings: Findings, config: SiteConfig, experiment: Experiment, seen: Seen, track: Track) -> None:
+def _check_archive(
+    findings: Findings, config: SiteConfig, experiment: Experiment, readable: ReadableImages, track: Track
+) -> None:
     stored = dict(images_of_archive(config))
     for image in track(list(stored)):
-        findings.look(image, partial(seen.add_stored, image, stored[image]))
+        findings.examine(image, partial(readable.add_stored, image, stored[image]))
     findings.allow_bad_images(experiment)
-    seen.note_copies(findings.problems.append, findings.warnings.append)
+    readable.note_copies(findings.problems.append, findings.warnings.append)
 
 
-def _note_small(findings: Findings, seen: Seen, experiment: Experiment | None) -> None:
+def _note_small(findings: Findings, readable: ReadableImages, experiment: Experiment | None) -> None:
     if experiment and experiment.data.image_size:
-        small = sum(number for size, number in seen.sizes.items() if min(size) < experiment.data.image_size)
+        small = sum(number for size, number in readable.sizes.items() if min(size) < experiment.data.image_size)
         if small:
             findings.warn("size", f"{small} images are smaller than image-size {experiment.data.image_size}: enlarged")
 
 
-def _note_images(findings: Findings, seen: Seen, listing: Listing, classes: tuple[str, ...] | None) -> None:
-    images = seen.images
+def _note_images(
+    findings: Findings, readable: ReadableImages, listing: Listing, classes: tuple[str, ...] | None
+) -> None:
+    images = readable.images
     splits = Counter(image.split for image in images)
     patients = {image.patient for image in images} - {""}
     labels = Counter((label, image.split) for image in images for label in image.labels)
@@ -198,7 +202,7 @@ def _note_images(findings: Findings, seen: Seen, listing: Listing, classes: tupl
         "train": splits["train"],
         "test": splits["test"],
         "patients": len(patients) or None,
-        **_looks(seen),
+        **_looks(readable),
         "several_labels": listing.multilabel,
     }
     findings.facts["classes"] = counts
@@ -209,9 +213,9 @@ def _note_images(findings: Findings, seen: Seen, listing: Listing, classes: tupl
     _note_gaps(findings, counts, splits["test"])
 
 
-def _looks(seen: Seen) -> dict[str, Any]:
-    sizes = [{"width": w, "height": h, "images": n} for (w, h), n in seen.sizes.most_common()]
-    return {"colours": dict(seen.colours), "sizes": sizes}
+def _looks(readable: ReadableImages) -> dict[str, Any]:
+    sizes = [{"width": w, "height": h, "images": n} for (w, h), n in readable.sizes.most_common()]
+    return {"colours": dict(readable.colours), "sizes": sizes}
 
 
 def _note_gaps(findings: Findings, counts: dict[str, dict[str, int]], num_test: int) -> None:
@@ -222,7 +226,7 @@ def _note_gaps(findings: Findings, counts: dict[str, dict[str, int]], num_test: 
         findings.warn("split", "no test images: this site's personal model cannot be judged here")
 
 
-def _check_dataset(findings: Findings, dataset: Dataset, seen: Seen) -> None:
+def _check_dataset(findings: Findings, dataset: Dataset, readable: ReadableImages) -> None:
     """Count what training will read; of an archive these are the only counts."""
     if "images" in findings.facts:
         return
@@ -232,7 +236,7 @@ def _check_dataset(findings: Findings, dataset: Dataset, seen: Seen) -> None:
     findings.facts["images"] = {
         **{split: len(part) for split, part in parts.items()},
         "patients": len(np.unique(np.concatenate(groups))) if groups else None,
-        **_looks(seen),
+        **_looks(readable),
         "several_labels": dataset.multilabel,
     }
     findings.facts["classes"] = {
@@ -242,7 +246,7 @@ def _check_dataset(findings: Findings, dataset: Dataset, seen: Seen) -> None:
 
 
 def _check_coordinator(findings: Findings, superlink: str, root_certificates: Path) -> None:
-    answer = reach_coordinator(superlink, root_certificates)
+    answer = probe_coordinator(superlink, root_certificates)
     findings.facts["coordinator"] = asdict(answer)
     for reason in answer.doubts:
         findings.warn("coordinator", reason)

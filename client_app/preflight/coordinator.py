@@ -18,7 +18,7 @@ _UNTRUSTED = (18, 19, 20, 21)
 
 
 @dataclass(frozen=True)
-class Coordinator:
+class CoordinatorProbe:
     """What answered.
 
     Attributes:
@@ -40,7 +40,7 @@ class Coordinator:
     doubts: tuple[str, ...] = ()
 
 
-def reach_coordinator(address: str, root_certificates: Path, timeout: float = _TIMEOUT) -> Coordinator:
+def probe_coordinator(address: str, root_certificates: Path, timeout: float = _TIMEOUT) -> CoordinatorProbe:
     """Connect to the coordinator as a SuperNode would, through a proxy where the environment names one, and hang up.
 
     Args:
@@ -61,7 +61,7 @@ def reach_coordinator(address: str, root_certificates: Path, timeout: float = _T
         ):
             milliseconds = (time.perf_counter() - start) * 1000
             certificate = secured.getpeercert() or {}
-            protocol, speaks = secured.version() or "", secured.selected_alpn_protocol()
+            protocol, application_protocol = secured.version() or "", secured.selected_alpn_protocol()
     except ssl.SSLCertVerificationError as error:
         raise UserError(f"{address}: {_why(error, host, root_certificates)}") from None
     except ssl.SSLError as error:
@@ -81,14 +81,14 @@ def reach_coordinator(address: str, root_certificates: Path, timeout: float = _T
         raise UserError(f"{address}: cannot be reached ({error.strerror or error})") from None
     ends = str(certificate.get("notAfter", ""))
     days = int((ssl.cert_time_to_seconds(ends) - time.time()) // 86400)
-    return Coordinator(
+    return CoordinatorProbe(
         address,
         protocol,
         ends,
         days,
         round(milliseconds, 1),
         "proxy" if proxy else "direct",
-        tuple(_doubts(days, speaks)),
+        tuple(_connection_warnings(days, application_protocol)),
     )
 
 
@@ -132,10 +132,10 @@ def _why(error: ssl.SSLCertVerificationError, host: str, root_certificates: Path
     return f"its certificate is not accepted ({error.verify_message})"
 
 
-def _doubts(days: int, speaks: str | None) -> list[str]:
+def _connection_warnings(days: int, application_protocol: str | None) -> list[str]:
     doubts = []
     if days < _SOON:
         doubts.append(f"its certificate ends in {days} days; ask the coordinator to renew it")
-    if speaks != "h2":
+    if application_protocol != "h2":
         doubts.append("it does not offer HTTP/2, which gRPC needs; is this the port for sites?")
     return doubts

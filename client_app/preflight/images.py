@@ -17,7 +17,7 @@ from common.data.sources.duplicates import copies, equal_arrays, equal_files
 
 
 @dataclass
-class Seen:
+class ReadableImages:
     """The images that can be read.
 
     Attributes:

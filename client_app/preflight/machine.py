@@ -63,7 +63,7 @@ def check_disk(config: SiteConfig, num_bytes: int) -> None:
             ) from None
 
 
-def clock_doubt() -> str:
+def clock_warning() -> str:
     """Return what is odd about this machine's clock, or nothing: Linux knows whether something keeps it right."""
     try:  # with a structure of zeros it is only read
         state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))

@@ -7,7 +7,7 @@ import socket
 from ipaddress import ip_address, ip_network
 from urllib.parse import unquote, urlsplit
 
-from common.errors import UserError, plain
+from common.errors import UserError, one_line
 
 _NAMES = ("grpc_proxy", "https_proxy", "http_proxy")  # in the order in which gRPC looks
 _SPARED = ("no_grpc_proxy", "no_proxy")
@@ -93,4 +93,4 @@ def _header(way: socket.socket) -> str:
         header += byte
     if not header.endswith(b"\r\n\r\n"):
         raise OSError("it hung up")
-    return plain(header.split(b"\r\n")[0].decode("ascii", errors="replace"), 200)
+    return one_line(header.split(b"\r\n")[0].decode("ascii", errors="replace"), 200)

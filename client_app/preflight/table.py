@@ -8,8 +8,8 @@ from rich.text import Text
 
 from client_app.preflight.checks import Findings
 from client_app.site.listing import Problem
-from common.data.images.decode_all import gib
-from common.errors import plain
+from common.data.images.decode_all import format_bytes
+from common.errors import one_line
 
 _SHOWN = 20  # reasons of one kind; JSON has all
 _LINES = 8  # of one reason
@@ -69,7 +69,7 @@ def _machine(facts: dict[str, Any]) -> list[tuple[str, str]]:
         gpu = f", {device['gpu_free_gib']} of {device['gpu_gib']} GiB free" if "gpu_gib" in device else ""
         rows += [("device", device["name"] + gpu), ("memory", f"{device['memory_gib']} GiB, {device['cpus']} CPUs")]
     if cache := facts.get("cache"):
-        needed, there, free = (gib(cache[f"{what}_bytes"]) for what in ("needed", "there", "free"))
+        needed, there, free = (format_bytes(cache[f"{what}_bytes"]) for what in ("needed", "there", "free"))
         needs = f"{needed} needed, " if cache["needed_bytes"] else ""
         rows.append(("decoded images", f"{needs}{there} there, {free} free"))
         rows.append(("their folder", f"{cache['folder']}, for this user alone; may be deleted"))
@@ -102,7 +102,7 @@ def _problems(title: str, colour: str, problems: list[Problem]) -> Table:
 
 def _text(words: str) -> Text:
     """Return words that came from elsewhere as they are: neither [red] nor :heart: in them is anything else."""
-    return Text(plain(words))
+    return Text(one_line(words))
 
 
 def _where(problems: list[Problem]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from common.data.images.encoded import mark
+from common.data.images.encoded import file_stamp
 from common.data.images.levels import Depth
 from common.data.images.source import ArrayImages, Labels, Pixels, Rows
 from common.data.sources import npz
@@ -53,7 +53,7 @@ class ArchivedImages:
 
     def marks(self) -> list[Any]:
         """Return the archive's path, size and times, and which side this is, with or without some left out."""
-        return [mark(self._archive), self._side, len(self)]
+        return [file_stamp(self._archive), self._side, len(self)]
 
     def content(self, row: int) -> bytes:
         """Return what the archive stores of an image: a file's bytes, or its pixels at the experiment's size."""

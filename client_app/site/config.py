@@ -15,15 +15,15 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, field_validator
 
-from common.checked import unknown_keys, valid_fields
 from common.config.experiment import Experiment
 from common.config.sections.data import TEST_SHARE
 from common.config.yaml_files import given, read_yaml
-from common.errors import MistakesError, UserError, did_you_mean, nearest, shown
+from common.errors import MistakesError, UserError, did_you_mean, nearest, short_repr
 from common.methods import METHODS
 from common.names import class_name, site_name
 from common.paths import expand
-from common.wire import EXTRAS, TOLD
+from common.validation import unknown_keys, valid_fields
+from common.wire import EXTRAS, POLICY_METRICS
 
 # strict: neither yes nor '3' is a number
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -39,7 +39,9 @@ class Policy(BaseModel):
 
     methods: tuple[str, ...] = Field(tuple(METHODS), description="methods it takes part in; default: all")
     extras: tuple[str, ...] = Field((), description="what it may send beside weights: EXTRAS of common/wire.py")
-    metrics: tuple[str, ...] = Field(TOLD, description="losses and figures of its test images it tells; default: all")
+    metrics: tuple[str, ...] = Field(
+        POLICY_METRICS, description="losses and figures of its test images it tells; default: all"
+    )
     min_class_size: Count = Field(1, description="extras are refused where a class that it has has fewer images")
     max_epochs: Count = Field(20, description="passes over its images in a round, and in the fine-tuning at the end")
     min_images: Count = Field(1, description="with fewer training images it takes no part")
@@ -48,7 +50,8 @@ class Policy(BaseModel):
     @field_validator("methods", "extras", "metrics", mode="before")
     @classmethod
     def _known_words(cls, words: Any, info: Any) -> Any:
-        known: Iterable[str] = {"methods": tuple(METHODS), "extras": tuple(EXTRAS), "metrics": TOLD}[info.field_name]
+        allowed = {"methods": tuple(METHODS), "extras": tuple(EXTRAS), "metrics": POLICY_METRICS}
+        known: Iterable[str] = allowed[info.field_name]
         if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
             raise ValueError(f"should be a list of words: [{', '.join(sorted(known))}]")
         if wrong := [f"'{word}': {did_you_mean(nearest(word, known))}" for word in words if word not in known]:
@@ -82,7 +85,7 @@ class SiteConfig(BaseModel):
             raise ValueError("should be a mapping, local name: name in the experiment")
         words = (*value.keys(), *value.values())
         if bad := [word for word in words if isinstance(word, bool) or not isinstance(word, str | int)]:
-            quoted = ", ".join(map(shown, bad))  # YAML reads no: and 1: so
+            quoted = ", ".join(map(short_repr, bad))  # YAML reads no: and 1: so
             raise ValueError(f"should map names to names; put quotes around {quoted}")
         named = {str(local): class_name(str(name)) for local, name in value.items()}
         return {unicodedata.normalize("NFC", local).strip(): name for local, name in named.items()}
@@ -119,7 +122,7 @@ def load_site_config(path: str | Path) -> SiteConfig:
         found += wrong
         values |= {"policy": known} if known else {}
     else:
-        found.append((str(path), f"policy = {shown(policy)}: should be 'key: value' lines"))
+        found.append((str(path), f"policy = {short_repr(policy)}: should be 'key: value' lines"))
     config, wrong = _checked(SiteConfig, values, str(path))
     if (found := wrong + found) or config is None:
         raise MistakesError(found)

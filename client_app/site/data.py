@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from client_app.site.archived_images import ArchivedImages
 from client_app.site.config import SiteConfig
-from client_app.site.copies import known_notes, notes_of_images
-from client_app.site.listing import Listing, check_class_map, find_class, keep_splits, list_images
+from client_app.site.duplicates import cached_notes, duplicate_notes
+from client_app.site.listing import Listing, check_class_map, find_class, list_images, save_splits
 from common.config import Experiment
 from common.data import Dataset
 from common.data.federation.deployed import as_agreed
@@ -30,7 +30,7 @@ from common.data.sources.animations import animation_notes
 from common.data.sources.archive import Archive
 from common.data.sources.splits import SPLITS
 from common.errors import UserError
-from common.logs import speak
+from common.logs import configure_logger
 
 log = logging.getLogger("fednc")
 
@@ -62,7 +62,7 @@ def load_labelled_data(config: SiteConfig, experiment: Experiment) -> tuple[Data
         dataset = _of_archive(config, experiment, classes)
     else:
         listing = list_images(config, classes)
-        keep_splits(config, listing)
+        save_splits(config, listing)
         dataset, labelled = _of_files(config, experiment, listing, classes), listing.labelled
     if len(dataset.train) < config.policy.min_images:
         raise UserError(
@@ -111,7 +111,7 @@ def _of_files(config: SiteConfig, experiment: Experiment, listing: Listing, clas
         return _of_files(config, experiment, replace(listing, images=rest, notes=(*listing.notes, note)), classes)
     parts = [np.flatnonzero([image.split == side for image in images]) for side in SPLITS]
     train, test = (SubsetImages(source, rows) for rows in parts)
-    notes = (*listing.notes, *notes_of_images(config, images))
+    notes = (*listing.notes, *duplicate_notes(config, images))
     patients, numbers = np.unique([image.patient for image in images], return_inverse=True)
     notes += animation_notes(paths, root)
     more: dict[str, Any] = {"notes": notes}
@@ -122,7 +122,8 @@ def _of_files(config: SiteConfig, experiment: Experiment, listing: Listing, clas
 
 def _cached(source: Encoded, config: SiteConfig) -> ImageSource:
     """Return the images from the site's own cache; what the experiment says of caches is the coordinator's."""
-    speak(log, "%(asctime)s %(message)s")  # in the site's own log: how far it is, and what is not as it should be
+    # in the site's own log: how far it is, and what is not as it should be
+    configure_logger(log, "%(asctime)s %(message)s")
     images, failures = cached(source, config.cache, _KEPT)
     if failures:
         raise BadImagesError(failures, len(source))
@@ -150,11 +151,11 @@ def _of_archive(config: SiteConfig, experiment: Experiment, classes: tuple[str, 
 
     own = experiment.replace(data_dir=config.data, site_key=None, group_key=key)
     stored = npz.load(own, keep, look_for_copies=False)
-    notes = (*known_notes(config, [config.data], None, lambda: npz.notes_of(archive)), *stored.notes)
+    notes = (*cached_notes(config, [config.data], None, lambda: npz.notes_of(archive)), *stored.notes)
     try:
         columns = [classes.index(find_class(config, name, classes)) for name in stored.classes]
-    except UserError as mistake:
-        raise UserError(f"{config.data}: {mistake}") from None
+    except UserError as error:
+        raise UserError(f"{config.data}: {error}") from None
     train, test = (_relabelled(part, config, experiment, columns) for part in (stored.train, stored.test))
     groups = {"train_groups": stored.train_groups, "test_groups": stored.test_groups}
     return _dataset(config, experiment, train, test, **groups, notes=notes)

@@ -8,7 +8,7 @@ from common.errors import UserError
 from common.models.model import pick_device
 
 
-def own_device(experiment: Experiment, config: SiteConfig | None) -> torch.device:
+def site_device(experiment: Experiment, config: SiteConfig | None) -> torch.device:
     """Return the device of the site's file; where that says auto, and for a simulated site, the experiment's.
 
     Args:

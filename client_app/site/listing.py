@@ -1,6 +1,6 @@
 """The images that a site's `data` lists, one by one: file, labels in the experiment's words, patient, split.
 
-A row with a mistake is told to a `Tell`: training stops at the first one, `fednc-site check` names all of them.
+Bad rows go to a `ReportProblem` callback: training stops at the first one, `fednc-site check` lists all.
 """
 
 import unicodedata
@@ -14,16 +14,16 @@ from client_app.site.config import SiteConfig
 from common.data.sources.discovery import Skipped, find_classes, has_sides, is_text, skipped_notes, unused_notes
 from common.data.sources.file_sets import Row
 from common.data.sources.manifest_header import ABOUT
-from common.data.sources.manifest_labels import meant, report_labels, report_people
+from common.data.sources.manifest_labels import report_labels, report_patients, spelling_hint
 from common.data.sources.manifest_rows import ManifestRow, flag_columns, read_rows, report_leaks
 from common.data.sources.splits import SPLITS, draw_splits, read_splits, write_splits
 from common.errors import UserError, did_you_mean
-from common.names import closest, lookalikes, way_out
+from common.names import closest, lookalikes, rename_hint
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something at a site that a person must mend.
+    """A problem at a site that a person must fix.
 
     Attributes:
         kind: row, label or patient here; `preflight.py` has more.
@@ -41,7 +41,7 @@ class Problem:
         return f"{self.place}: {self.reason}"
 
 
-Tell = Callable[[Problem], None]
+ReportProblem = Callable[[Problem], None]
 
 
 @dataclass(frozen=True)
@@ -86,30 +86,32 @@ class Listing:
     notes: tuple[str, ...] = ()
 
 
-def refuse(problem: Problem) -> None:
+def raise_problem(problem: Problem) -> None:
     """Raise the first problem as `UserError`."""
     raise UserError(str(problem))
 
 
-def list_images(config: SiteConfig, classes: Sequence[str] | None, tell: Tell = refuse) -> Listing:
+def list_images(
+    config: SiteConfig, classes: Sequence[str] | None, report_problem: ReportProblem = raise_problem
+) -> Listing:
     """List a site's images, of a manifest or of folders.
 
     Args:
         config: the site's.
         classes: the experiment's; None: any label is allowed.
-        tell: is told of each mistake; that image is left out then.
+        report_problem: called for each bad row, which is then skipped.
 
     Raises:
-        UserError: what has no place in the list, such as a manifest that is no CSV, or what `tell` raises.
+        UserError: what has no place in the list, such as a manifest that is no CSV, or what `report_problem` raises.
     """
     if classes is not None:
         check_class_map(config, classes)
     listed = config.data / "manifest.csv" if config.data.is_dir() else config.data
-    listing = (_of_manifest if listed.is_file() else _of_folders)(config, listed, classes, tell)
-    images = _labelled(config, _within(listing.images, listed.parent, tell), classes, tell)
+    listing = (_of_manifest if listed.is_file() else _of_folders)(config, listed, classes, report_problem)
+    images = _labelled(config, _within(listing.images, listed.parent, report_problem), classes, report_problem)
     images = _split(config, images, listing.multilabel)
     if any(image.patient for image in images):
-        _tell_leaks(images, tell)
+        _report_leaks(images, report_problem)
     return replace(listing, images=tuple(sorted(images, key=lambda image: image.name)))
 
 
@@ -134,7 +136,7 @@ def splits_file(config: SiteConfig) -> Path:
     return config.state_dir / f"splits-{quote(config.name, safe='')}.csv"
 
 
-def keep_splits(config: SiteConfig, listing: Listing) -> None:
+def save_splits(config: SiteConfig, listing: Listing) -> None:
     """Write down which image is on which side, so that it stays there; images that are gone may come back.
 
     Raises:
@@ -171,19 +173,21 @@ def find_class(config: SiteConfig, word: str, classes: Sequence[str] | None) -> 
     if classes is None or name in classes:
         return name
     raise UserError(
-        f"label '{word}' is no class of the experiment; {meant(word, classes)}correct it, or map it with "
+        f"label '{word}' is no class of the experiment; {spelling_hint(word, classes)}correct it, or map it with "
         f"class-map: {{'{word}': a class}}; classes: {', '.join(classes)}"
     )
 
 
-def _of_manifest(config: SiteConfig, listed: Path, classes: Sequence[str] | None, tell: Tell) -> Listing:
+def _of_manifest(
+    config: SiteConfig, listed: Path, classes: Sequence[str] | None, report_problem: ReportProblem
+) -> Listing:
     def report(number: int, reason: str) -> None:
-        tell(Problem("row", f"{listed}:{number}", reason, number))
+        report_problem(Problem("row", f"{listed}:{number}", reason, number))
 
     table = read_rows(listed, partial(_label_columns, config, classes), report)
     if classes is None:  # with an experiment, a label that looks like one of its classes is none of them
         report_labels(table, None, report, lambda word: config.class_map.get(word, word))
-    notes = tuple(f"{listed.name}: {note}" for note in report_people(table, report))
+    notes = tuple(f"{listed.name}: {note}" for note in report_patients(table, report))
     if table.columns and (unused := [name for name in table.header if name not in (*ABOUT, *table.columns)]):
         what = "no class of the experiment" if classes is not None else "no label, for most rows have neither 0 nor 1"
         notes += (f"{listed.name}: not used, as {what}: {', '.join(unused)}",)
@@ -207,7 +211,9 @@ def _label_columns(
     return tuple(name for name in names if config.class_map.get(name, name) in classes)
 
 
-def _of_folders(config: SiteConfig, listed: Path, classes: Sequence[str] | None, tell: Tell) -> Listing:
+def _of_folders(
+    config: SiteConfig, listed: Path, classes: Sequence[str] | None, report_problem: ReportProblem
+) -> Listing:
     root = listed.parent
     if not config.data.is_dir():
         raise UserError(f"{config.data}: no such file or folder")
@@ -225,8 +231,8 @@ def _of_folders(config: SiteConfig, listed: Path, classes: Sequence[str] | None,
                 empty.append(f"{(root / side / name).relative_to(root).as_posix()}/: a class's folder without an image")
             try:
                 find_class(config, name, classes)
-            except UserError as mistake:
-                tell(Problem("label", str(root / side / name), str(mistake)))
+            except UserError as error:
+                report_problem(Problem("label", str(root / side / name), str(error)))
                 continue
             images += [Image(path, path.relative_to(root).as_posix(), str(path), (name,), "", side) for path in paths]
     notes = (*skipped_notes(skipped), *(unused_notes(root, SPLITS) if split else ()), *empty)
@@ -235,41 +241,45 @@ def _of_folders(config: SiteConfig, listed: Path, classes: Sequence[str] | None,
         raise UserError("; ".join((f"{config.data}: no images; {expected}", *notes)))
     for name, other in lookalikes(names) if classes is None else ():
         if config.class_map.get(name, name) != config.class_map.get(other, other):
-            reason = f"class '{name}' looks like '{other}': {way_out(name, other)}"
-            tell(Problem("label", str(names[name]), reason))
+            reason = f"class '{name}' looks like '{other}': {rename_hint(name, other)}"
+            report_problem(Problem("label", str(names[name]), reason))
     return Listing(tuple(images), False, notes=notes)
 
 
-def _within(images: Sequence[Image], root: Path, tell: Tell) -> list[Image]:
+def _within(images: Sequence[Image], root: Path, report_problem: ReportProblem) -> list[Image]:
     """Return the images whose files are below the data's folder once links are followed, and have proper names."""
     inner = []
     resolved = root.resolve()
     for image in images:
         if not is_text(image.name):
-            tell(Problem("row", ascii(image.name), "its name has characters that are not UTF-8; rename it"))
+            report_problem(Problem("row", ascii(image.name), "its name has characters that are not UTF-8; rename it"))
         elif image.path.resolve().is_relative_to(resolved):
             inner.append(image)
         else:
-            tell(Problem("row", image.place, f"image '{image.name}': a link leads out of {root}; copy it", image.row))
+            report_problem(
+                Problem("row", image.place, f"image '{image.name}': a link leads out of {root}; copy it", image.row)
+            )
     return inner
 
 
-def _labelled(config: SiteConfig, images: list[Image], classes: Sequence[str] | None, tell: Tell) -> list[Image]:
+def _labelled(
+    config: SiteConfig, images: list[Image], classes: Sequence[str] | None, report_problem: ReportProblem
+) -> list[Image]:
     known = []
     for image in images:
         try:
             labels = tuple(find_class(config, word, classes) for word in image.labels)
-        except UserError as mistake:
-            tell(Problem("label", image.place, str(mistake), image.row))
+        except UserError as error:
+            report_problem(Problem("label", image.place, str(error), image.row))
             continue
         known.append(replace(image, labels=labels))
     return known
 
 
-def _tell_leaks(images: list[Image], tell: Tell) -> None:
+def _report_leaks(images: list[Image], report_problem: ReportProblem) -> None:
     places = {image.row or 0: image.place for image in images}
 
     def report(number: int, reason: str) -> None:
-        tell(Problem("patient", places[number], reason, number))
+        report_problem(Problem("patient", places[number], reason, number))
 
     report_leaks(((image.row or 0, image.patient, image.split) for image in images), report)

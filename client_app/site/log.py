@@ -1,4 +1,4 @@
-"""What a real site's engineer reads: each round, what came, what was done and what goes out, in bytes."""
+"""A real site's log: for each round what was received, done and sent, in bytes."""
 
 import logging
 import traceback
@@ -9,8 +9,8 @@ from flwr.app import Message
 from torch import nn
 
 from common import wire
-from common.errors import RefusalError, UserError, plain
-from common.logs import speak
+from common.errors import RefusalError, UserError, one_line
+from common.logs import configure_logger
 
 if TYPE_CHECKING:
     from client_app.site.site import Site
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fednc.site")
 
 
-def tell(
+def log_exchange(
     site: "Site",
     model: nn.Module,
     message: Message,
@@ -31,7 +31,7 @@ def tell(
 
     Args:
         site: whose line.
-        model: which was trained, or judged.
+        model: which was trained or evaluated.
         message: what came.
         reply: what goes out.
         title: e.g. 'round 3'.
@@ -40,29 +40,29 @@ def tell(
     """
     if site.config is None:
         return
-    speak(log, "%(asctime)s %(message)s")
-    figures = ", ".join(f"{name} {value:.4g}" for name, value in done.items())
+    configure_logger(log, "%(asctime)s %(message)s")
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in done.items())
     device = next(model.parameters()).device.type
     log.info(
         "%s: got %d bytes of arrays; %d training and %d test images on %s, %.1f s; sends %d bytes of arrays and %s",
         title, wire.num_bytes(message), len(site.train_rows), len(site.test_rows), device, seconds,
-        wire.num_bytes(reply), figures,
+        wire.num_bytes(reply), metrics,
     )  # fmt: skip
 
 
-def remark(text: str) -> None:
-    """Log what a real site's engineer should know, as one line, whatever words of the coordinator are in it."""
-    speak(log, "%(asctime)s %(message)s")
-    log.warning("%s", plain(text))
+def log_warning(text: str) -> None:
+    """Log a warning for a real site's engineer as one line, with any text of the coordinator made safe."""
+    configure_logger(log, "%(asctime)s %(message)s")
+    log.warning("%s", one_line(text))
 
 
-def told(error: Exception) -> RefusalError:
-    """Log what failed at a real site, and return what its coordinator is told: of a mistake here only its kind.
+def redact_error(error: Exception) -> RefusalError:
+    """Log an error at a real site, and return what the coordinator may see of it: only its type.
 
     The text of an error may name files, and so patients.
     """
-    speak(log, "%(asctime)s %(message)s")
-    log.error("error: %s%s", plain(str(error)), "" if isinstance(error, UserError) else _traced(error))
+    configure_logger(log, "%(asctime)s %(message)s")
+    log.error("error: %s%s", one_line(str(error)), "" if isinstance(error, UserError) else _traced(error))
     if isinstance(error, RefusalError):
         return error
     kind = UserError if isinstance(error, UserError) else type(error)  # which of our own kinds is the site's affair
@@ -72,4 +72,4 @@ def told(error: Exception) -> RefusalError:
 def _traced(error: Exception) -> str:
     """Return a traceback as lines that cannot pass for the log's own, though what came may have chosen their words."""
     lines = "".join(traceback.format_exception(error)).splitlines()
-    return "".join(f"\n{plain(f'| {line}')}" for line in lines)
+    return "".join(f"\n{one_line(f'| {line}')}" for line in lines)

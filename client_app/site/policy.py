@@ -1,4 +1,4 @@
-"""What a site refuses: its own policy against a coordinator's experiment, before any image is touched."""
+"""Checks a coordinator's experiment against the site's policy, before any image is read."""
 
 from collections.abc import Iterable, Mapping
 
@@ -7,7 +7,7 @@ from client_app.site.config import Policy
 from common.config import Experiment
 from common.errors import RefusalError
 from common.methods import Method
-from common.wire import FIGURES_OF_STAGES
+from common.wire import STAGE_METRICS
 
 
 def check_policy(policy: Policy, experiment: Experiment, row: Method) -> None:
@@ -23,7 +23,7 @@ def check_policy(policy: Policy, experiment: Experiment, row: Method) -> None:
     """
     if row.name not in policy.methods:
         raise _refused(f"method = '{row.name}'", f"its policy's methods are {', '.join(policy.methods) or 'none'}")
-    if wanted := [name for name in row.returns if name not in policy.extras]:
+    if wanted := [name for name in row.extras if name not in policy.extras]:
         raise _refused(
             f"method = '{row.name}' sends {', '.join(wanted)} beside the weights",
             f"its policy's extras are {', '.join(policy.extras) or 'none'}",
@@ -41,7 +41,7 @@ def check_policy(policy: Policy, experiment: Experiment, row: Method) -> None:
 
 
 def check_class_sizes(policy: Policy, row: Method, counts: Iterable[int]) -> None:
-    """Refuse to tell extras of classes of a few images, of which each could be one person's.
+    """Refuse to send extras about classes of few images, where each could be one person's.
 
     Args:
         policy: the site's.
@@ -51,19 +51,21 @@ def check_class_sizes(policy: Policy, row: Method, counts: Iterable[int]) -> Non
     Raises:
         RefusalError: a class that the site has is smaller than its policy's min-class-size.
     """
-    if row.returns and any(0 < count < policy.min_class_size for count in counts):
-        told = ", ".join(row.returns)
-        raise _refused(f"to send {told}", f"a class has fewer than its policy's min-class-size {policy.min_class_size}")
+    if row.extras and any(0 < count < policy.min_class_size for count in counts):
+        disclosed = ", ".join(row.extras)
+        raise _refused(
+            f"to send {disclosed}", f"a class has fewer than its policy's min-class-size {policy.min_class_size}"
+        )
 
 
-def allowed(policy: Policy, metrics: Mapping[str, float | int]) -> dict[str, float | int]:
-    """Return a reply's metrics without the losses, and the figures of any stage, that the policy does not let out."""
+def allowed_metrics(policy: Policy, metrics: Mapping[str, float | int]) -> dict[str, float | int]:
+    """Return a reply's metrics without the losses, and the metrics of any stage, that the policy does not let out."""
 
-    def told(name: str) -> bool:
+    def disclosed(name: str) -> bool:
         kind = name.split("-", 1)[0]
-        return not (kind == "loss" or name in FIGURES_OF_STAGES) or kind in policy.metrics
+        return not (kind == "loss" or name in STAGE_METRICS) or kind in policy.metrics
 
-    return {name: value for name, value in metrics.items() if told(name)}
+    return {name: value for name, value in metrics.items() if disclosed(name)}
 
 
 def _refused(what: str, why: str) -> RefusalError:

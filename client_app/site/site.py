@@ -10,12 +10,12 @@ from flwr.app import Context
 
 from client_app.site.config import SiteConfig, load_site_config
 from client_app.site.data import load_labelled_data
-from client_app.site.device import own_device
-from client_app.site.log import remark
+from client_app.site.device import site_device
+from client_app.site.log import log_warning
 from client_app.site.policy import check_class_sizes, check_policy
 from common.config import Experiment
 from common.data import Dataset, Federation, build_federation, label_counts
-from common.data.images.decode_all import silently
+from common.data.images.decode_all import silenced
 from common.errors import RefusalError, UserError
 from common.methods import METHODS
 
@@ -85,7 +85,7 @@ def find_site(experiment: Experiment, context: Context) -> Site:
                 "this site has no configuration: start its SuperNode with --node-config 'site-config=\"…\"'"
             )
         return _real_site(experiment, Path(str(path)))
-    with silently():  # one line for each worker would be too much: the coordinator has said it
+    with silenced():  # one line for each worker would be too much: the coordinator has logged it
         federation = build_federation(experiment)
     index = context.node_config.get("partition-id")
     if not isinstance(index, int) or not 0 <= index < len(federation.site_names):
@@ -98,7 +98,7 @@ def find_site(experiment: Experiment, context: Context) -> Site:
 
 def _real_site(experiment: Experiment, path: Path) -> Site:
     config = load_site_config(path)
-    own_device(experiment, config)
+    site_device(experiment, config)
     row = METHODS[experiment.method]
     try:
         check_policy(config.policy, experiment, row)
@@ -122,7 +122,7 @@ def _own_federation(experiment: Experiment, path: Path, changed: float) -> Feder
     config = load_site_config(path)
     dataset, labelled = load_labelled_data(config, experiment)
     for note in dataset.notes:
-        remark(f"{config.data}: {note}")
+        log_warning(f"{config.data}: {note}")
     train, test = (np.arange(len(images), dtype=np.int64) for images in (dataset.train, dataset.test))
     visible = None if labelled is None else labelled[None]
     return Federation(dataset, (config.name,), (train,), (test,), visible)

@@ -1,4 +1,4 @@
-"""A site's figures of its own test images: hits of one label an image, or multi-label figures."""
+"""A site's metrics of its own test images: hits of one label an image, or multi-label metrics."""
 
 import math
 
@@ -11,11 +11,11 @@ from client_app.site.site import Site
 from common.metrics import groups
 from common.models.features import extract_features
 from common.multilabel_metrics import MultilabelReport, measure_split
-from common.wire import MULTILABEL_FIGURES
+from common.wire import MULTILABEL_METRICS
 
 
 class SiteEvaluator:
-    """The site's test images as features of one backbone, taken once, to judge any number of heads.
+    """The site's test images as features of one backbone, computed once, to evaluate any number of heads.
 
     Args:
         backbone: images → features [B, d], or [B, C, d].
@@ -33,12 +33,12 @@ class SiteEvaluator:
         """The site's test images."""
         return len(self._labels)
 
-    def figures(self, head: nn.Module, stage: str) -> dict[str, float | int]:
-        """Return a head's figures as a reply names them; what cannot be measured is left out."""
+    def metrics(self, head: nn.Module, stage: str) -> dict[str, float | int]:
+        """Return a head's metrics as a reply names them; what cannot be measured is left out."""
         if not self._multilabel:
-            return {f"hits-{stage}": hits(head, self._features, self._labels, self._present)}
+            return {f"hits-{stage}": count_correct(head, self._features, self._labels, self._present)}
         report = self._report(head) if self.num_test else None
-        values = {name: math.nan if report is None else float(getattr(report, name)) for name in MULTILABEL_FIGURES}
+        values = {name: math.nan if report is None else float(getattr(report, name)) for name in MULTILABEL_METRICS}
         return {f"{name}-{stage}": value for name, value in values.items() if not math.isnan(value)}
 
     def thresholds(self, head: nn.Module) -> tuple[float, ...] | None:
@@ -60,7 +60,9 @@ class SiteEvaluator:
 
 
 @torch.no_grad()
-def hits(head: nn.Module, features: Tensor, labels: Tensor, present: npt.NDArray[np.bool_] | None = None) -> int:
+def count_correct(
+    head: nn.Module, features: Tensor, labels: Tensor, present: npt.NDArray[np.bool_] | None = None
+) -> int:
     """Count correct predictions of a head on features [n, d] with labels [n].
 
     Args:

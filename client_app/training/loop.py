@@ -61,33 +61,35 @@ def train_site(
     experiment = site.experiment
     order_rng = numpy_generator(experiment.run.seed, f"{stream}batches", site.name, server_round)
     augmentation_rng = torch_generator(experiment.run.seed, f"{stream}augment", site.name, server_round)
-    local = local_facts(model, method, site)
+    local = local_context(model, method, site)
     totals: dict[str, float] = defaultdict(float)
     seen, device = 0, local.class_counts.device
     for phase in phases or method.phases(experiment):
         with _frozen(model, phase.frozen):
             optimizer = optimiser_for(model.parameters(), learning_rate or experiment.train.learning_rate, experiment)
             for _ in range(phase.epochs):
-                noted = []
+                batch_losses = []
                 for images, labels in _epoch(site, order_rng, augmentation_rng, device):
-                    with _lone_image_safe(model, len(labels)):
+                    with _single_image_safe(model, len(labels)):
                         losses = (phase.losses or method.losses)(model, images, labels, local)
                     optimizer.zero_grad(set_to_none=True)
                     values = torch.stack(tuple(losses.values()))
                     values.sum().backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
                     seen += len(labels)
-                    noted.append((tuple(losses), values.detach(), len(labels)))
-                _add_up(noted, totals, experiment)
+                    batch_losses.append((tuple(losses), values.detach(), len(labels)))
+                _accumulate_losses(batch_losses, totals, experiment)
     return {name: total / max(1, seen) for name, total in totals.items()}
 
 
-def _add_up(noted: list[tuple[tuple[str, ...], Tensor, int]], totals: dict[str, float], experiment: Experiment) -> None:
+def _accumulate_losses(
+    batch_losses: list[tuple[tuple[str, ...], Tensor, int]], totals: dict[str, float], experiment: Experiment
+) -> None:
     """Add an epoch's losses (names, values, images of each batch), fetched at once: a GPU must wait for each fetch."""
-    if not noted:
+    if not batch_losses:
         return
-    fetched = torch.stack([values for _, values, _ in noted]).tolist()
-    for (names, _, images), values in zip(noted, fetched, strict=True):
+    fetched = torch.stack([values for _, values, _ in batch_losses]).tolist()
+    for (names, _, images), values in zip(batch_losses, fetched, strict=True):
         for name, value in zip(names, values, strict=True):
             if not math.isfinite(value):
                 raise RefusalError(  # the coordinator may know: it names no file
@@ -97,20 +99,20 @@ def _add_up(noted: list[tuple[tuple[str, ...], Tensor, int]], totals: dict[str, 
             totals[name] += value * images
 
 
-def local_facts(model: Model, method: LocalMethod, site: Site) -> LocalContext:
+def local_context(model: Model, method: LocalMethod, site: Site) -> LocalContext:
     """Return what a method may know at a site; arguments as for `train_site`."""
     device = next(model.parameters()).device
-    kept = model.named_parameters() if method.needs_arrived else ()
-    arrived = {name: p.detach().clone() for name, p in kept if not name.startswith("personal")}
+    kept = model.named_parameters() if method.needs_broadcast else ()
+    broadcast = {name: p.detach().clone() for name, p in kept if not name.startswith("personal")}
     known = None if site.visible is None else torch.from_numpy(site.visible).to(device)
     counts = torch.from_numpy(site.class_counts).float().to(device)
-    return LocalContext(site.experiment, counts, arrived, len(site.train_rows), known, site.name)
+    return LocalContext(site.experiment, counts, broadcast, len(site.train_rows), known, site.name)
 
 
 def _epoch(
     site: Site, order_rng: np.random.Generator, augmentation_rng: torch.Generator, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield an epoch's batches as network input [B, C, H, W] and labels; all that chance decides is sent at once."""
+    """Yield an epoch's batches as network input [B, C, H, W] and labels; random draws go to the device at once."""
     dataset, asked = site.dataset, site.experiment.train
     shuffled = order_rng.permutation(site.train_rows)
     parts = list(slices(len(shuffled), asked.batch_size))
@@ -124,17 +126,17 @@ def _epoch(
 
 @contextmanager
 def _frozen(model: Model, parts: tuple[str, ...]) -> Iterator[None]:
-    """Train the model with some parts standing still: no gradients, and BatchNorm by its statistics."""
+    """Train the model with some parts frozen: no gradients, and BatchNorm by its statistics."""
     model.train()
-    still = [attrgetter(part)(model) for part in parts]
-    for part in still:
+    frozen = [attrgetter(part)(model) for part in parts]
+    for part in frozen:
         part.requires_grad_(False)
         if isinstance(part, nn.Module):
             part.eval()
     try:
         yield
     finally:
-        for part in still:
+        for part in frozen:
             part.requires_grad_(True)
 
 
@@ -157,7 +159,7 @@ def slices(total: int, size: int) -> Iterator[slice]:
 
 
 @contextmanager
-def _lone_image_safe(model: nn.Module, batch_size: int) -> Iterator[None]:
+def _single_image_safe(model: nn.Module, batch_size: int) -> Iterator[None]:
     """Let BatchNorm use its running statistics for a batch of one image (a site that has only one)."""
     if batch_size > 1:
         yield

@@ -1,4 +1,4 @@
-"""The model that a process works with: built once, then loaded in place with what each message brings.
+"""A cache of models: built once a process, then loaded in place from each message.
 
 Building draws every weight anew, which of a ResNet-18 takes longer than averaging it. Where what arrived and what the
 site kept cover every weight, none of those draws would be left, so the model of the message before will do.
@@ -27,7 +27,7 @@ def model_for(
     frame: Tensor | None,
     frame_hash: str,
     site: str,
-    arrived: Arrays,
+    broadcast: Arrays,
     kept: Arrays | None,
 ) -> Model:
     """Return the model with what arrived and what the site kept, on a device; the next call may take it.
@@ -40,11 +40,11 @@ def model_for(
         frame: fixed classifier [C, d], or None.
         frame_hash: its content hash, or ''.
         site: its name, from which a personal head starts where the site kept none.
-        arrived: θ, ψ and what else the coordinator sends.
+        broadcast: θ, ψ and what else the coordinator sends.
         kept: the personal parts, None where the site has none yet.
     """
     key = (experiment, device, channels, num_classes, frame_hash)
-    states = arrived | (kept or {})
+    states = broadcast | (kept or {})
     model = _models.pop(key, None)
     if model is None or model.state_dict().keys() - {_FIXED} - states.keys():
         model = build_model(experiment, channels, num_classes, frame, site=site).to(device)
@@ -58,6 +58,6 @@ def model_for(
     return model
 
 
-def forget_models() -> None:
+def clear_models() -> None:
     """Let go of all models that the process keeps."""
     _models.clear()

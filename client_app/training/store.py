@@ -81,7 +81,11 @@ class SiteStore:
         return read_own(path, "remove it, and the site starts from what it has beside")
 
     def save_version(
-        self, arrays: Mapping[str, npt.NDArray[Any]], server_round: int, secured: Sequence[int] = (0,), every: int = 1
+        self,
+        arrays: Mapping[str, npt.NDArray[Any]],
+        server_round: int,
+        checkpointed: Sequence[int] = (0,),
+        every: int = 1,
     ) -> None:
         """Keep the personal parts as they are after a round, beside the versions that a resumed run may need.
 
@@ -93,7 +97,7 @@ class SiteStore:
         Args:
             arrays: the personal parts.
             server_round: the round that made them.
-            secured: rounds of which the coordinator keeps a checkpoint; of each, the newest version of it or before
+            checkpointed: rounds of which the coordinator keeps a checkpoint; of each, the newest version up to it
                 stays, for a start that goes on from there.
             every: rounds between checkpoints: of those to come, the newest version of each or before stays.
 
@@ -103,16 +107,16 @@ class SiteStore:
         for later in (n for n in self._versions() if n >= server_round):
             self._version(later).replace(self._version(later).with_suffix(_UNDONE))
         self.save(self._version(server_round).stem, arrays, round=server_round)
-        versions, last = self._versions(), max(secured)
+        versions, last = self._versions(), max(checkpointed)
         for old, newer in itertools.pairwise(versions):  # a start after a round of old..newer - 1 needs `old`
             first_to_come = every * -(-max(old, last + 1) // every)
-            if not (any(old <= start < newer for start in secured) or first_to_come < newer):
+            if not (any(old <= start < newer for start in checkpointed) or first_to_come < newer):
                 self._version(old).unlink()
-        self.forget_undone(secured)
+        self.delete_undone(checkpointed)
 
-    def forget_undone(self, secured: Sequence[int]) -> None:
+    def delete_undone(self, checkpointed: Sequence[int]) -> None:
         """Delete the versions put aside of which the coordinator has a checkpoint again, of their round or later."""
-        for undone in (n for n in self._versions(_UNDONE) if n <= max(secured)):
+        for undone in (n for n in self._versions(_UNDONE) if n <= max(checkpointed)):
             self._version(undone).with_suffix(_UNDONE).unlink()
 
     def load_version(self, server_round: int) -> tuple[int, dict[str, npt.NDArray[Any]] | None]:
@@ -120,7 +124,7 @@ class SiteStore:
         earlier = [n for n in self._versions() if n < server_round]
         return (earlier[-1], self.load(self._version(earlier[-1]).stem)) if earlier else (0, None)
 
-    def of_other_runs(self) -> bool:
+    def has_other_runs(self) -> bool:
         """Whether runs of the same name and another identity have left versions here."""
         own = {self._version(n) for n in self._versions()}
         own |= {self._version(n).with_suffix(_UNDONE) for n in self._versions(_UNDONE)}

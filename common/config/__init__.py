@@ -4,7 +4,7 @@
 which they may be written; `reading.py` reads files and overrides.
 """
 
-from common.config.effects import acting
+from common.config.effects import drop_ineffective
 from common.config.experiment import Experiment
 from common.config.layout import canonical
 from common.config.overrides import from_run_config, parse_overrides
@@ -28,10 +28,10 @@ __all__ = [
     "PATH_KEYS",
     "ROWS",
     "Experiment",
-    "acting",
     "build",
     "canonical",
     "check_key",
+    "drop_ineffective",
     "find_config",
     "from_run_config",
     "load",

@@ -10,7 +10,7 @@ from common.architectures import BACKBONES
 from common.config.rows import ROWS
 from common.config.values import UnknownValueError, Values
 from common.data_sets import DATA_SETS
-from common.errors import shown
+from common.errors import short_repr
 from common.keys import is_set, python_name
 from common.methods import METHODS
 
@@ -46,7 +46,7 @@ def _group_key(e: Values) -> Iterator[Mistake]:
 
 def _no_such_array(key: str, value: str, dataset: str) -> str:
     having = " or ".join(f"'{name}'" for name, row in DATA_SETS.items() if row.has_arrays)
-    return f"{key} = {shown(value)}: only dataset {having} has such an array, not '{dataset}'"
+    return f"{key} = {short_repr(value)}: only dataset {having} has such an array, not '{dataset}'"
 
 
 def _classes(e: Values) -> Iterator[Mistake]:

@@ -1,4 +1,4 @@
-"""With what each key acts: a key that was given and changes nothing is a misunderstanding, and is refused by name.
+"""When each key has an effect: a key that is given but has none is a misunderstanding, and is rejected by name.
 
 Whole experiments are never refused for it: a YAML file that several methods share, and every resolved configuration,
 hold keys that one run alone does not read.
@@ -11,14 +11,14 @@ from common.config.experiment import Experiment
 from common.config.layout import leaf
 from common.config.rows import ROWS
 from common.config.values import Values
-from common.errors import shown
+from common.errors import short_repr
 from common.keys import python_name
 
 
-def without_effect(
+def missing_condition(
     key: str, experiment: Experiment, whatever_method: bool = False, values: Values | None = None
 ) -> str:
-    """Return with what a key acts, if it changes nothing in this experiment; '' if it acts, or has its default.
+    """Return the condition that a key lacks to change anything in this experiment; '' if it does, or has its default.
 
     Args:
         key: as `flatten` names it: alone, or of one method.
@@ -40,17 +40,17 @@ def without_effect(
     return row.inside.words if row.inside and not row.inside.holds(values) else ""
 
 
-def idle(key: str, value: object, needed: str) -> str:
-    """Return the words for a key without effect; `needed` is what `without_effect` returned."""
-    return f"{key} = {shown(value)}: has no effect here, it acts with {needed}; leave it out"
+def no_effect_message(key: str, value: object, needed: str) -> str:
+    """Return the message for a key without effect; `needed` is what `missing_condition` returned."""
+    return f"{key} = {short_repr(value)}: has no effect here, it acts with {needed}; leave it out"
 
 
-def idle_everywhere(key: str, experiments: Sequence[Experiment]) -> str:
-    """Return with what a key acts, if it changes nothing in any of these experiments; '' if all have its default."""
+def missing_condition_everywhere(key: str, experiments: Sequence[Experiment]) -> str:
+    """Return the condition that a key lacks in each of these experiments; '' if one has it, or all have its default."""
     holders = [
         e for e in experiments if not e.has(leaf(key)) or e.values()[python_name(leaf(key))] != e.default(leaf(key))
     ]
-    needed = [without_effect(key, experiment) for experiment in holders]
+    needed = [missing_condition(key, experiment) for experiment in holders]
     return needed[0] if needed and all(needed) else ""
 
 
@@ -60,10 +60,10 @@ def of_other_methods(key: str, method: str) -> bool:
     return bool(methods) and method not in methods
 
 
-def acting(values: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
+def drop_ineffective(values: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
     """Return the flat values that change something in the experiment they are of, whatever the method."""
     return {
         key: value
         for key, value in values.items()
-        if leaf(key) not in ROWS or not without_effect(key, experiment, whatever_method=True)
+        if leaf(key) not in ROWS or not missing_condition(key, experiment, whatever_method=True)
     }

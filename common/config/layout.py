@@ -11,19 +11,19 @@ Whatever the form, `flatten` makes it flat: a key by its name alone, or `method.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from common.checked import Mistake, unknown_keys, valid_fields
 from common.config.rows import KEYS, ROWS
 from common.config.sections import SECTIONS
 from common.config.top import TopKeys
-from common.errors import did_you_mean, nearest, shown
+from common.errors import did_you_mean, nearest, short_repr
 from common.keys import KeyModel, key_name
 from common.methods import METHODS
+from common.validation import Mistake, unknown_keys, valid_fields
 
 _BLOCKS: dict[str, type[KeyModel]] = {**SECTIONS, **{name: row.options for name, row in METHODS.items()}}
 
 
 def flatten(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Mistake]]:
-    """Return the keys flat, without those that there are not, and a mistake for each of these."""
+    """Return the known keys flat, and a mistake for each unknown one."""
     flat: dict[str, Any] = {}
     found: list[Mistake] = []
     unknown: dict[str, Any] = {}
@@ -104,7 +104,7 @@ def _entries(block: str, value: Any, found: list[Mistake]) -> list[tuple[str, An
         return [(str(key), inner) for key, inner in value.items()]
     names = ", ".join(map(key_name, _BLOCKS[block].model_fields))
     why = f"has keys below it ({names}), no value" if names else "a method without keys of its own; leave it out"
-    found.append((block, f"{block} = {shown(value)}: {why}"))
+    found.append((block, f"{block} = {short_repr(value)}: {why}"))
     return []
 
 
@@ -117,11 +117,13 @@ def _put_below(flat: dict[str, Any], block: str, name: str, value: Any, found: l
         row = ROWS[name]
         homes = row.methods or ((row.section,) if row.section else ())
         place = f"below {' or '.join(homes)}" if homes else "at the top, below no section"
-        found.append((path, f"{path} = {shown(value)}: {name} stands {place}"))
+        found.append((path, f"{path} = {short_repr(value)}: {name} stands {place}"))
     else:
         near = did_you_mean(nearest(name, names) or nearest(name, KEYS)).rstrip()
         known = ", ".join(names) or "none"
-        found.append((path, f"unknown key {shown(path)} (value {shown(value)}): {near or f'known there: {known}'}"))
+        found.append(
+            (path, f"unknown key {short_repr(path)} (value {short_repr(value)}): {near or f'known there: {known}'}")
+        )
 
 
 def _put(flat: dict[str, Any], key: str, value: Any, written: str, found: list[Mistake]) -> None:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from common.config.consistency import contradictions
-from common.config.effects import idle, without_effect
+from common.config.effects import missing_condition, no_effect_message
 from common.config.experiment import Experiment
 from common.config.layout import canonical, flatten, leaf, merged, validated
 from common.config.rows import PATH_KEYS, ROWS, keys_where
 from common.config.values import UnknownValueError, Values
 from common.config.yaml_files import read_yaml
-from common.errors import MistakesError, UserError, did_you_mean, nearest, shown, unknown
+from common.errors import MistakesError, UserError, did_you_mean, nearest, short_repr, unknown
 from common.methods import METHODS
 from common.paths import expand
 
@@ -66,7 +66,7 @@ def load(
             it (inside a Flower run): a relative path in an override is then an error.
         sources: what errors name for an override; default: the command line, or the run-config of a Flower run.
         single: whether this is all that runs, so that every override must act in it; of several experiments, see
-            `without_effect` of `common/config/effects.py`.
+            `missing_condition` of `common/config/effects.py`.
 
     Raises:
         UserError: unknown keys, impossible values, contradictions, keys without effect; missing or malformed file.
@@ -82,9 +82,9 @@ def load(
     for i, layer in enumerate(layers):
         found += _absolute(layer, path.parent if i < 2 else base)
     if not _resolved(layers[0].values):  # it holds keys that act with others alone
-        found += _without_effect(layers[:1], layers[:1], whatever_method=True)  # an override may make them idle
+        found += _ineffective_keys(layers[:1], layers[:1], whatever_method=True)  # an override may make them idle
     if single:
-        found += _without_effect(layers[2:], layers)
+        found += _ineffective_keys(layers[2:], layers)
     return _build(layers, found)
 
 
@@ -131,7 +131,7 @@ def _experiment(layers: Sequence[_Layer]) -> Experiment:
     return Experiment.of_parts(validated(merged(layer.values for layer in layers))[0])
 
 
-def _without_effect(
+def _ineffective_keys(
     of: Sequence[_Layer], layers: Sequence[_Layer], whatever_method: bool = False
 ) -> list[tuple[str, str]]:
     """Return a mistake for each key of some layers that changes nothing in the experiment of all the layers."""
@@ -146,8 +146,8 @@ def _without_effect(
         if not experiment.has(row.name) and value == row.default:
             continue  # the default is no wish
         with suppress(UnknownValueError):
-            if needed := without_effect(key, experiment, whatever_method, values):
-                found.append((source, idle(key, value, needed)))
+            if needed := missing_condition(key, experiment, whatever_method, values):
+                found.append((source, no_effect_message(key, value, needed)))
     return found
 
 
@@ -217,7 +217,7 @@ def _file_layers(path: Path, source: str, method: str | None) -> tuple[list[_Lay
         if name not in METHODS:
             found.append((where, str(unknown("method", str(name), METHODS))))
         elif not isinstance(keys, dict):
-            found.append((of, f"{shown(keys)}: {form}"))
+            found.append((of, f"{short_repr(keys)}: {form}"))
         else:
             blocks[name] = _layer(of, keys, written=True)
             found += [(of, words) for words in _tuned_mistakes(name, blocks[name])]
@@ -234,7 +234,7 @@ def _tuned_mistakes(method: str, layer: _Layer) -> list[str]:
         if not row.facts.tunable:
             found.append(f"{key} is the experiment's, the same for all methods")
         elif (readers := row.acts.methods) and (method not in readers or key not in (row.name, f"{method}.{row.name}")):
-            found.append(idle(key, value, f"method: {' or '.join(readers)}"))
+            found.append(no_effect_message(key, value, f"method: {' or '.join(readers)}"))
     return found
 
 

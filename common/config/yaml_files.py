@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from common.errors import UserError, shown
+from common.errors import UserError, short_repr
 
 _LARGEST_FILE = 1 << 16  # bytes
 _MOST_BRACKETS = 50  # no key needs more than two
@@ -73,7 +73,8 @@ class _PlainLoader(yaml.SafeLoader):
             # PyYAML does not expect a tag (!!) that does not fit its value
             kind = node.tag.removeprefix("tag:yaml.org,2002:")
             raise yaml.YAMLError(
-                f"line {node.start_mark.line + 1}: {shown(node.value)} is no {kind}; leave out the !!{kind} before it"
+                f"line {node.start_mark.line + 1}: {short_repr(node.value)} is no {kind}; leave out the "
+                f"!!{kind} before it"
             ) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -81,7 +82,7 @@ class _PlainLoader(yaml.SafeLoader):
         keys = [str(key.value) for key, _ in pairs]
         if twice := [key for key in keys if keys.count(key) > 1]:
             raise yaml.YAMLError(
-                f"line {node.start_mark.line + 1}: {shown(twice[0])} is there twice; put both into one"
+                f"line {node.start_mark.line + 1}: {short_repr(twice[0])} is there twice; put both into one"
             )
         return super().construct_mapping(node, deep)
 

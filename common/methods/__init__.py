@@ -25,9 +25,9 @@ HEAD_TITLES: dict[str, str] = COMMON_HEAD_TITLES | {
 }
 
 
-def methods_for(several: bool) -> list[str]:
+def methods_for(multilabel: bool) -> list[str]:
     """Return the methods that learn from images with several labels each, or with one."""
-    return [name for name, row in METHODS.items() if row.labels in ("any", "many" if several else "one")]
+    return [name for name, row in METHODS.items() if row.labels in ("any", "many" if multilabel else "one")]
 
 
 def methods_with(attribute: str) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ class MethodOptions(KeyModel):
         assert isinstance(options, cls), f"{experiment.method} has no {cls.__name__}"
         return options
 
-    # what the loops ask of a method's own keys; a method that has such keys says otherwise
+    # read by the loops on both sides; a method with such keys overrides these
 
     @property
     def fixed_frame_norm(self) -> float:
@@ -107,15 +107,15 @@ class Method:
             that start otherwise here. It returns a module, a parameter, or a tensor that becomes a buffer.
         shared: parts that cross the wire and are averaged, weighted by training images.
         personal: parts that stay on the site's disk.
-        sent: parts that the coordinator alone changes, by `server_app/methods/`, and sends with the shared ones.
-        returns: what a site sends beside the shared parts: names of `EXTRAS` in `common/wire.py`.
+        coordinator_parts: that the coordinator alone changes, by `server_app/methods/`, and sends with the shared ones.
+        extras: what a site sends beside the shared parts: names of `EXTRAS` in `common/wire.py`.
         generic_head: the head of the generic model, by which it is judged, a linear layer (or the frame); None for a
             method without one.
         head_titles: what tables call generic heads that no other method has.
         frame: which fixed frame is built and sent: 'choice' is the experiment's `frame`, 'query' its
             `query-frame`, 'etf' always that one at norm 1; '' for none, unless there is attention to be asked.
         labels: how many labels an image may have: one, many (some, one or none), or any of the two.
-        attends: whether label-aware attention gives one feature a class, where `attention` does not say.
+        uses_attention: whether label-aware attention gives one feature a class, where `attention` does not say.
         realigns: whether the coordinator realigns ψ (GA-FR) and the sites φ_k (LA-FR) at the end.
         finetunes: whether the paper's personal model is what `finetune-epochs` makes of it.
         local_norm: whether BatchNorm's parameters and statistics stay at the site.
@@ -132,22 +132,22 @@ class Method:
     builders: Mapping[str, PartBuilder | str] = field(default_factory=dict, kw_only=True)
     shared: tuple[str, ...]
     personal: tuple[str, ...] = ()
-    sent: tuple[str, ...] = ()
-    returns: tuple[str, ...] = ()
+    coordinator_parts: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
     generic_head: str | None = "aux_head"
     head_titles: Mapping[str, str] = field(default_factory=dict)
     frame: Literal["", "choice", "query", "etf"] = ""
     labels: Literal["one", "many", "any"] = "one"
-    attends: bool = False
+    uses_attention: bool = False
     realigns: bool = False
     finetunes: bool = False
     local_norm: bool = False
     options: type[MethodOptions] = MethodOptions
     tunes: dict[str, tuple[Any, ...]] = field(default_factory=dict)
 
-    def sends_only(self, name: str) -> bool:
+    def is_coordinator_part(self, name: str) -> bool:
         """Whether an array of the model, such as `class_weights`, is of a part that is sent and never averaged."""
-        return name.split(".", 1)[0] in self.sent
+        return name.split(".", 1)[0] in self.coordinator_parts
 
     def at_sites(self, part: str) -> bool:
         """Whether only sites have a part: it is their own, and the coordinator's model goes without."""

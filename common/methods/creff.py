@@ -22,8 +22,8 @@ METHOD = Method(
     year=2022,
     parts=("aux_head", "retrained_head"),
     shared=("backbone", "aux_head"),
-    sent=("retrained_head",),
-    returns=("class_gradients",),
+    coordinator_parts=("retrained_head",),
+    extras=("class_gradients",),
     generic_head="retrained_head",
     options=CReFFOptions,
 )

@@ -11,7 +11,7 @@ METHOD = Method(
     year=2021,
     parts=("aux_head", "class_weights"),
     shared=("backbone", "aux_head"),
-    sent=("class_weights",),
-    returns=("class_counts",),
+    coordinator_parts=("class_weights",),
+    extras=("class_counts",),
     options=AdjustmentOptions,
 )

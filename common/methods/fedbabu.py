@@ -1,4 +1,4 @@
-"""FedBABU: a shared backbone under a head that stands still."""
+"""FedBABU: a shared backbone under a frozen head."""
 
 from common.methods.base import Method
 

@@ -35,7 +35,7 @@ METHOD = Method(
     personal=("personal_head",),
     frame="choice",
     labels="many",
-    attends=True,
+    uses_attention=True,
     realigns=True,
     options=FedLoGeMLOptions,
 )

@@ -23,7 +23,7 @@ METHOD = Method(
     generic_head="frame",
     frame="query",
     labels="many",
-    attends=True,
+    uses_attention=True,
     finetunes=True,
     options=FedNCAMLOptions,
 )

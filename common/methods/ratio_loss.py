@@ -21,6 +21,6 @@ METHOD = Method(
     year=2021,
     parts=("aux_head", "class_weights"),
     shared=("backbone", "aux_head"),
-    sent=("class_weights",),
+    coordinator_parts=("class_weights",),
     options=RatioLossOptions,
 )

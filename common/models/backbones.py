@@ -62,7 +62,7 @@ class Backbone(nn.Sequential):
             pooled = self.get_submodule(name)(pooled)
         return pooled
 
-    def tune(self, channels_last: bool, bf16: bool) -> "Backbone":
+    def set_format(self, channels_last: bool, bf16: bool) -> "Backbone":
         """Choose memory format and precision in place; the weights stay what they are."""
         self.channels_last, self.bf16 = channels_last, bf16
         if channels_last:

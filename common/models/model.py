@@ -40,8 +40,8 @@ class Model(nn.Module):
         projection: a shared layer between the backbone and the frame, or None.
         retrained_head: a linear head d → C that the coordinator trains, or None.
         class_head: scale and biases of the frame as a multi-label head, or None.
-        class_weights: [C], a number of each class that the coordinator finds out, a buffer; or None.
-        class_state: [3, C], running figures of each class that the site keeps, a buffer; or None.
+        class_weights: [C], a weight of each class that the coordinator computes, a buffer; or None.
+        class_state: [3, C], running statistics of each class that the site keeps, a buffer; or None.
     """
 
     frame: Tensor | None
@@ -114,8 +114,8 @@ def build_model(
     def body() -> nn.Module:
         build = partial(build_backbone, experiment.model.backbone, channels, experiment.model.width)
         pooled = seeded(derive(experiment.run.seed, "backbone"), build)
-        pooled.tune(experiment.model.channels_last, experiment.model.precision == "bf16")
-        if not attends(experiment):
+        pooled.set_format(experiment.model.channels_last, experiment.model.precision == "bf16")
+        if not uses_attention(experiment):
             return pooled
         attention = partial(LabelAwareBackbone, pooled, experiment.model.attention_heads, frame)
         return seeded(derive(experiment.run.seed, "attention"), attention)
@@ -127,9 +127,9 @@ def build_model(
     return Model(backbone, None if frame is None else frame.clone(), **parts)
 
 
-def attends(experiment: Experiment) -> bool:
+def uses_attention(experiment: Experiment) -> bool:
     """Whether label-aware attention gives one feature a class."""
-    return conditions.attends(Values(experiment))
+    return conditions.uses_attention(Values(experiment))
 
 
 def frame_kind(experiment: Experiment) -> str:
@@ -139,7 +139,7 @@ def frame_kind(experiment: Experiment) -> str:
 
 def last_step_needs_frame(experiment: Experiment) -> bool:
     """Whether making a personal model takes the frame: FedLoGe's is on ψ and φ_k alone, which a class head shapes."""
-    return METHODS[experiment.method].frame_scores or attends(experiment)
+    return METHODS[experiment.method].frame_scores or uses_attention(experiment)
 
 
 def feature_dim(backbone: nn.Module) -> int:
@@ -159,9 +159,9 @@ def shared_state(model: nn.Module, method: Method, *, copy: bool = True) -> dict
     return _arrays(model, lambda name: _part(name) in method.shared and name not in norms, copy)
 
 
-def sent_state(model: nn.Module, method: Method) -> dict[str, npt.NDArray[Any]]:
+def coordinator_state(model: nn.Module, method: Method) -> dict[str, npt.NDArray[Any]]:
     """Copy what the coordinator alone changes, and sends, to NumPy."""
-    return _arrays(model, lambda name: _part(name) in method.sent)
+    return _arrays(model, lambda name: _part(name) in method.coordinator_parts)
 
 
 def personal_state(model: nn.Module, method: Method) -> dict[str, npt.NDArray[Any]]:

@@ -23,7 +23,7 @@ from common.errors import UserError, unknown
 from common.files import arrays_digest, read_arrays, save_arrays
 from common.methods import METHODS
 from common.models.heads import class_vectors, rebuild_head
-from common.models.model import attends, build_model, load_state, pick_device
+from common.models.model import build_model, load_state, pick_device, uses_attention
 from common.multilabel_metrics import FIXED_THRESHOLD
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -46,7 +46,7 @@ class Description(BaseModel):
         method: a row of `common/methods`.
         rounds: of training.
         head: what lies under `head.*`; '' where the file holds several heads under their names.
-        thresholds: head → [C], probabilities from which a label is a yes, tuned on images that no figure is of.
+        thresholds: head → [C], probabilities from which a label is a yes, tuned on images that no metric is of.
         present: [C], the classes that may be predicted; None: all.
         backbone: content hash of the whole backbone, by which a personal model knows its generic one.
     """
@@ -147,8 +147,8 @@ class TrainedModel(nn.Module):
 
     def labels(self, probabilities: npt.NDArray[np.float32], thresholds: npt.NDArray[np.float64]) -> tuple[str, ...]:
         """Return the labels of one image's probabilities [C]; thresholds [C] count where there may be several."""
-        said = np.flatnonzero(probabilities >= thresholds) if self.about.multilabel else [probabilities.argmax()]
-        return tuple(self.classes[c] for c in said)
+        predicted = np.flatnonzero(probabilities >= thresholds) if self.about.multilabel else [probabilities.argmax()]
+        return tuple(self.classes[c] for c in predicted)
 
     def save(self, path: Path, experiment: Mapping[str, Any]) -> None:
         """Write the model as one file that `load_trained` reads, by itself.
@@ -281,7 +281,7 @@ def _head_arrays(arrays: Arrays, name: str) -> Arrays:
 
 
 def _rebuild_backbone(arrays: Arrays, experiment: Experiment, about: Description) -> nn.Module:
-    query = torch.from_numpy(arrays[QUERY]) if attends(experiment) else None
+    query = torch.from_numpy(arrays[QUERY]) if uses_attention(experiment) else None
     backbone = build_model(experiment, about.channels, len(about.classes), query).backbone
     state = _part(arrays, "backbone")
     if missing := backbone.state_dict().keys() - state.keys():

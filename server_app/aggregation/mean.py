@@ -15,12 +15,12 @@ from server_app.aggregation.values import BadReplyError, DivergedError, check_va
 Arrays = dict[str, npt.NDArray[Any]]
 
 _NEVER_NEGATIVE = (".running_var", ".num_batches_tracked")  # BatchNorm's: the root of a variance is taken
-_BLOCK = 1 << 15  # numbers at a time: what is between them stays in the processor's cache
-_SHORT = 1 << 13  # numbers that BLAS adds up in one thread: the sum must not depend on how many are free
+_BLOCK = 1 << 15  # elements per block: intermediate results stay in the CPU cache
+_SHORT = 1 << 13  # elements that BLAS sums in one thread: the result must not depend on the number of threads
 
 
 class RunningMean:
-    """Sample-weighted mean over replies that look exactly like the reference.
+    """Sample-weighted mean over replies with the reference's names, shapes and dtypes.
 
     Args:
         reference: the arrays that were sent out; every reply must have their names, shapes and dtypes.
@@ -38,7 +38,7 @@ class RunningMean:
         self._reference, self._clip_norm = dict(reference), clip_norm
         self._sums = {name: np.zeros(a.shape, dtype=np.float64) for name, a in reference.items()}
         self._scratch = np.empty(_BLOCK)
-        self._furthest = None if max_step is None else max_step * (self._norm({}) + 1)
+        self._max_distance = None if max_step is None else max_step * (self._norm({}) + 1)
         self.weight = 0
 
     def add(self, arrays: Mapping[str, npt.NDArray[Any]], weight: int) -> float:
@@ -64,9 +64,11 @@ class RunningMean:
             odd = sorted(arrays.keys() ^ self._reference.keys())
             raise BadReplyError(f"array names differ from what was sent: {', '.join(odd[:3])}")
         for name, array in arrays.items():
-            like = self._reference[name]
-            if array.shape != like.shape or array.dtype != like.dtype:
-                raise BadReplyError(f"{name}: {array.dtype}{array.shape} where {like.dtype}{like.shape} is needed")
+            template = self._reference[name]
+            if array.shape != template.shape or array.dtype != template.dtype:
+                raise BadReplyError(
+                    f"{name}: {array.dtype}{array.shape} where {template.dtype}{template.shape} is needed"
+                )
 
     @staticmethod
     def check_values(arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -83,9 +85,9 @@ class RunningMean:
             DivergedError: further than `max_step` allows.
         """
         step = self._norm(arrays)
-        if self._furthest is not None and step > self._furthest:
+        if self._max_distance is not None and step > self._max_distance:
             raise DivergedError(
-                f"it moved {step:.3g} from what was sent, where max-step allows {self._furthest:.3g}; "
+                f"it moved {step:.3g} from what was sent, where max-step allows {self._max_distance:.3g}; "
                 "training diverged there, or worse"
             )
         return step
@@ -98,17 +100,17 @@ class RunningMean:
         """
         if weight < 1:
             raise BadReplyError(f"weight {weight}: at least one training image is needed")
-        self._include(self._clipped(arrays, step), weight)
+        self._accumulate(self._clipped(arrays, step), weight)
 
     def _norm(self, arrays: Mapping[str, npt.NDArray[Any]]) -> float:
         """Return the 2-norm over all floats of arrays minus the reference; of the reference itself without arrays."""
         total = 0.0
-        for name, like in sorted(self._reference.items()):  # a resumed run has them in another order
-            if like.dtype.kind == "f":
-                total += _squares(like.reshape(-1), arrays[name].reshape(-1) if arrays else None)
+        for name, template in sorted(self._reference.items()):  # a resumed run has them in another order
+            if template.dtype.kind == "f":
+                total += _squares(template.reshape(-1), arrays[name].reshape(-1) if arrays else None)
         return math.sqrt(total)
 
-    def _include(self, arrays: Mapping[str, npt.NDArray[Any]], weight: int) -> None:
+    def _accumulate(self, arrays: Mapping[str, npt.NDArray[Any]], weight: int) -> None:
         for name, array in arrays.items():
             _add(self._sums[name].reshape(-1), array.reshape(-1), weight, self._scratch)
         self.weight += weight
@@ -122,10 +124,10 @@ class RunningMean:
             return dict(self._reference)
         return {name: self._share(total, self._reference[name]) for name, total in self._sums.items()}
 
-    def _share(self, total: npt.NDArray[np.float64], like: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        if like.dtype.kind != "f":
-            return self._cast(total / self.weight, like)
-        return np.divide(total, self.weight, out=np.empty(like.shape, like.dtype), casting="same_kind")
+    def _share(self, total: npt.NDArray[np.float64], template: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        if template.dtype.kind != "f":
+            return self._cast(total / self.weight, template)
+        return np.divide(total, self.weight, out=np.empty(template.shape, template.dtype), casting="same_kind")
 
     def _clipped(self, arrays: Mapping[str, npt.NDArray[Any]], step: float) -> Mapping[str, npt.NDArray[Any]]:
         if self._clip_norm is None or step <= self._clip_norm:
@@ -135,9 +137,9 @@ class RunningMean:
         return {**arrays, **{n: self._cast(self._reference[n] + share * step, arrays[n]) for n, step in moved.items()}}
 
     @staticmethod
-    def _cast(mean: npt.NDArray[np.float64], like: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def _cast(mean: npt.NDArray[np.float64], template: npt.NDArray[Any]) -> npt.NDArray[Any]:
         # np.asarray: NumPy turns a 0-d array into a scalar when it computes with it
-        return np.asarray(np.rint(mean) if like.dtype.kind in "iu" else mean, dtype=like.dtype)
+        return np.asarray(np.rint(mean) if template.dtype.kind in "iu" else mean, dtype=template.dtype)
 
 
 def _add(
@@ -150,16 +152,18 @@ def _add(
         total[start : start + len(scratch)] += scaled
 
 
-def _squares(like: npt.NDArray[Any], array: npt.NDArray[Any] | None) -> float:
+def _squares(template: npt.NDArray[Any], array: npt.NDArray[Any] | None) -> float:
     """Return the sum of squares of array minus like, both [n], or of like alone.
 
     A short block is added up in the arrays' own precision, at least float32; the blocks are in float64.
     """
-    total, kind = 0.0, np.promote_types(like.dtype, np.float32)
-    for start in range(0, len(like), _SHORT):
+    total, kind = 0.0, np.promote_types(template.dtype, np.float32)
+    for start in range(0, len(template), _SHORT):
         part = slice(start, start + _SHORT)
         moved = (
-            like[part].astype(kind, copy=False) if array is None else np.subtract(array[part], like[part], dtype=kind)
+            template[part].astype(kind, copy=False)
+            if array is None
+            else np.subtract(array[part], template[part], dtype=kind)
         )
         total += float(np.dot(moved, moved))
     return total

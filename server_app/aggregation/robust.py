@@ -1,7 +1,7 @@
-"""Aggregations that one or a few wrong sites cannot drag along, in place of the sample-weighted mean.
+"""Robust aggregation: a few malicious or broken sites cannot dominate the result, unlike with a weighted mean.
 
-They need every reply at once, so memory grows with the sites, and all sites count alike: a site that may lie
-about its weights may lie about its number of images too. Trimming and Multi-Krum's choice are Flower's.
+All replies are held in memory, and all sites weigh the same: a site that lies about its weights may also lie
+about its number of images. Trimming and Multi-Krum's selection are Flower's.
 """
 
 import math
@@ -21,8 +21,8 @@ from server_app.aggregation.mean import RunningMean
 from server_app.sites.discovery import SiteFacts
 
 
-def models_needed(experiment: Experiment) -> int:
-    """Return how many models an aggregation needs to bear a wrong one: with fewer it would quietly be the mean.
+def min_models(experiment: Experiment) -> int:
+    """Return the minimum number of models for an aggregation to tolerate a wrong one; with fewer it equals the mean.
 
     Multi-Krum bears f wrong ones of 2f + 3 (Blanchard et al., NeurIPS 2017, https://arxiv.org/abs/1703.02757).
     """
@@ -36,15 +36,15 @@ def models_needed(experiment: Experiment) -> int:
     return 0
 
 
-def quorum_of(experiment: Experiment, asked: int) -> int:
+def quorum_size(experiment: Experiment, asked: int) -> int:
     """Return how many of the sites that were asked must answer with what can be used."""
     return max(1, math.ceil(experiment.rounds.quorum * asked))
 
 
-def check_reach(experiment: Experiment, sites: Mapping[str, SiteFacts]) -> None:
-    """Raise `UserError` where fewer sites make a model than `models_needed`."""
+def check_enough_sites(experiment: Experiment, sites: Mapping[str, SiteFacts]) -> None:
+    """Raise `UserError` where fewer sites make a model than `min_models`."""
     training = sum(facts.images > 0 for facts in sites.values())
-    if training < (needed := models_needed(experiment)):
+    if training < (needed := min_models(experiment)):
         raise UserError(
             f"aggregation = '{experiment.rounds.aggregation}': bears a wrong site among {needed} or more, and "
             f"{training} have training images; use more sites, another aggregation, fewer wrong-sites or a larger "
@@ -52,14 +52,14 @@ def check_reach(experiment: Experiment, sites: Mapping[str, SiteFacts]) -> None:
         )
 
 
-def aggregation_of(reference: Mapping[str, npt.NDArray[Any]], experiment: Experiment) -> RunningMean:
+def make_aggregator(reference: Mapping[str, npt.NDArray[Any]], experiment: Experiment) -> RunningMean:
     """Return what adds up a round's replies, as `aggregation` says."""
     if experiment.rounds.aggregation == "mean":
         return RunningMean(reference, experiment.rounds.clip_norm, experiment.rounds.max_step)
-    return Collected(reference, experiment)
+    return RobustAggregator(reference, experiment)
 
 
-class Collected(RunningMean):
+class RobustAggregator(RunningMean):
     """Replies kept until the round's end, then combined coordinate by coordinate.
 
     Args:
@@ -72,7 +72,7 @@ class Collected(RunningMean):
         self._experiment = experiment
         self._replies: list[Arrays] = []
 
-    def _include(self, arrays: Mapping[str, npt.NDArray[Any]], weight: int) -> None:
+    def _accumulate(self, arrays: Mapping[str, npt.NDArray[Any]], weight: int) -> None:
         self._replies.append({name: array.copy() for name, array in arrays.items()})
         self.weight += weight
 
@@ -92,7 +92,7 @@ class Collected(RunningMean):
         return np.asarray(stacked.mean(axis=0), np.float64)
 
     def _chosen(self) -> list[Arrays]:
-        """Return all replies, or those that Multi-Krum takes for sound: n − f of n, f = `wrong-sites`."""
+        """Return all replies, or those that Multi-Krum selects: n − f of n, f = `wrong-sites`."""
         wrong = self._experiment.rounds.wrong_sites
         if self._experiment.rounds.aggregation != "multi-krum":
             return self._replies
@@ -103,7 +103,7 @@ class Collected(RunningMean):
         ]
 
     def _moved(self, reply: Arrays) -> Arrays:
-        """Return a reply's steps from what was sent: between whole models small distances would be lost in rounding."""
+        """Return a site's update (model minus broadcast): distances between whole models would lose precision."""
         # in one order, which is not the site's to choose: Flower puts the arrays end to end
-        floats = [name for name, like in sorted(self._reference.items()) if like.dtype.kind == "f"]
+        floats = [name for name, template in sorted(self._reference.items()) if template.dtype.kind == "f"]
         return {n: np.subtract(reply[n], self._reference[n], dtype=np.float64).astype(np.float32) for n in floats}

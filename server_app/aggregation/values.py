@@ -1,4 +1,4 @@
-"""What no number of a reply may be, and the errors that refuse a reply."""
+"""Limits of the values in a reply, and the errors that reject a reply."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from common.errors import WireError
 
-LARGEST = 1e9  # no loss, weight, moment or counter of a training that works comes near; sums and squares stay in range
+MAX_MAGNITUDE = 1e9  # above any loss, weight, moment or counter of sane training; sums and squares stay finite
 
 
 class BadReplyError(WireError):
@@ -15,14 +15,14 @@ class BadReplyError(WireError):
 
 
 class DivergedError(BadReplyError):
-    """One whose numbers are not finite or out of all proportion: training diverged there, or someone lies."""
+    """A reply whose values are not finite or far too large: training diverged at the site, or it is malicious."""
 
 
 def check_values(name: str, array: npt.NDArray[Any]) -> None:
-    """Raise `DivergedError` where a number is not finite or beyond `LARGEST`."""
+    """Raise `DivergedError` where a number is not finite or beyond `MAX_MAGNITUDE`."""
     # as Python's numbers: in half precision LARGEST itself would be infinite; not-a-number is never within
-    if not array.size or (float(array.min()) >= -LARGEST and float(array.max()) <= LARGEST):
+    if not array.size or (float(array.min()) >= -MAX_MAGNITUDE and float(array.max()) <= MAX_MAGNITUDE):
         return
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise DivergedError(f"{name}: a value is not finite")
-    raise DivergedError(f"{name}: a value is beyond {LARGEST:g}; training diverged there, or worse")
+    raise DivergedError(f"{name}: a value is beyond {MAX_MAGNITUDE:g}; training diverged there, or worse")

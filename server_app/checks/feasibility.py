@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from common.config import Experiment
 from common.config.rows import keys_where
 from common.data import Dataset, Federation, build_federation
-from common.errors import UserError, all_of
+from common.errors import UserError, run_all
 from common.methods import METHODS, methods_for
 from common.models.backbones import check_image_size
-from common.models.model import attends, pick_device
-from server_app.checks.mistakes import check_simulated
+from common.models.model import pick_device, uses_attention
+from server_app.checks.override_checks import check_simulated
 
 
 def check_feasible(experiment: Experiment) -> Federation:
@@ -42,7 +42,7 @@ def check_task(experiment: Experiment, dataset: Dataset) -> None:
     for key in sorted(keys_where(lambda facts: facts.labels == "many")):
         if experiment.has(key) and (value := experiment.dump()[key]) != experiment.default(key):
             raise UserError(f"{key} = {value!r}: it is for images with several labels; leave it out")
-    if attends(experiment):
+    if uses_attention(experiment):
         raise UserError("attention = True: one feature a class is for images with several labels; leave it out")
 
 
@@ -57,4 +57,4 @@ def check_all(experiments: Iterable[Experiment]) -> None:
         check_simulated(experiment)
         check_feasible(experiment)
 
-    all_of([lambda one=one: check(one) for one in reversed(different.values())])  # type: ignore[misc]
+    run_all([lambda one=one: check(one) for one in reversed(different.values())])  # type: ignore[misc]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from common.config import Experiment, build
-from common.config.effects import of_other_methods, without_effect
+from common.config.effects import missing_condition, of_other_methods
 from common.config.rows import keys_where
 from common.config.values import Values
 from common.data import load_dataset
@@ -62,11 +62,11 @@ class Cell:
         except UserError:  # of a version with other keys
             return kept
         plain, facts = build({"method": method}).dump(), Values(experiment)
-        idle = {key for key in kept if key in plain and without_effect(key, experiment, values=facts)}
+        idle = {key for key in kept if key in plain and missing_condition(key, experiment, values=facts)}
         return {key: plain[key] if key in idle else value for key, value in kept.items()}
 
     @property
-    def mark(self) -> str:
+    def config_hash(self) -> str:
         """A hash of the configuration and the data, for names."""
         facts = json.dumps({"experiment": self.identity(), "data": data_fingerprint(self.experiment)}, sort_keys=True)
         return hashlib.sha256(facts.encode()).hexdigest()[:8]
@@ -83,13 +83,13 @@ def read_result(folder: Path, cell: Cell) -> dict[str, Any] | None:
     return None if path is None else _result_of(path, cell)
 
 
-def keep_result(folder: Path, cell: Cell, result: Mapping[str, Any]) -> None:
+def save_result(folder: Path, cell: Cell, result: Mapping[str, Any]) -> None:
     """Write a cell's result; that of another configuration or other data keeps its name.
 
     Raises:
         UserError: it cannot be written.
     """
-    path = find_result(folder, cell) or _vacant(folder, cell, ".json")
+    path = find_result(folder, cell) or _free_path(folder, cell, ".json")
     try:
         write_text(path, json.dumps(result, indent=1) + "\n")
     except OSError as error:
@@ -104,7 +104,7 @@ def own_run_folder(folder: Path, cell: Cell) -> Path:
     """
     runs = folder / "runs"
     begun = (path for path in _named(runs, cell.stem) if _has_begun(path, cell))
-    path = next(begun, None) or _vacant(runs, cell)
+    path = next(begun, None) or _free_path(runs, cell)
     if path.name != cell.stem:
         log.info("%s is of another configuration, other data or code, and stays; this one is in %s", cell.stem, path)
     try:
@@ -138,9 +138,9 @@ def _named(folder: Path, stem: str, suffix: str = "") -> Iterator[Path]:
             yield path
 
 
-def _vacant(folder: Path, cell: Cell, suffix: str = "") -> Path:
+def _free_path(folder: Path, cell: Cell, suffix: str = "") -> Path:
     """Return the first name for a cell under which nothing is kept that another one may need."""
-    names = (f"{cell.stem}-{cell.mark}{f'-{count}' if count else ''}" for count in itertools.count())
+    names = (f"{cell.stem}-{cell.config_hash}{f'-{count}' if count else ''}" for count in itertools.count())
     paths = (folder / f"{name}{suffix}" for name in itertools.chain([cell.stem], names))
     return next(path for path in paths if not (_holds_something(path) if path.is_dir() else path.exists()))
 
@@ -163,7 +163,7 @@ def _result_of(path: Path, cell: Cell) -> dict[str, Any] | None:
 def _before_keys(experiment: Experiment) -> dict[str, Any]:
     """Return what each key meant before there was such a key: its default, but patients were not kept together."""
     values = build({"method": experiment.method}).dump()
-    dealt = not without_effect("keep-patients", experiment.replace(keep_patients=False))
+    dealt = not missing_condition("keep-patients", experiment.replace(keep_patients=False))
     if dealt and not experiment.data.composites and load_dataset(experiment).train_groups is not None:
         values["keep-patients"] = False
     return values

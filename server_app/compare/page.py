@@ -212,7 +212,7 @@ def _versions(entries: Sequence[Entry]) -> str:
     return paragraph(words) + body + details("Each run with what differs", every)
 
 
-# --- figures ----------------------------------------------------------------------------------------
+# --- metrics ----------------------------------------------------------------------------------------
 
 
 def mean_curve(curves: Sequence[list[list[float]] | None]) -> list[tuple[float, float | None]]:
@@ -225,11 +225,11 @@ def mean_curve(curves: Sequence[list[list[float]] | None]) -> list[tuple[float, 
 
 
 def _generic(result: dict[str, Any], entry: Entry, key: str = "") -> float | None:
-    """A figure of the head that the method is judged by, the primary one without a key."""
-    figures = result["summary"]["generic"].get(entry.method.reported_head)
-    if not figures:
+    """A metric of the head that the method is judged by, the primary one without a key."""
+    metrics = result["summary"]["generic"].get(entry.method.reported_head)
+    if not metrics:
         return None
-    value: float | None = figures.get(key) if key else score(figures)
+    value: float | None = metrics.get(key) if key else score(metrics)
     return value
 
 

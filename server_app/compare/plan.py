@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from common.errors import all_of
+from common.errors import run_all
 from server_app.checks.feasibility import check_all
-from server_app.checks.mistakes import check_acting
+from server_app.checks.override_checks import check_effective
 from server_app.compare.cells import Cell
 from server_app.compare.studies import PLAIN, STUDIES, Variant, methods_of
 
 
-def comparison(
+def plan_cells(
     cell_of: Callable[[str, int, Variant], Cell],
     given: Mapping[str, Any],
     seeds: Sequence[int],
@@ -33,15 +33,15 @@ def comparison(
     studied = [(study, name) for study in studies for name in methods or methods_of(study)]
     rows = [(name, variant) for study, name in studied for variant in STUDIES[study]]
     rows = rows or [(name, PLAIN) for name in methods]
-    cells = all_of(partial(cell_of, name, seed, variant) for seed in seeds for name, variant in rows)
+    cells = run_all(partial(cell_of, name, seed, variant) for seed in seeds for name, variant in rows)
     cells = list({cell.stem: cell for cell in cells}.values())  # studies may share variants
     experiments = [cell.experiment for cell in cells]
-    checks: list[Callable[[], None]] = [partial(check_acting, given, "command line", experiments)]
+    checks: list[Callable[[], None]] = [partial(check_effective, given, "command line", experiments)]
     for study, name in studied:
         labels = {variant.label for variant in STUDIES[study]}
         own = [cell.experiment for cell in cells if cell.experiment.method == name and cell.variant in labels]
         varied = {key: value for variant in STUDIES[study] for key, value in variant.overrides.items()}
-        checks.append(partial(check_acting, varied, f"--study {study} of {name}", own))
+        checks.append(partial(check_effective, varied, f"--study {study} of {name}", own))
     checks.append(partial(check_all, experiments))
-    all_of(checks)
+    run_all(checks)
     return cells

@@ -19,7 +19,7 @@ from server_app.run.metrics import generic_score
 
 
 @dataclass
-class Watch:
+class RunProgress:
     """How far a running cell is, by its journal.
 
     Attributes:
@@ -47,10 +47,10 @@ class Watch:
         self._read += len(lines) + len(end)
         for line in lines.splitlines():
             event, _ = parse_line(line.decode("utf-8", errors="replace"))
-            if event is not None:  # what is none is named when the run's figures are read
-                self._take(event)
+            if event is not None:  # what is none is named when the run's metrics are read
+                self._apply_event(event)
 
-    def _take(self, event: dict[str, Any]) -> None:
+    def _apply_event(self, event: dict[str, Any]) -> None:
         if event["event"] == "round":
             self.round = event["round"]
         elif event["event"] == "generic" and event["head"] == self.head:
@@ -60,8 +60,8 @@ class Watch:
 
     def words(self, rounds: int) -> str:
         """Return 'round 35 of 100, generic 61.2 %, personal 80.1 %' with what is known."""
-        figures = (("generic", self.generic), ("personal", self.personal))
-        known = [f"{name} {percent(value)}" for name, value in figures if value is not None]
+        metrics = (("generic", self.generic), ("personal", self.personal))
+        known = [f"{name} {percent(value)}" for name, value in metrics if value is not None]
         return ", ".join([f"round {self.round} of {rounds}", *known])
 
 
@@ -78,7 +78,7 @@ class Display:
     def __init__(self, runs: int, kept: int, rounds: int, console: Console | None = None) -> None:
         self._runs, self._done, self._failed, self._rounds = runs, kept, 0, rounds
         self._finished_rounds, self._start = 0, time.monotonic()
-        self._watches: dict[str, tuple[Watch, int, TaskID]] = {}
+        self._watches: dict[str, tuple[RunProgress, int, TaskID]] = {}
         if console is None and sys.stdout.isatty():
             console = Console()
         self._bars = None if console is None else _bars(console)
@@ -100,7 +100,7 @@ class Display:
     def started(self, name: str, experiment: Experiment, folder: Path) -> None:
         """Follow a run whose folder this is."""
         if self._bars:
-            watch = Watch(folder / "metrics.jsonl", METHODS[experiment.method].reported_head)
+            watch = RunProgress(folder / "metrics.jsonl", METHODS[experiment.method].reported_head)
             task = self._bars.add_task(name, total=experiment.rounds.rounds, words="starting")
             self._watches[name] = watch, experiment.rounds.rounds, task
 

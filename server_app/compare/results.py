@@ -20,7 +20,7 @@ _SHOWN = "tables.txt"  # the results that the tables show, a line each
 def write_results(cells: Sequence[Cell], folder: Path, cell_of: Callable[[str, int], Cell] | None = None) -> str:
     """Write the table in three forms and return the Markdown; without a finished run, say so and write nothing.
 
-    `headline.md` has the figures that tell most, `results.md` each head's and all others, the other two all of them.
+    `headline.md` has the most important metrics, `results.md` each head's and all others, the other two all of them.
 
     Args:
         cells: the command's.
@@ -31,7 +31,7 @@ def write_results(cells: Sequence[Cell], folder: Path, cell_of: Callable[[str, i
     Raises:
         UserError: a file cannot be written.
     """
-    entries = read_entries(with_kept(cells, folder, cell_of) if cell_of else cells, folder)
+    entries = read_entries(with_saved_results(cells, folder, cell_of) if cell_of else cells, folder)
     rows = list(rows_of(entries))
     if not rows:
         return "no finished runs\n"
@@ -57,7 +57,7 @@ def write_results(cells: Sequence[Cell], folder: Path, cell_of: Callable[[str, i
     return markdown
 
 
-def with_kept(cells: Sequence[Cell], folder: Path, cell_of: Callable[[str, int], Cell]) -> list[Cell]:
+def with_saved_results(cells: Sequence[Cell], folder: Path, cell_of: Callable[[str, int], Cell]) -> list[Cell]:
     """Return the cells in the order of the table of methods, with those beside them whose results are kept."""
     known = {cell.stem: cell for cell in cells}
     for path in folder.glob("*-seed*.json"):
@@ -98,15 +98,15 @@ def _keep_other_tables(folder: Path, shown: Sequence[str]) -> None:
 def _partition(entries: Sequence[Entry]) -> str:
     """Say how images of several labels were dealt, by seed; the same for all methods, since the seed decides."""
     base = entries[0].cells[0].experiment  # a study's variant may have other sites
-    told = []
+    parts = []
     for seed in dict.fromkeys(cell.experiment.run.seed for cell in entries[0].cells):
         dealt = build_federation(base.replace(seed=seed)).partition_report
         if dealt is not None:
             shares = (percent(dealt[key]) for key in ("missing", "dropped", "hidden"))
-            told.append("seed {}: {}, {}, {}".format(seed, *shares))
-    if not told:
+            parts.append("seed {}: {}, {}, {}".format(seed, *shares))
+    if not parts:
         return ""
-    return f"Classes missing at a site (mean), images dropped, labels hidden: {'; '.join(told)}."
+    return f"Classes missing at a site (mean), images dropped, labels hidden: {'; '.join(parts)}."
 
 
 def _versions(entries: Sequence[Entry]) -> str:

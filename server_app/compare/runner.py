@@ -22,12 +22,12 @@ from common.data import load_dataset
 from common.data.sources.checks import class_notes, named, unmeasured
 from common.errors import UserError, last_line
 from common.files import private_file, private_folder
-from server_app.compare.cells import Cell, data_fingerprint, keep_result, own_run_folder, read_result
+from server_app.compare.cells import Cell, data_fingerprint, own_run_folder, read_result, save_result
 from server_app.compare.progress import Display
 from server_app.engines.engines import run_experiment
-from server_app.engines.family import family
 from server_app.engines.flower_run import KEEP_MEMORY
-from server_app.engines.stopping import Stopped, leave, noted, stoppable
+from server_app.engines.process_group import process_group
+from server_app.engines.stopping import Stopped, collect_signals, exit_now, raise_on_signals
 from server_app.generic.multilabel_analysis import prototype_cosine
 from server_app.run.journal import log, read_events
 from server_app.run.metrics import generic_score
@@ -65,7 +65,7 @@ def compare(cells: Sequence[Cell], folder: Path, jobs: int, engine: str = "local
         private_folder(folder / "runs")
     except OSError as error:
         raise UserError(f"output: cannot write to {folder} ({error.strerror}); choose another") from None
-    # fetched and checked once, before any worker needs it; what is said of the data is said here as of a run
+    # fetched and checked once, before any worker needs it; notes on the data are logged here as a run would
     for note in dict.fromkeys(note for cell in cells for note in _data_notes(cell)):
         log.warning(note)
     open_cells = [cell for cell in cells if read_result(folder, cell) is None]
@@ -91,7 +91,7 @@ def curves(run_folder: Path) -> dict[str, list[list[float]]]:
 
 
 def _data_notes(cell: Cell) -> list[str]:
-    """Return what is said of a cell's images: the loader's notes, and the classes that cannot be measured."""
+    """Return notes on a cell's images: the loader's, and which classes cannot be measured."""
     dataset = load_dataset(cell.experiment)
     notes = [*dataset.notes, *class_notes(dataset)]
     if classes := unmeasured(dataset.test.labels, dataset.classes) if len(dataset.test) else ():
@@ -105,19 +105,19 @@ def _data_notes(cell: Cell) -> list[str]:
 def run_cell(values: str, engine: str) -> None:
     """Run one cell (the body of a comparison's child process)."""
     try:
-        with stoppable():  # what the engine started is stopped on the way out
+        with raise_on_signals():  # what the engine started is stopped on the way out
             run_experiment(build(json.loads(values)), engine)
     except UserError as error:
         sys.exit(str(error))  # one line for the log, and exit code 1
     except Stopped as stop:
-        leave(stop)
+        exit_now(stop)
 
 
 def _run_all(cells: Sequence[Cell], folder: Path, jobs: int, engine: str, display: Display, end: float) -> int:
     """Keep `jobs` children running until every cell has had its turn; leave none behind. Return the failures."""
     running: list[_Child] = []
     waiting, failed = list(cells), 0
-    with noted() as signals, family() as environment:
+    with collect_signals() as signals, process_group() as environment:
         try:
             while waiting or running:
                 while waiting and len(running) < jobs and not signals and time.monotonic() < end:
@@ -178,14 +178,14 @@ def _collect(child: _Child, folder: Path) -> str | None:
     }
     if (cosine := prototype_cosine(run_folder)) is not None:
         result["prototype_cosine"] = cosine
-    keep_result(folder, cell, result)
+    save_result(folder, cell, result)
     return None
 
 
 def _reason(text: str) -> str:
     """Return why a run failed, from its output: the coordinator's own line, else the last one."""
-    told = [line.removeprefix("error: ") for line in text.splitlines() if line.startswith("error: ")]
-    return told[-1] if told else last_line(text) or "no output"
+    error_lines = [line.removeprefix("error: ") for line in text.splitlines() if line.startswith("error: ")]
+    return error_lines[-1] if error_lines else last_line(text) or "no output"
 
 
 def _stop(children: Sequence[_Child], signals: Sequence[int]) -> None:

@@ -14,8 +14,8 @@ from common.metrics import further_metrics
 from common.wire import STAGES
 from server_app.compare.cells import Cell, read_result
 
-# figures of several labels an image beside macro AUC, and those that have a table of their own
-SEVERAL = {"mean_ap": "mAP", "macro_f1": "F1", "macro_f1_tuned": "F1 tuned"}
+# metrics of several labels an image beside macro AUC, and those that have a table of their own
+MULTILABEL_COLUMNS = {"mean_ap": "mAP", "macro_f1": "F1", "macro_f1_tuned": "F1 tuned"}
 FURTHER = {"micro_auc": "micro AUC", "of1": "OF1", "calibration_error": "calibration error"}
 UNDEFINED = {"undefined_auc": "classes without AUC"}  # a number, not a share
 BY_SHOT = {"auc_many": "AUC many", "auc_medium": "medium", "auc_few": "few"}  # of personal models
@@ -24,7 +24,7 @@ PERSONAL = {"personal": "PM", "final": "trained", "realigned": "realigned", "fin
 HEADLINE = ("GM", "few", "mAP", "F1", "F1 tuned", "PM", "PM mAP", "PM F1 tuned", "prototypes' cosine")
 BEST = "best GM, personal as trained"
 
-Figures = dict[str, list[float | None]]
+Metrics = dict[str, list[float | None]]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Entry:
 
     @property
     def measured_on(self) -> str:
-        """'test' or 'validation': which images the figures are of."""
+        """'test' or 'validation': which images the metrics are of."""
         return str(self.cells[0].experiment.data.evaluate_on)
 
     @property
@@ -86,23 +86,23 @@ def rows_of(entries: Sequence[Entry]) -> Iterator[dict[str, str]]:
 
 
 def headline_rows(rows: Sequence[Mapping[str, str]]) -> Iterator[dict[str, str]]:
-    """Yield one row a method (and variant), of the head that it is judged by, with the figures that tell most."""
+    """Yield one row a method (and variant), of the head that it is judged by, with the most important metrics."""
     for row in rows:
         if row["head"].endswith("*") or row["head"] == "–":
             yield {title: row[title] for title in ("method", *HEADLINE) if title in row}
 
 
 def further_rows(entries: Sequence[Entry]) -> Iterator[dict[str, str]]:
-    """Yield the other figures of several labels an image, of the head and the stage judged by; else nothing."""
+    """Yield the other metrics of several labels an image, of the head and the stage judged by; else nothing."""
     for entry, head in _heads(entries):
-        figures = figures_of(entry, head) if head == entry.method.reported_head else {}
-        if "micro_auc" not in figures:
+        metrics = metrics_of(entry, head) if head == entry.method.reported_head else {}
+        if "micro_auc" not in metrics:
             continue
         row = {"method": entry.title}
-        row |= {f"GM {title}": spread(figures[key]) for key, title in FURTHER.items()}
-        row |= {f"GM {title}": _average(figures, key, 1) or "–" for key, title in UNDEFINED.items()}
-        row |= {f"PM {title}": spread(figures[f"personal_{key}"]) for key, title in (FURTHER | BY_SHOT).items()}
-        row |= {f"PM {title}": _average(figures, f"personal_{key}", 1) or "–" for key, title in UNDEFINED.items()}
+        row |= {f"GM {title}": spread(metrics[key]) for key, title in FURTHER.items()}
+        row |= {f"GM {title}": _average(metrics, key, 1) or "–" for key, title in UNDEFINED.items()}
+        row |= {f"PM {title}": spread(metrics[f"personal_{key}"]) for key, title in (FURTHER | BY_SHOT).items()}
+        row |= {f"PM {title}": _average(metrics, f"personal_{key}", 1) or "–" for key, title in UNDEFINED.items()}
         yield row
 
 
@@ -118,7 +118,7 @@ def as_csv(entries: Sequence[Entry]) -> str:
             "judged": int(judged),
         }
         line |= {"measured_on": entry.measured_on, "seeds": len(entry.found)}
-        for key, values in figures_of(entry, head).items():
+        for key, values in metrics_of(entry, head).items():
             known = [value for value in values if value is not None]
             line[f"{key}_mean"] = f"{fmean(known):.6g}" if known else ""
             line[f"{key}_sd"] = f"{stdev(known):.6g}" if len(known) > 1 else ""
@@ -130,25 +130,25 @@ def as_csv(entries: Sequence[Entry]) -> str:
     return text.getvalue()
 
 
-def figures_of(entry: Entry, head: str | None) -> Figures:
-    """Return every figure of one generic head by seed; personal ones and cost beside the head judged by only."""
+def metrics_of(entry: Entry, head: str | None) -> Metrics:
+    """Return every metric of one generic head by seed; personal ones and cost beside the head judged by only."""
     results, method = entry.found, entry.method
     summaries = [r["summary"] for r in results]
     generic = [s["generic"][head] for s in summaries] if head else [{}] * len(results)
     stages = [s["personal"] for s in summaries]
-    found: Figures = {"generic": [score(g) for g in generic]}
+    found: Metrics = {"generic": [score(g) for g in generic]}
     found |= {group: [g.get(group) for g in generic] for group in ("many", "medium", "few")}
-    several = any("macro_auc" in figures for figures in (*generic, *map(_means, stages)))
-    if several:  # labels an image
-        found |= {key: [g.get(key) for g in generic] for key in SEVERAL | FURTHER | UNDEFINED}
+    multilabel = any("macro_auc" in metrics for metrics in (*generic, *map(_means, stages)))
+    if multilabel:  # labels an image
+        found |= {key: [g.get(key) for g in generic] for key in MULTILABEL_COLUMNS | FURTHER | UNDEFINED}
     else:
         found |= {key: [g.get(key) for g in generic] for key in further_metrics()}
     if head != method.reported_head:
         return found
     found["personal"] = [personal_score(s, method) for s in stages]
     found |= {stage: [s.get(stage, {}).get("mean") for s in stages] for stage in STAGES}
-    if several:
-        keys = SEVERAL | FURTHER | UNDEFINED | BY_SHOT
+    if multilabel:
+        keys = MULTILABEL_COLUMNS | FURTHER | UNDEFINED | BY_SHOT
         found |= {f"personal_{key}": [_means(s).get(key) for s in stages] for key in keys}
         found["prototypes"] = [r.get("prototype_cosine") for r in results]
     found["best_generic"] = [_best(r["curves"].get(head)) for r in results]
@@ -181,34 +181,37 @@ def _heads(entries: Sequence[Entry]) -> Iterator[tuple[Entry, str | None]]:
 
 
 def _row(entry: Entry, head: str | None) -> dict[str, str]:
-    figures = figures_of(entry, head)
+    metrics = metrics_of(entry, head)
     own = head == entry.method.reported_head
     row = {"method": entry.title, "head": HEAD_TITLES[head] + (" *" if own else "") if head else "–"}
-    several = "mean_ap" in figures
+    multilabel = "mean_ap" in metrics
 
     def add(keys: Mapping[str, str]) -> None:
-        row.update({title: spread(figures[key]) if key in figures else "" for key, title in keys.items()})
+        row.update({title: spread(metrics[key]) if key in metrics else "" for key, title in keys.items()})
 
-    add(GENERIC | (SEVERAL if several else further_metrics()))
-    add(PERSONAL | ({f"personal_{key}": f"PM {title}" for key, title in SEVERAL.items()} if several else {}))
-    best = ", ".join(spread(figures[key]) for key in ("best_generic", "best_personal")) if own else ""
+    add(GENERIC | (MULTILABEL_COLUMNS if multilabel else further_metrics()))
+    add(
+        PERSONAL
+        | ({f"personal_{key}": f"PM {title}" for key, title in MULTILABEL_COLUMNS.items()} if multilabel else {})
+    )
+    best = ", ".join(spread(metrics[key]) for key in ("best_generic", "best_personal")) if own else ""
     row[f"{BEST} ({entry.measured_on}-selected)"] = best
-    if several:
-        row["prototypes' cosine"] = _average(figures, "prototypes", 2)
-    row["s a round"] = _average(figures, "seconds", 2)
-    row["MB a round"] = _average(figures, "megabytes", 1)
+    if multilabel:
+        row["prototypes' cosine"] = _average(metrics, "prototypes", 2)
+    row["s a round"] = _average(metrics, "seconds", 2)
+    row["MB a round"] = _average(metrics, "megabytes", 1)
     row["seeds"] = str(len(entry.found))
     return row
 
 
 def score(generic: Mapping[str, Any]) -> float | None:
-    """Return a generic head's primary figure; results from before several labels name it by itself."""
+    """Return a generic head's primary metric; results from before several labels name it by itself."""
     value = generic["score"] if "score" in generic else generic.get("balanced_accuracy")
     return None if value is None else float(value)
 
 
 def _means(stages: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures of several labels of the last personal stage."""
+    """Return the metrics of several labels of the last personal stage."""
     return dict(list(stages.values())[-1].get("means", {})) if stages else {}
 
 
@@ -223,8 +226,8 @@ def _best(curve: list[list[float]] | None) -> float | None:
     return max(value for _, value in curve) if curve else None
 
 
-def _average(figures: Figures, key: str, digits: int) -> str:
-    known = [value for value in figures.get(key, ()) if value is not None]
+def _average(metrics: Metrics, key: str, digits: int) -> str:
+    known = [value for value in metrics.get(key, ()) if value is not None]
     return f"{fmean(known):.{digits}f}" if known else ""
 
 

@@ -1,7 +1,7 @@
 """Choosing hyper-parameters without the test set: grids over seeds, measured on held-out training images.
 
 The runs are a comparison's: one small result file each, finished ones kept, tables of the same form. All of them have
-`evaluate-on: validation`. The choice is the variant with the best mean over seeds of one figure:
+`evaluate-on: validation`. The choice is the variant with the best mean over seeds of one metric:
 
     generic     balanced accuracy of the generic head that the method is judged by
     personal    mean over sites after the last stage before fine-tuning: realigned where the method realigns
@@ -21,11 +21,11 @@ import yaml
 from common.config import Experiment, build, canonical, check_key, load, parse_value
 from common.config.layout import leaf
 from common.config.rows import ROWS, keys_where
-from common.errors import UserError, all_of, unknown
+from common.errors import UserError, run_all, unknown
 from common.methods import METHODS
-from server_app.checks.mistakes import check_acting, check_own_runs, check_simulated
+from server_app.checks.override_checks import check_effective, check_own_runs, check_simulated
 from server_app.compare.studies import Variant, product
-from server_app.engines.choices import FIGURES
+from server_app.engines.choices import TUNING_METRICS
 from server_app.run.journal import percent
 
 if TYPE_CHECKING:  # PyTorch comes with it, which a mistyped key need not wait for
@@ -82,7 +82,9 @@ def read_grids(words: Sequence[str], experiment: Experiment, given: Mapping[str,
         raise UserError(
             f"method = '{experiment.method}' has no grid of its own ({known} have); say what to vary, e.g. {form}"
         )
-    for word, (key, values) in zip(words, all_of(partial(_read_grid, word, experiment) for word in words), strict=True):
+    for word, (key, values) in zip(
+        words, run_all(partial(_read_grid, word, experiment) for word in words), strict=True
+    ):
         if key in grids:
             raise UserError(f"--grid '{word}': {key} has a grid already; give all its values in one")
         grids[key] = values
@@ -94,23 +96,23 @@ def read_grids(words: Sequence[str], experiment: Experiment, given: Mapping[str,
     return grids
 
 
-def figure_to_judge(by: str, experiment: Experiment, grids: Grids) -> str:
-    """Return the figure that decides: the given one, if these runs have it, else the default.
+def selection_metric(by: str, experiment: Experiment, grids: Grids) -> str:
+    """Return the metric that decides: the given one, if these runs have it, else the default.
 
     The default is generic for a method with a generic model, otherwise personal. Where the keys leave the generic
-    model as it is (Ditto's λ, fine-tuning), it is the figure that they change.
+    model as it is (Ditto's λ, fine-tuning), it is the metric that they change.
     """
     method = METHODS[experiment.method]
     usual = "generic" if method.reported_head else "personal"
     changed = {ROWS[leaf(key)].facts.changes or usual for key in grids}
-    figure = by or (changed.pop() if len(changed) == 1 else usual)
-    if figure not in FIGURES:
-        raise unknown("--by", figure, FIGURES)
-    if figure in ("generic", "both") and not method.reported_head:
-        raise UserError(f"--by {figure}: {method.title} has no generic model; allowed: personal, fine-tuned")
-    if figure == "fine-tuned" and not all(grids.get("finetune-epochs", [experiment.personalise.finetune_epochs])):
+    metric = by or (changed.pop() if len(changed) == 1 else usual)
+    if metric not in TUNING_METRICS:
+        raise unknown("--by", metric, TUNING_METRICS)
+    if metric in ("generic", "both") and not method.reported_head:
+        raise UserError(f"--by {metric}: {method.title} has no generic model; allowed: personal, fine-tuned")
+    if metric == "fine-tuned" and not all(grids.get("finetune-epochs", [experiment.personalise.finetune_epochs])):
         raise UserError("finetune-epochs = 0: there is no fine-tuned figure to judge by; set it to 1 or more")
-    return figure
+    return metric
 
 
 def tuning_cells(
@@ -137,12 +139,12 @@ def tuning_cells(
         values = {**experiment.dump(), "seed": seed, **variant.overrides}
         return Cell(build(values, source="--grid"), variant.label)
 
-    cells = all_of(partial(cell, seed, variant) for seed in seeds for variant in product(grids))
+    cells = run_all(partial(cell, seed, variant) for seed in seeds for variant in product(grids))
     experiments = [cell.experiment for cell in cells]
-    all_of(
+    run_all(
         [
-            partial(check_acting, given, "command line", experiments),
-            partial(check_acting, {key: list(values) for key, values in grids.items()}, "--grid", experiments),
+            partial(check_effective, given, "command line", experiments),
+            partial(check_effective, {key: list(values) for key, values in grids.items()}, "--grid", experiments),
             partial(check_all, experiments),
         ]
     )
@@ -152,15 +154,15 @@ def tuning_cells(
 
 
 def ranking(cells: "Sequence[Cell]", by: str, folder: Path) -> "list[tuple[Cell, float | None]]":
-    """Return a cell of each variant with its mean over seeds, best first; None where a run or figure is missing."""
+    """Return a cell of each variant with its mean over seeds, best first; None where a run or metric is missing."""
     from server_app.compare.cells import read_result
 
-    figures: dict[str, list[float | None]] = {}
+    metrics: dict[str, list[float | None]] = {}
     for cell in cells:
         result = read_result(folder, cell)
-        figures.setdefault(cell.variant, []).append(_figure(result["summary"], by) if result else None)
+        metrics.setdefault(cell.variant, []).append(_metric(result["summary"], by) if result else None)
     cell_of = {cell.variant: cell for cell in reversed(cells)}
-    ranked = [(cell_of[variant], _mean(found)) for variant, found in figures.items()]
+    ranked = [(cell_of[variant], _mean(found)) for variant, found in metrics.items()]
     return sorted(ranked, key=lambda pair: float("inf") if pair[1] is None else -pair[1])
 
 
@@ -173,10 +175,10 @@ def choice(cells: "Sequence[Cell]", grids: Grids, by: str, folder: Path) -> str:
     seeds = ", ".join(dict.fromkeys(str(cell.experiment.run.seed) for cell in cells))
     lines = [f"{by}, mean over seeds {seeds}, on validation images:"]
     lines += [f"{percent(mean):>9}  {cell.variant}" for cell, mean in ranked]
-    best, figure = ranked[0]
-    if figure is None:
+    best, metric = ranked[0]
+    if metric is None:
         return "\n".join([*lines, "nothing to choose from: no variant has this figure for every seed"])
-    if equal := [cell.variant for cell, mean in ranked[1:] if mean == figure]:
+    if equal := [cell.variant for cell, mean in ranked[1:] if mean == metric]:
         lines.append(f"equal to the best: {'; '.join(equal)} (does the method use the grid's keys? see --by)")
     values = best.experiment.dump()
     tuned = {best.experiment.method: {leaf(key): values[leaf(key)] for key in grids}}
@@ -208,7 +210,7 @@ def _read_grid(word: str, experiment: Experiment) -> tuple[str, list[Any]]:
         raise UserError(f"--grid '{word}': tuning takes {_OPTIONS[key]} instead")
     if leaf(key) in _data_keys():
         raise UserError(f"--grid '{word}': {key} decides which images count, so figures could not be compared")
-    values = all_of(partial(_value, key, value, experiment) for value in texts)
+    values = run_all(partial(_value, key, value, experiment) for value in texts)
     return key, [value for i, value in enumerate(values) if value not in values[:i]]
 
 
@@ -218,14 +220,14 @@ def _value(key: str, text: str, experiment: Experiment) -> Any:
     return found.get(leaf(key), value)  # another method's key is refused, by name, when no run has a use for it
 
 
-def _figure(summary: Mapping[str, Any], by: str) -> float | None:
+def _metric(summary: Mapping[str, Any], by: str) -> float | None:
     stages = summary["personal"]
-    figures = {
+    metrics = {
         "generic": summary["headline"]["generic"],
         "personal": (stages.get("realigned") or stages.get("final") or {}).get("mean"),
         "fine-tuned": stages.get("finetuned", {}).get("mean"),
     }
-    return _mean([figures["generic"], figures["personal"]]) if by == "both" else figures[by]
+    return _mean([metrics["generic"], metrics["personal"]]) if by == "both" else metrics[by]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

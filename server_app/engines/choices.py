@@ -4,7 +4,7 @@ from common.errors import UserError
 
 DEFAULT_ENGINE = "flower"
 ENGINES = (DEFAULT_ENGINE, "local")  # keys of `engines._ENGINES`
-FIGURES = ("generic", "personal", "fine-tuned", "both")  # what `fednc tune` can choose by
+TUNING_METRICS = ("generic", "personal", "fine-tuned", "both")  # what `fednc tune` can choose by
 
 
 def check_engine(engine: str) -> None:

@@ -1,4 +1,4 @@
-"""`fednc run --superlink`: an experiment at real sites, started, followed to its end, and judged truthfully.
+"""`fednc run --superlink`: run an experiment at real sites, stream its log, and report its true exit status.
 
 Flower's own `flwr run` takes no experiment that is not in the app, and exits with 0 for a failed run. Status, logs and
 stopping are Flower's: `flwr ls`, `flwr log`, `flwr stop`.
@@ -13,10 +13,10 @@ from typing import Any
 import typer
 import yaml
 
-from common.config import Experiment, acting, find_config, load, read_experiment
+from common.config import Experiment, drop_ineffective, find_config, load, read_experiment
 from common.config.layout import merged
 from common.config.overrides import everyday_values
-from common.errors import UserError, shown
+from common.errors import UserError, short_repr
 from server_app.engines.flower_app import write_app
 from server_app.engines.flower_run import QUIET, check_status, run_config, stream, tool
 from server_app.engines.stopping import Stopped
@@ -39,12 +39,12 @@ def run_deployed(config: str, overrides: Mapping[str, Any], superlink: str, base
     given = {key: value for key, value in overrides.items() if value != ""}
     values = merged([read_experiment(find_config(config, base), given.get("method")), given])
     if (partition := values.get("partition", Experiment.default("partition"))) != "deployed":
-        raise UserError(f"partition = {shown(partition)}: sites on other machines need partition: deployed")
+        raise UserError(f"partition = {short_repr(partition)}: sites on other machines need partition: deployed")
     experiment = load(config, overrides, base)
     for key, example in _FOLDERS.items():
         if isinstance(value := values.get(key), str) and not Path(value).is_absolute():
             raise UserError(f"{key} = '{value}': give the path that the coordinator's container has, e.g. {example}")
-    values = acting(values, experiment)  # a key of the file may have lost its use to an override
+    values = drop_ineffective(values, experiment)  # a key of the file may have lost its use to an override
     with tempfile.TemporaryDirectory(prefix="fednc-") as folder:
         app = write_app(Path(folder) / "app")
         _write_experiment({**values, "name": experiment.name}, app / "configs" / "run.yaml")

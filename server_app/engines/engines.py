@@ -19,7 +19,7 @@ from common.models.model import pick_device
 from server_app.app import run
 from server_app.engines.choices import check_engine
 from server_app.engines.flower_run import flower_run
-from server_app.engines.workers import claims
+from server_app.engines.workers import worker_resources
 from server_app.grids.local_grid import LocalGrid
 from server_app.run.journal import quiet_logging
 
@@ -42,7 +42,7 @@ def run_flower(experiment: Experiment) -> None:
     Raises:
         UserError: no SuperLink, or the run failed.
     """
-    cpus, gpus = claims(experiment)
+    cpus, gpus = worker_resources(experiment)
     with tempfile.TemporaryDirectory(prefix="fednc-") as folder:
         config = write_config(experiment, Path(folder) / "experiment.yaml")
         flower_run(number_of_sites(experiment), {"config": str(config), **everyday_values(experiment)}, cpus, gpus)

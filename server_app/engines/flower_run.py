@@ -22,8 +22,8 @@ import httpx
 from common.errors import UserError
 from common.files import private_file, write_text
 from common.logs import write_out
-from server_app.engines.family import family
 from server_app.engines.flower_app import write_app
+from server_app.engines.process_group import process_group
 
 QUIET = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
@@ -112,7 +112,7 @@ def superlink(home: Path) -> Iterator[dict[str, str]]:
     ]  # fmt: skip
     log_path, process = home / "superlink.log", None
     try:
-        with private_file(log_path) as log_file, family() as inherited:
+        with private_file(log_path) as log_file, process_group() as inherited:
             environment = {**KEEP_MEMORY, **inherited, **QUIET, "FLWR_HOME": str(home)}
             environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
             process = subprocess.Popen(
@@ -153,7 +153,7 @@ def stream(
         environment: its environment.
         folder: where.
         run_id: of a run that has begun already.
-        begun: is told the id of a run that begins.
+        begun: called with the id of a run that begins.
 
     Raises:
         UserError: no run began.
@@ -168,7 +168,7 @@ def stream(
                 write_out(line)
             shown.append(line.strip())
     if not run_id:
-        raise UserError(f"Flower refused the run: {words_of(' '.join(shown[-5:]))}")
+        raise UserError(f"Flower refused the run: {one_line_message(' '.join(shown[-5:]))}")
     return run_id
 
 
@@ -197,14 +197,14 @@ def check_status(run_id: str, superlink: str, environment: dict[str, str], folde
     try:
         status = str(json.loads(answer.stdout)["runs"][0]["status"])
     except (ValueError, LookupError):
-        said = words_of(answer.stdout + answer.stderr)
-        raise UserError(f"run {run_id}: Flower does not say how it stands: {said}") from None
+        message = one_line_message(answer.stdout + answer.stderr)
+        raise UserError(f"run {run_id}: Flower does not say how it stands: {message}") from None
     if not status.startswith("finished:completed"):
         raise UserError(f"the run ended as '{status}'; its last lines are above")
 
 
-def words_of(text: str) -> str:
-    """Return what a `flwr` command said as one line, without the frame that it draws around an error, or its JSON."""
+def one_line_message(text: str) -> str:
+    """Return a `flwr` command's output as one line, without the frame that it draws around an error, or its JSON."""
     with suppress(ValueError, LookupError):
         text = str(json.loads(text)["error-message"])
     return " ".join(re.sub(r"[\u2500-\u257f]+( Error [\u2500-\u257f]+)?", " ", text).split())[:_LONGEST]

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP: the terminal closed"}
-_IMPATIENCE = 5.0  # seconds in which a second Ctrl-C means nothing more than the first
+_REPEAT_SECONDS = 5.0  # seconds in which a second Ctrl-C is ignored
 
 
 class Stopped(BaseException):
@@ -38,8 +38,8 @@ def last_lines(error: BaseException) -> str:
     return "".join(f"{line}\n" for line in (str(error), *getattr(error, "__notes__", ())))
 
 
-def leave(stop: Stopped) -> NoReturn:
-    """Say the last lines and end this process, whatever its threads still do."""
+def exit_now(stop: Stopped) -> NoReturn:
+    """Print the last lines and end this process, even if threads are still running."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):  # a terminal that is gone
             if stream is sys.stderr:
@@ -49,16 +49,16 @@ def leave(stop: Stopped) -> NoReturn:
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
+def raise_on_signals() -> Iterator[None]:
     """Have signals raise `Stopped`: once, so that an impatient second one does not end what cleans up after the first.
 
     One that comes later does so again: the first may have been lost in code that lets nothing be raised.
     """
-    raised = -_IMPATIENCE
+    raised = -_REPEAT_SECONDS
 
     def stop(number: int, _: FrameType | None) -> None:
         nonlocal raised
-        if time.monotonic() >= raised + _IMPATIENCE:
+        if time.monotonic() >= raised + _REPEAT_SECONDS:
             raised = time.monotonic()
             raise Stopped(number)
 
@@ -67,7 +67,7 @@ def stoppable() -> Iterator[None]:
 
 
 @contextmanager
-def noted() -> Iterator[list[int]]:
+def collect_signals() -> Iterator[list[int]]:
     """Collect signals, to be acted on between two steps: raised amid the start of a child, they would leave it."""
     received: list[int] = []
     with _handled(lambda number, _: received.append(number)):
@@ -75,7 +75,7 @@ def noted() -> Iterator[list[int]]:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def ignore_signals() -> Iterator[None]:
     """Drop the signals that arrive meanwhile: for what cleans up."""
     with _handled(signal.SIG_IGN):
         yield

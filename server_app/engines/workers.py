@@ -13,12 +13,12 @@ from common.models.features import EVAL_BATCH
 from common.models.model import build_model, feature_dim, frame_kind, pick_device
 
 _CONTEXT = 1 << 30  # bytes of a process's CUDA context, with the libraries' workspaces
-_MODELS = 10  # weights, gradients, momentum, what arrived, a personal model: each as large as the model, of two models
+_MODELS = 10  # copies of the model: weights, gradients, momentum, the broadcast, a personal model, for two models
 _SPARE = 0.8  # of the free memory: the allocator cuts it into blocks
 _MOST = 8  # workers a GPU: more take turns on it, and each costs a context
 
 
-def claims(experiment: Experiment) -> tuple[int, float]:
+def worker_resources(experiment: Experiment) -> tuple[int, float]:
     """Return the processors and the share of a GPU that a worker claims: one processor a thread, so none is fought for.
 
     On a GPU the workers share the processors and the memory that is free; images that fit stay there with each worker.

@@ -67,7 +67,7 @@ class GenericEvaluation:
         return self.reports
 
     def _report(self, answers: npt.NDArray[Any], head: str, finite: bool) -> Report:
-        """Return the figures of predicted classes [N], or of probabilities [N, C]; of no image if they are not finite.
+        """Return the metrics of predicted classes [N], or of probabilities [N, C]; of no image if they are not finite.
 
         A model may be finite while what it makes of an image is not: the run goes on, it may come back.
         """

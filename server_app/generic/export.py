@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from common.config import portable
 from common.config.rows import keys_where
-from common.errors import UserError, plain
+from common.errors import UserError, one_line
 from common.files import check_new, private_file, private_folder, write_text
 from common.models.model import pick_device
 from common.models.trained import GENERIC, TrainedModel, load_trained
@@ -116,7 +116,7 @@ def export_onnx(model: TrainedModel, path: Path) -> Onnx:
         return Onnx(f"its answers differ from PyTorch's by {gap:.1e} at most")
     except Exception as error:  # the exporter and ONNX Runtime raise many kinds; the model itself is safe
         cause = _first_cause(error)
-        why = f"{type(cause).__name__}: {plain(str(cause), _LONGEST)}"
+        why = f"{type(cause).__name__}: {one_line(str(cause), _LONGEST)}"
         return Onnx(
             f"not written: its exporter failed ({type(cause).__name__})",
             f"model.onnx: not written: {why}; the other files are complete; another version of torch or onnxscript "
@@ -192,4 +192,4 @@ def _noise(model: TrainedModel, images: int) -> Tensor:
 def _plain(backbone: nn.Module) -> None:
     """Undo memory format and precision: the graph has neither."""
     body: Any = getattr(backbone, "body", backbone)
-    body.tune(channels_last=False, bf16=False)
+    body.set_format(channels_last=False, bf16=False)

@@ -41,7 +41,7 @@ def model_card(folder: Path, model: TrainedModel, experiment: Mapping[str, Any],
         "## Input and output",
         _interface(model, onnx),
         "## Figures",
-        _figures(model, run),
+        _metrics(model, run),
         "## Classes",
         _classes(model, run),
         "## Data by site",
@@ -106,23 +106,23 @@ def _interface(model: TrainedModel, onnx: str) -> str:
     return _table(["", ""], rows)
 
 
-def _figures(model: TrainedModel, run: RunRecord) -> str:
-    several = model.about.multilabel
+def _metrics(model: TrainedModel, run: RunRecord) -> str:
+    multilabel = model.about.multilabel
     tests = "held-out training images" if run.on_validation else "test images"
     generic = run.generic(model.head_name) or {}
     score = generic_score(generic) if generic else None
-    figures = [percent(score), *(percent(number(generic.get(group))) for group in GROUPS)]
+    metrics = [percent(score), *(percent(number(generic.get(group))) for group in GROUPS)]
     words = [
-        f"Generic model, {'macro AUC' if several else 'balanced accuracy'} on the coordinator's {tests}; "
+        f"Generic model, {'macro AUC' if multilabel else 'balanced accuracy'} on the coordinator's {tests}; "
         "many, medium and few are groups of classes by training images:",
-        _table(["all", *GROUPS], [figures]),
+        _table(["all", *GROUPS], [metrics]),
     ]
     stages = [(title, event) for stage, title in _STAGES.items() if (event := run.personal(stage))]
     rows = [[title, *_spread(event)] for title, event in stages]
     if rows:
         words.append(
-            f"Personal models, which are not in these files, {'macro AUC' if several else 'accuracy'} on each site's "
-            f"own {tests}, over sites:"
+            f"Personal models, which are not in these files, {'macro AUC' if multilabel else 'accuracy'} on each "
+            f"site's own {tests}, over sites:"
         )
         words.append(_table(["stage", "mean", "sd", "worst", "worst site"], rows))
     return "\n\n".join(words)
@@ -137,31 +137,31 @@ def _spread(event: Event) -> list[str]:
 
 def _classes(model: TrainedModel, run: RunRecord) -> str:
     event = run.generic(model.head_name) or {}
-    several = model.about.multilabel
-    scores, cuts = numbers(event.get("per_class")), model.thresholds
+    multilabel = model.about.multilabel
+    scores, thresholds = numbers(event.get("per_class")), model.thresholds
     rows = [
         [
             escape_markdown(name),
             f"{at(run.class_counts, c, 0.0):,.0f}" if run.class_counts else "–",
             run.group_of.get(c, "–"),
             percent(at(scores, c, None)),
-            *([f"{cuts[c]:.3g}"] if several else []),
+            *([f"{thresholds[c]:.3g}"] if multilabel else []),
         ]
         for c, name in enumerate(model.about.classes)
     ]
-    header = ["class", "training images", "group", "AUC" if several else "accuracy"]
-    return _table(header + ["threshold"] * several, rows)
+    header = ["class", "training images", "group", "AUC" if multilabel else "accuracy"]
+    return _table(header + ["threshold"] * multilabel, rows)
 
 
 def _sites(run: RunRecord, sizes: Mapping[str, Sequence[float | None]]) -> str:
     stages = [event for stage in _STAGES if (event := run.personal(stage))]
     last = sites_of(stages[-1]) if stages else {}
-    figure = str(stages[-1].get("figure", "accuracy")) if stages else "accuracy"
+    metric = str(stages[-1].get("figure", "accuracy")) if stages else "accuracy"
     rows = [
         [
             escape_markdown(name),
             *("–" if size is None else f"{size:,.0f}" for size in pair),
-            percent(number(last.get(name, {}).get(figure))),
+            percent(number(last.get(name, {}).get(metric))),
         ]
         for name, pair in sizes.items()
     ]
@@ -170,10 +170,12 @@ def _sites(run: RunRecord, sizes: Mapping[str, Sequence[float | None]]) -> str:
 
 
 def _site_sizes(folder: Path, run: RunRecord) -> dict[str, tuple[float | None, float | None]]:
-    """Return training and test images by site, as the sites said when the run began."""
+    """Return training and test images by site, as the sites declared when the run began."""
     try:
-        told = json.loads((folder / "sites.json").read_text(encoding="utf-8"))
-        return {str(name): (number(site.get("num_train")), number(site.get("num_test"))) for name, site in told.items()}
+        declared = json.loads((folder / "sites.json").read_text(encoding="utf-8"))
+        return {
+            str(name): (number(site.get("num_train")), number(site.get("num_test"))) for name, site in declared.items()
+        }
     except (OSError, ValueError, AttributeError):
         return dict.fromkeys(run.site_names, (None, None))
 

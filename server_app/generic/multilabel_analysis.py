@@ -1,7 +1,7 @@
-"""What the coordinator learns of the final generic model of several labels an image, for the report.
+"""Analysis of the final generic multilabel model, for the report.
 
 From its own test images: the features of each class, and where label-aware attention looks. From a simulation, where
-it knows them: which labels occur together at each site. It takes seconds, and no figure of the run depends on it.
+it knows them: which labels occur together at each site. It takes seconds, and no metric of the run depends on it.
 """
 
 import base64
@@ -51,7 +51,7 @@ _SIDE = 160  # pixels of a sample's longer side
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class AnalysisInput:
     """What is analysed.
 
     Attributes:
@@ -99,7 +99,7 @@ class Subject:
         return class_features(self.model.backbone, self.dataset, self.positives)
 
 
-def write_analysis(journal: Journal, subject: Subject) -> None:
+def write_analysis(journal: Journal, subject: AnalysisInput) -> None:
     """Write `analysis.json`; what fails is left out with a line in the log, since the run's result is safe."""
     found: dict[str, Any] = {}
     for name, part in _PARTS.items():
@@ -114,11 +114,11 @@ def write_analysis(journal: Journal, subject: Subject) -> None:
         log.warning("analysis: cannot be written: %s", error)
 
 
-def label_pairs(subject: Subject) -> dict[str, Any]:
+def label_pairs(subject: AnalysisInput) -> dict[str, Any]:
     """Return images [n, n] that have two labels each, of all sites and of some; empty for real sites."""
     if subject.deployed:
         return {}
-    federation, classes = subject.federation, ends(subject.order, _MATRIX_CLASSES)
+    federation, classes = subject.federation, head_and_tail(subject.order, _MATRIX_CLASSES)
     labels = np.asarray(subject.dataset.train.labels, np.bool_)
     pairs = []
     for site, rows in enumerate(federation.train_rows):
@@ -132,7 +132,7 @@ def label_pairs(subject: Subject) -> dict[str, Any]:
     }
 
 
-def prototypes(subject: Subject) -> dict[str, Any]:
+def prototypes(subject: AnalysisInput) -> dict[str, Any]:
     """Return cosines between the mean features of classes, with attention also of the features that it starts from.
 
     Empty where there are no features to compare.
@@ -142,7 +142,7 @@ def prototypes(subject: Subject) -> dict[str, Any]:
     features, kinds = subject.features
     means = class_means(features, kinds, len(subject.order))
     facts = {
-        "classes": ends(subject.order, _MATRIX_CLASSES),
+        "classes": head_and_tail(subject.order, _MATRIX_CLASSES),
         **_cosine_facts(subject, means),
         "positives": len(features),
         "at_most": subject.at_most,
@@ -155,8 +155,8 @@ def prototypes(subject: Subject) -> dict[str, Any]:
     return facts
 
 
-def _cosine_facts(subject: Subject, means: Floats) -> dict[str, Any]:
-    table, classes = cosines(means), ends(subject.order, _MATRIX_CLASSES)
+def _cosine_facts(subject: AnalysisInput, means: Floats) -> dict[str, Any]:
+    table, classes = cosines(means), head_and_tail(subject.order, _MATRIX_CLASSES)
     apart = table[~np.eye(len(table), dtype=np.bool_)]
     return {
         "cosines": [[_number(value) for value in row] for row in table[np.ix_(classes, classes)]],
@@ -164,12 +164,12 @@ def _cosine_facts(subject: Subject, means: Floats) -> dict[str, Any]:
     }
 
 
-def points(subject: Subject) -> dict[str, Any]:
+def points(subject: AnalysisInput) -> dict[str, Any]:
     """Return t-SNE coordinates of features of positives, evenly many of each class shown."""
     if _no_features(subject):
         return {}
     features, kinds = subject.features
-    shown = ends(subject.order, _POINT_CLASSES)
+    shown = head_and_tail(subject.order, _POINT_CLASSES)
     generator = numpy_generator(subject.experiment.run.seed, "points")
     chosen = [generator.permutation(np.flatnonzero(kinds == c))[: _POINTS // len(shown)] for c in shown]
     rows = np.concatenate(chosen)
@@ -180,7 +180,7 @@ def points(subject: Subject) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def attention_samples(subject: Subject) -> list[dict[str, Any]]:
+def attention_samples(subject: AnalysisInput) -> list[dict[str, Any]]:
     """Return test images, one of a class, with the attention of the class on them; empty without attention.
 
     Empty too unless `report-images` asks for them: they may be of patients, whose anatomy a map alone can show.
@@ -193,7 +193,7 @@ def attention_samples(subject: Subject) -> list[dict[str, Any]]:
     ):
         return []
     labels, drawn = np.asarray(dataset.test.labels, np.bool_), subject.positives
-    classes = ends([c for c in subject.order if drawn[:, c].any()], _SAMPLES)
+    classes = head_and_tail([c for c in subject.order if drawn[:, c].any()], _SAMPLES)
     generator = numpy_generator(subject.experiment.run.seed, "samples")
     rows = np.array([generator.choice(np.flatnonzero(drawn[:, c])) for c in classes], np.int64)
     pixels = dataset.test.batch(rows)
@@ -213,7 +213,7 @@ def attention_samples(subject: Subject) -> list[dict[str, Any]]:
     ]
 
 
-_PARTS: dict[str, Callable[[Subject], Any]] = {
+_PARTS: dict[str, Callable[[AnalysisInput], Any]] = {
     "label_pairs": label_pairs,
     "prototypes": prototypes,
     "points": points,
@@ -221,12 +221,12 @@ _PARTS: dict[str, Callable[[Subject], Any]] = {
 }
 
 
-def _no_features(subject: Subject) -> bool:
+def _no_features(subject: AnalysisInput) -> bool:
     """Whether there are no positives, or no generic backbone since BatchNorm is each site's own."""
     return METHODS[subject.experiment.method].local_norm or not subject.positives.any()
 
 
-def ends(order: Sequence[int], count: int) -> list[int]:
+def head_and_tail(order: Sequence[int], count: int) -> list[int]:
     """Return the first and last of an order, `count` together, or all of it."""
     if len(order) <= count:
         return list(order)

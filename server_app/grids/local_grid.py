@@ -33,7 +33,7 @@ class LocalGrid(Grid):
         node_config: further entries of every node's configuration, e.g. a state-dir.
 
     Attributes:
-        waiting: called now and then while a site that works ahead is waited for.
+        on_wait: called now and then while a site that works ahead is waited for.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class LocalGrid(Grid):
             for index in range(num_sites)
         }
         self._replies: dict[str, Message] = {}
-        self.waiting: Callable[[], object] = lambda: None
+        self.on_wait: Callable[[], object] = lambda: None
         # one thread for good: what PyTorch keeps for a thread (handles, chosen algorithms) is made once
         self._worker = ThreadPoolExecutor(1, "site") if ahead else None
         _identify_process()
@@ -135,7 +135,7 @@ class LocalGrid(Grid):
             try:
                 reply = under_way[0].result(_LOOK_SECONDS)
             except TimeoutError:
-                self.waiting()
+                self.on_wait()
             else:
                 under_way.pop(0)
                 return reply

@@ -1,6 +1,6 @@
-"""Flower's grid, with replies handed on as they arrive: the coordinator then holds one of them at a time.
+"""Flower's grid with replies yielded as they arrive, so that the coordinator holds one at a time.
 
-What Flower raises meanwhile does not end a run at once: its SuperLink may be too busy for an answer ("database is
+An error from Flower does not end a run at once: the SuperLink may be busy ("database is
 locked"), and bytes of a site that cannot be read as a message concern that site alone.
 """
 
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from common.errors import plain
+from common.errors import one_line
 from server_app.run.journal import log
 
 T = TypeVar("T")
@@ -27,12 +27,12 @@ class StreamingGrid(Grid):
         grid: the grid of a Flower run.
 
     Attributes:
-        waiting: called now and then while replies are waited for.
+        on_wait: called now and then while replies are waited for.
     """
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
-        self.waiting: Callable[[], object] = lambda: None
+        self.on_wait: Callable[[], object] = lambda: None
         self._failing: float | None = None  # since when fetching has done nothing but fail
 
     def set_run(self, run: Any) -> None:
@@ -70,7 +70,7 @@ class StreamingGrid(Grid):
             node_id = message.metadata.dst_node_id
             waiting |= {sent: node_id for sent in self.push_messages([message]) if sent}
         end = None if timeout is None else time.monotonic() + timeout
-        self._failing, heard = None, time.monotonic()
+        self._failing, last_arrival = None, time.monotonic()
         while waiting and (self._failing is None or time.monotonic() < self._failing + _PATIENCE):
             arrived = False
             for reply in self._pull(list(waiting)):
@@ -83,13 +83,13 @@ class StreamingGrid(Grid):
             if end is not None and time.monotonic() > end:
                 return
             if arrived:
-                heard = time.monotonic()
+                last_arrival = time.monotonic()
             elif waiting:
-                self.waiting()
-                time.sleep(_pause(time.monotonic() - heard))
+                self.on_wait()
+                time.sleep(_pause(time.monotonic() - last_arrival))
 
     def _pull(self, message_ids: list[str]) -> Iterator[Message]:
-        """Yield what has arrived, one by one: Flower fetches all that it is asked for at once, and keeps nothing.
+        """Yield arrived replies one by one: Flower fetches all requested messages at once and drops them afterwards.
 
         Were several fetched together, one that cannot be read would take the others with it.
         """
@@ -97,7 +97,7 @@ class StreamingGrid(Grid):
             try:
                 replies = list(self._grid.pull_messages([message_id]))
             except Exception as error:  # asked for again; the site is named as silent if that does not help
-                _tell(error)
+                _log_or_raise(error)
                 self._failing = self._failing or time.monotonic()
             else:
                 self._failing = None
@@ -111,7 +111,7 @@ class StreamingGrid(Grid):
             try:
                 return call()
             except Exception as error:
-                _tell(error)
+                _log_or_raise(error)
                 if time.monotonic() > end:
                     raise
                 time.sleep(_POLL_SECONDS[1])
@@ -126,8 +126,8 @@ def _pause(silence: float) -> float:
     return min(longest, max(shortest, _POLL_SHARE * silence))
 
 
-def _tell(error: Exception) -> None:
+def _log_or_raise(error: Exception) -> None:
     """Say what Flower raised; raise it where trying again cannot help, as when the run was stopped."""
     if 400 <= getattr(getattr(error, "response", None), "status_code", 500) < 500:
         raise error
-    log.warning("Flower: %s; trying again", plain(f"{type(error).__name__}: {error}", 200))
+    log.warning("Flower: %s; trying again", one_line(f"{type(error).__name__}: {error}", 200))

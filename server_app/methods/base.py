@@ -1,4 +1,4 @@
-"""What the rounds ask of the coordinator's half of a method; by default it averages and no more."""
+"""The interface of a method's coordinator half; by default it only averages."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,22 +26,22 @@ class ServerMethod:
         self.row = METHODS[experiment.method]
         self.num_classes = len(federation.dataset.classes)
 
-    def shapes(self, sent: Arrays) -> dict[str, tuple[int, ...]]:
-        """Return the shape of each extra that a site `returns`, given what it was sent."""
+    def shapes(self, broadcast: Arrays) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each of a site's extras, given what it was sent."""
         return {}
 
-    def check(self, extras: Mapping[str, npt.NDArray[Any]], sent: Arrays, images: int) -> None:
+    def check(self, extras: Mapping[str, npt.NDArray[Any]], broadcast: Arrays, images: int) -> None:
         """Check a reply's extras before they are used.
 
         Args:
             extras: as they came.
-            sent: what the site was sent.
+            broadcast: what the site was sent.
             images: training images that the site declared.
 
         Raises:
             BadReplyError: other names, shapes or types than the method asks for, or a value that is not finite or huge.
         """
-        shapes = self.shapes(sent)
+        shapes = self.shapes(broadcast)
         if extras.keys() != shapes.keys():
             odd = sorted(extras.keys() ^ shapes.keys())
             raise BadReplyError(f"extras differ from what {self.row.title} asks for: {', '.join(odd[:3])}")
@@ -51,9 +51,9 @@ class ServerMethod:
             check_values(name, array)
 
     def begin(self) -> None:
-        """Begin a round, perhaps one again of which too little came: what it brought is not used."""
+        """Begin a round; if it is a repetition, discard what the failed attempt collected."""
 
-    def take(self, site: str, extras: Mapping[str, npt.NDArray[Any]]) -> None:
+    def add_extras(self, site: str, extras: Mapping[str, npt.NDArray[Any]]) -> None:
         """Take in one reply's extras, checked before."""
 
     def state(self) -> Arrays:
@@ -63,15 +63,15 @@ class ServerMethod:
     def restore(self, state: Arrays) -> None:
         """Take over what `state` returned."""
 
-    def finish(self, sent: Arrays, mean: Arrays, server_round: int) -> tuple[Arrays, dict[str, Any]]:
+    def finish(self, broadcast: Arrays, mean: Arrays, server_round: int) -> tuple[Arrays, dict[str, Any]]:
         """End a round.
 
         Args:
-            sent: what the sites were sent.
+            broadcast: what the sites were sent.
             mean: the new mean of the shared parts.
             server_round: the round's number.
 
         Returns:
-            The parts that the method's row names in `sent`, for the next round, and facts for the journal.
+            The parts that the method's row names in `coordinator_parts`, for the next round, and facts for the journal.
         """
         return {}, {}

@@ -31,16 +31,16 @@ class FederatedFeatures(ServerMethod):
         self._sum: npt.NDArray[np.float64] | float = 0.0
         self._sites = np.zeros(self.num_classes)
 
-    def shapes(self, sent: Arrays) -> dict[str, tuple[int, ...]]:
+    def shapes(self, broadcast: Arrays) -> dict[str, tuple[int, ...]]:
         """Return [C, C, d], d + 1 with a bias."""
-        classes, dim = sent["retrained_head.weight"].shape
-        return {"class_gradients": (classes, classes, dim + ("retrained_head.bias" in sent))}
+        classes, dim = broadcast["retrained_head.weight"].shape
+        return {"class_gradients": (classes, classes, dim + ("retrained_head.bias" in broadcast))}
 
     def begin(self) -> None:
-        """Forget the gradients of a round that is repeated."""
+        """Discard the gradients of a round that is repeated."""
         self._sum, self._sites = 0.0, np.zeros(self.num_classes)
 
-    def take(self, site: str, extras: Mapping[str, npt.NDArray[Any]]) -> None:
+    def add_extras(self, site: str, extras: Mapping[str, npt.NDArray[Any]]) -> None:
         """Add one site's gradients; a class it does not have is all zero and does not count (Eq. 4)."""
         gradients = extras["class_gradients"].astype(np.float64)
         self._sum = self._sum + gradients
@@ -54,13 +54,13 @@ class FederatedFeatures(ServerMethod):
         """Take over the federated features."""
         self._features = torch.from_numpy(state["features"].copy()) if "features" in state else None
 
-    def finish(self, sent: Arrays, mean: Arrays, server_round: int) -> tuple[Arrays, dict[str, Any]]:
+    def finish(self, broadcast: Arrays, mean: Arrays, server_round: int) -> tuple[Arrays, dict[str, Any]]:
         """Return the re-trained head, and how far the gradients still are from the real ones."""
-        names = [name for name in sent if name.startswith("retrained_head.")]
+        names = [name for name in broadcast if name.startswith("retrained_head.")]
         if not self._sites.any():
-            return {name: sent[name] for name in names}, {}
-        weight = torch.from_numpy(sent["retrained_head.weight"])
-        bias = torch.from_numpy(sent["retrained_head.bias"]) if "retrained_head.bias" in sent else None
+            return {name: broadcast[name] for name in names}, {}
+        weight = torch.from_numpy(broadcast["retrained_head.weight"])
+        bias = torch.from_numpy(broadcast["retrained_head.bias"]) if "retrained_head.bias" in broadcast else None
         real = torch.from_numpy(np.asarray(self._sum) / np.maximum(self._sites, 1)[:, None, None]).float()
         known = torch.from_numpy(self._sites > 0)
         options = CReFFOptions.of(self.experiment)

@@ -54,7 +54,7 @@ class Monitor(ServerMethod):
         drawn = [generator.permutation(np.sort(rows[labels == c])) for c in range(self.num_classes)]
         return np.concatenate([of_class[: self._options.ratio_images] for of_class in drawn])
 
-    def finish(self, sent: Arrays, mean: Arrays, server_round: int) -> tuple[Arrays, dict[str, Any]]:
+    def finish(self, broadcast: Arrays, mean: Arrays, server_round: int) -> tuple[Arrays, dict[str, Any]]:
         """Return the class weights α + β R [C], and the ratios for the journal."""
         load_state(self._model, mean)
         dataset = self.federation.dataset

@@ -8,7 +8,7 @@ import yaml
 
 from common.config import ROWS
 from common.config.sections import SECTIONS
-from common.errors import plain
+from common.errors import one_line
 from common.methods import METHODS
 from server_app.new.choose import Choice, Choices
 
@@ -24,7 +24,7 @@ def as_yaml(found: Sequence[str], choices: Choices, methods: Sequence[str], name
         methods: that take the data.
         name: of the file, for the commands.
     """
-    lines = [f"# {plain(line)}" for line in found]
+    lines = [f"# {one_line(line)}" for line in found]
     quoted = shlex.quote(name)
     lines += ["#", f"#   fednc run {quoted}", f"#   fednc compare {quoted} --methods {','.join(_few(methods))}"]
     lines += ["#", "# configs/README.md lists every key; one may also stand behind the command: fednc run … rounds=5"]
@@ -51,8 +51,8 @@ def _few(methods: Sequence[str]) -> list[str]:
 
 def _line(key: str, choice: Choice, column: int = _COLUMN) -> str:
     if choice.value is None:
-        return f"# {key}: {'…':<{max(1, column - len(key) - 4)}} # {plain(choice.why)}"
-    return f"{f'{key}: {_scalar(choice.value)}':<{column}} # {plain(choice.why)}"
+        return f"# {key}: {'…':<{max(1, column - len(key) - 4)}} # {one_line(choice.why)}"
+    return f"{f'{key}: {_scalar(choice.value)}':<{column}} # {one_line(choice.why)}"
 
 
 def _scalar(value: Any) -> str:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from common.errors import UserError, all_of
+from common.errors import UserError, run_all
 from common.files import write_bytes
 
 CA_DAYS = 3650
@@ -110,7 +110,7 @@ def make_server_certificate(ca: Path, hosts: Sequence[str], days: int, at: datet
         raise UserError(
             f"{ca / 'ca.crt'} expired on {until:%Y-%m-%d}: make a new federation with `fednc provision init`"
         )
-    names = list(dict.fromkeys(all_of(partial(host_name, host) for host in (*hosts, *INSIDE_HOSTS))))
+    names = list(dict.fromkeys(run_all(partial(host_name, host) for host in (*hosts, *INSIDE_HOSTS))))
     key = ec.generate_private_key(ec.SECP384R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0][:64])])
     builder = (

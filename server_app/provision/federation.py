@@ -10,7 +10,7 @@ from pathlib import Path
 
 from common import files
 from common.config import APP_ROOT
-from common.errors import UserError, all_of
+from common.errors import UserError, run_all
 from common.names import lookalike
 from server_app.provision import flower
 from server_app.provision.certificates import (
@@ -23,8 +23,8 @@ from server_app.provision.certificates import (
     write_public,
 )
 from server_app.provision.kit import (
+    delete_secrets,
     fill,
-    forget_secrets,
     new_secret,
     new_site_key,
     own_user,
@@ -47,7 +47,7 @@ def make(folder: Path, hosts: Sequence[str], port: int, days: int, at: datetime)
         raise UserError(f"{folder} lies in {APP_ROOT}, which images and runs are made from: keep keys elsewhere")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not empty: nothing is overwritten; name another folder")
-    all_of(partial(host_name, host) for host in hosts)
+    run_all(partial(host_name, host) for host in hosts)
     files.private_folder(folder.parent)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
         part = private_folder(Path(temporary) / "part")
@@ -119,36 +119,36 @@ def revoke(folder: Path, name: str, at: datetime) -> SiteKey:
         raise UserError(f"site {name!r} is revoked already; `fednc provision renew {folder} {name}` lets it in again")
     key = replace(key, revoked=_iso(at))
     save(folder, registry.with_key(key))
-    forget_secrets(folder / "sites" / name)
+    delete_secrets(folder / "sites" / name)
     return key
 
 
-def synchronise(folder: Path, superlink: str, at: datetime, tell: Callable[[str], None]) -> None:
+def synchronise(folder: Path, superlink: str, at: datetime, report: Callable[[str], None]) -> None:
     """Register every new key with Flower, and remove every revoked one; what is done is noted at once.
 
     Args:
         folder: the federation's.
         superlink: HOST:PORT of the Control API, or the name of a connection in Flower's configuration.
         at: now.
-        tell: is given a line for every key.
+        report: called with a line for every key.
 
     Raises:
         UserError: the SuperLink cannot be reached, or refused.
     """
     registry = load(folder)
     if not any(key.to_unregister or key.to_register for key in registry.keys):
-        tell("nothing to register or to remove")
+        report("nothing to register or to remove")
         return
     with flower.connect(superlink, folder / "ca" / "ca.crt") as connection:
         for key in registry.keys:
             if key.to_unregister:
                 flower.unregister(connection, key.node_id)
                 registry = registry.with_key(replace(key, unregistered=_iso(at)))
-                tell(f"removed {key.site} {key.fingerprint}")
+                report(f"removed {key.site} {key.fingerprint}")
             elif key.to_register:
                 node_id = flower.register(connection, key.site, key.public_key)
                 registry = registry.with_key(replace(key, registered=_iso(at), node_id=node_id, superlink=superlink))
-                tell(f"registered {key.site} {key.fingerprint} as node {node_id}")
+                report(f"registered {key.site} {key.fingerprint} as node {node_id}")
             save(folder, registry)
 
 

@@ -73,7 +73,7 @@ def unregister(connection: Connection, node_id: str) -> None:
 
 
 def _reason(answer: dict[str, object]) -> str:
-    """Return Flower's error without what it said before."""
+    """Return Flower's error without the output before it."""
     return " ".join(str(answer.get("error-message", answer)).split("\n\n")[-1].split()).rstrip(".")
 
 
@@ -95,6 +95,6 @@ def _flwr(connection: Connection, words: list[str]) -> dict[str, object]:
     try:
         answer = json.loads(done.stdout[start:])
     except ValueError:
-        said = " ".join((done.stdout + done.stderr).split())[-300:]
-        raise UserError(f"`flwr supernode {words[0]}` failed: {said or f'exit code {done.returncode}'}") from None
+        output = " ".join((done.stdout + done.stderr).split())[-300:]
+        raise UserError(f"`flwr supernode {words[0]}` failed: {output or f'exit code {done.returncode}'}") from None
     return dict(answer)

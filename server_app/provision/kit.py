@@ -99,7 +99,7 @@ def fill(kind: str, folder: Path, fields: Mapping[str, str]) -> None:
             write_public(target, _FIELD.sub(lambda match: fields[match[1]], text).encode())
 
 
-def forget_secrets(folder: Path) -> None:
+def delete_secrets(folder: Path) -> None:
     """Delete a kit's secrets: its key is of no use any more.
 
     Raises:

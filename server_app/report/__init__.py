@@ -55,7 +55,7 @@ _SECTIONS: tuple[Section, ...] = (
     Section("AUC by class", per_class, "many"),
     Section("AUC against class counts", auc_against_counts, "many"),
     Section("Class features", class_features, "many"),
-    Section("Where the classes look", attention, "many", lambda run: run.attends),
+    Section("Where the classes look", attention, "many", lambda run: run.uses_attention),
     Section("Frame geometry", frame_geometry),
     Section("Head norms", head_norms),
     Section("Sites", sites),

@@ -91,7 +91,7 @@ def line_chart(
 def _curve(series: Series, x_axis: Axis, y_axis: Axis, crowded: bool) -> list[str]:
     drawn, pen = [], "M"
     for x, y in series.points:
-        if y is None:  # a gap in the figures is a gap in the curve
+        if y is None:  # a gap in the values is a gap in the curve
             pen = "M"
             continue
         drawn.append(f"{pen}{x_axis.at(x):g} {y_axis.at(y):g}")

@@ -9,7 +9,7 @@ from server_app.report.headline import head_name, reported_generic
 from server_app.report.page import DASH, details, figure, paragraph, percent, plain, table
 from server_app.report.record import RunRecord, at, numbers
 from server_app.report.rounds import STYLE
-from server_app.report.words import words_of
+from server_app.report.words import metric_names_of
 
 _NAMED = 40  # up to so many classes are named below the chart; more are ranked
 
@@ -30,7 +30,7 @@ def per_class(run: RunRecord) -> str:
         words = "Classes in their own order, since the sites do not disclose how many images each has."
     words += " The dashed line is guessing; a class without a mark has no AUC." if run.multilabel else ""
     before_after = " and ".join(s.name for s in series)
-    chart = _chart(run, series, f"Training images and {words_of(run).short} of each class: {before_after}")
+    chart = _chart(run, series, f"Training images and {metric_names_of(run).short} of each class: {before_after}")
     return figure(legend(series) + chart, words) + _table(run, series)
 
 
@@ -60,7 +60,7 @@ def _chart(run: RunRecord, series: list[Series], label: str) -> str:
     least = min(y for one in series for _, y in one.known)
     low = 0.5 if run.multilabel and least >= 0.5 else 0.0
     y_axis = Axis(low, 1.0, start + 220, start, percent=True)
-    parts += y_grid(y_axis, LEFT, right, words_of(run).short)
+    parts += y_grid(y_axis, LEFT, right, metric_names_of(run).short)
     parts += [line(LEFT, y_axis.at(0.5), right, y_axis.at(0.5), "cut")] if run.multilabel else []
     parts += _group_marks(run, series, x_axis, y_axis, top)
     parts += _points(names, series, x_axis, y_axis)
@@ -134,22 +134,22 @@ def _class_names(names: list[str], x_axis: Axis, bottom: float) -> tuple[list[st
 
 
 def _table(run: RunRecord, series: list[Series]) -> str:
-    others = _other_figures(run)
+    others = _other_metrics(run)
     rows = []
     for rank, c in enumerate(run.class_order):
         count = plain(at(run.class_counts, c, 0.0), ",.0f") if run.class_counts else DASH
         values = [percent(one.points[rank][1]) for one in series]
-        values += [percent(at(figures, c, None)) for figures in others.values()]
+        values += [percent(at(metrics, c, None)) for metrics in others.values()]
         rows.append([run.classes[c], run.group_of.get(c, DASH), count, *values])
     auc = "AUC, " if run.multilabel else ""
     header = ["Class", "Group", "Training images", *(auc + s.name for s in series), *others]
     css = ["", *["num"] * (len(header) - 2)]
-    body = table(f"{_capital(words_of(run).short)} of the generic model by class", header, rows, css)
+    body = table(f"{_capital(metric_names_of(run).short)} of the generic model by class", header, rows, css)
     return details("The same as a table", body)
 
 
-def _other_figures(run: RunRecord) -> dict[str, list[float | None]]:
-    """Figures by class beside AUC, of the head that the method is judged by; none for one label an image."""
+def _other_metrics(run: RunRecord) -> dict[str, list[float | None]]:
+    """Metrics by class beside AUC, of the head that the method is judged by; none for one label an image."""
     if not run.multilabel or not (reported := reported_generic(run)):
         return {}
     head, event = reported

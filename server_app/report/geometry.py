@@ -31,7 +31,7 @@ def frame_geometry(run: RunRecord) -> str:
         words += f" For C = {count} classes that angle is arccos(−1/(C−1)) = {ideal_angle(count):.4f}°."
     if run.frame.get("solver") == "spread":
         words += " Here the features have fewer than C − 1 dimensions, so no frame can reach it."
-    if run.attends:
+    if run.uses_attention:
         words += " It also asks the attention: every class vector for its own class."
     if run.frame_trains:
         words += " The class vectors that classify start as this frame and learn; the measures are of the start."
@@ -92,6 +92,6 @@ def _ideal(key: str, run: RunRecord) -> str:
     if "norm" in key:
         return plain(run.config.get("frame-norm")) if chosen else "1"
     kind = run.config.get("frame" if chosen else "query-frame")
-    if "sparsity" in key and kind != "etf" and (chosen or (run.attends and kind == "sparse_etf")):
+    if "sparsity" in key and kind != "etf" and (chosen or (run.uses_attention and kind == "sparse_etf")):
         return f"{plain(number(run.config.get('sparsity')))} (as configured)"
     return DASH

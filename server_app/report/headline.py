@@ -4,7 +4,7 @@ from common.methods import HEAD_TITLES
 from common.metrics import further_metrics
 from server_app.report.page import DASH, note, percent, plain, table, terms, tile_list
 from server_app.report.record import GROUPS, Event, RunRecord, number, round_of
-from server_app.report.words import words_of
+from server_app.report.words import metric_names_of
 
 HEADS = {
     "aux_head": "head ψ",
@@ -65,7 +65,7 @@ _FINETUNE = (
 
 
 def headline(run: RunRecord) -> str:
-    """Return the headline figures: generic by head, personal by stage."""
+    """Return the headline metrics: generic by head, personal by stage."""
     notes = [note(words) for words in remarks(run)]
     parts = [*notes, _tiles(run), _generic_table(run), personal_table(run)]
     return "".join(parts) + "<h3>Words used here</h3>" + terms(_terms(run))
@@ -97,7 +97,7 @@ def unpersonal(run: RunRecord) -> bool:
 
 
 def reported_generic(run: RunRecord) -> tuple[str, Event] | None:
-    """Return the head and figures that stand for the generic model: the realigned head if there is one."""
+    """Return the head and metrics that stand for the generic model: the realigned head if there is one."""
     preferred = (run.method.reported_head,) if run.method else ()
     for head in (*preferred, *run.heads):
         if event := run.generic(head):
@@ -106,7 +106,7 @@ def reported_generic(run: RunRecord) -> tuple[str, Event] | None:
 
 
 def reported_personal(run: RunRecord) -> tuple[str, Event] | None:
-    """Return the words and figures that stand for the personal models: the last stage that was reached."""
+    """Return the words and metrics that stand for the personal models: the last stage that was reached."""
     for stage in ("finetuned", "realigned", "final"):
         if event := run.personal(stage):
             return STAGES[stage], event
@@ -122,7 +122,7 @@ def head_name(head: str, run: RunRecord) -> str:
 
 
 def remarks(run: RunRecord) -> list[str]:
-    """Return what a reader must know before the figures."""
+    """Return what a reader must know before the metrics."""
     words = []
     if run.on_validation:
         words.append(
@@ -172,9 +172,9 @@ def _generic_table(run: RunRecord) -> str:
         if event is None:
             continue
         stage = "final" if event.get("stage") == "final" else "last evaluation"
-        figures = [percent(event.get(key)) for key in ("balanced_accuracy", *GROUPS, "accuracy", *further_metrics())]
+        metrics = [percent(event.get(key)) for key in ("balanced_accuracy", *GROUPS, "accuracy", *further_metrics())]
         chosen = best(run.of("generic", head=head), "balanced_accuracy")
-        rows.append([head_name(head, run), f"{round_of(event)}, {stage}", *figures, chosen])
+        rows.append([head_name(head, run), f"{round_of(event)}, {stage}", *metrics, chosen])
     header = [
         "Head",
         "Round",
@@ -190,7 +190,7 @@ def _generic_table(run: RunRecord) -> str:
 
 
 def personal_table(run: RunRecord) -> str:
-    """Return the primary figure of the personal models by stage."""
+    """Return the primary metric of the personal models by stage."""
     rows = []
     before = "final" if run.personal("final") else "arrival"
     for stage in (before, "realigned", "finetuned"):
@@ -211,7 +211,7 @@ def personal_table(run: RunRecord) -> str:
         "Worst site",
         "Best mean (test-selected)",
     ]
-    caption = f"Personal models, {words_of(run).personal} on each site's own test images"
+    caption = f"Personal models, {metric_names_of(run).personal} on each site's own test images"
     return table(caption, header, rows) if rows else ""
 
 
@@ -222,7 +222,7 @@ def hundred(value: object) -> float | None:
 
 
 def best(events: list[Event], key: str) -> str:
-    """Return the highest figure of several events with the round of its model, else a dash."""
+    """Return the highest metric of several events with the round of its model, else a dash."""
     known = [(value, event) for event in events if (value := number(event.get(key))) is not None]
     if len(known) < 2:  # one measurement is no selection
         return DASH

@@ -14,7 +14,7 @@ from server_app.report.headline import (
 )
 from server_app.report.page import note, percent, plain, table, terms, tile_list
 from server_app.report.record import GROUPS, RunRecord, round_of
-from server_app.report.words import BY_SHOT, FIGURES
+from server_app.report.words import BY_SHOT, METRIC_TITLES
 
 _ANSWERS = ("mean_ap", "macro_f1", "macro_f1_tuned", "of1", "calibration_error")
 
@@ -23,7 +23,7 @@ _PERSONAL = (
     "not hidden there; the mean counts every site alike, and sd is the standard deviation over the sites. It is "
     "not comparable with the generic figures: the images and the classes are others."
 )
-_FIGURES = (
+_METRIC_TERMS = (
     (
         "Macro AUC, micro AUC",
         "AUC of a class is the chance that an image with the label gets a higher probability than one without "
@@ -83,7 +83,7 @@ _FINETUNE = (
 
 
 def multilabel_headline(run: RunRecord) -> str:
-    """Return the headline figures: generic by head, personal by stage."""
+    """Return the headline metrics: generic by head, personal by stage."""
     notes = [note(words) for words in remarks(run)]
     parts = [*notes, _tiles(run), _generic_tables(run), personal_table(run), _personal_means(run)]
     return "".join(parts) + "<h3>Words used here</h3>" + terms(_terms(run))
@@ -118,16 +118,16 @@ def _generic_tables(run: RunRecord) -> str:
     if not ranking:
         return ""
     header = ["Head", "Round", "Macro AUC", "Many", "Medium", "Few"]
-    header += [FIGURES["micro_auc"], FIGURES["undefined_auc"], BEST[0]]
+    header += [METRIC_TITLES["micro_auc"], METRIC_TITLES["undefined_auc"], BEST[0]]
     return table("Generic model on the coordinator's test images: AUC", header, ranking) + table(
         "Generic model on the coordinator's test images: precision, answers and probabilities",
-        ["Head", *(FIGURES[key] for key in _ANSWERS)],
+        ["Head", *(METRIC_TITLES[key] for key in _ANSWERS)],
         answers,
     )
 
 
 def _personal_means(run: RunRecord) -> str:
-    """The other figures of the personal models by stage, means over sites."""
+    """The other metrics of the personal models by stage, means over sites."""
     found: dict[str, dict[str, float | None]] = {}
     for stage in ("final" if run.personal("final") else "arrival", "realigned", "finetuned"):
         if isinstance(means := (run.personal(stage) or {}).get("means"), dict):
@@ -138,7 +138,7 @@ def _personal_means(run: RunRecord) -> str:
         [name, *(percent(means.get(key)) for key in shares), plain(means.get("undefined_auc"), ".1f")]
         for name, means in found.items()
     ]
-    header = ["Personal models", *((FIGURES | BY_SHOT)[key] for key in (*shares, "undefined_auc"))]
+    header = ["Personal models", *((METRIC_TITLES | BY_SHOT)[key] for key in (*shares, "undefined_auc"))]
     return table("Personal models, other figures, means over sites", header, rows) if rows else ""
 
 
@@ -151,7 +151,7 @@ def _terms(run: RunRecord) -> list[tuple[str, str]]:
     if unpersonal(run):
         personal += " This method trains nothing personal: before fine-tuning, it is the generic model itself."
     words = [("Generic model", f"One model for everybody, measured on {tested}."), ("Personal model", personal)]
-    words += [*_FIGURES, *([_ATTENTION] if run.attends else [])]
+    words += [*_METRIC_TERMS, *([_ATTENTION] if run.uses_attention else [])]
     if method is None or "aux_head" in method.shared:
         words.append(("Head ψ", _HEAD))
     elif "aux_head" in method.parts:

@@ -128,7 +128,7 @@ def table(
 
 
 def tile_list(tiles: Sequence[tuple[str, str, str]]) -> str:
-    """Return large figures (plain text), each with two lines of words."""
+    """Return large numbers (plain text), each with two lines of words."""
     items = "".join(f"<li><b>{escape(a)}</b>{escape(b)}<span>{escape(c)}</span></li>" for a, b, c in tiles)
     return f'<ul class="tiles">{items}</ul>'
 

@@ -24,7 +24,9 @@ def class_features(run: RunRecord) -> str:
 
 
 def _of_what(run: RunRecord) -> str:
-    return "the class's own feature" if run.attends else "the feature of the whole image, since classes share one"
+    return (
+        "the class's own feature" if run.uses_attention else "the feature of the whole image, since classes share one"
+    )
 
 
 def _cosines(run: RunRecord) -> str:
@@ -80,7 +82,7 @@ def _points(run: RunRecord) -> str:
         f"t-SNE of {len(kinds):,} features at unit length, one mark a positive: {_of_what(run)}. Marks near each other "
         "have like features; distances between far clouds, and the axes, mean nothing."
     )
-    if not run.attends:
+    if not run.uses_attention:
         caption += " An image with several labels has a mark for each, at one place."
     chart = legend(series) + cloud_chart(series, "t-SNE of the features of positives, by class")
     return figure(chart, caption + shown_of(len(classes), run))

@@ -62,12 +62,12 @@ class RunRecord:
         return sorted(found, key=round_of)
 
     def generic(self, head: str) -> Event | None:
-        """Return the last figures of a generic head: the final ones, else the last evaluation's."""
+        """Return the last metrics of a generic head: the final ones, else the last evaluation's."""
         events = self.of("generic", head=head, stage="final") or self.of("generic", head=head)
         return events[-1] if events else None
 
     def personal(self, stage: str) -> Event | None:
-        """Return the last personal figures of a stage."""
+        """Return the last personal metrics of a stage."""
         events = self.of("personal", stage=stage)
         return events[-1] if events else None
 
@@ -89,7 +89,7 @@ class RunRecord:
 
     @property
     def on_validation(self) -> bool:
-        """Whether the figures are of held-out training images instead of test images."""
+        """Whether the metrics are of held-out training images instead of test images."""
         return self.config.get("evaluate-on") == "validation"
 
     @property
@@ -98,10 +98,10 @@ class RunRecord:
         return self.federation.get("multilabel") is True or any(e.get("figure") == "macro_auc" for e in self.events)
 
     @property
-    def attends(self) -> bool:
+    def uses_attention(self) -> bool:
         """Whether label-aware attention gives one feature a class."""
         asked = self.config.get("attention")
-        return asked if isinstance(asked, bool) else self.method is not None and self.method.attends
+        return asked if isinstance(asked, bool) else self.method is not None and self.method.uses_attention
 
     @property
     def shows_images(self) -> bool:
@@ -122,7 +122,7 @@ class RunRecord:
     def heads(self) -> list[str]:
         """Generic heads that were evaluated: the known ones first, in the order of the tables."""
         seen = dict.fromkeys(str(e.get("head")) for e in self.of("generic"))
-        if self.attends and self.method is not None and not self.method.frame:
+        if self.uses_attention and self.method is not None and not self.method.frame:
             seen.pop("frame", None)  # it asks the attention and classifies nothing
         known = [head for head in ("aux_head", "aux_head_realigned", "retrained_head", "frame") if head in seen]
         return known + [head for head in seen if head not in known]
@@ -220,7 +220,7 @@ def round_of(event: Event) -> int:
 
 
 def sites_of(event: Event | None) -> dict[str, Event]:
-    """Return a personal event's figures by site name."""
+    """Return a personal event's metrics by site name."""
     sites = (event or {}).get("sites")
     return {str(k): v for k, v in sites.items() if isinstance(v, dict)} if isinstance(sites, dict) else {}
 

@@ -5,7 +5,7 @@ from server_app.report.charts import Series, line_chart
 from server_app.report.headline import head_name
 from server_app.report.page import figure, paragraph
 from server_app.report.record import RunRecord, number, round_of
-from server_app.report.words import words_of
+from server_app.report.words import metric_names_of
 
 STYLE = {"aux_head": 0, "aux_head_realigned": 1, "retrained_head": 1, "frame": 2}
 _LOSSES = {
@@ -80,9 +80,9 @@ def _trained_by(loss: str, method: Method, label: str) -> str:
 
 def _generic_curve(run: RunRecord, head: str) -> Series:
     by_round: dict[float, float | None] = {}
-    figure_of = words_of(run).generic_key
+    metric_key = metric_names_of(run).generic_key
     for event in run.of("generic", head=head, stage="training") + run.of("generic", head=head, stage="final"):
-        by_round[float(round_of(event))] = number(event.get(figure_of))
+        by_round[float(round_of(event))] = number(event.get(metric_key))
     final = bool(run.of("generic", head=head, stage="final"))
     return Series(f"generic, {head_name(head, run)}", sorted(by_round.items()), STYLE.get(head, 5), final)
 

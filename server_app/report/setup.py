@@ -6,7 +6,7 @@ from statistics import mean
 from server_app.report.charts import Series, line_chart
 from server_app.report.page import DASH, details, figure, note, paragraph, plain, table
 from server_app.report.record import Event, RunRecord, number, reason_of, round_of
-from server_app.report.taken_up import taken_up
+from server_app.report.resumption import resumption
 
 
 def setup(run: RunRecord) -> str:
@@ -17,7 +17,7 @@ def setup(run: RunRecord) -> str:
         (
             _cost(run),
             _notes(run),
-            taken_up(run),
+            resumption(run),
             paragraph("Folders of the machine that the run was made on are left out; its config.json names them."),
             table("Configuration", ["Key", "Value"], config, ["code"]) if config else paragraph("No configuration."),
             table("Versions", ["Package", "Version"], versions, ["code"]) if versions else paragraph("No versions."),

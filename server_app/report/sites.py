@@ -10,7 +10,7 @@ from server_app.report.heatmaps import heatmap
 from server_app.report.page import DASH, details, figure, note, paragraph, percent, plain, table
 from server_app.report.partition import local_test, partition
 from server_app.report.record import Event, RunRecord, number, sites_of
-from server_app.report.words import FIGURES, words_of
+from server_app.report.words import METRIC_TITLES, metric_names_of
 
 _MOST_SITES = 60  # a chart of more sites shows so many of them, evenly spaced
 _MOST_CLASSES = 120  # a heat map of more classes adds up neighbours in rank
@@ -31,11 +31,11 @@ def sites(run: RunRecord) -> str:
     """Return the accuracy of every site and, in a simulation, the label distributions."""
     parts = [_test_form(run)]
     stages = [stage for stage in STAGES if run.personal(stage)] or ["arrival"]
-    figures = {stage: sites_of(run.personal(stage)) for stage in stages}
-    if any(figures.values()):
-        parts += [_bars(run, stages, figures), _table(run, stages, figures)]
+    metrics = {stage: sites_of(run.personal(stage)) for stage in stages}
+    if any(metrics.values()):
+        parts += [_bars(run, stages, metrics), _table(run, stages, metrics)]
     else:
-        parts.append(paragraph(f"No {words_of(run).short} of the sites was recorded."))
+        parts.append(paragraph(f"No {metric_names_of(run).short} of the sites was recorded."))
     parts += [partition(run)] if run.multilabel else []
     return "".join(parts) + "<h3>Labels at each site</h3>" + _labels(run)
 
@@ -57,21 +57,21 @@ def _test_form(run: RunRecord) -> str:
     return paragraph(words + masked)
 
 
-def _bars(run: RunRecord, stages: list[str], figures: dict[str, dict[str, Event]]) -> str:
-    last, first, key = stages[-1], stages[0], words_of(run).site_key
-    known = {site: number(event.get(key)) for site, event in figures[last].items()}
+def _bars(run: RunRecord, stages: list[str], metrics: dict[str, dict[str, Event]]) -> str:
+    last, first, key = stages[-1], stages[0], metric_names_of(run).site_key
+    known = {site: number(event.get(key)) for site, event in metrics[last].items()}
     ranked = sorted(known, key=lambda site: 2.0 if (share := known[site]) is None else share)  # unknown: last
     bars = []
     for site in evenly(ranked, _MOST_SITES):
-        event = figures[last][site]
+        event = metrics[last][site]
         images = f"{plain(event.get('num_test'), ',.0f')} images"
         words = f"{percent(event.get(key))}{', ' if run.multilabel else ' of '}{images}"
-        notch = number(figures[first].get(site, {}).get(key)) if first != last else None
+        notch = number(metrics[first].get(site, {}).get(key)) if first != last else None
         bars.append(Bar(site, known[site], words, notch))
     name = STAGES.get(last, "on arrival, the last time")
     chart = bar_chart(
         bars,
-        f"{_figure(run)} of each site's personal model, {name}",
+        f"{_metric_name(run)} of each site's personal model, {name}",
         f"{STAGES.get(first, first)}, before {' and '.join(_STEPS[s] for s in stages[1:] if s in _STEPS)}",
     )
     plainly = "Macro AUC" if run.multilabel else "Plain accuracy"
@@ -79,28 +79,28 @@ def _bars(run: RunRecord, stages: list[str], figures: dict[str, dict[str, Event]
     return figure(chart, caption + _left_out(len(ranked)))
 
 
-def _figure(run: RunRecord) -> str:
+def _metric_name(run: RunRecord) -> str:
     return "Macro AUC" if run.multilabel else "Accuracy"
 
 
-def _table(run: RunRecord, stages: list[str], figures: dict[str, dict[str, Event]]) -> str:
-    names = list(dict.fromkeys([*run.site_names, *(site for stage in stages for site in figures[stage])]))
+def _table(run: RunRecord, stages: list[str], metrics: dict[str, dict[str, Event]]) -> str:
+    names = list(dict.fromkeys([*run.site_names, *(site for stage in stages for site in metrics[stage])]))
     train = dict(zip(run.site_names, run.train_counts, strict=False))
     test = dict(zip(run.site_names, run.test_counts, strict=False))
-    key, others = words_of(run).site_key, FIGURES if run.multilabel else {}
+    key, others = metric_names_of(run).site_key, METRIC_TITLES if run.multilabel else {}
     rows = []
     for site in names:
-        tested = next((figures[s][site].get("num_test") for s in stages if site in figures[s]), None)
+        tested = next((metrics[s][site].get("num_test") for s in stages if site in metrics[s]), None)
         counts = train.get(site)
         known = [f"{sum(counts):,.0f}", str(sum(n > 0 for n in counts))] if counts else [DASH, DASH]
-        accuracies = [percent(figures[s].get(site, {}).get(key)) for s in stages]
-        last = figures[stages[-1]].get(site, {})
+        accuracies = [percent(metrics[s].get(site, {}).get(key)) for s in stages]
+        last = metrics[stages[-1]].get(site, {})
         more = [plain(last.get(f), ".0f") if f == "undefined_auc" else percent(last.get(f)) for f in others]
         rows.append([site, *known, plain(tested, ",.0f"), *_baseline(run, test.get(site)), *accuracies, *more])
     stage_names = [STAGES.get(stage, "on arrival") for stage in stages]
     header = [
         "Site",
-        f"Training {words_of(run).unit}",
+        f"Training {metric_names_of(run).unit}",
         "Classes present",
         "Test images",
         *(["Most frequent class"] if _has_baseline(run) else []),
@@ -147,7 +147,7 @@ def _labels(run: RunRecord) -> str:
     titles = [", ".join(run.classes[c] for c in group) for group in columns]
     cells = [[sum(row[c] for c in group if c < len(row)) for group in columns] for _, row in rows]
     title = "Training images of each class at each site"
-    chart = heatmap([name for name, _ in rows], titles, cells, title, words_of(run).unit)
+    chart = heatmap([name for name, _ in rows], titles, cells, title, metric_names_of(run).unit)
     merged = f" A column adds up {len(columns[0])} classes." if len(columns[0]) > 1 else ""
     several = " An image counts once for each of its labels that is not hidden there." if run.multilabel else ""
     return note(

@@ -1,11 +1,11 @@
-"""Which figures a run of one label an image, or of several, is told by, and what they are called."""
+"""The main metrics of a run, of one label an image or of several, and what they are called."""
 
 from dataclasses import dataclass
 
 from server_app.report.record import RunRecord
 
-# figures of several labels beside macro AUC, all shares but the last
-FIGURES = {
+# metrics of several labels beside macro AUC, all shares but the last
+METRIC_TITLES = {
     "micro_auc": "Micro AUC",
     "mean_ap": "mAP",
     "macro_f1": "Macro F1 at 0.5",
@@ -20,14 +20,14 @@ BY_SHOT = {"auc_many": "AUC, many", "auc_medium": "AUC, medium", "auc_few": "AUC
 
 
 @dataclass(frozen=True)
-class Words:
-    """The primary figure, generic and personal.
+class MetricNames:
+    """The primary metric, generic and personal.
 
     Attributes:
         generic_key: its field in a generic event.
-        site_key: its field in a site's figures.
+        site_key: its field in a site's metrics.
         personal: its name in the middle of a sentence, for personal models.
-        short: what a class's figure is called.
+        short: what a class's metric is called.
         unit: what class counts count, summed over classes.
     """
 
@@ -38,10 +38,10 @@ class Words:
     unit: str
 
 
-_ONE = Words("balanced_accuracy", "accuracy", "plain accuracy", "accuracy", "images")
-_SEVERAL = Words("macro_auc", "macro_auc", "macro AUC", "AUC", "labels")
+_SINGLE_LABEL = MetricNames("balanced_accuracy", "accuracy", "plain accuracy", "accuracy", "images")
+_MULTILABEL = MetricNames("macro_auc", "macro_auc", "macro AUC", "AUC", "labels")
 
 
-def words_of(run: RunRecord) -> Words:
+def metric_names_of(run: RunRecord) -> MetricNames:
     """Return the words for a run's kind of labels."""
-    return _SEVERAL if run.multilabel else _ONE
+    return _MULTILABEL if run.multilabel else _SINGLE_LABEL

@@ -1,8 +1,8 @@
-"""Cooldown: a site that fails round after round is not asked for a while, so that the others need not wait for it.
+"""Cooldown: a site that fails repeatedly is not asked for some rounds, so that the others need not wait for it.
 
 It begins after `rest-after` failures in a row and lasts `rest-rounds` rounds; failing once more after that, the site
-cools down again. Were so many not asked that the quorum of all sites, or what a robust aggregation needs, could not be
-reached, everybody is asked.
+cools down again. If too few sites were left for the quorum of all sites, or for what a robust aggregation needs, all
+sites are asked.
 """
 
 from collections.abc import Collection, Sequence
@@ -11,13 +11,13 @@ import numpy as np
 
 from common.config import Experiment
 from common.wire import Arrays
-from server_app.aggregation.robust import models_needed, quorum_of
+from server_app.aggregation.robust import min_models, quorum_size
 from server_app.rounds.round import Round
 from server_app.run.journal import Journal, log
 
 
 class Cooldown:
-    """Who is not asked now; a part of the checkpoint, so that a resumed run asks the same sites.
+    """Tracks failing sites; saved in the checkpoint, so that a resumed run asks the same sites.
 
     Args:
         experiment: `rest-after`, `rest-rounds`, `quorum`.
@@ -27,17 +27,17 @@ class Cooldown:
     def __init__(self, experiment: Experiment, journal: Journal) -> None:
         self._experiment, self._journal = experiment, journal
         self._failures: dict[str, int] = {}  # in a row, of sites that failed last time
-        self._until: dict[str, int] = {}  # the last round that a site is not asked in
+        self._until: dict[str, int] = {}  # last round of each site's cooldown
 
-    def eligible(self, names: Sequence[str], server_round: int, makers: Collection[str]) -> list[str]:
-        """Return the sites that a round may ask, of all; `makers` are those that have images to make a model of."""
+    def eligible(self, names: Sequence[str], server_round: int, training_sites: Collection[str]) -> list[str]:
+        """Return the sites that a round may ask, of all; `training_sites` are those that have training images."""
         found = [name for name in names if self._until.get(name, 0) < server_round]
-        models = sum(name in makers for name in found)
-        enough = len(found) >= quorum_of(self._experiment, len(names))
-        return found if enough and models >= models_needed(self._experiment) else list(names)
+        models = sum(name in training_sites for name in found)
+        enough = len(found) >= quorum_size(self._experiment, len(names))
+        return found if enough and models >= min_models(self._experiment) else list(names)
 
     def record(self, now: Round) -> None:
-        """Count who failed in a round that is over, and say who is not asked from now on."""
+        """Update the failure counts after a round, and start cooldowns."""
         for site in now.asked:
             if site in now.answered:
                 self._failures.pop(site, None)
@@ -54,7 +54,7 @@ class Cooldown:
         self._journal.event("rest", round=server_round, site=site, failures=times, until=until)
 
     def state(self) -> Arrays:
-        """Return failures and the last round without it, int64 [2], of each site that failed last time."""
+        """Return, for each site that failed last time, its failures and the last round of its cooldown, int64 [2]."""
         return {name: np.array([n, self._until.get(name, 0)], np.int64) for name, n in self._failures.items()}
 
     def restore(self, state: Arrays) -> None:

@@ -1,4 +1,4 @@
-"""What a round sends to its sites: the model, and with it what each of them needs."""
+"""The messages of a round: the model, and with it what each site needs."""
 
 from collections.abc import Collection, Iterator, Mapping
 
@@ -9,26 +9,26 @@ from flwr.app import ArrayRecord, Message
 from common import wire
 from common.config import Experiment
 from common.models.model import last_step_needs_frame
-from common.precision import received, sent
-from server_app.rounds.personal_parts import PersonalParts
+from common.precision import from_wire_precision, to_wire_precision
+from server_app.rounds.personal_parts import PersonalPartsTracker
 from server_app.rounds.round import Round
 from server_app.run.checkpoint import checkpoint_rounds
 from server_app.run.journal import Journal
 from server_app.sites.discovery import SiteFacts
 
 
-def as_sent(arrays: ArrayRecord, experiment: Experiment) -> tuple[ArrayRecord, wire.Arrays]:
-    """Return a model as it crosses, and as the sites then have it."""
+def as_broadcast(arrays: ArrayRecord, experiment: Experiment) -> tuple[ArrayRecord, wire.Arrays]:
+    """Return a model as it is sent, and as the sites see it (after rounding to the wire precision)."""
     model = {name: array.numpy() for name, array in arrays.items()}
     if experiment.rounds.wire == "single":
         return arrays, model
-    small = sent(model, experiment)
-    return wire.pack(small), received(small, experiment)
+    small = to_wire_precision(model, experiment)
+    return wire.pack(small), from_wire_precision(small, experiment)
 
 
 def metric_names(stages: Collection[str], *, multilabel: bool) -> frozenset[str]:
     """Return the names of the metrics that sites are asked for at some stages."""
-    metrics = wire.MULTILABEL_FIGURES if multilabel else ("hits",)
+    metrics = wire.MULTILABEL_METRICS if multilabel else ("hits",)
     return frozenset(f"{metric}-{stage}" for metric in metrics for stage in stages)
 
 
@@ -52,7 +52,7 @@ class Requests:
         sites: Mapping[str, SiteFacts],
         journal: Journal,
         frame: npt.NDArray[np.float32] | None,
-        personal_parts: PersonalParts,
+        personal_parts: PersonalPartsTracker,
     ) -> None:
         self._experiment, self._sites, self._journal = experiment, sites, journal
         self._frame, self._personal_parts = frame, personal_parts
@@ -64,14 +64,14 @@ class Requests:
         Args:
             kind: `wire.TRAIN` or `wire.PERSONALISE`.
             now: the round.
-            model: as it crosses.
-            evaluate: whether a site evaluates what arrives.
+            model: as it is sent.
+            evaluate: whether the sites evaluate the model before they train it.
         """
-        secured = checkpoint_rounds(self._journal.folder) or [0]  # sites may forget what lies between
-        return (self._message(kind, site, now, model, evaluate, secured) for site in now.asked)
+        checkpointed = checkpoint_rounds(self._journal.folder) or [0]  # sites may drop versions between these
+        return (self._message(kind, site, now, model, evaluate, checkpointed) for site in now.asked)
 
     def _message(
-        self, kind: str, site: str, now: Round, model: ArrayRecord, evaluate: bool, secured: list[int]
+        self, kind: str, site: str, now: Round, model: ArrayRecord, evaluate: bool, checkpointed: list[int]
     ) -> Message:
         facts = self._sites[site]
         needs_frame = kind == wire.TRAIN or last_step_needs_frame(self._experiment)
@@ -81,7 +81,7 @@ class Requests:
             run=self._journal.folder.name,
             identity=self._journal.identity,
             server_round=now.number,
-            secured=secured,
+            checkpointed=checkpointed,
             trained=self._personal_parts.trained(site),
             evaluate=evaluate,
             sites_dir=self._journal.folder / "sites" if simulated else None,

@@ -1,7 +1,7 @@
 """What the coordinator knows of the sites' personal parts: the last round each trained in, and who has lost them since.
 
 A site's personal parts stay there. Its reply says which round made those that it started from; were they lost, its
-personal model would begin anew without a word.
+personal model would begin anew unnoticed.
 """
 
 import numpy as np
@@ -10,8 +10,8 @@ from common.wire import STARTED_FROM, Arrays, Reply
 from server_app.run.journal import Journal, log
 
 
-class PersonalParts:
-    """Compares what sites start from with what they have trained; a part of the checkpoint.
+class PersonalPartsTracker:
+    """Tracks the round of each site's personal parts and detects lost ones; saved in the checkpoint.
 
     Args:
         journal: the run's.
@@ -20,18 +20,18 @@ class PersonalParts:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._trained: dict[str, int] = {}  # by finished rounds
-        self._noted: dict[str, int] = {}  # by replies, whose round may yet come to nothing
+        self._unconfirmed: dict[str, int] = {}  # from replies of a round that is not finished yet
 
     def trained(self, site: str) -> int:
         """Return the last finished round that a site trained its personal parts in; 0 for none."""
         return self._trained.get(site, 0)
 
-    def note(self, site: str, reply: Reply) -> None:
-        """Take down which round a site trained in, and say aloud where it has started from less than it had."""
+    def record(self, site: str, reply: Reply) -> None:
+        """Record which round a site trained in, and warn if it started from older personal parts than it had."""
         if (started_from := reply.metrics.get(STARTED_FROM)) is None:
             return
         number, had, has = int(reply.round), self.trained(site), int(started_from)
-        self._noted[site] = number
+        self._unconfirmed[site] = number
         if has >= had:
             return
         found = f"went on from those of round {has}" if has else "began anew"
@@ -39,8 +39,8 @@ class PersonalParts:
         self._journal.event("lost", round=number, site=site, what="personal parts", had=had, has=has)
 
     def accept(self, server_round: int) -> None:
-        """Take a round as finished."""
-        self._trained |= {site: number for site, number in self._noted.items() if number == server_round}
+        """Confirm the records of a finished round."""
+        self._trained |= {site: number for site, number in self._unconfirmed.items() if number == server_round}
 
     def state(self) -> Arrays:
         """Return the last round of each site, int64 []."""

@@ -8,14 +8,14 @@ from flwr.serverapp import Grid
 
 from common import wire
 from common.config import Experiment
-from server_app.aggregation.robust import quorum_of
+from server_app.aggregation.robust import quorum_size
 from server_app.rounds.messages import Requests, metric_names
-from server_app.rounds.personal_parts import PersonalParts
+from server_app.rounds.personal_parts import PersonalPartsTracker
 from server_app.rounds.progress import RoundProgress
 from server_app.rounds.reply_filter import ReplyFilter
 from server_app.rounds.round import Round
 from server_app.run.journal import log
-from server_app.run.metrics import site_figures
+from server_app.run.metrics import site_metrics
 from server_app.sites.discovery import SiteFacts
 from server_app.sites.newcomers import Newcomers
 
@@ -31,9 +31,9 @@ class Personalisation:
         sites: every site by name.
         requests: builds the messages.
         reply_filter: of the run.
-        personal_parts: takes down what each site started from.
-        newcomers: lets a site back in that has become another node.
-        progress: tells how many have answered.
+        personal_parts: records which round each site started from.
+        newcomers: admits a site again that has reconnected as another node.
+        progress: logs how many have answered.
         multilabel: whether an image may have several labels: sites then have other metrics.
     """
 
@@ -41,7 +41,7 @@ class Personalisation:
     sites: Mapping[str, SiteFacts]
     requests: Requests
     reply_filter: ReplyFilter
-    personal_parts: PersonalParts
+    personal_parts: PersonalPartsTracker
     newcomers: Newcomers
     progress: RoundProgress
     multilabel: bool
@@ -53,31 +53,31 @@ class Personalisation:
 
         Args:
             grid: Flower's.
-            arrays: the final model, as it crosses.
+            arrays: the final model, as it is sent.
 
         Raises:
-            wire.WireError: fewer than the quorum have made one.
+            wire.WireError: fewer sites than the quorum made a personal model.
         """
         everyone, deployed = sorted(self.sites), self.experiment.sites.partition == "deployed"
         stages: Stages = {stage: {} for stage in wire.STAGES}
-        needed, made, missing = quorum_of(self.experiment, len(everyone)), set[str](), everyone
-        diverged, hopeless = set[str](), set[str]()
+        needed, made, missing = quorum_size(self.experiment, len(everyone)), set[str](), everyone
+        diverged, given_up = set[str](), set[str]()
         for attempt in range(self.experiment.rounds.round_retries + 1):
             if attempt:
                 log.warning("personal models: asking again %s", ", ".join(missing))
                 if deployed:  # one may be back as another node
-                    self.newcomers.welcome(grid, self.experiment.rounds.rounds + 1)
+                    self.newcomers.admit_newcomers(grid, self.experiment.rounds.rounds + 1)
             now = self._ask(grid, arrays, missing, stages)
             made |= set(now.answered)
-            # a simulated site that diverges does so again, and a real one that has twice
-            hopeless |= now.diverged & diverged if deployed else now.diverged
+            # a simulated site that diverges will do so again; a real one is given up after diverging twice
+            given_up |= now.diverged & diverged if deployed else now.diverged
             diverged |= now.diverged
-            # with the quorum there, who was silent is not waited for again
-            missing = sorted((now.heard if len(made) >= needed else set(everyone)) - made - hopeless)
-            if not missing or len(everyone) - len(hopeless) < needed:
+            # once the quorum is reached, silent sites are not waited for again
+            missing = sorted((now.responded if len(made) >= needed else set(everyone)) - made - given_up)
+            if not missing or len(everyone) - len(given_up) < needed:
                 break
         if len(made) < needed:
-            raise wire.WireError(_too_few(len(made), len(everyone), hopeless))
+            raise wire.WireError(_too_few(len(made), len(everyone), given_up))
         return stages
 
     def _ask(self, grid: Grid, arrays: ArrayRecord, names: list[str], stages: Stages) -> Round:
@@ -91,18 +91,18 @@ class Personalisation:
             for incoming in usable:
                 site, reply = incoming.site, incoming.reply
                 now.answered.append(site)
-                self.personal_parts.note(site, reply)
+                self.personal_parts.record(site, reply)
                 for stage, found in stages.items():
-                    if metrics := site_figures(reply.metrics, stage, incoming.facts.num_test):
+                    if metrics := site_metrics(reply.metrics, stage, incoming.facts.num_test):
                         found[site] = metrics
         self.reply_filter.reject_silent(now, timeout)
         return now
 
 
-def _too_few(made: int, sites: int, hopeless: set[str]) -> str:
+def _too_few(made: int, sites: int, given_up: set[str]) -> str:
     why = f"personal models: {made} of {sites} sites have made one; the reasons are above"
     todo = "fix what is wrong, and run again with resume=true"
-    if hopeless:
-        todo = f"training diverged at {', '.join(sorted(hopeless))}, and would again: in a new run a smaller "
+    if given_up:
+        todo = f"training diverged at {', '.join(sorted(given_up))}, and would again: in a new run a smaller "
         todo += "learning-rate or finetune-learning-rate may help"
     return f"{why}. The checkpoint stays: {todo}"

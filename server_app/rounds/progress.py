@@ -1,4 +1,4 @@
-"""Signs of life within a round that takes long: how many sites have answered."""
+"""Progress lines within a long round: how many sites have answered."""
 
 import time
 from collections.abc import Callable
@@ -15,13 +15,13 @@ _FEW = 3  # sites that are named where only they are missing
 
 @runtime_checkable
 class WaitingGrid(Protocol):
-    """A grid that calls `waiting` now and then while it waits for replies; Flower's own does not."""
+    """A grid that calls `on_wait` now and then while it waits for replies; Flower's own does not."""
 
-    waiting: Callable[[], object]
+    on_wait: Callable[[], object]
 
 
 class RoundProgress:
-    """Logs a line now and then, whenever somebody who waits has a look; nothing runs by itself.
+    """Logs a line at intervals, when polled by whoever waits for replies; it has no thread of its own.
 
     Args:
         rounds: of the run; a later one is that of the personal models.
@@ -37,15 +37,15 @@ class RoundProgress:
         self._round, self._started = now, self._clock()
         self._due = self._started + _FIRST
 
-    def look(self) -> None:
-        """Log a line if it is time for one and somebody has not answered."""
+    def log_if_due(self) -> None:
+        """Log a line if one is due and replies are missing."""
         moment, now = self._clock(), self._round
-        missing = [site for site in now.asked if site not in now.heard]
+        missing = [site for site in now.asked if site not in now.responded]
         if moment < self._due or not missing:
             return
         gone = moment - self._started
         self._due = moment + min(max(_SPACING[0], _SHARE * gone), _SPACING[1])
         what = f"round {now.number}/{self._rounds}" if now.number <= self._rounds else "personal models"
         few = f"; not yet: {', '.join(missing)}" if len(missing) <= min(_FEW, len(now.asked) - 1) else ""
-        heard, asked = len(now.asked) - len(missing), len(now.asked)
-        log.info("%s: %d of %d sites have answered, %s%s", what, heard, asked, clock_time(gone), few)
+        responded, asked = len(now.asked) - len(missing), len(now.asked)
+        log.info("%s: %d of %d sites have answered, %s%s", what, responded, asked, clock_time(gone), few)

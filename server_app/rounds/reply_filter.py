@@ -12,18 +12,18 @@ from flwr.app import Message
 
 from common import wire
 from common.config import Experiment
-from common.errors import plain
-from common.precision import received
+from common.errors import one_line
+from common.precision import from_wire_precision
 from server_app.aggregation.mean import RunningMean
-from server_app.aggregation.values import LARGEST, BadReplyError, DivergedError
+from server_app.aggregation.values import MAX_MAGNITUDE, BadReplyError, DivergedError
 from server_app.methods import ServerMethod
 from server_app.rounds.progress import RoundProgress
 from server_app.rounds.round import Round
 from server_app.run.journal import Journal, log
 from server_app.sites.discovery import SiteFacts
 
-_MOST_LOSSES = 8  # no method has half as many
-_MOST = 64  # numbers in a reply; the longest honest one has about thirty
+_MAX_LOSSES = 8  # no method has half as many
+_MAX_METRICS = 64  # numbers in a reply; the longest honest one has about thirty
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Broadcast:
 
     Attributes:
         experiment: the run.
-        sent: the arrays that the sites were sent, as they have them.
+        arrays: of the model that was sent, as the sites have them.
         mean: of the round; it knows what an update must look like, and how far it may move.
         method: it knows its extras.
     """
 
     experiment: Experiment
-    sent: wire.Arrays
+    arrays: wire.Arrays
     mean: RunningMean
     method: ServerMethod
 
@@ -49,12 +49,12 @@ class Incoming:
 
     Attributes:
         message: as it came.
-        site: its name, 'node 7' for one that nobody knows.
-        facts: what the site declared; no images for one that nobody knows.
+        site: its name, 'node 7' for an unknown one.
+        facts: what the site declared; no images for an unknown one.
         now: the round.
         broadcast: of a round that trains; None where sites make their personal models.
         reply: what the message says, from `is_readable` on.
-        step: how far its model moved from what was sent, from `step_is_bounded` on.
+        step: 2-norm of its update, from `step_is_bounded` on.
     """
 
     message: Message
@@ -66,7 +66,7 @@ class Incoming:
     step: float = 0.0
 
     @property
-    def used_in(self) -> Broadcast | None:
+    def compared_with(self) -> Broadcast | None:
         """What its model and extras are compared with; None where they are not used: the site counts for no images."""
         return self.broadcast if self.facts.images else None
 
@@ -75,16 +75,16 @@ class Incoming:
 
 
 def was_asked(incoming: Incoming) -> None:
-    """Refuse a node that the round did not ask, or that nobody knows: it could otherwise speak in every round."""
+    """Refuse a node that the round did not ask, or an unknown one: it could otherwise reply in every round."""
     if incoming.site not in incoming.now.asked:
         raise BadReplyError("was not asked in this round")
 
 
 def answers_once(incoming: Incoming) -> None:
     """Refuse a second answer, which would count a site twice; the first counts as one whatever it says."""
-    if incoming.site in incoming.now.heard:
+    if incoming.site in incoming.now.responded:
         raise BadReplyError("has answered before in this round")
-    incoming.now.heard.add(incoming.site)
+    incoming.now.responded.add(incoming.site)
 
 
 # --- what it is ---------------------------------------------------------------------------------------
@@ -111,10 +111,10 @@ def is_of_this_round(incoming: Incoming) -> None:
 def metrics_are_few(incoming: Incoming) -> None:
     """Refuse a flood of numbers, which would fill the journal."""
     metrics = incoming.reply.metrics
-    if len(metrics) > _MOST:
-        raise BadReplyError(f"{len(metrics)} figures, where at most {_MOST} are asked for")
-    if (losses := sum(name.startswith("loss-") for name in metrics)) > _MOST_LOSSES:
-        raise BadReplyError(f"{losses} losses, where no method has more than {_MOST_LOSSES}")
+    if len(metrics) > _MAX_METRICS:
+        raise BadReplyError(f"{len(metrics)} figures, where at most {_MAX_METRICS} are asked for")
+    if (losses := sum(name.startswith("loss-") for name in metrics)) > _MAX_LOSSES:
+        raise BadReplyError(f"{losses} losses, where no method has more than {_MAX_LOSSES}")
 
 
 def metrics_were_asked_for(incoming: Incoming) -> None:
@@ -129,8 +129,8 @@ def metrics_are_finite(incoming: Incoming) -> None:
     for name, value in incoming.reply.metrics.items():
         if not math.isfinite(value):
             raise DivergedError(f"{name} = {value}: not finite")
-        if name.startswith("loss-") and abs(value) > LARGEST:
-            raise DivergedError(f"{name} = {value:g}: beyond {LARGEST:g}; training diverged there")
+        if name.startswith("loss-") and abs(value) > MAX_MAGNITUDE:
+            raise DivergedError(f"{name} = {value:g}: beyond {MAX_MAGNITUDE:g}; training diverged there")
 
 
 def trained_on_declared_images(incoming: Incoming) -> None:
@@ -159,7 +159,7 @@ def metrics_are_in_range(incoming: Incoming) -> None:
         if name.startswith("hits-"):
             if not (value.is_integer() and 0 <= value <= incoming.facts.num_test):
                 raise BadReplyError(f"{name} = {value:g}: the site has {incoming.facts.num_test} test images")
-        elif not 0 <= value <= (LARGEST if name.startswith("undefined_auc-") else 1):
+        elif not 0 <= value <= (MAX_MAGNITUDE if name.startswith("undefined_auc-") else 1):
             raise BadReplyError(f"{name} = {value:g}: not a share of 1")
 
 
@@ -174,34 +174,34 @@ def brings_a_model_if_trained(incoming: Incoming) -> None:
 
 def extras_agree(incoming: Incoming) -> None:
     """Refuse extras of other names, shapes, types or values than the method asks for: see `ServerMethod.check`."""
-    if broadcast := incoming.used_in:
-        broadcast.method.check(incoming.reply.extras, broadcast.sent, incoming.facts.num_train)
+    if broadcast := incoming.compared_with:
+        broadcast.method.check(incoming.reply.extras, broadcast.arrays, incoming.facts.num_train)
 
 
 def precision_is_agreed(incoming: Incoming) -> None:
     """Refuse single precision where half was agreed; from here on the model is in the precision to compute with."""
-    if broadcast := incoming.used_in:
+    if broadcast := incoming.compared_with:
         try:
-            incoming.reply.model = received(incoming.reply.model, broadcast.experiment)
+            incoming.reply.model = from_wire_precision(incoming.reply.model, broadcast.experiment)
         except ValueError as error:
             raise BadReplyError(str(error)) from None
 
 
 def arrays_agree(incoming: Incoming) -> None:
     """Refuse a model of other names, shapes or types than was sent: a wrong shape could spread over the whole sum."""
-    if broadcast := incoming.used_in:
+    if broadcast := incoming.compared_with:
         broadcast.mean.check_form(incoming.reply.model)
 
 
 def values_are_sound(incoming: Incoming) -> None:
     """Refuse a value that is not finite or huge, or a variance below 0: one of them spoils the mean for all."""
-    if broadcast := incoming.used_in:
+    if broadcast := incoming.compared_with:
         broadcast.mean.check_values(incoming.reply.model)
 
 
 def step_is_bounded(incoming: Incoming) -> None:
     """Refuse a model that moved further than `max-step` allows: it would drag the mean along, however it was made."""
-    if broadcast := incoming.used_in:
+    if broadcast := incoming.compared_with:
         incoming.step = broadcast.mean.check_step(incoming.reply.model)
 
 
@@ -242,12 +242,12 @@ def first_refusal(incoming: Incoming) -> wire.WireError | None:
 
 
 class ReplyFilter:
-    """Lets through what passes all `CHECKS`.
+    """Yields the replies that pass all `CHECKS`, and rejects the others.
 
     Args:
         sites: every site by name.
         journal: the run's.
-        progress: looks on as replies come.
+        progress: logs how many sites have answered.
     """
 
     def __init__(self, sites: Mapping[str, SiteFacts], journal: Journal, progress: RoundProgress) -> None:
@@ -257,9 +257,9 @@ class ReplyFilter:
     def usable(
         self, messages: Iterable[Message], now: Round, broadcast: Broadcast | None
     ) -> Iterator[Iterator[Incoming]]:
-        """Give a round's replies that can be used, one at a time; `broadcast` is None where no update comes with them.
+        """Yield the usable replies of a round one by one; `broadcast` is None where no update comes with them.
 
-        Whatever ends the round, the messages end with it: a site that works ahead in this process is waited for.
+        When the block ends, so do the messages: a site that still works in this process is waited for.
         """
         try:
             yield self._usable(messages, now, broadcast)
@@ -275,23 +275,23 @@ class ReplyFilter:
             facts = self._sites.get(site, SiteFacts(node_id, 0, 0))
             incoming = Incoming(message, site, facts, now, broadcast)
             refusal = first_refusal(incoming)
-            self._progress.look()
+            self._progress.log_if_due()
             if refusal:
                 self.reject(now, site, refusal)
             else:
                 yield incoming
 
     def reject(self, now: Round, site: str, reason: Exception | str) -> None:
-        """Go on without a site's reply, and say why."""
-        why = plain(str(reason), 300)
-        if isinstance(reason, DivergedError) or "training diverged" in why:  # it said so itself
+        """Reject a site's reply, and record why."""
+        why = one_line(str(reason), 300)
+        if isinstance(reason, DivergedError) or "training diverged" in why:  # the site reported it itself
             now.diverged.add(site)
         if site in self._sites:
-            self._sites[site].has_frame = False  # it may have lost its cache: the next message brings the frame again
+            self._sites[site].has_frame = False  # its cache may be lost: send the frame again
         log.warning("round %d: %s left out: %s", now.number, site, why)
         self._journal.event("rejected", round=now.number, site=site, reason=why)
 
     def reject_silent(self, now: Round, timeout: float) -> None:
-        """Reject the sites that were asked and have said nothing within `timeout` seconds."""
-        for site in sorted(set(now.asked) - now.heard):
+        """Reject the sites that were asked and did not answer within `timeout` seconds."""
+        for site in sorted(set(now.asked) - now.responded):
             self.reject(now, site, f"no answer within {timeout:g} s")

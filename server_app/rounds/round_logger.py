@@ -1,4 +1,4 @@
-"""What is told of a round: to the journal, and to the person who watches."""
+"""Records rounds in the journal and on the console."""
 
 import time
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 from common.metrics import spread
 from server_app.rounds.round import Round
-from server_app.run.journal import Clock, Journal, log, percent
+from server_app.run.journal import Journal, RemainingTime, log, percent
 from server_app.run.metrics import site_means
 from server_app.sites.discovery import SiteFacts
 
@@ -28,7 +28,7 @@ class RoundLogger:
 
     def __init__(self, rounds: int, sites: Mapping[str, SiteFacts], journal: Journal, done: int) -> None:
         self._rounds, self._sites, self._journal = rounds, sites, journal
-        self._clock = Clock(rounds, done)
+        self._clock = RemainingTime(rounds, done)
         self.generic: float | None = None
         self._personal: tuple[float, int] | None = None
 
@@ -53,7 +53,7 @@ class RoundLogger:
         )
 
     def record_personal(self, stage: str, metrics: SiteMetrics, server_round: int) -> dict[str, Any]:
-        """Journal the sites' metrics of a stage: means over sites; of the primary one the spread and worst site too."""
+        """Journal the sites' metrics of a stage: means over sites, and the spread and worst site of the primary one."""
         primary = next(iter(next(iter(metrics.values()))))
         overall = spread({name: site[primary] for name, site in sorted(metrics.items())}).as_json()
         sites = {name: {**site, "num_test": self._sites[name].num_test} for name, site in sorted(metrics.items())}

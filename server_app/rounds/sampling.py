@@ -24,14 +24,14 @@ def sample_sites(
         cooldown: which of them are not asked now.
         needed: models that a robust aggregation needs; 0 for a mean.
         server_round: the round.
-        failed: how often it has been tried: a round that is repeated asks others.
+        failed: number of failed attempts at it: a repeated round samples other sites.
     """
-    makers = {name for name, facts in sites.items() if facts.images}
-    names = cooldown.eligible(sorted(sites), server_round, makers)
+    training_sites = {name for name, facts in sites.items() if facts.images}
+    names = cooldown.eligible(sorted(sites), server_round, training_sites)
     count = max(1, needed, round(experiment.rounds.participation * len(names)))
     if count >= len(names):
         return names
-    names = [name for name in names if name in makers] if needed else names
+    names = [name for name in names if name in training_sites] if needed else names
     again = f" {failed}" if failed else ""
     generator = numpy_generator(experiment.run.seed, f"sample{again}", server_round=server_round)
     return sorted(generator.choice(names, size=min(count, len(names)), replace=False).tolist())

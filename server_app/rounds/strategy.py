@@ -1,4 +1,4 @@
-"""The rounds, as a Flower `Strategy`: sample sites, send θ and ψ, add up what returns (Algorithm 1, server)."""
+"""The rounds, as a Flower `Strategy`: sample sites, send θ and ψ, aggregate the replies (Algorithm 1, server)."""
 
 from collections.abc import Callable, Iterable
 
@@ -14,12 +14,12 @@ from common.files import arrays_digest
 from common.methods import METHODS
 from common.packing import unpacked
 from server_app.aggregation.mean import RunningMean, not_finite
-from server_app.aggregation.robust import aggregation_of, models_needed
+from server_app.aggregation.robust import make_aggregator, min_models
 from server_app.generic.evaluation import GenericEvaluation
 from server_app.methods import ServerMethod
 from server_app.rounds.cooldown import Cooldown
-from server_app.rounds.messages import Requests, as_sent, metric_names
-from server_app.rounds.personal_parts import PersonalParts
+from server_app.rounds.messages import Requests, as_broadcast, metric_names
+from server_app.rounds.personal_parts import PersonalPartsTracker
 from server_app.rounds.personalise import Personalisation
 from server_app.rounds.progress import RoundProgress, WaitingGrid
 from server_app.rounds.reply_filter import Broadcast, Incoming, ReplyFilter
@@ -29,13 +29,13 @@ from server_app.rounds.round_logger import RoundLogger
 from server_app.rounds.sampling import sample_sites
 from server_app.run.checkpoint import Checkpoint, save_checkpoint
 from server_app.run.journal import Journal, log
-from server_app.run.metrics import generic_facts, primary, site_figures
+from server_app.run.metrics import generic_facts, primary, site_metrics
 from server_app.sites.discovery import SiteFacts
 from server_app.sites.newcomers import Newcomers
 
 
 class FedStrategy(Strategy):
-    """Federated rounds of any method in `common/methods.py`.
+    """Federated rounds of any method in `common/methods`.
 
     Args:
         experiment: the run.
@@ -71,14 +71,14 @@ class FedStrategy(Strategy):
         self._progress, self._newcomers = RoundProgress(experiment.rounds.rounds), Newcomers(experiment, sites, journal)
         self._reply_filter = ReplyFilter(sites, journal, self._progress)
         self._round_logger = RoundLogger(experiment.rounds.rounds, sites, journal, done)
-        self.cooldown, self.personal_parts = Cooldown(experiment, journal), PersonalParts(journal)
+        self.cooldown, self.personal_parts = Cooldown(experiment, journal), PersonalPartsTracker(journal)
         self._requests = Requests(experiment, sites, journal, frame, self.personal_parts)
-        self._sent: wire.Arrays = {}
+        self._broadcast: wire.Arrays = {}
         self._round, self._retries = Round(0, []), Retries(experiment, journal)
         self.finished = done
 
     def summary(self) -> None:
-        """Say nothing: the app logs the experiment itself."""
+        """Log nothing: the app logs the experiment itself."""
 
     def start(
         self,
@@ -92,7 +92,7 @@ class FedStrategy(Strategy):
     ) -> Result:
         """Run the rounds that are not finished, and return the final global model (Algorithm 1, server).
 
-        Flower's own loop counts from 1 at each start, and passes over a round that came to nothing; this one goes on
+        Flower's own loop counts from 1 at each start, and skips a round that failed; this one goes on
         after the last finished round, and repeats such a round. Metrics are in the journal, not in the result.
 
         Args:
@@ -109,7 +109,7 @@ class FedStrategy(Strategy):
         """
         evaluate, config = evaluate_fn or self.evaluate_generic, train_config or ConfigRecord()
         if isinstance(grid, WaitingGrid):
-            grid.waiting = self._progress.look
+            grid.on_wait = self._progress.log_if_due
         result = Result(initial_arrays)
         evaluate(self.finished, result.arrays)
         while self.finished < num_rounds:
@@ -129,20 +129,20 @@ class FedStrategy(Strategy):
 
     def sample(self, server_round: int) -> list[str]:
         """Return the sites of a round, see `sample_sites`."""
-        needed, failed = models_needed(self.experiment), len(self._retries.failed)
+        needed, failed = min_models(self.experiment), len(self._retries.failed)
         return sample_sites(self.experiment, self.sites, self.cooldown, needed, server_round, failed)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Send θ and ψ to the round's sites, with the frame where it is not yet known."""
-        exact = {name: array.numpy() for name, array in arrays.items() if self._row.sends_only(name)}
-        arrays, received = as_sent(arrays, self.experiment)
-        self._sent = received | exact
+        exact = {name: array.numpy() for name, array in arrays.items() if self._row.is_coordinator_part(name)}
+        arrays, received = as_broadcast(arrays, self.experiment)
+        self._broadcast = received | exact
         if self._deployed:
-            self._newcomers.welcome(grid, server_round)
+            self._newcomers.admit_newcomers(grid, server_round)
         self._method.begin()
-        evaluate = self._is_evaluated(server_round - 1)  # what arrives is what the round before produced
+        evaluate = self._is_evaluated(server_round - 1)  # sites evaluate the model of the previous round
         metrics = metric_names(("arrival",) if evaluate else (), multilabel=self._multilabel)
         self._round = Round(server_round, self.sample(server_round), metrics)
         self._progress.begin(self._round)
@@ -156,14 +156,16 @@ class FedStrategy(Strategy):
         """Check each reply, add it to the running mean, and return the mean as the new global model.
 
         Raises:
-            wire.WireError: the round came to nothing, and is not to be repeated.
+            wire.WireError: the round failed, and is not to be repeated.
         """
         now = self._round
-        mean = aggregation_of({n: a for n, a in self._sent.items() if not self._row.sends_only(n)}, self.experiment)
-        broadcast = Broadcast(self.experiment, self._sent, mean, self._method)
+        mean = make_aggregator(
+            {n: a for n, a in self._broadcast.items() if not self._row.is_coordinator_part(n)}, self.experiment
+        )
+        broadcast = Broadcast(self.experiment, self._broadcast, mean, self._method)
         with self._reply_filter.usable(replies, now, broadcast) as usable:
             for incoming in usable:
-                self._take(incoming, mean)
+                self._add_reply(incoming, mean)
         self._reply_filter.reject_silent(now, self.experiment.rounds.round_timeout)
         self.cooldown.record(now)
         arrays = self._aggregated(server_round, mean) if self._retries.has_quorum(now) else None
@@ -174,29 +176,29 @@ class FedStrategy(Strategy):
         self._record_round()
         return wire.pack(arrays), None
 
-    def _take(self, incoming: Incoming, mean: RunningMean) -> None:
+    def _add_reply(self, incoming: Incoming, mean: RunningMean) -> None:
         """Add a reply that has passed all checks."""
         now, site, reply, facts = self._round, incoming.site, incoming.reply, incoming.facts
         weight = min(facts.images, self.experiment.rounds.max_site_images or facts.images)
         if facts.images:
             mean.add_checked(reply.model, weight, incoming.step)
             now.steps[site] = incoming.step
-            self._method.take(site, reply.extras)
+            self._method.add_extras(site, reply.extras)
         now.count(site, reply, facts.images, weight)
-        self.personal_parts.note(site, reply)
+        self.personal_parts.record(site, reply)
         facts.has_frame = reply.frame_hash == self._requests.frame_hash
-        if metrics := site_figures(reply.metrics, "arrival", facts.num_test):
+        if metrics := site_metrics(reply.metrics, "arrival", facts.num_test):
             now.arrival[site] = metrics
 
     def _aggregated(self, server_round: int, mean: RunningMean) -> wire.Arrays | None:
-        """Return the new global model, with what the method makes of it; None if it is not finite."""
+        """Return the new global model, with the method's own parts; None if it is not finite."""
         arrays, kept = mean.mean(), self._method.state()
-        parts, facts = self._method.finish(self._sent, arrays, server_round)
+        parts, facts = self._method.finish(self._broadcast, arrays, server_round)
         arrays |= parts
         if odd := sorted(not_finite(arrays) + not_finite(self._method.state())):
             self._method.restore(kept)
             log.warning("round %d: %s would not be finite", server_round, ", ".join(odd[:3]))
-            self._round.sum_diverged = True  # not one reply, but all together
+            self._round.mean_diverged = True  # not one reply, but all together
             return None
         if facts:
             self.journal.event("method", round=server_round, **facts)
@@ -221,12 +223,12 @@ class FedStrategy(Strategy):
     def evaluate_generic(self, server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
         """Evaluate the generic model with each head it has, where the round asks for it."""
         if self._is_evaluated(server_round):
-            reports = self.evaluation(as_sent(arrays, self.experiment)[1])
+            reports = self.evaluation(as_broadcast(arrays, self.experiment)[1])
             stage = "final" if server_round == self.experiment.rounds.rounds else "training"
             for head, report in reports.items():
                 self.journal.event("generic", round=server_round, stage=stage, head=head, **generic_facts(report))
-            judged_by = reports.get(self._row.reported_head or "")
-            self._round_logger.generic = primary(judged_by) if judged_by else None
+            reported = reports.get(self._row.reported_head or "")
+            self._round_logger.generic = primary(reported) if reported else None
         return None
 
     def _is_evaluated(self, server_round: int) -> bool:
@@ -237,7 +239,7 @@ class FedStrategy(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Ask nobody: a train message evaluates what arrives, without a second download."""
+        """Ask no site: a train message evaluates what arrives, without a second download."""
         return []
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
@@ -247,10 +249,10 @@ class FedStrategy(Strategy):
     # --- after the last round ---------------------------------------------------------------------------
 
     def personalise(self, grid: Grid, arrays: ArrayRecord) -> None:
-        """Have every site make its personal model of the final θ and ψ, `as_sent`, and journal the metrics.
+        """Have every site build its personal model from the final θ and ψ, and record its metrics.
 
         Raises:
-            wire.WireError: fewer than the quorum have made one.
+            wire.WireError: fewer sites than the quorum made a personal model.
         """
         personalisation = Personalisation(
             *(self.experiment, self.sites, self._requests, self._reply_filter),

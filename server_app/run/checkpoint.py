@@ -9,7 +9,7 @@ from pathlib import Path
 from common.errors import UserError
 from common.files import DamagedError, private_folder, read_arrays, save_arrays
 from common.wire import Arrays
-from server_app.run.disk import told
+from server_app.run.disk import explain_write_errors
 from server_app.run.journal import log
 
 _MODEL, _METHOD, _SITES, _TRAINED = "model/", "method/", "sites/", "trained/"
@@ -24,7 +24,7 @@ class Checkpoint:
         arrays: what the sites are sent next.
         method: state of the coordinator's half of the method.
         sites: of `Cooldown`.
-        trained: of `PersonalParts`.
+        trained: of `PersonalPartsTracker`.
         identity: of the run; '' in a checkpoint of a version that did not keep it there.
     """
 
@@ -43,7 +43,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
         UserError: it cannot be written; the ones before it stay.
     """
     checkpoints = folder / "checkpoints"
-    with told(checkpoints):
+    with explain_write_errors(checkpoints):
         private_folder(checkpoints)
     arrays = {_MODEL + name: array for name, array in checkpoint.arrays.items()}
     arrays |= {_METHOD + name: array for name, array in checkpoint.method.items()}
@@ -56,7 +56,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
     except UserError as error:
         raise UserError(f"{error}; then run again with resume=true") from None
     for old in checkpoint_rounds(folder)[:-keep]:
-        with told(checkpoints):
+        with explain_write_errors(checkpoints):
             (checkpoints / _file_name(old)).unlink()
 
 
@@ -82,7 +82,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
             return _read(path)
         except (DamagedError, ValueError, KeyError) as error:
             log.warning("%s is damaged (%s): trying the one before it", path.name, error)
-            with told(path):
+            with explain_write_errors(path):
                 path.replace(path.with_suffix(".damaged"))
     if any(path.match("round-*.safetensors") or path.match("round-*.damaged") for path in there):
         raise UserError(

@@ -1,4 +1,4 @@
-"""A run's folder on the disk: one process at a time writes there, and a disk without room is told in one line."""
+"""A run's folder: locked by one process at a time; a failed write becomes a one-line error."""
 
 import fcntl
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     make_folder(folder)
     path = folder / "lock"
-    with told(path):
+    with explain_write_errors(path):
         file = private_file(path, "a")
     with file:
         try:
@@ -42,8 +42,8 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
-    """Say in one line that a file of the run cannot be written."""
+def explain_write_errors(path: Path) -> Iterator[None]:
+    """Turn an `OSError` while writing a file of the run into a one-line `UserError`."""
     try:
         yield
     except OSError as error:

@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from common.errors import plain
+from common.errors import one_line
 
 Event = dict[str, Any]
 Number = float | None  # what is not finite is written as null
 
-OF_A_START = ("begin", "changed", "left-out", "missing", "stopped")  # these stay where a run is taken up again
+START_EVENTS = ("begin", "changed", "left-out", "missing", "stopped")  # kept when a run is resumed
 _MOST_NAMED = 5  # lines in a message
 
 
@@ -53,7 +53,7 @@ class _Personal(_Line):
 
 
 KINDS: dict[str, type[_Line]] = {
-    **dict.fromkeys((*OF_A_START, "joined", "lost", "method", "no-quorum", "norms", "recounted"), _Line),
+    **dict.fromkeys((*START_EVENTS, "joined", "lost", "method", "no-quorum", "norms", "recounted"), _Line),
     **dict.fromkeys(("rejected", "rest", "summary", "versions"), _Line),
     "round": _Round,
     "generic": _Generic,
@@ -62,7 +62,7 @@ KINDS: dict[str, type[_Line]] = {
 
 
 @dataclass
-class Lines:
+class JournalLines:
     """A journal as it was read.
 
     Attributes:
@@ -82,9 +82,9 @@ class Lines:
         return f"{len(self.problems)} line(s) of metrics.jsonl are not as they should be: {'; '.join([*named, *more])}"
 
 
-def parse_lines(text: str) -> Lines:
+def parse_lines(text: str) -> JournalLines:
     """Read a journal's text; half a last line is no problem, it is left out."""
-    lines, found = Lines(), text.splitlines()
+    lines, found = JournalLines(), text.splitlines()
     for number, line in enumerate(found, 1):
         event, reason = parse_line(line)
         if event is not None:
@@ -112,5 +112,5 @@ def parse_line(line: str) -> tuple[Event | None, str]:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        return None, plain(f"{where or 'it'}: {str(first['msg']).removeprefix('Input ').lower()}", 100)
-    return event, "" if kind in KINDS else plain(f"an event that this version does not know, {kind!r}", 100)
+        return None, one_line(f"{where or 'it'}: {str(first['msg']).removeprefix('Input ').lower()}", 100)
+    return event, "" if kind in KINDS else one_line(f"an event that this version does not know, {kind!r}", 100)

@@ -1,4 +1,4 @@
-"""The run's folder: what happened, as JSON lines, and what a person reads while it happens."""
+"""The run's folder: the journal (`metrics.jsonl`), JSON files, and the log lines that a person reads."""
 
 import json
 import logging
@@ -14,12 +14,12 @@ from typing import Any
 
 from common import __version__
 from common.config import Experiment
-from common.errors import UserError, plain
+from common.errors import UserError, one_line
 from common.files import private_file, write_text
 from common.installed import code_fingerprint
-from common.logs import speak
-from server_app.run.disk import make_folder, told
-from server_app.run.events import KINDS, OF_A_START, Event, Lines, parse_line, parse_lines
+from common.logs import configure_logger
+from server_app.run.disk import explain_write_errors, make_folder
+from server_app.run.events import KINDS, START_EVENTS, Event, JournalLines, parse_line, parse_lines
 
 log = logging.getLogger("fednc")
 
@@ -28,7 +28,7 @@ _PACKAGES = ("flwr", "torch", "torchvision", "numpy", "scikit-learn", "safetenso
 
 def quiet_logging() -> None:
     """Send FedNC's own lines to standard output, plain, and keep Flower's and Ray's to warnings."""
-    speak(log)
+    configure_logger(log)
     for noisy in ("flwr", "ray"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
@@ -57,22 +57,22 @@ class Journal:
         begun = read_json(folder / "run.json") if experiment.run.resume else {}
         # a run of a version before there were identities has none
         self.identity = str(begun.get("identity", "" if before and experiment.run.resume else token_hex(8)))
-        self.take_identity(self.identity)
+        self.set_identity(self.identity)
         self.write_json("versions", now)
         self._changed = {name: [before[name], now.get(name)] for name in before if before[name] != now.get(name)}
 
-    def take_identity(self, identity: str) -> None:
-        """Be the run of this identity: the checkpoint's, where the folder's `run.json` was lost."""
+    def set_identity(self, identity: str) -> None:
+        """Adopt this run identity: the checkpoint's, if the folder's `run.json` was lost."""
         self.identity = identity
         self.write_json("run", {"identity": identity})
 
     def write_json(self, name: str, content: Any) -> None:
         """Write `<name>.json` into the run's folder."""
         path = self.folder / f"{name}.json"
-        with told(path):
+        with explain_write_errors(path):
             write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
-    def keep_json(self, name: str, content: dict[str, Any], free: tuple[str, ...] = ()) -> None:
+    def write_unchanged_json(self, name: str, content: dict[str, Any], free: tuple[str, ...] = ()) -> None:
         """Write `<name>.json`; where a run is taken up again, it must be what it was.
 
         Args:
@@ -83,14 +83,14 @@ class Journal:
         Raises:
             UserError: it is not.
         """
-        check_kept(self.folder / f"{name}.json", content, free)
+        check_unchanged(self.folder / f"{name}.json", content, free)
         self.write_json(name, content)
 
-    def forget_sites(self) -> None:
-        """Forget what sites declared, and what was made of it, at a start that came to nothing."""
+    def delete_site_files(self) -> None:
+        """Delete the files about sites that an aborted start left."""
         for name in ("sites.json", "federation.json", "splits.csv", "frame.safetensors"):
             path = self.folder / name
-            with told(path):
+            with explain_write_errors(path):
                 path.unlink(missing_ok=True)
 
     def site_names(self) -> list[str]:
@@ -108,16 +108,16 @@ class Journal:
     def event(self, kind: str, **facts: Any) -> None:
         """Append one line to `metrics.jsonl`; a value that is not finite is written as null."""
         line = {"event": kind, "time": round(time.time(), 3), **facts}
-        with told(self._lines), private_file(self._lines, "a") as file:
+        with explain_write_errors(self._lines), private_file(self._lines, "a") as file:
             file.write(json.dumps(_finite(line), allow_nan=False) + "\n")
 
     def sync(self) -> None:
         """Bring all lines to the disk: a checkpoint that outlives a power cut must not be ahead of them."""
-        with told(self._lines), self._lines.open("rb") as file:
+        with explain_write_errors(self._lines), self._lines.open("rb") as file:
             os.fsync(file.fileno())
 
     def begin(self, experiment: Experiment, server_round: int, sites: Mapping[str, Any]) -> None:
-        """Take down what a start goes on from: everything that decides what comes out.
+        """Record everything that determines the results of this start.
 
         Args:
             experiment: the resolved configuration.
@@ -129,17 +129,17 @@ class Journal:
         self.event("begin", round=server_round, **facts)
 
     @contextmanager
-    def to_the_end(self) -> Iterator[None]:
-        """Take down why a run ended before its end."""
+    def record_failure(self) -> Iterator[None]:
+        """Record the reason if the run ends early."""
         try:
             yield
         except BaseException as error:
             with suppress(UserError):  # its disk may be what is full
-                self.event("stopped", reason=plain(f"{type(error).__name__}: {error}", 500))
+                self.event("stopped", reason=one_line(f"{type(error).__name__}: {error}", 500))
             raise
 
     def rewind(self, server_round: int) -> None:
-        """Take back what was written after a round's checkpoint: it will happen again.
+        """Remove the events after a round's checkpoint: those rounds will be repeated.
 
         The lines taken back are kept in `metrics.undone.jsonl`.
         """
@@ -154,7 +154,7 @@ class Journal:
             (kept if _is_before(parse_line(line)[0], server_round) else undone).append(line + "\n")
         if undone:
             path = self.folder / "metrics.undone.jsonl"
-            with told(self._lines):
+            with explain_write_errors(self._lines):
                 before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
                 write_text(path, before + "".join(undone))
                 write_text(self._lines, "".join(kept))
@@ -168,9 +168,9 @@ def _is_before(event: Event | None, server_round: int) -> bool:
     if event is None:
         return False
     kind, number = event["event"], event.get("round")
-    if kind in OF_A_START or number is None:
-        return kind not in KINDS or kind in OF_A_START  # the summary has no round: it will be made again
-    # what is told of a round after its checkpoint: the generic model, and what the end brings
+    if kind in START_EVENTS or number is None:
+        return kind not in KINDS or kind in START_EVENTS  # the summary has no round: it will be made again
+    # written after the checkpoint of its round: the generic evaluation, and the final stage
     after = kind in ("generic", "norms") or event.get("stage", "arrival") != "arrival"
     return bool(number < server_round + (not after))
 
@@ -199,7 +199,7 @@ def read_events(folder: Path) -> list[Event]:
     return lines.events
 
 
-def read_lines(folder: Path) -> Lines:
+def read_lines(folder: Path) -> JournalLines:
     """Return a run's `metrics.jsonl` with what is wrong with its lines; raise `UserError` if it cannot be read."""
     path = folder / "metrics.jsonl"
     try:
@@ -226,7 +226,7 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def check_kept(path: Path, content: Mapping[str, Any], free: Collection[str] = ()) -> None:
+def check_unchanged(path: Path, content: Mapping[str, Any], free: Collection[str] = ()) -> None:
     """Compare what a JSON file of a run's folder says with what it would say now.
 
     Args:
@@ -242,7 +242,7 @@ def check_kept(path: Path, content: Mapping[str, Any], free: Collection[str] = (
         raise UserError(f"resume: {', '.join(differ)} of the run in {path.parent} differ: are the data the same?")
 
 
-class Clock:
+class RemainingTime:
     """Estimates the time left from the mean duration of the rounds so far."""
 
     def __init__(self, rounds: int, done: int = 0) -> None:

@@ -1,6 +1,6 @@
-"""What the figures of one label an image, and of several, have in common for the journal and its readers.
+"""What single-label and multilabel metrics share in the journal and for its readers.
 
-The primary figure is balanced accuracy (generic) and accuracy (personal) of one label, and macro AUC of several.
+The primary metric is balanced accuracy (generic) and accuracy (personal) of one label, and macro AUC of several.
 """
 
 import math
@@ -9,13 +9,13 @@ from typing import Any
 
 from common.metrics import ClassReport
 from common.multilabel_metrics import MultilabelReport
-from common.wire import MULTILABEL_FIGURES
+from common.wire import MULTILABEL_METRICS
 
 Report = ClassReport | MultilabelReport
 
 
 def primary(report: Report) -> float:
-    """Return a generic report's primary figure; nan if nothing could be measured."""
+    """Return a generic report's primary metric; nan if nothing could be measured."""
     return report.macro_auc if isinstance(report, MultilabelReport) else report.balanced_accuracy
 
 
@@ -24,19 +24,19 @@ def generic_facts(report: Report) -> dict[str, Any]:
     facts = report.as_json()
     if isinstance(report, MultilabelReport):
         groups = facts.pop("groups")
-        facts |= {group: figures["auc"] for group, figures in groups.items()}
+        facts |= {group: metrics["auc"] for group, metrics in groups.items()}
         facts |= {"figure": "macro_auc", "per_class": facts.pop("auc")}
     return facts
 
 
 def generic_score(event: Mapping[str, Any]) -> float | None:
-    """Return the primary figure of a generic event of the journal."""
+    """Return the primary metric of a generic event of the journal."""
     value = event.get("macro_auc") if event.get("figure") == "macro_auc" else event.get("balanced_accuracy")
     return None if value is None else float(value)
 
 
-def site_figures(metrics: Mapping[str, float], stage: str, num_test: int) -> dict[str, float] | None:
-    """Return a site's figures of a stage, the primary one first; None if its reply has none.
+def site_metrics(metrics: Mapping[str, float], stage: str, num_test: int) -> dict[str, float] | None:
+    """Return a site's metrics of a stage, the primary one first; None if its reply has none.
 
     Args:
         metrics: of the reply.
@@ -45,14 +45,14 @@ def site_figures(metrics: Mapping[str, float], stage: str, num_test: int) -> dic
     """
     if (hits := metrics.get(f"hits-{stage}")) is not None:
         return {"accuracy": hits / num_test if num_test else math.nan}
-    found = {name: metrics[f"{name}-{stage}"] for name in MULTILABEL_FIGURES if f"{name}-{stage}" in metrics}
+    found = {name: metrics[f"{name}-{stage}"] for name in MULTILABEL_METRICS if f"{name}-{stage}" in metrics}
     return {"macro_auc": math.nan} | found if found else None
 
 
-def site_means(figures: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Return the plain mean over sites of each figure, over the sites that could measure it."""
+def site_means(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Return the plain mean over sites of each metric, over the sites that could measure it."""
     means = {}
-    for name in dict.fromkeys(name for site in figures.values() for name in site):
-        values = [site[name] for site in figures.values() if not math.isnan(site.get(name, math.nan))]
+    for name in dict.fromkeys(name for site in metrics.values() for name in site):
+        values = [site[name] for site in metrics.values() if not math.isnan(site.get(name, math.nan))]
         means[name] = sum(values) / len(values) if values else math.nan
     return means

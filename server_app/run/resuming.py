@@ -1,4 +1,4 @@
-"""Where a run is kept, and what it goes on from: which keys may change, and what of its folder is missing."""
+"""Resuming a run: its folder, which keys may change, and which files are missing."""
 
 import itertools
 import time
@@ -12,8 +12,8 @@ from common.errors import UserError
 from common.models.model import frame_kind
 from common.models.trained import GENERIC
 from server_app.run.checkpoint import Checkpoint, checkpoint_rounds
-from server_app.run.events import OF_A_START
-from server_app.run.journal import Journal, check_kept, log, read_json, read_lines
+from server_app.run.events import START_EVENTS
+from server_app.run.journal import Journal, check_unchanged, log, read_json, read_lines
 
 # what a run that has a checkpoint has in its folder, and what becomes of it where that is lost
 _FILES = {
@@ -38,7 +38,7 @@ def run_folder(experiment: Experiment) -> Path:
         folder = experiment.run.output_dir / experiment.run.run_name
         if experiment.run.resume:
             _check_same(folder, experiment)
-        elif holds_a_run(folder):
+        elif contains_run(folder):
             raise UserError(
                 f"run-name = '{experiment.run.run_name}': {folder} holds a run; take another name, "
                 "continue that run with resume=true, or remove it"
@@ -49,14 +49,14 @@ def run_folder(experiment: Experiment) -> Path:
     return next(path for name in taken if not (path := experiment.run.output_dir / name).exists())
 
 
-def holds_a_run(folder: Path) -> bool:
-    """Whether more is there than what a start left that came to nothing."""
+def contains_run(folder: Path) -> bool:
+    """Whether the folder holds more than the remains of an aborted start."""
     if any((folder / name).exists() for name in ("sites", "summary.json", GENERIC)) or checkpoint_rounds(folder):
         return True
     if not (folder / "metrics.jsonl").exists():
         return False
     lines = read_lines(folder)
-    return bool(lines.problems) or any(event["event"] not in OF_A_START for event in lines.events)
+    return bool(lines.problems) or any(event["event"] not in START_EVENTS for event in lines.events)
 
 
 def _check_same(folder: Path, experiment: Experiment) -> None:
@@ -79,8 +79,8 @@ def changed_keys(folder: Path, experiment: Experiment) -> dict[str, tuple[Any, A
     return {key: (before[key], now[key]) for key in sorted(now) if before.get(key, now[key]) != now[key]}
 
 
-class Resuming:
-    """What a start finds in the folder of a run that it goes on with; made before anything is written there.
+class ResumeCheck:
+    """Compares a run's folder with this start before anything is written.
 
     Args:
         folder: the run's.
@@ -118,10 +118,10 @@ class Resuming:
             UserError: they are other data.
         """
         if "federation.json" in self._there and checkpoint_rounds(self._folder):
-            check_kept(self._folder / "federation.json", facts, free)
+            check_unchanged(self._folder / "federation.json", facts, free)
 
-    def say(self, journal: Journal, checkpoint: Checkpoint | None) -> None:
-        """Say in the log and in the journal what has changed and what is missing; take back a lost identity."""
+    def log_changes(self, journal: Journal, checkpoint: Checkpoint | None) -> None:
+        """Record in the log and the journal what has changed and what is missing; restore a lost identity."""
         done = checkpoint.server_round if checkpoint else 0
         for what, then in self._missing(journal, checkpoint):
             log.warning("missing in %s: %s: %s", self._folder, what, then)
@@ -146,7 +146,7 @@ class Resuming:
             found.append(("lines of metrics.jsonl", f"the figures of {len(gaps)} rounds are lost, {_span(gaps)}"))
         known, lost = checkpoint.identity, "run.json" not in self._there
         if known and journal.identity != known:
-            journal.take_identity(known)
+            journal.set_identity(known)
             found.append(("run.json", "the run's identity is taken from its checkpoint"))
         elif lost and not known and journal.identity:
             found.append(("run.json", "the run has a new identity: real sites' personal parts begin anew"))

@@ -1,4 +1,4 @@
-"""The figures that a run ends with, read back from its journal."""
+"""The metrics that a run ends with, read back from its journal."""
 
 import json
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from typing import Any
 
 from common.methods import HEAD_TITLES, METHODS
 from common.metrics import METRICS
-from common.wire import MULTILABEL_FIGURES
+from common.wire import MULTILABEL_METRICS
 from server_app.run.journal import percent, read_events
 from server_app.run.metrics import generic_score
 
-_GENERIC = (*METRICS, *MULTILABEL_FIGURES, "many", "medium", "few")
+_GENERIC = (*METRICS, *MULTILABEL_METRICS, "many", "medium", "few")
 _STAGES = {"final": "personal", "realigned": "personal, realigned", "finetuned": "personal, fine-tuned"}
 
 
@@ -20,8 +20,8 @@ class Summary:
     """Generic and personal accuracy of the last round, before and after realignment.
 
     Attributes:
-        generic: head → score, its primary figure, and the others (0..1 or None).
-        personal: stage → mean, std, worst, worst_site of the primary figure, and the means of all.
+        generic: head → score, its primary metric, and the others (0..1 or None).
+        personal: stage → mean, std, worst, worst_site of the primary metric, and the means of all.
         headline: the method's own generic head and last personal stage: generic, personal, many, medium, few.
         cost: seconds and bytes a round, mean, and training images × local epochs a second.
     """
@@ -38,23 +38,23 @@ class Summary:
     def as_text(self) -> str:
         """Return the table that a run prints last."""
         columns = f"{'all':>8}{'many':>9}{'medium':>9}{'few':>9}" if self.generic else ""
-        measured = [*self.generic.values(), *(figures.get("means", {}) for figures in self.personal.values())]
-        several = any("macro_auc" in figures for figures in measured)
-        title = "macro AUC of the last round" if several else "accuracy of the last round"
+        measured = [*self.generic.values(), *(metrics.get("means", {}) for metrics in self.personal.values())]
+        multilabel = any("macro_auc" in metrics for metrics in measured)
+        title = "macro AUC of the last round" if multilabel else "accuracy of the last round"
         rows = [f"{title:32}{columns}"]
-        for head, figures in self.generic.items():
-            cells = [figures.get(key) for key in ("score", "many", "medium", "few")]
+        for head, metrics in self.generic.items():
+            cells = [metrics.get(key) for key in ("score", "many", "medium", "few")]
             rows.append(f"{'generic, ' + HEAD_TITLES[head]:32}" + " ".join(f"{percent(c):>8}" for c in cells))
-        for stage, figures in self.personal.items():
+        for stage, metrics in self.personal.items():
             rows.append(
-                f"{_STAGES[stage]:32}{percent(figures['mean']):>8}  ± {percent(figures.get('std'))} over sites, "
-                f"worst {percent(figures.get('worst'))} ({figures.get('worst_site')})"
+                f"{_STAGES[stage]:32}{percent(metrics['mean']):>8}  ± {percent(metrics.get('std'))} over sites, "
+                f"worst {percent(metrics.get('worst'))} ({metrics.get('worst_site')})"
             )
         return "\n".join(rows)
 
 
 def summarise(folder: Path) -> Summary:
-    """Read a run's journal and return its figures."""
+    """Read a run's journal and return its metrics."""
     events = read_events(folder)
     final = [e for e in events if e["event"] == "generic" and e.get("stage") == "final"]
     generic = {e["head"]: {k: e[k] for k in _GENERIC if k in e} | {"score": generic_score(e)} for e in final}

@@ -8,65 +8,65 @@ from flwr.serverapp import Grid
 from common import wire
 from common.config import Experiment
 from server_app.run.journal import log
-from server_app.sites.discovery import SiteFacts, meet
+from server_app.sites.discovery import SiteFacts, admit
 
 _POLL_SECONDS = 2.0
-_TELL_SECONDS = 30.0
-_AGAIN_SECONDS = 60.0  # after so long a site that could not take part may have been mended
+_LOG_SECONDS = 30.0
+_RETRY_SECONDS = 60.0  # then a rejected node is asked again: it may have been fixed
 
 
 @dataclass
-class Company:
+class Roster:
     """The sites that a run begins with.
 
     Attributes:
         sites: by name.
-        left_out: node → why it cannot take part.
+        rejected: node → why it cannot take part.
     """
 
     sites: dict[str, SiteFacts]
-    left_out: dict[int, str]
+    rejected: dict[int, str]
 
 
-def gather(grid: Grid, experiment: Experiment) -> Company:
-    """Wait until `sites` sites can take part: connected, and of the same code, classes and terms as the experiment.
+def wait_for_sites(grid: Grid, experiment: Experiment) -> Roster:
+    """Wait until `sites` valid sites are connected: same code, classes and policy as the experiment.
 
-    One that hangs, or prepares its images for long, holds up no other for more than a minute at first; it is asked
+    A site that hangs or is slow to load its images delays the others by at most a minute at first; it is asked
     again, and waited for twice as long each time.
 
     Raises:
         wire.WireError: there are fewer after `round-timeout` seconds.
     """
     wanted, end = experiment.sites.sites, time.monotonic() + experiment.rounds.round_timeout
-    company, asked, patience = Company({}, {}), dict[int, float](), _AGAIN_SECONDS
-    told = -_TELL_SECONDS
+    roster, asked, patience = Roster({}, {}), dict[int, float](), _RETRY_SECONDS
+    last_logged = -_LOG_SECONDS
     while True:
         connected, now = set(grid.get_node_ids()), time.monotonic()
-        company.sites = {name: facts for name, facts in company.sites.items() if facts.node_id in connected}
-        company.left_out = {node: why for node, why in company.left_out.items() if node in connected}
-        if len(company.sites) >= wanted:
-            return company
+        roster.sites = {name: facts for name, facts in roster.sites.items() if facts.node_id in connected}
+        roster.rejected = {node: why for node, why in roster.rejected.items() if node in connected}
+        if len(roster.sites) >= wanted:
+            return roster
         asked = {node: when for node, when in asked.items() if node in connected}
-        strangers = connected - {facts.node_id for facts in company.sites.values()}
-        due = sorted(node for node in strangers if now - asked.get(node, -_AGAIN_SECONDS) >= _AGAIN_SECONDS)
+        unknown_nodes = connected - {facts.node_id for facts in roster.sites.values()}
+        due = sorted(node for node in unknown_nodes if now - asked.get(node, -_RETRY_SECONDS) >= _RETRY_SECONDS)
         if due and len(connected) >= wanted and end > now:
             patience *= 1 + any(node in asked for node in due)
-            reasons = meet(grid, experiment, due, min(patience, end - now), company.sites)
-            company.left_out = {n: why for n, why in company.left_out.items() if n not in due} | reasons
+            reasons = admit(grid, experiment, due, min(patience, end - now), roster.sites)
+            roster.rejected = {n: why for n, why in roster.rejected.items() if n not in due} | reasons
             asked |= dict.fromkeys([*due, *reasons], time.monotonic())
             continue
         found = (
-            f"{len(company.sites)} of {wanted} sites can take part"
+            f"{len(roster.sites)} of {wanted} sites can take part"
             if asked
             else f"{len(connected)} of {wanted} sites connected"
         )
         if (left := end - time.monotonic()) <= 0:
-            why = "".join(f"; node {node} cannot: {reason}" for node, reason in company.left_out.items())
+            why = "".join(f"; node {node} cannot: {reason}" for node, reason in roster.rejected.items())
             raise wire.WireError(
                 f"{found} within {experiment.rounds.round_timeout:g} s: start the others, lower sites, or raise "
                 f"round-timeout{why}"
             )
-        if time.monotonic() - told >= _TELL_SECONDS:
-            told = time.monotonic()
+        if time.monotonic() - last_logged >= _LOG_SECONDS:
+            last_logged = time.monotonic()
             log.info("%s; waiting %d s more", found, left)
         time.sleep(min(_POLL_SECONDS, left))

@@ -3,7 +3,7 @@
 Run from the repository root, on a machine with nothing else to do (`make bench` does it with --keep):
     python -m tests.benchmarks.bench
     python -m tests.benchmarks.bench --only overhead,wire --devices cpu
-    python -m tests.benchmarks.bench --quick         # whether it works: its figures mean nothing
+    python -m tests.benchmarks.bench --quick         # whether it works: its metrics mean nothing
 
 Times are medians over laps that take turns; a goal is the project's own unless a docstring says otherwise. With
 --keep the ratios are appended to results/bench_history.jsonl; every run says what is worse than the median of what was

@@ -57,7 +57,7 @@ def seconds(above: Iterable[float], below: Iterable[float]) -> str:
 
 
 def machine(device: str) -> str:
-    """Return the class of machine whose figures may be compared, e.g. 'cpu, 2 cores'."""
+    """Return the class of machine whose metrics may be compared, e.g. 'cpu, 2 cores'."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{torch.cuda.get_device_name() if device == 'cuda' else 'cpu'}, {cores} cores"
 

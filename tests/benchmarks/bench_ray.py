@@ -17,7 +17,7 @@ import torch
 
 from common.config import Experiment, build
 from server_app.engines.engines import run_flower
-from server_app.engines.workers import claims
+from server_app.engines.workers import worker_resources
 from server_app.run.journal import read_events
 from tests.benchmarks.bench_ratio import Ratio, seconds
 from tests.benchmarks.bench_work import Sizes, bare_pass, experiment_of
@@ -32,7 +32,7 @@ def overhead_ray(sizes: Sizes, folder: Path, device: str) -> Iterator[Ratio]:
         own = sizes.of(backbone)
         own = replace(own, sites=max(own.sites, cores))
         experiment = experiment_of(own, folder, device, backbone=backbone, rounds=own.laps + 1)
-        cpus, gpus = claims(experiment)
+        cpus, gpus = worker_resources(experiment)
         workers = min(own.sites, cores // cpus, round(1 / gpus) * torch.cuda.device_count() if gpus else cores)
         before = bare_seconds(experiment, workers, max(1, own.laps // 2))
         rounds = ray_seconds(experiment)

@@ -20,7 +20,7 @@ from flwr.app import Message
 
 import client_app.training.model_cache as models
 from common.config import APP_ROOT, Experiment, build
-from common.errors import plain
+from common.errors import one_line
 from server_app.app import run
 from server_app.engines.flower_run import KEEP_MEMORY
 from tests.benchmarks.bench_ratio import Ratio, paired, seconds
@@ -51,7 +51,9 @@ def steps(sizes: Sizes, folder: Path, device: str) -> Iterator[Ratio]:
         try:
             found = take_turns(works, own.laps)
         except Exception as error:  # a compiler that is absent or fails costs its row, not the table
-            print(f"steps: {name} was not measured: {plain(f'{type(error).__name__}: {error}', 200)}", file=sys.stderr)
+            print(
+                f"steps: {name} was not measured: {one_line(f'{type(error).__name__}: {error}', 200)}", file=sys.stderr
+            )
             continue
         yield _row(f"bare loop with {name} ÷ plain, {backbone}", device, found)
     if device == "cpu" and sys.platform == "linux":

@@ -88,7 +88,7 @@ def _evaluate(experiment: Experiment) -> Work:
             generic(arrays)
             for site in sites:
                 evaluator = SiteEvaluator(method.personal_backbone(model), site)
-                evaluator.figures(method.personal_head(model), "arrival")
+                evaluator.metrics(method.personal_head(model), "arrival")
 
     return work
 

@@ -1,4 +1,4 @@
-"""Extras, and figures of several labels an image, that are wrong, as hypothesis strategies."""
+"""Extras, and metrics of several labels an image, that are wrong, as hypothesis strategies."""
 
 import numpy as np
 from bad_replies import BEYOND, IMAGES, NEVER, PLACE, TESTED, array, bytes_of, many_losses, metric, placed, without

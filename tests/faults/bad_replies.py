@@ -64,7 +64,7 @@ def about(name: str, value: Any) -> Change:
 
 
 def of_the_other_labels(value: float, stage: str, also: bool) -> Change:
-    """Figures of several labels an image where the others have one."""
+    """Metrics of several labels an image where the others have one."""
 
     def change(content: RecordDict) -> None:
         for name in [] if also else [n for n in content["metrics"] if n.startswith("hits-")]:

@@ -26,13 +26,13 @@ from server_app.run.journal import Journal
 from server_app.sites.discovery import SiteFacts
 
 
-def strategy_of(experiment: Experiment, journal: Journal, several: bool = False) -> FedStrategy:
+def strategy_of(experiment: Experiment, journal: Journal, multilabel: bool = False) -> FedStrategy:
     LocalGrid(ClientApp(), 0)  # Flower stamps messages with the process's identity
     sites = {name: SiteFacts(node, IMAGES, TESTED) for name, node in NODES.items()}
     federation: Any = SimpleNamespace(dataset=SimpleNamespace(classes=("a", "b")))
     method = load_method(experiment.method)(experiment, federation)
     evaluation: Any = None
-    return FedStrategy(experiment, sites, journal, None, evaluation, method, done=ROUND - 1, multilabel=several)
+    return FedStrategy(experiment, sites, journal, None, evaluation, method, done=ROUND - 1, multilabel=multilabel)
 
 
 def ask(strategy: FedStrategy, sent: wire.Arrays) -> dict[str, Message]:
@@ -63,17 +63,17 @@ def check_round(
     order: list[int],
     sent: wire.Arrays,
     good: Callable[[Message, int], Message],
-    several: bool = False,
+    multilabel: bool = False,
 ) -> tuple[FedStrategy, list[str]]:
     """Aggregate good and bad replies in some order, compare with the good ones alone; return the reasons told."""
     key = experiment.model_dump_json()
     if key not in expected_of:
-        alone = strategy_of(experiment, journal, several)
+        alone = strategy_of(experiment, journal, multilabel)
         asked = ask(alone, sent)
         arrays, _ = alone.aggregate_train(ROUND, [good(asked[name], i) for i, name in enumerate(GOOD)])
         assert arrays is not None
         expected_of[key] = {name: array.data for name, array in arrays.items()}
-    strategy = strategy_of(experiment, journal, several)
+    strategy = strategy_of(experiment, journal, multilabel)
     asked = ask(strategy, sent)
     replies = [good(asked[name], i) for i, name in enumerate(GOOD)]
     for (_, make), place in zip(bad, order, strict=True):

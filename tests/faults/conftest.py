@@ -12,7 +12,7 @@ from server_app.run.journal import Journal
 
 
 @pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], str]]:
+def log_text(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], str]]:
     """Return a function that gives what was logged so far."""
     logging.getLogger("fednc").addHandler(caplog.handler)
     with caplog.at_level(logging.INFO, logger="fednc"):
@@ -21,7 +21,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], str]]:
 
 
 @pytest.fixture
-def clinic(tmp_path: Path) -> Callable[..., tuple[list[Path], Experiment]]:
+def flaky_sites(tmp_path: Path) -> Callable[..., tuple[list[Path], Experiment]]:
     """Return a function that writes sites of these names with images of digits, and their experiment."""
     from real_processes import CLASSES, write_folders, write_site_config
 

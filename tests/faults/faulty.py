@@ -1,4 +1,4 @@
-"""What the tests of faults share."""
+"""Helpers of the fault tests."""
 
 import io
 from collections.abc import Callable
@@ -16,18 +16,18 @@ def mistake(call: Callable[[], Any], *words: str) -> str | None:
     try:
         call()
     except UserError as error:
-        told = str(error)
-        assert told.isprintable() and 10 < len(told) <= 4001
-        assert all(word in told for word in words), told
-        return told
+        error_text = str(error)
+        assert error_text.isprintable() and 10 < len(error_text) <= 4001
+        assert all(word in error_text for word in words), error_text
+        return error_text
     return None
 
 
 def must_fail(call: Callable[[], Any], *words: str) -> str:
     """Return the `UserError` that a call must end with."""
-    told = mistake(call, *words)
-    assert told is not None, "no mistake was found"
-    return told
+    error_text = mistake(call, *words)
+    assert error_text is not None, "no mistake was found"
+    return error_text
 
 
 @st.composite

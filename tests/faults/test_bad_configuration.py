@@ -54,8 +54,8 @@ def check_usable(experiment: Experiment) -> None:
 @given(key=st.sampled_from(KEYS), value=values)
 def test_any_value_of_any_key(key: str, value: Any) -> None:
     taken: list[Experiment] = []
-    told = mistake(lambda: taken.append(build({key: value}, source="exp.yaml")), "exp.yaml")
-    assert bool(taken) == (told is None)
+    error_text = mistake(lambda: taken.append(build({key: value}, source="exp.yaml")), "exp.yaml")
+    assert bool(taken) == (error_text is None)
     for experiment in taken:
         check_usable(experiment)
 
@@ -147,5 +147,5 @@ def test_any_site_configuration(written: Write, changes: dict[str, Any], policy:
 
 
 def test_an_error_is_one_line_that_any_terminal_can_show() -> None:
-    told = str(UserError("a\nb\x1b[2J\udcff" + "x" * 10_000))
-    assert told.isprintable() and told.startswith("a b [2J") and len(told) < 4100
+    error_text = str(UserError("a\nb\x1b[2J\udcff" + "x" * 10_000))
+    assert error_text.isprintable() and error_text.startswith("a b [2J") and len(error_text) < 4100

@@ -1,4 +1,4 @@
-"""Generated bad extras, and bad figures of several labels an image: none is kept, none changes the model."""
+"""Generated bad extras, and bad metrics of several labels an image: none is kept, none changes the model."""
 
 from collections.abc import Callable
 
@@ -76,6 +76,6 @@ def test_no_bad_figure_of_several_labels_is_taken(
     experiment = experiment_of(local_epochs=2)  # a key of its own for what good replies make
     bad = spoilt(changes, lambda asked: of_several(asked, 10.0))
     strategy, _ = check_round(
-        experiment, journals(experiment), bad, order, MODEL, lambda m, i: of_several(m, 0.1 * i), several=True
+        experiment, journals(experiment), bad, order, MODEL, lambda m, i: of_several(m, 0.1 * i), multilabel=True
     )
     assert sorted(strategy._round.arrival) == list(GOOD)

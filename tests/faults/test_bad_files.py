@@ -85,8 +85,8 @@ def test_a_damaged_model_is_never_used(run: Path, change: Damage, name: str) -> 
     whole = path.read_bytes()
     try:
         path.write_bytes(damaged := change(whole))
-        told = mistake(lambda: load_trained(run, personal if name == PERSONAL else None), name)
-        assert (told is None) == (damaged == whole)
+        error_text = mistake(lambda: load_trained(run, personal if name == PERSONAL else None), name)
+        assert (error_text is None) == (damaged == whole)
     finally:
         path.write_bytes(whole)
 
@@ -109,7 +109,7 @@ def test_a_damaged_runs_folder(tmp_path_factory: pytest.TempPathFactory, change:
     def begin(server_round: int) -> None:
         journal = Journal(folder, experiment)
         journal.rewind(server_round)
-        journal.keep_json("sites", {"a": {"num_train": 1}})
+        journal.write_unchanged_json("sites", {"a": {"num_train": 1}})
         journal.event("round", round=server_round + 1, loss={"θ": float("nan")})
 
     begin(0)

@@ -33,7 +33,7 @@ from hypothesis import strategies as st
 from common import wire
 from server_app.grids.local_grid import LocalGrid
 from server_app.run.journal import Journal
-from server_app.sites.discovery import greet
+from server_app.sites.discovery import discover_sites
 
 AGGREGATIONS = [
     *({}, {"clip_norm": 0.3}, {"aggregation": "median"}, {"aggregation": "trimmed-mean"}),
@@ -125,7 +125,7 @@ def test_no_bad_hello_keeps_the_others_from_beginning(journals: Callable[..., Jo
 
     start = size_of(journal)
     grid: Any = Answers(make, nodes=len(bad) + 1)
-    assert list(greet(grid, experiment, 1, journal)) == ["good"]
+    assert list(discover_sites(grid, experiment, 1, journal)) == ["good"]
     assert [event["node"] for event in lines_of(journal, start)] == list(range(1, len(bad) + 1))
     assert all(event["reason"].isprintable() for event in lines_of(journal, start))
 

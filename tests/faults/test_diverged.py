@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clinics import Clinic
+from flaky_grid import FlakyGrid
 from flwr.app import Message
 from safetensors.numpy import load_file
 
@@ -59,7 +59,7 @@ def test_a_variance_below_0_from_one_site_is_left_out(tiny_for: Tiny, monkeypatc
         return {n: np.full_like(a, -1e6) if n.endswith("running_var") else a for n, a in model.items()}
 
     change_replies(monkeypatch, once_a_round({1, 2}, poison))
-    events = read_events(run_local(tiny_for("fedavg", several=True, max_step=None)))
+    events = read_events(run_local(tiny_for("fedavg", multilabel=True, max_step=None)))
     told = [
         (event["round"], event["site"], "a value is below 0" in event["reason"]) for event in of(events, "rejected")
     ]
@@ -128,11 +128,11 @@ def test_where_other_sites_are_asked_a_round_is_repeated_until_all_have_diverged
     assert 1 < len(asked) < 7
 
 
-def test_real_sites_that_diverge_are_asked_once_more(clinic: Any) -> None:
+def test_real_sites_that_diverge_are_asked_once_more(flaky_sites: Any) -> None:
     """Their sums differ from one time to the next, and a setting at a site may have been corrected."""
-    sites, experiment = clinic("north", "south", learning_rate=1e30, round_retries=5, method="fedavg")
+    sites, experiment = flaky_sites("north", "south", learning_rate=1e30, round_retries=5, method="fedavg")
     with pytest.raises(wire.WireError, match="it would diverge again"):
-        run(Clinic(sites, lambda _: True), experiment)
+        run(FlakyGrid(sites, lambda _: True), experiment)
     events = read_events(experiment.run.output_dir / "run")
     assert len(of(events, "no-quorum")) == 2 and len(of(events, "rejected")) == 4
 
@@ -159,11 +159,11 @@ def test_a_simulated_site_whose_fine_tuning_diverges_is_not_asked_again(
     assert sorted((event["round"], event["site"]) for event in rejected) == [(2, site) for site in sorted(bad)]
 
 
-def test_a_real_site_says_that_it_diverged(clinic: Any) -> None:
+def test_a_real_site_says_that_it_diverged(flaky_sites: Any) -> None:
     """Other errors stay in its own log."""
-    sites, experiment = clinic("north", "south", learning_rate=1e30, round_retries=0, method="fedavg")
+    sites, experiment = flaky_sites("north", "south", learning_rate=1e30, round_retries=0, method="fedavg")
     with pytest.raises(wire.WireError, match="Training diverged: in a new run a smaller learning-rate may help"):
-        run(Clinic(sites, lambda _: True), experiment)
+        run(FlakyGrid(sites, lambda _: True), experiment)
     reasons = [event["reason"] for event in of(read_events(experiment.run.output_dir / "run"), "rejected")]
     assert len(reasons) == 2 and all("its loss 'backbone' is nan" in reason for reason in reasons)
 
@@ -172,7 +172,7 @@ def test_a_real_site_says_that_it_diverged(clinic: Any) -> None:
 def test_outputs_that_are_not_finite_give_no_figure_and_end_nothing(
     tiny_for: Tiny, several: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    experiment = tiny_for("fedavg", several=several)
+    experiment = tiny_for("fedavg", multilabel=several)
     federation = build_federation(experiment)
     groups: dict[str, list[int]] = {"many": [0], "medium": [1], "few": [2]}
     evaluation = GenericEvaluation(experiment, federation.dataset, groups, None)

@@ -96,7 +96,7 @@ MOMENTS = {
     "a site trains": ("client_app.app:train_site", 5, "before"),
     "a site has kept what is personal": ("client_app.training.store:SiteStore.save_version", 5, "after"),
     "a site's file is half written": ("common.files:save_file", 5, "half", "personal-"),
-    "aggregating": ("server_app.aggregation.mean:RunningMean._include", 5, "after"),
+    "aggregating": ("server_app.aggregation.mean:RunningMean._accumulate", 5, "after"),
     "a line is written to the journal": ("server_app.run.journal:Journal.event", 7, "after"),
     "the round is over": ("server_app.rounds.strategy:save_checkpoint", 2, "before"),
     "the checkpoint is half written": ("common.files:save_file", 2, "half", "checkpoints"),

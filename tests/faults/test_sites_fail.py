@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clinics import Clinic
+from flaky_grid import FlakyGrid
 from safetensors.numpy import load_file
 
 import client_app.app as site_code
@@ -60,7 +60,7 @@ def same(ours: Path, theirs: Path) -> bool:
 
 
 def test_a_site_that_raises_each_round_rests_and_the_others_get_what_they_would(
-    tiny: Tiny, failing: Callable[[Fails], None], told: Callable[[], str]
+    tiny: Tiny, failing: Callable[[Fails], None], log_text: Callable[[], str]
 ) -> None:
     failing(lambda site, _: site == "site-01")
     folder = run_local(tiny(rounds=8, rest_after=2, rest_rounds=3))
@@ -68,10 +68,10 @@ def test_a_site_that_raises_each_round_rests_and_the_others_get_what_they_would(
     assert of(events, "rejected", "round", "site") == [(n, "site-01") for n in (1, 2, 6)]
     assert of(events, "rest", "round", "site", "failures", "until") == [(2, "site-01", 2, 5), (6, "site-01", 3, 9)]
     assert of(events, "round", "asked", "answered") == [(3, 2), (3, 2), (2, 2), (2, 2), (2, 2), (3, 2), (2, 2), (2, 2)]
-    assert "site-01 has failed 2 times in a row: it rests and is asked again in round 6" in told()
-    awake = run_local(tiny(rounds=8, rest_after=0, run_name="awake"))
-    assert of(read_events(awake), "rest", "round") == []
-    assert same(folder, awake)  # resting saves time and changes nothing
+    assert "site-01 has failed 2 times in a row: it rests and is asked again in round 6" in log_text()
+    available = run_local(tiny(rounds=8, rest_after=0, run_name="awake"))
+    assert of(read_events(available), "rest", "round") == []
+    assert same(folder, available)  # resting saves time and changes nothing
 
 
 def test_every_site_failing_once_ends_well(tiny: Tiny, failing: Callable[[Fails], None]) -> None:
@@ -151,7 +151,7 @@ def test_a_site_without_images_is_none_of_the_models_that_an_aggregation_needs(t
 
 
 def test_a_slow_site_is_named_and_the_round_ends_at_its_deadline(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, told: Callable[[], str]
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, log_text: Callable[[], str]
 ) -> None:
     real, clock = site_code.train_site, [0.0]
     monkeypatch.setattr(local_grid, "time", SimpleNamespace(monotonic=lambda: clock[0]))
@@ -165,58 +165,60 @@ def test_a_slow_site_is_named_and_the_round_ends_at_its_deadline(
     events = read_events(run_local(tiny(rounds=3, round_timeout=25, quorum=0.6)))
     assert of(events, "rejected", "round", "site", "reason") == [(2, "site-01", "no answer within 25 s")]
     assert of(events, "round", "answered") == [3, 2, 3]
-    assert "round 2: site-01 left out: no answer within 25 s" in told()
+    assert "round 2: site-01 left out: no answer within 25 s" in log_text()
 
 
-def test_a_reply_that_comes_too_late_is_not_used(clinic: Any, told: Callable[[], str]) -> None:
-    sites, experiment = clinic("north", "south", "west", quorum=0.5)
+def test_a_reply_that_comes_too_late_is_not_used(flaky_sites: Any, log_text: Callable[[], str]) -> None:
+    sites, experiment = flaky_sites("north", "south", "west", quorum=0.5)
     rounds: list[int] = []
 
     def silent(node: int, kind: str) -> bool:
         rounds.extend([1] if (node, kind) == (2, wire.TRAIN) else [])
         return node == 2 and kind == wire.TRAIN and len(rounds) == 2
 
-    folder = run(Clinic(sites, lambda _: True, silent), experiment)
+    folder = run(FlakyGrid(sites, lambda _: True, silent), experiment)
     events = read_events(folder)
     assert of(events, "rejected", "round", "site", "reason") == [(2, "south", "no answer within 5 s")]
     assert of(events, "round", "answered") == [3, 2, 3]
 
 
 def test_a_site_that_never_comes_is_waited_for_and_told(
-    clinic: Any, told: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+    flaky_sites: Any, log_text: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sites, experiment = clinic("north", "south", round_timeout=0.5)
+    sites, experiment = flaky_sites("north", "south", round_timeout=0.5)
     with pytest.raises(wire.WireError, match=r"1 of 2 sites connected within 0\.5 s: start the others"):
-        run(Clinic(sites, lambda node: node == 1), experiment)
-    assert "1 of 2 sites connected; waiting" in told()
+        run(FlakyGrid(sites, lambda node: node == 1), experiment)
+    assert "1 of 2 sites connected; waiting" in log_text()
     assert not (experiment.run.output_dir / "run").exists()  # nothing is in the way of the next try
 
 
-def test_a_run_does_not_begin_while_two_of_its_sites_have_one_name(clinic: Any) -> None:
-    sites, experiment = clinic("north", "south", "north")
+def test_a_run_does_not_begin_while_two_of_its_sites_have_one_name(flaky_sites: Any) -> None:
+    sites, experiment = flaky_sites("north", "south", "north")
     with pytest.raises(wire.WireError, match=r"^1 of 3 .* two sites call themselves 'north': give each"):
-        run(Clinic(sites, lambda _: True), experiment)
+        run(FlakyGrid(sites, lambda _: True), experiment)
 
 
-def test_a_run_that_needs_neither_of_two_sites_of_one_name_leaves_both_out(clinic: Any) -> None:
-    sites, experiment = clinic("north", "south", "north", sites=1, quorum=0.5)
-    events = read_events(run(Clinic(sites, lambda _: True), experiment))
+def test_a_run_that_needs_neither_of_two_sites_of_one_name_leaves_both_out(flaky_sites: Any) -> None:
+    sites, experiment = flaky_sites("north", "south", "north", sites=1, quorum=0.5)
+    events = read_events(run(FlakyGrid(sites, lambda _: True), experiment))
     assert of(events, "round", "answered") == [1, 1, 1]
     assert {1, 3} <= set(of(events, "left-out", "node")) and not of(events, "joined", "site")
 
 
-def test_a_late_site_of_a_name_that_is_taken_takes_no_part(clinic: Any, told: Callable[[], str]) -> None:
-    sites, experiment = clinic("north", "south", "north", sites=2)
-    grid = Clinic(sites, lambda node: node < 3 or (1, wire.TRAIN) in grid.asked)
+def test_a_late_site_of_a_name_that_is_taken_takes_no_part(flaky_sites: Any, log_text: Callable[[], str]) -> None:
+    sites, experiment = flaky_sites("north", "south", "north", sites=2)
+    grid = FlakyGrid(sites, lambda node: node < 3 or (1, wire.TRAIN) in grid.asked)
     events = read_events(run(grid, experiment))
     assert of(events, "round", "answered") == [2, 2, 2] and not of(events, "joined", "site")
-    assert "node 3 left out: another site calls itself 'north', too" in told()
+    assert "node 3 left out: another site calls itself 'north', too" in log_text()
     assert sum(asked == (3, wire.HELLO) for asked in grid.asked) <= 3
 
 
-def test_a_late_site_whose_name_looks_like_anothers_takes_no_part(clinic: Any, told: Callable[[], str]) -> None:
-    sites, experiment = clinic("north", "south", "North", sites=2)
-    grid = Clinic(sites, lambda node: node < 3 or (1, wire.TRAIN) in grid.asked)
+def test_a_late_site_whose_name_looks_like_anothers_takes_no_part(
+    flaky_sites: Any, log_text: Callable[[], str]
+) -> None:
+    sites, experiment = flaky_sites("north", "south", "North", sites=2)
+    grid = FlakyGrid(sites, lambda node: node < 3 or (1, wire.TRAIN) in grid.asked)
     events = read_events(run(grid, experiment))
     assert of(events, "round", "answered") == [2, 2, 2] and not of(events, "joined", "site")
-    assert "node 3 left out: 'North' looks like 'north', which takes part: did you mean one of them?" in told()
+    assert "node 3 left out: 'North' looks like 'north', which takes part: did you mean one of them?" in log_text()

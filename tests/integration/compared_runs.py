@@ -18,7 +18,7 @@ def arrays_of(folder: Path) -> dict[str, np.ndarray]:
     return {f"{path.relative_to(folder)}:{k}": v for path in paths for k, v in load_file(path).items()}
 
 
-def figures_of(folder: Path) -> list[dict[str, Any]]:
+def metrics_of(folder: Path) -> list[dict[str, Any]]:
     """Return the journal without times and bytes: a resumed run sends the frame once more."""
     free = ("time", "seconds", "bytes_down", "bytes_up", "cost")
     events = [event for event in read_events(folder) if event["event"] not in ("begin", "changed", "stopped")]

@@ -357,5 +357,5 @@ def test_an_interrupted_run_of_other_data_or_code_stays_where_it_is(tiny: Tiny, 
         before = {path: (folder / path).read_bytes() for path in contents_of(folder)}
         assert compare([cell], folder, jobs=1) == 0
         assert {path: (folder / path).read_bytes() for path in before} == before
-        assert {path.name for path in (folder / "runs").iterdir()} == {cell.stem, f"{cell.stem}-{cell.mark}"}
-        assert own_run_folder(folder, cell).name == f"{cell.stem}-{cell.mark}"
+        assert {path.name for path in (folder / "runs").iterdir()} == {cell.stem, f"{cell.stem}-{cell.config_hash}"}
+        assert own_run_folder(folder, cell).name == f"{cell.stem}-{cell.config_hash}"

@@ -20,7 +20,7 @@ from common.config import APP_ROOT, Experiment
 from common.data import Dataset, build_federation
 from common.errors import UserError
 from common.methods import METHODS, Method
-from common.models.model import build_model, personal_state, sent_state, shared_state
+from common.models.model import build_model, coordinator_state, personal_state, shared_state
 from common.models.trained import PERSONAL, TrainedModel, load_trained
 from common.multilabel_metrics import measure_split
 from server_app.engines.engines import run_local
@@ -35,7 +35,7 @@ EVERY = pytest.mark.parametrize(
 
 
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def coordinator_parts(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Collect the arrays of every reply."""
     replies: list[dict[str, Any]] = []
     real = wire.metrics_reply
@@ -45,9 +45,9 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     ) -> Message:
         replies.append(model or {})
         answer = real(message, metrics, model, frame_hash, extras)
-        asked_for = METHODS[wire.Request(message).experiment.method].returns if model else ()
+        asked_for = METHODS[wire.Request(message).experiment.method].extras if model else ()
         assert {*(extras or {})} == {*asked_for}
-        others = {name for name in metrics if not name.startswith("loss-")} - wire.FIGURES_OF_STAGES
+        others = {name for name in metrics if not name.startswith("loss-")} - wire.STAGE_METRICS
         assert others <= {"num-examples", "num-test", wire.STARTED_FROM}
         assert {*answer.content.array_records} <= {"model"} | ({"extras"} if asked_for else set())
         return answer
@@ -68,7 +68,7 @@ def stood_still(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, set[str]]]:
         given = inspect.signature(real).bind(model, *args, **more).arguments
         row, server_round = METHODS[given["site"].experiment.method], given["server_round"]
         # the coordinator's parts, and in the rounds a head that has no home: it stands still, the same everywhere
-        still = {*row.sent} | ({*row.parts} - {*row.shared} - {*row.personal} if server_round else set())
+        still = {*row.coordinator_parts} | ({*row.parts} - {*row.shared} - {*row.personal} if server_round else set())
         kept = {key: value.clone() for key, value in model.state_dict().items() if key.split(".")[0] in still}
         frames = {key: value.clone() for key, value in model.named_buffers() if key.split(".")[-1] == "frame"}
         losses = real(model, *args, **more)
@@ -92,7 +92,7 @@ def test_a_run_keeps_the_methods_promises(
     experiment = tiny_for(name, several, finetune_epochs=1, local_epochs=2, rounds=2)
     row = METHODS[name]
     folder = run_local(experiment)
-    frozen = {*row.sent} | ({"frame"} if row.frame else set())
+    frozen = {*row.coordinator_parts} | ({"frame"} if row.frame else set())
     assert sorted(number for number, _ in stood_still if number) == [1] * 3 + [2] * 3
     assert all(frozen <= parts for _, parts in stood_still)
     events = read_events(folder)
@@ -111,7 +111,7 @@ def test_a_run_keeps_the_methods_promises(
     assert len(travelled) == 6 and all(arrays.keys() == shared.keys() for arrays in travelled)
     assert not {*shared} & {*kept}
 
-    for name_sent, value in sent_state(start, row).items():  # what the coordinator alone changes
+    for name_sent, value in coordinator_state(start, row).items():  # what the coordinator alone changes
         assert not np.array_equal(final_of(folder)[name_sent], value), name_sent
 
     # what should move moved, in parameters
@@ -133,7 +133,7 @@ def final_of(folder: Path) -> dict[str, Any]:
 
 
 def assert_the_models_can_be_rebuilt(experiment: Experiment, folder: Path) -> None:
-    """The files that a run leaves give its last figures again, those of the generic heads and of every site."""
+    """The files that a run leaves give its last metrics again, those of the generic heads and of every site."""
     federation = build_federation(experiment)
     events = read_events(folder)
     everything = np.arange(len(federation.dataset.test))

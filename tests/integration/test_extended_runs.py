@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compared_runs import PowerCutError, arrays_of, figures_of
+from compared_runs import PowerCutError, arrays_of, metrics_of
 
 from common.config import APP_ROOT, Experiment
 from common.config.rows import keys_where
@@ -33,7 +33,7 @@ def test_a_finished_run_that_is_extended_equals_a_longer_one(tiny: Tiny, method:
     assert json.loads((folder / "config.json").read_text())["rounds"] == 4
     assert run_local(tiny(**values, rounds=8, run_name="short", resume=True)) == folder
     assert same(folder, whole)
-    assert figures_of(folder) == figures_of(whole)
+    assert metrics_of(folder) == metrics_of(whole)
     (changed,) = [event for event in read_events(folder) if event["event"] == "changed"]
     assert changed["round"] == 4 and changed["keys"] == {"rounds": [4, 8]}
     page = (folder / "report.html").read_text(encoding="utf-8")
@@ -47,7 +47,7 @@ def test_a_stopped_run_may_be_extended_and_ended_early(tiny: Tiny, monkeypatch: 
             patch.setattr(FedStrategy, "_record_round", stop_in_round_3)
             run_local(tiny(rounds=4, run_name=name))
         folder = run_local(tiny(rounds=rounds, run_name=name, resume=True))
-        assert figures_of(folder) == figures_of(whole[rounds])
+        assert metrics_of(folder) == metrics_of(whole[rounds])
         expected, found = arrays_of(whole[rounds]), arrays_of(folder)
         assert all(np.array_equal(expected[key], found[key]) for key in expected)
 

@@ -15,7 +15,7 @@ from common.errors import UserError
 from common.methods import METHODS
 from common.models.model import build_model, shared_state
 from common.models.trained import load_trained
-from common.precision import received, sent
+from common.precision import from_wire_precision, to_wire_precision
 from server_app.engines.engines import run_local
 from server_app.grids.local_grid import LocalGrid
 from server_app.run.checkpoint import load_checkpoint
@@ -67,13 +67,13 @@ def test_the_mean_is_not_rounded(tiny: Tiny) -> None:
 def test_an_array_in_single_precision_is_refused() -> None:
     arrays = {"weight": np.ones(3, np.float32), "steps": np.ones((), np.int64)}
     with pytest.raises(ValueError, match="weight is float32 where wire = 'half' needs float16"):
-        received(arrays, HALF)
-    back = received(sent(arrays, HALF), HALF)
+        from_wire_precision(arrays, HALF)
+    back = from_wire_precision(to_wire_precision(arrays, HALF), HALF)
     assert {name: array.dtype.name for name, array in back.items()} == {"weight": "float32", "steps": "int64"}
     with pytest.raises(UserError, match="x: a value beyond 65504 cannot cross with wire = 'half': use single"):
-        sent({"x": np.array([1e6], np.float32)}, HALF)
+        to_wire_precision({"x": np.array([1e6], np.float32)}, HALF)
     counts = {"class_weights": np.array([2049, 1e6], np.float32)}  # exact, both ways
-    assert received(sent(counts, HALF), HALF)["class_weights"].tolist() == [2049, 1e6]
+    assert from_wire_precision(to_wire_precision(counts, HALF), HALF)["class_weights"].tolist() == [2049, 1e6]
 
 
 @pytest.mark.parametrize("method", ["fedloge", "fedavg_la_global"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compared_runs import PowerCutError, arrays_of, figures_of
+from compared_runs import PowerCutError, arrays_of, metrics_of
 from safetensors.numpy import load_file, save_file
 
 from common.config import Experiment
@@ -41,19 +41,19 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_for: Tiny, name: str, mo
     with monkeypatch.context() as patch, pytest.raises(PowerCutError):
         cut(patch, "_record_round", 3)  # the sites have trained and kept round 3, the coordinator has lost it
         run_local(tiny_for(**values, run_name="cut"))
-    assert len(figures_of(whole.parent / "cut")) < len(figures_of(whole))
+    assert len(metrics_of(whole.parent / "cut")) < len(metrics_of(whole))
     resumed = run_local(tiny_for(**values, run_name="cut", resume=True))
     expected, found = arrays_of(whole), arrays_of(resumed)
     assert expected.keys() == found.keys()
     assert all(np.array_equal(expected[key], found[key]) for key in expected)
-    assert figures_of(resumed) == figures_of(whole)
+    assert metrics_of(resumed) == metrics_of(whole)
 
 
-@pytest.mark.parametrize(("where", "server_round"), [("evaluate_generic", 2), ("personalise", 0), ("_take", 1)])
+@pytest.mark.parametrize(("where", "server_round"), [("evaluate_generic", 2), ("personalise", 0), ("_add_reply", 1)])
 def test_wherever_the_coordinator_stopped(
     tiny: Tiny, where: str, server_round: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values: dict[str, Any] = {"rounds": 3, "wire": "half" if where == "_take" else "single"}
+    values: dict[str, Any] = {"rounds": 3, "wire": "half" if where == "_add_reply" else "single"}
     whole = run_local(tiny(**values, run_name="whole"))
     with monkeypatch.context() as patch, pytest.raises(PowerCutError):
         cut(patch, where, server_round)
@@ -61,7 +61,7 @@ def test_wherever_the_coordinator_stopped(
     resumed = run_local(tiny(**values, run_name="cut", resume=True))
     expected, found = arrays_of(whole), arrays_of(resumed)
     assert all(np.array_equal(expected[key], found[key]) for key in expected)
-    assert figures_of(resumed) == figures_of(whole)
+    assert metrics_of(resumed) == metrics_of(whole)
 
 
 def test_a_damaged_checkpoint_is_said_aloud_and_the_one_before_it_is_used(
@@ -92,10 +92,10 @@ def test_a_damaged_checkpoint_is_said_aloud_and_the_one_before_it_is_used(
 
 def test_a_finished_run_taken_up_again_only_ends_again(tiny: Tiny) -> None:
     folder = run_local(tiny(run_name="whole"))
-    before, figures = arrays_of(folder), figures_of(folder)
+    before, figures = arrays_of(folder), metrics_of(folder)
     again = arrays_of(run_local(tiny(run_name="whole", resume=True)))
     assert all(np.array_equal(before[key], again[key]) for key in before)
-    assert figures_of(folder) == figures
+    assert metrics_of(folder) == figures
 
 
 def test_checkpoints_may_be_rounds_apart(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ def test_checkpoints_may_be_rounds_apart(tiny: Tiny, monkeypatch: pytest.MonkeyP
     resumed = run_local(tiny(**values, run_name="cut", resume=True))
     expected, found = arrays_of(whole), arrays_of(resumed)
     assert all(np.array_equal(expected[key], found[key]) for key in expected)
-    assert figures_of(resumed) == figures_of(whole)
+    assert metrics_of(resumed) == metrics_of(whole)
     for site in resumed.glob("sites/*"):
         versions = sorted(int(path.stem[-5:]) for path in site.glob("personal-*"))
         assert all(n >= 3 for n in versions[1:])  # checkpoints are those of rounds 3, 6 and 8
@@ -129,7 +129,7 @@ def test_rounds_between_checkpoints_may_change_where_a_run_is_taken_up(
     expected, found = arrays_of(whole), arrays_of(resumed)
     generic = [key for key in expected if "personal-" not in key]
     assert all(np.array_equal(expected[key], found[key]) for key in generic)
-    assert figures_of(resumed) == figures_of(whole)
+    assert metrics_of(resumed) == metrics_of(whole)
 
 
 def test_with_every_checkpoint_damaged_the_run_begins_again_only_if_asked_to(tiny: Tiny) -> None:

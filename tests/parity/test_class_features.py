@@ -48,15 +48,15 @@ def test_co_occurrence_counts_images_with_both_labels(labels: np.ndarray) -> Non
     assert co_occurrence(labels).tolist() == naive
 
 
-@pytest.mark.parametrize("attends", [True, False])
-def test_prototypes_are_means_over_positives(attends: bool) -> None:
+@pytest.mark.parametrize("uses_attention", [True, False])
+def test_prototypes_are_means_over_positives(uses_attention: bool) -> None:
     dataset = images(600, 5)  # more than one batch
     labels = np.asarray(dataset.test.labels, np.bool_)
-    backbone = attending(5) if attends else build_backbone("cnn", 1, 4)
+    backbone = attending(5) if uses_attention else build_backbone("cnn", 1, 4)
     means = class_means(*class_features(backbone, dataset, labels), 5)
     every, _ = extract_features(backbone, dataset.test, np.arange(600), dataset)
     for c in range(5):
-        own = every[:, c] if attends else every
+        own = every[:, c] if uses_attention else every
         np.testing.assert_allclose(means[c], own[labels[:, c]].mean(dim=0).numpy(), rtol=1e-4, atol=1e-6)
 
 

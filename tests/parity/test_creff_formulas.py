@@ -13,7 +13,7 @@ from common.config import Experiment
 from common.data import build_federation
 from common.methods import METHODS
 from common.models.features import extract_features
-from common.models.model import build_model, sent_state
+from common.models.model import build_model, coordinator_state
 from common.seeds import derive, torch_generator
 from server_app.methods import load as load_server
 from server_app.methods.creff import descend, head_gradients, match, matching_distance
@@ -128,15 +128,15 @@ def test_a_round_ends_with_a_head_trained_on_features_matched_to_the_mean_gradie
     keys = {"creff_features": 5, "creff_match_steps": 3, "creff_retrain_epochs": 4, "creff_retrain_rate": 0.2}
     experiment = tiny(method="creff", head_bias=head_bias, **keys)
     method = load_server("creff")(experiment, build_federation(experiment))
-    sent = sent_state(build_model(experiment, 1, 10), METHODS["creff"])
-    dim = sent["retrained_head.weight"].shape[1]
+    broadcast = coordinator_state(build_model(experiment, 1, 10), METHODS["creff"])
+    dim = broadcast["retrained_head.weight"].shape[1]
     sites = class_gradients_of_two_sites((10, 10, dim + head_bias))
     for name, gradients in zip("ab", sites, strict=True):
-        method.take(name, {"class_gradients": gradients})
-    arrays, facts = method.finish(sent, {}, 7)
+        method.add_extras(name, {"class_gradients": gradients})
+    arrays, facts = method.finish(broadcast, {}, 7)
 
     start = torch.randn((10, 5, dim), generator=torch_generator(experiment.run.seed, "creff-features"))
-    old = [torch.from_numpy(value).requires_grad_() for value in sent.values()]
+    old = [torch.from_numpy(value).requires_grad_() for value in broadcast.values()]
     features, loss = matched_by_hand(start, old, sites, steps=3, rate=experiment.options.creff_match_rate)
     found = torch.from_numpy(method.state()["features"])
     torch.testing.assert_close(found, features, rtol=1e-3, atol=1e-5)
@@ -154,22 +154,22 @@ def test_a_round_ends_with_a_head_trained_on_features_matched_to_the_mean_gradie
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-    assert arrays.keys() == sent.keys()
+    assert arrays.keys() == broadcast.keys()
     for name, value in head.state_dict().items():
         torch.testing.assert_close(torch.from_numpy(arrays[f"retrained_head.{name}"]), value, rtol=1e-3, atol=1e-4)
     method.begin()
-    again, _ = method.finish(sent, {}, 8)  # nobody answered: what was sent stays, no gradient counts twice
-    assert all(np.array_equal(again[name], sent[name]) for name in sent)
+    again, _ = method.finish(broadcast, {}, 8)  # nobody answered: what was sent stays, no gradient counts twice
+    assert all(np.array_equal(again[name], broadcast[name]) for name in broadcast)
 
 
 def test_the_retrained_head_classifies_the_federated_features(tiny: Tiny) -> None:
     experiment = tiny(method="creff", creff_features=20, creff_match_steps=1, creff_match_rate=1e-9)
     method = load_server("creff")(experiment, build_federation(experiment))
-    sent = sent_state(build_model(experiment, 1, 10), METHODS["creff"])
-    dim = sent["retrained_head.weight"].shape[1]
+    broadcast = coordinator_state(build_model(experiment, 1, 10), METHODS["creff"])
+    dim = broadcast["retrained_head.weight"].shape[1]
     features = 3 * torch.eye(10, dim).unsqueeze(1) + 0.3 * torch.randn(10, 20, dim, generator=generator(12))
     method.restore({"features": features.numpy()})
-    method.take("a", {"class_gradients": np.ones((10, 10, dim), np.float32)})
-    arrays, _ = method.finish(sent, {}, 1)
+    method.add_extras("a", {"class_gradients": np.ones((10, 10, dim), np.float32)})
+    arrays, _ = method.finish(broadcast, {}, 1)
     predicted = (features @ torch.from_numpy(arrays["retrained_head.weight"]).T).argmax(dim=2)
     assert torch.equal(predicted, torch.arange(10).unsqueeze(1).expand(10, 20))

@@ -61,7 +61,7 @@ def test_a_model_loaded_in_place_is_the_one_built_anew(
     fast = run_local(tiny_for(method, finetune_epochs=1, run_name="fast"))
     in_place = len(built)
     monkeypatch.setattr(models, "_KEPT", 0)
-    models.forget_models()
+    models.clear_models()
     plain = run_local(tiny_for(method, finetune_epochs=1, run_name="plain"))
     assert len(built) - in_place == 9  # three sites, two rounds and the end
     assert in_place < 9 or method == "fedetf"  # which makes its personal head anew each time
@@ -90,7 +90,7 @@ def test_no_more_models_are_kept_than_allowed(tiny: Tiny) -> None:
 @pytest.fixture
 def far(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the CPU be a device far away, to which pixels are sent once."""
-    monkeypatch.setattr(resident, "_NEAR", ())
+    monkeypatch.setattr(resident, "_HOST_DEVICES", ())
 
 
 def test_pixels_on_the_device_are_the_pixels_sent(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,18 +98,18 @@ def test_pixels_on_the_device_are_the_pixels_sent(tiny: Tiny, monkeypatch: pytes
     images, rows, cpu = build_federation(tiny()).dataset.train, np.array([3, 1, 2, 1]), torch.device("cpu")
     assert torch.equal(resident.BatchSlices(images, rows, cpu).pixels(slice(1, 4)), images.batch(rows[1:]))
     assert images not in resident._held
-    monkeypatch.setattr(resident, "_NEAR", ())
-    cuts = resident.BatchSlices(images, rows, cpu)
+    monkeypatch.setattr(resident, "_HOST_DEVICES", ())
+    batch_slices = resident.BatchSlices(images, rows, cpu)
     assert images in resident._held
     for part in (slice(0, 2), slice(2, 9)):
-        assert torch.equal(cuts.pixels(part), images.batch(rows[part]))
-        assert torch.equal(cuts.labels[part], torch.from_numpy(images.labels[rows[part]]))
+        assert torch.equal(batch_slices.pixels(part), images.batch(rows[part]))
+        assert torch.equal(batch_slices.labels[part], torch.from_numpy(images.labels[rows[part]]))
 
 
 @pytest.mark.parametrize("near", [True, False])
 def test_pixels_of_one_channel_lie_in_one_way(near: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """However they are stored: convolutions choose an algorithm by strides, and round as it does."""
-    monkeypatch.setattr(resident, "_NEAR", ("cpu",) if near else ())
+    monkeypatch.setattr(resident, "_HOST_DEVICES", ("cpu",) if near else ())
     monkeypatch.setattr(resident, "_held", WeakKeyDictionary())
     grey = np.arange(9 * 5 * 5, dtype=np.uint8).reshape(9, 5, 5)
     labels, rows = np.zeros(9, np.int64), np.array([3, 1])
@@ -161,7 +161,7 @@ def test_sites_that_work_ahead_give_the_same_run(tiny: Tiny, method: str) -> Non
 
 
 def test_pixels_that_are_too_many_are_sent(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resident, "_NEAR", ())
+    monkeypatch.setattr(resident, "_HOST_DEVICES", ())
     monkeypatch.setattr(resident, "_LARGEST", 10)
     monkeypatch.setattr(resident, "_held", {})
     run_local(tiny(method="fedavg", rounds=1))

@@ -24,7 +24,7 @@ def test_ditto_equals_two_separate_loops(tiny: Tiny) -> None:
     ours, alone, personal = (build_model(experiment, 1, 10, site="site-00") for _ in range(3))
     train_site(ours, load("ditto"), site, 1)
     train_site(alone, load("fedavg"), site, 1)
-    arrived = [p.detach().clone() for p in [*personal.backbone.parameters(), *personal.aux_head.parameters()]]
+    broadcast = [p.detach().clone() for p in [*personal.backbone.parameters(), *personal.aux_head.parameters()]]
     mine = [*personal.personal_backbone.parameters(), *personal.personal_head.parameters()]
     optimiser = torch.optim.SGD(mine, lr=experiment.train.learning_rate, momentum=experiment.train.momentum)
     order = numpy_generator(experiment.run.seed, "batches", "site-00", 1)
@@ -36,7 +36,7 @@ def test_ditto_equals_two_separate_loops(tiny: Tiny) -> None:
                 personal.personal_head(personal.personal_backbone(images)),
                 torch.from_numpy(dataset.train.labels[chunk]),
             )
-            for now, then in zip(mine, arrived, strict=True):
+            for now, then in zip(mine, broadcast, strict=True):
                 loss = loss + 0.35 * ((now - then) ** 2).sum()
             optimiser.zero_grad()
             loss.backward()

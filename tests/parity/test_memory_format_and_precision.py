@@ -1,4 +1,4 @@
-"""`channels-last` and `precision: bf16` against the plain run: figures within rounding, single precision outside θ.
+"""`channels-last` and `precision: bf16` against the plain run: metrics within rounding, single precision outside θ.
 
 Tolerances follow from the formats. Sums in another order differ by 1e-7 at each layer and by more after some steps:
 losses agree to 1e-3. bfloat16 has 8 bits: a step of rounding is 0.4 % in each of about 20 layers, which add up like
@@ -87,7 +87,7 @@ def test_steps_in_bf16_go_where_the_plain_ones_go(tiny: Tiny) -> None:
 def test_heads_and_losses_stay_in_single_precision(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """What enters a head, and each loss, are float32, where θ computes in bfloat16."""
     seen: dict[str, set[torch.dtype]] = {"inside": set(), "heads": set(), "losses": set()}
-    real_build, real_add = models.build_model, training._add_up
+    real_build, real_add = models.build_model, training._accumulate_losses
 
     def build(*args: Any, **more: Any) -> Any:
         model = real_build(*args, **more)
@@ -103,9 +103,9 @@ def test_heads_and_losses_stay_in_single_precision(tiny: Tiny, monkeypatch: pyte
         real_add(noted, *args)
 
     monkeypatch.setattr(models, "build_model", build)
-    monkeypatch.setattr(training, "_add_up", add_up)
-    models.forget_models()
+    monkeypatch.setattr(training, "_accumulate_losses", add_up)
+    models.clear_models()
     run(LocalGrid(load_client_app(), 3), tiny(method="fedloge", precision="bf16", rounds=1))
-    models.forget_models()
+    models.clear_models()
     assert seen["inside"] == {torch.bfloat16}
     assert seen["heads"] == seen["losses"] == {torch.float32}

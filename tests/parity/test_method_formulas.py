@@ -25,11 +25,11 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 def site_model(experiment: Experiment) -> tuple[Model, LocalContext]:
     """Return a model that has moved away from what arrived, and what the site knows."""
     model = build_model(experiment, 1, 10, site="site-00").eval()
-    arrived = {name: p.detach().clone() for name, p in model.named_parameters()}
+    broadcast = {name: p.detach().clone() for name, p in model.named_parameters()}
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
-    return model, LocalContext(experiment, torch.tensor([5.0, 1, 7, 2, 1, 1, 1, 1, 1, 30]), arrived)
+    return model, LocalContext(experiment, torch.tensor([5.0, 1, 7, 2, 1, 1, 1, 1, 1, 30]), broadcast)
 
 
 def logits_by_hand(head: torch.nn.Linear, features: torch.Tensor) -> list[list[float]]:
@@ -50,7 +50,7 @@ def test_fedprox_adds_half_mu_times_the_squared_distance(tiny: Tiny, batch: tupl
     losses = load("fedprox").losses(model, *batch, local)
     distance = 0.0
     for name, parameter in model.named_parameters():
-        for now, then in zip(parameter.flatten().tolist(), local.arrived[name].flatten().tolist(), strict=True):
+        for now, then in zip(parameter.flatten().tolist(), local.broadcast[name].flatten().tolist(), strict=True):
             distance += (now - then) ** 2
     assert losses["proximal"].item() == pytest.approx(0.15 * distance, rel=1e-4)
     plain = cross_entropy(model.aux_head(model(batch[0])), batch[1])
@@ -59,8 +59,8 @@ def test_fedprox_adds_half_mu_times_the_squared_distance(tiny: Tiny, batch: tupl
 
 def test_the_proximal_gradient_is_mu_times_the_difference(tiny: Tiny) -> None:
     model, local = site_model(tiny(method="fedprox"))
-    (0.5 * 0.3 * proximal(model, "aux_head", local.arrived, "aux_head")).backward()
-    expected = 0.3 * (model.aux_head.weight - local.arrived["aux_head.weight"])
+    (0.5 * 0.3 * proximal(model, "aux_head", local.broadcast, "aux_head")).backward()
+    expected = 0.3 * (model.aux_head.weight - local.broadcast["aux_head.weight"])
     torch.testing.assert_close(model.aux_head.weight.grad, expected)
 
 
@@ -83,7 +83,7 @@ def test_a_class_that_a_site_does_not_have_is_no_nan(tiny: Tiny, batch: tuple) -
         model, local = site_model(tiny(method=name, logit_adjustment=tau))
         counts = local.class_counts.clone()
         counts[5] = 0
-        losses = load(name).losses(model, *batch, LocalContext(local.experiment, counts, local.arrived))
+        losses = load(name).losses(model, *batch, LocalContext(local.experiment, counts, local.broadcast))
         sum(losses.values()).backward()
         assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
@@ -132,7 +132,7 @@ def test_fedgrabs_gradients_are_the_balanced_ones(tiny: Tiny, batch: tuple) -> N
     state[0] = torch.linspace(-2, 2, 10)  # the balance so far
     images, labels = batch
     logits = model.aux_head(model(images)).detach()
-    head = local.arrived["aux_head.weight"]
+    head = local.broadcast["aux_head.weight"]
     order = sorted(range(10), key=lambda c: -float(head[c].norm()))
     expected, counted = torch.zeros(6, 10), torch.zeros(6, 10)
     for i, label in enumerate(labels.tolist()):

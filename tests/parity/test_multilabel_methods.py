@@ -108,7 +108,7 @@ def test_fedloge_ml_compensates_the_prior_for_what_is_averaged_alone(tiny_for: T
 
 
 def test_fedrods_generic_head_has_the_same_compensation(tiny_for: TinyFor) -> None:
-    model, images, labels, local = site_model(tiny_for("fedrod", several=True))
+    model, images, labels, local = site_model(tiny_for("fedrod", multilabel=True))
     losses = load("fedrod").losses(model, images, labels, local)
     assert model.aux_head is not None and local.visible is not None
     by_hand = bce_by_hand(model.aux_head(model(images)), labels, local.visible, prior_by_hand(1.0))
@@ -117,7 +117,7 @@ def test_fedrods_generic_head_has_the_same_compensation(tiny_for: TinyFor) -> No
 
 @pytest.mark.parametrize("kind", ["bce", "focal", "asymmetric", "distribution-balanced"])
 def test_a_hidden_label_changes_no_loss(tiny_for: TinyFor, kind: str) -> None:
-    model, images, labels, local = site_model(tiny_for("fedavg", several=True, multilabel_loss=kind))
+    model, images, labels, local = site_model(tiny_for("fedavg", multilabel=True, multilabel_loss=kind))
     method = load("fedavg")
     before = method.losses(model, images, labels, local)["backbone"].item()
     flipped = labels.clone()
@@ -217,7 +217,7 @@ def test_realignment_leaves_the_reported_auc_of_a_run_and_moves_its_f1(tiny_for:
     ],
 )
 def test_options_of_several_labels_go_together(tiny_for: TinyFor, method: str, options: dict[str, Any]) -> None:
-    folder = run_local(tiny_for(method, several=True, missing_classes=0.3, **options))
+    folder = run_local(tiny_for(method, multilabel=True, missing_classes=0.3, **options))
     events = read_events(folder)
     final = {e["head"]: e for e in events if e["event"] == "generic" and e["stage"] == "final"}
     assert all(0 < e["macro_auc"] < 1 for e in final.values())
@@ -255,7 +255,7 @@ def test_the_personal_head_keeps_its_own_bias(tiny_for: TinyFor) -> None:
 
 
 def test_generic_figures_are_those_of_scikit_learn(tiny_for: TinyFor) -> None:
-    experiment = tiny_for("fedavg", several=True)
+    experiment = tiny_for("fedavg", multilabel=True)
     folder = run_local(experiment)
     federation = build_federation(experiment)
     from common.models.features import extract_features

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from client_app.methods import load
 from client_app.methods.realign import realign_personal
 from client_app.site.site import simulated_site
-from client_app.training.loop import local_facts
+from client_app.training.loop import local_context
 from common.config import Experiment
 from common.models.model import build_model
 from server_app.generic.realign import realign_generic
@@ -133,7 +133,7 @@ def test_a_sites_own_shares_scale_its_head(tiny_for: Callable[..., Experiment], 
         for c in np.flatnonzero(label) if several else [label]:
             counts[c] += c not in hidden
     model, method = build_model(experiment, 1, 10, torch.rand(10, 16), site="site-00"), load(name)
-    head = method.realigned_head(model, local_facts(model, method, site))
+    head = method.realigned_head(model, local_context(model, method, site))
     assert head is not None and model.aux_head is not None
     for c, psi in enumerate(model.aux_head.weight.tolist()):
         expected = [value / norm(psi) * counts[c] / len(rows) for value in psi]

@@ -123,13 +123,13 @@ def test_the_global_prior_adds_up_each_site_once(tiny: Tiny) -> None:
     method = load_server("fedavg_la_global")(experiment, federation)
     model, local = build_model(experiment, 1, 10, site="site-00"), load("fedavg_la_global")
     method.begin()  # a round of which too little came
-    method.take("gone", {"class_counts": np.ones(10, np.float32)})
+    method.add_extras("gone", {"class_counts": np.ones(10, np.float32)})
     method.begin()
     for _ in range(2):
         for site, rows in zip(federation.site_names, federation.train_rows, strict=True):
             extras = local.extras(model, federation.dataset, rows)
             method.check(extras, {}, len(rows))
-            method.take(site, extras)
+            method.add_extras(site, extras)
     arrays, _ = method.finish({}, {}, 1)
     assert arrays["class_weights"].tolist() == np.maximum(federation.class_counts, 1).tolist()
 

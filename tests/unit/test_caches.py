@@ -39,9 +39,9 @@ SAFE = {
     "common/packing.py: _read": NO_TENSOR,
     "common/wire.py: _parse_experiment": NO_TENSOR,
     "common/wire.py: experiment_json": NO_TENSOR,
-    "server_app/generic/multilabel_analysis.py: Subject.features": "NumPy's, of the object",
-    "server_app/generic/multilabel_analysis.py: Subject.order": NO_TENSOR,
-    "server_app/generic/multilabel_analysis.py: Subject.positives": "NumPy's, of the object",
+    "server_app/generic/multilabel_analysis.py: AnalysisInput.features": "NumPy's, of the object",
+    "server_app/generic/multilabel_analysis.py: AnalysisInput.order": NO_TENSOR,
+    "server_app/generic/multilabel_analysis.py: AnalysisInput.positives": "NumPy's, of the object",
     "server_app/report/record.py: RunRecord.class_counts": NO_TENSOR,
     "server_app/report/record.py: RunRecord.class_order": NO_TENSOR,
     "server_app/report/record.py: RunRecord.classes": NO_TENSOR,
@@ -168,7 +168,7 @@ def test_pixels_are_scaled_by_tensors_of_ones_own() -> None:
 
 
 def test_images_that_stay_on_a_device_can_be_trained_on_after_inference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resident, "_NEAR", ())
+    monkeypatch.setattr(resident, "_HOST_DEVICES", ())
     pixels: Any = np.zeros((4, 1, 2, 2), np.uint8)
     images = ArrayImages(pixels, np.zeros(4, np.int64))
     rows = np.arange(4, dtype=np.int64)

@@ -4,12 +4,12 @@ import logging
 
 import pytest
 
-from common.logs import speak
+from common.logs import configure_logger
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _a_run_of_the_module() -> None:
-    speak(logging.getLogger("fednc"))
+    configure_logger(logging.getLogger("fednc"))
 
 
 def test_what_a_module_left_speaking_is_silent(capsys: pytest.CaptureFixture[str]) -> None:

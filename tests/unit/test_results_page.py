@@ -18,7 +18,7 @@ DIRICHLET = ("0.5", "0.1")
 
 
 def generic(folder: str, stem: str) -> list[dict[str, Any]]:
-    """Return the generic figures, of the judged head, of the runs in a folder of results with such files."""
+    """Return the generic metrics, of the judged head, of the runs in a folder of results with such files."""
     summaries = [json.loads(path.read_text(encoding="utf-8"))["summary"] for path in (RESULTS / folder).glob(stem)]
     return [of["generic"][of["headline"]["head"]] for of in summaries if of["headline"]["head"]]
 

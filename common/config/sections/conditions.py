@@ -10,23 +10,23 @@ SIMULATED = is_one_of("partition", "dirichlet", "iid", "natural")
 _EXACT = ("etf", "padded_etf", "")  # frames without a share of zeros to choose
 
 
-def attends(e: Any) -> bool:
+def uses_attention(e: Any) -> bool:
     """Whether label-aware attention gives one feature a class, of the values of all keys."""
-    return METHODS[e.method].attends if e.attention is None else bool(e.attention)
+    return METHODS[e.method].uses_attention if e.attention is None else bool(e.attention)
 
 
 def frame_kind(e: Any) -> str:
     """Return which fixed frame a run needs, '' for none, of the values of all keys."""
-    kind = METHODS[e.method].frame or ("query" if attends(e) else "")
+    kind = METHODS[e.method].frame or ("query" if uses_attention(e) else "")
     return {"choice": str(e.frame), "query": str(e.query_frame)}.get(kind, kind)
 
 
-def _queries(e: Any) -> bool:
-    return METHODS[e.method].frame == "query" or (METHODS[e.method].frame == "" and attends(e))
+def _uses_query_frame(e: Any) -> bool:
+    return METHODS[e.method].frame == "query" or (METHODS[e.method].frame == "" and uses_attention(e))
 
 
-ATTENDS = Condition("attention", attends)
-QUERIES = Condition("attention, or method fednca_ml", _queries)
+USES_ATTENTION = Condition("attention", uses_attention)
+USES_QUERY_FRAME = Condition("attention, or method fednca_ml", _uses_query_frame)
 SPARSE = Condition("a frame other than etf", lambda e: e.frame != "etf" or e.query_frame == "sparse_etf")
 SOLVED = Condition("frame (or query-frame): sparse_etf", lambda e: "sparse_etf" in (e.frame, e.query_frame))
 MMA = Condition("frame-solver: mma", lambda e: e.frame_solver == "mma" and SOLVED.holds(e))

@@ -3,7 +3,15 @@
 from typing import Annotated, Literal
 
 from common.architectures import BACKBONES
-from common.config.sections.conditions import ATTENDS, HAS_SOLVED, HAS_SPARSE, MMA, QUERIES, SOLVED, SPARSE
+from common.config.sections.conditions import (
+    HAS_SOLVED,
+    HAS_SPARSE,
+    MMA,
+    SOLVED,
+    SPARSE,
+    USES_ATTENTION,
+    USES_QUERY_FRAME,
+)
 from common.keys import KeyModel, Positive, acts, is_one_of, key, one_of
 
 
@@ -32,12 +40,12 @@ class ModelSection(KeyModel):
     attention_heads: Positive = key(
         4,
         about="heads of the attention; they divide the features",
-        acts=acts(is_one_of("attention", True, None), inside=ATTENDS),
+        acts=acts(is_one_of("attention", True, None), inside=USES_ATTENTION),
     )
     query_frame: Literal["etf", "padded_etf", "sparse_etf"] = key(
         "etf",
         about="what asks: a randomly rotated ETF (FedNCA-ML), a zero-padded or a sparse one",
-        acts=acts(inside=QUERIES),
+        acts=acts(inside=USES_QUERY_FRAME),
     )
     channels_last: bool = key(
         False, about="channels innermost in memory: up to twice as fast on CPUs; metrics equal up to rounding"

@@ -36,7 +36,7 @@ class Federation:
         train_rows: K sorted arrays of rows of `dataset.train`; no row is at two sites.
         test_rows: K sorted arrays of rows of `dataset.test`; simulated sites may share rows, unless images carry
             several labels.
-        visible: bool [K, C], the labels that count at each site in losses and figures; the others are hidden
+        visible: bool [K, C], the labels that count at each site in losses and metrics; the others are hidden
             there, although `dataset` still has them. None where every image is of one class.
         partition_report: how images with several labels were dealt, see `PartitionReport`; else None.
     """
@@ -64,7 +64,7 @@ class Federation:
         return np.asarray(self.train_counts.sum(axis=0))
 
     def _counts(self, rows: tuple[Rows, ...], labels: Labels) -> npt.NDArray[np.int64]:
-        if not rows:  # real sites tell nobody
+        if not rows:  # real sites report no counts
             return np.zeros((0, len(self.dataset.classes)), np.int64)
         counts = count_classes(rows, labels, len(self.dataset.classes))
         return counts if self.visible is None else counts * self.visible
@@ -131,14 +131,14 @@ def _build(experiment: Experiment) -> Federation:
 
 def _check_keys(experiment: Experiment, dataset: Dataset) -> None:
     """Refuse keys that do not go with the data set's labels, before anything is made of it."""
-    several = dataset.multilabel or experiment.data.composites
-    wrong = {"one"} if several else {"many"}
+    multilabel = dataset.multilabel or experiment.data.composites
+    wrong = {"one"} if multilabel else {"many"}
     if dataset.multilabel:
         wrong.add("one composed")
     values = experiment.dump()
     for key in sorted(keys_where(lambda facts: facts.labels in wrong and bool(facts.data))):
         if (value := values[key]) != experiment.default(key):
-            kind = "several labels an image" if several else "one class an image"
+            kind = "several labels an image" if multilabel else "one class an image"
             raise UserError(
                 f"{key} = {value}: '{dataset.name}' has {kind}, for which there is no such key; leave it out"
             )

@@ -15,7 +15,7 @@ from common.names import closest
 def coordinator_dataset(experiment: Experiment) -> Dataset:
     """Return the coordinator's test images with the classes that all sites agree on, and no training images.
 
-    Where `data-dir` names none, there are no test images either, and no generic figures.
+    Where `data-dir` names none, there are no test images either, and no generic metrics.
 
     Raises:
         UserError: the test images have a class that the experiment does not know, another number of channels, or
@@ -52,10 +52,10 @@ def as_agreed(labels: Labels, experiment: Experiment, whose: str) -> Labels:
     """
     if experiment.agreed_labels == "one" and labels.dtype == np.bool_:
         takes_many = METHODS[experiment.method].labels == "any"
-        mend = "set labels: many" if takes_many else "choose a method for several labels"
+        fix = "set labels: many" if takes_many else "choose a method for several labels"
         raise RefusalError(
             f"{whose}: images have several labels each, but one each in this experiment (method = "
-            f"'{experiment.method}'): all sites must have one label an image, or the coordinator must {mend}"
+            f"'{experiment.method}'): all sites must have one label an image, or the coordinator must {fix}"
         )
     if experiment.agreed_labels == "many" and labels.dtype != np.bool_:
         return np.asarray(labels[:, None] == np.arange(len(experiment.data.classes or ())))

@@ -5,7 +5,7 @@ Dirichlet proportions. What becomes of an image whose labels no single site supp
 
 - `strict`: an image goes only where all its labels are supported. Where they are supported nowhere, it is dropped.
 - `mask`: an image goes to a supporter of any of its labels. Labels outside the site's support are hidden there,
-  positive or not, and no loss or figure may use them. No image is dropped.
+  positive or not, and no loss or metric may use them. No image is dropped.
 
 Under both, an image without labels may go anywhere.
 """
@@ -64,7 +64,7 @@ class MultilabelPartition:
     Attributes:
         rows: K sorted arrays; no row is at two sites.
         supports: bool [K, C], the classes that each site may see positives of.
-        visible: bool [K, C], labels that count in losses and figures: `supports` under `mask`, all under
+        visible: bool [K, C], labels that count in losses and metrics: `supports` under `mask`, all under
             `strict`, where a class outside the support is known to be absent.
         report: what came out.
     """

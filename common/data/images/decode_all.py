@@ -32,8 +32,8 @@ def num_threads() -> int:
 
 
 @contextmanager
-def silently() -> Iterator[None]:
-    """Announce nothing and warn of nothing: for workers beside a process that has said it all."""
+def silenced() -> Iterator[None]:
+    """Silence announcements and warnings: for workers beside a process that has logged them."""
     token = _silent.set(True)
     try:
         yield
@@ -41,7 +41,7 @@ def silently() -> Iterator[None]:
         _silent.reset(token)
 
 
-def say(level: int, text: str, *values: object) -> None:
+def log_unless_silenced(level: int, text: str, *values: object) -> None:
     """Log a line, unless this is a worker beside others."""
     if not _silent.get():
         log.log(level, text, *values)
@@ -86,7 +86,7 @@ def decode_all(
             pool.shutdown(cancel_futures=True)
 
 
-def gib(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Return bytes as people read them, in MiB or GiB."""
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
@@ -126,13 +126,13 @@ def _progress(rows: int, seconds: float, threads: int, what: str) -> Iterator[Ca
             yield lambda: bar.advance(task)
         return
     done, began = 0, time.monotonic()
-    said = began
+    last_logged = began
 
     def advance() -> None:
-        nonlocal done, said
+        nonlocal done, last_logged
         done += 1
-        if (now := time.monotonic()) - said >= _PAUSE and done < rows:
-            said = now
+        if (now := time.monotonic()) - last_logged >= _PAUSE and done < rows:
+            last_logged = now
             left = (now - began) / done * (rows - done)
             log.info("decoded %s of %s images, about %s to go", f"{done:,}", f"{rows:,}", _duration(left))
 

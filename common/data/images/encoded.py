@@ -1,4 +1,4 @@
-"""Images that are files still: decoded by several threads, when a batch asks for them."""
+"""Encoded image files, decoded by several threads when a batch needs them."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from common.data.images.bad_images import BadImagesError, Failure
-from common.data.images.decode_all import decode_all, gib
+from common.data.images.decode_all import decode_all, format_bytes
 from common.data.images.decoding import is_grey, open_image
 from common.data.images.levels import Depth
 from common.data.images.source import ArrayImages, Labels, Pixels, Rows, read_bytes, to_pixels
@@ -82,7 +82,7 @@ class EncodedImages:
     def in_memory(self) -> tuple[ArrayImages, list[Failure]]:
         """Return the same images, all decoded now, and which of them cannot be."""
         self.keep()
-        failures = self.check(f"{len(self):,} images become {gib(self.num_bytes)} of pixels in memory")
+        failures = self.check(f"{len(self):,} images become {format_bytes(self.num_bytes)} of pixels in memory")
         assert self._kept is not None
         return ArrayImages(self._kept, self.labels), failures
 
@@ -163,7 +163,7 @@ class FileImages(EncodedImages):
 
     def marks(self) -> list[Any]:
         """Return path, size and times of each file; the time of its inode cannot be set back."""
-        return [mark(path) for path in self._paths]
+        return [file_stamp(path) for path in self._paths]
 
 
 class ByteImages(EncodedImages):
@@ -205,10 +205,10 @@ class ByteImages(EncodedImages):
 
     def marks(self) -> list[Any]:
         """Return what is known of the file that holds the array, and which of its rows these are."""
-        return [mark(self._origin), self._what, self._rows.tolist()]
+        return [file_stamp(self._origin), self._what, self._rows.tolist()]
 
 
-def mark(path: Path) -> list[Any]:
+def file_stamp(path: Path) -> list[Any]:
     """Return a file's path, size and times, the last of which no program can set; the path alone if it is not there."""
     try:
         stat = path.stat()

@@ -4,7 +4,7 @@ import re
 import zlib
 from typing import Literal
 
-HEAD = 4096  # bytes that tell
+HEAD = 4096  # bytes from which a file's kind is recognised
 
 # name of Pillow's reader → what its files start with
 _STARTS = {

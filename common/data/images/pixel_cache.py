@@ -31,9 +31,17 @@ from PIL import features
 
 from common.config import Experiment
 from common.data.images.bad_images import Failure
-from common.data.images.decode_all import decode_all, gib, say
+from common.data.images.decode_all import decode_all, format_bytes, log_unless_silenced
 from common.data.images.encoded import EncodedImages
-from common.data.images.pixel_files import alone, keep_file, known_pixels, map_pixels, tidy, unfinished, write_header
+from common.data.images.pixel_files import (
+    commit_file,
+    exclusive_lock,
+    known_pixels,
+    map_pixels,
+    temporary_file,
+    tidy,
+    write_header,
+)
 from common.data.images.source import ArrayImages, ImageSource, Pixels
 from common.errors import UserError
 from common.files import private_folder
@@ -72,12 +80,14 @@ def cached(source: Encoded, folder: Path, kept: int = KEPT) -> tuple[ImageSource
         pixels, failures = _ImageSet(source, folder).pixels(kept)
     except OSError as error:
         reason = error.strerror or str(error)
-        say(logging.WARNING, "decoded images are not kept in %s (%s): each process decodes them again", folder, reason)
+        log_unless_silenced(
+            logging.WARNING, "decoded images are not kept in %s (%s): each process decodes them again", folder, reason
+        )
         return source, []
     return (source if pixels is None or failures else ArrayImages(pixels, source.labels)), failures
 
 
-def checked(source: EncodedImages, folder: Path) -> list[Failure]:
+def check_once(source: EncodedImages, folder: Path) -> list[Failure]:
     """Return which images cannot be decoded: all are looked at where no process has done so, and noted in the folder.
 
     Args:
@@ -104,7 +114,7 @@ def keep_decoded(
         return [cached(source, folder) for source in sources]
     for source in sources:
         source.keep()
-    return [(source, checked(source, folder)) for source in sources]
+    return [(source, check_once(source, folder)) for source in sources]
 
 
 def cache_folder(experiment: Experiment) -> Path:
@@ -142,7 +152,7 @@ class _ImageSet:
         found = self._look_up()
         if found is None or found[0] is None:
             private_folder(self._folder)
-            with alone(self._folder, self._index.stem):
+            with exclusive_lock(self._folder, self._index.stem):
                 found = self._look_up()  # of the process that was waited for
                 if found is None or found[0] is None:
                     found = self._make()
@@ -154,7 +164,7 @@ class _ImageSet:
         if (found := self._look_up()) is not None:
             return found[1]
         private_folder(self._folder)
-        with alone(self._folder, self._index.stem):
+        with exclusive_lock(self._folder, self._index.stem):
             if (found := self._look_up()) is not None:
                 return found[1]
             failures = source.check(f"{len(source):,} images are looked at once, so that all bad ones are named")
@@ -170,7 +180,7 @@ class _ImageSet:
         except FileNotFoundError:
             return None
         except (ValueError, LookupError, TypeError):
-            say(logging.WARNING, "%s is damaged: the images are decoded again", self._index)
+            log_unless_silenced(logging.WARNING, "%s is damaged: the images are decoded again", self._index)
             with suppress(OSError):
                 self._index.unlink()
             return None
@@ -223,7 +233,7 @@ class _ImageSet:
             written.append(result[0])
 
         what = self._check_room()
-        with unfinished(self._folder, self._index.stem) as file:
+        with temporary_file(self._folder, self._index.stem) as file:
             write_header(file, (len(source), *self._shape))
             failures = decode_all(len(source), work, use, source.num_bytes // len(source), what)
             if not written:
@@ -231,21 +241,21 @@ class _ImageSet:
             file.seek(0)
             write_header(file, (len(written), *self._shape))  # as long as the first, see NumPy's format
             path = self._path(written)
-            keep_file(file, path)
-        with unfinished(self._folder, self._index.stem) as file:
+            commit_file(file, path)
+        with temporary_file(self._folder, self._index.stem) as file:
             file.write(b"".join(written))
-            keep_file(file, path.with_suffix(".sha256"))
+            commit_file(file, path.with_suffix(".sha256"))
         return path, failures
 
     def _check_room(self) -> str:
         """Return what to announce; raise `OSError` where the disk has no room for the set."""
         size, free = self._source.num_bytes, free_bytes(self._folder)
         what = (
-            f"{len(self._source):,} images become {gib(size)} of pixels; {gib(free)} free in {self._folder}, which "
-            "later runs use again"
+            f"{len(self._source):,} images become {format_bytes(size)} of pixels; {format_bytes(free)} free in "
+            f"{self._folder}, which later runs use again"
         )
         if size + _SPARE > free:
-            raise OSError(errno.ENOSPC, f"{gib(size)} needed, {gib(free)} free")
+            raise OSError(errno.ENOSPC, f"{format_bytes(size)} needed, {format_bytes(free)} free")
         return what
 
     def _path(self, digests: Sequence[bytes]) -> Path:
@@ -255,9 +265,9 @@ class _ImageSet:
         """Write the index; not where a file could not be read, which may come right without the file changing."""
         if b"" in [self._hash(row) for row, _ in failures]:
             return
-        with unfinished(self._folder, self._index.stem) as file:
+        with temporary_file(self._folder, self._index.stem) as file:
             file.write(json.dumps({"pixels": name, "failures": failures}).encode())
-            keep_file(file, self._index)
+            commit_file(file, self._index)
 
 
 def _digest(values: Any) -> str:

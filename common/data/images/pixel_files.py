@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from common.data.images.decode_all import say
+from common.data.images.decode_all import log_unless_silenced
 from common.data.images.source import Pixels
 
 _STALE = 24 * 3600  # seconds after which an unfinished file is a crash's
@@ -21,8 +21,8 @@ _FORGOTTEN = 90 * 24 * 3600  # seconds after which nobody asks for a set of imag
 
 
 @contextmanager
-def unfinished(folder: Path, stem: str) -> Iterator[Any]:
-    """Yield a new file of this process, readable by its user alone, that only `keep_file` leaves there."""
+def temporary_file(folder: Path, stem: str) -> Iterator[Any]:
+    """Yield a new file of this process, readable by its user alone, that only `commit_file` leaves there."""
     with tempfile.NamedTemporaryFile(prefix=f"{stem}.", suffix=".part", dir=folder, delete=False) as file:
         try:
             yield file
@@ -31,7 +31,7 @@ def unfinished(folder: Path, stem: str) -> Iterator[Any]:
 
 
 @contextmanager
-def alone(folder: Path, stem: str) -> Iterator[None]:
+def exclusive_lock(folder: Path, stem: str) -> Iterator[None]:
     """Wait until no other process decodes these images; clear away what a killed one left of them."""
     lock = folder / f"{stem}.lock"
     with os.fdopen(os.open(lock, os.O_CREAT | os.O_RDWR, 0o600), "r+b") as file:
@@ -39,7 +39,7 @@ def alone(folder: Path, stem: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a process that dies gives it back
         except BlockingIOError:
-            say(logging.INFO, "another process decodes these images into %s: waiting for it", folder)
+            log_unless_silenced(logging.INFO, "another process decodes these images into %s: waiting for it", folder)
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError:  # some shares of a network: two processes may then do the same work
             yield
@@ -72,7 +72,7 @@ def map_pixels(path: Path, shape: tuple[int, ...]) -> Pixels | None:
     except Exception:  # a damaged header may say anything
         pixels = np.empty(0, np.uint8)
     if pixels.shape != shape or pixels.dtype != np.uint8:
-        say(logging.WARNING, "%s is damaged: the images are decoded again", path)
+        log_unless_silenced(logging.WARNING, "%s is damaged: the images are decoded again", path)
         with suppress(OSError):
             path.unlink()
         return None
@@ -86,7 +86,7 @@ def write_header(file: Any, shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
-def keep_file(file: Any, path: Path) -> None:
+def commit_file(file: Any, path: Path) -> None:
     """Give a finished file its name, which a crash or a power cut leaves to whole files alone."""
     file.flush()
     os.fsync(file.fileno())
@@ -97,7 +97,7 @@ def tidy(folder: Path, kept: int) -> None:
     """Remove the sets used longest ago, what belongs to no set, and what crashes left."""
     sets = sorted(folder.glob("*.npy"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in sets[kept:]:
-        say(logging.INFO, "%s is removed: %d other sets of decoded images were used since", path, kept)
+        log_unless_silenced(logging.INFO, "%s is removed: %d other sets of decoded images were used since", path, kept)
         path.unlink(missing_ok=True)
     for path in folder.glob("*.sha256"):
         if not path.with_suffix(".npy").exists():

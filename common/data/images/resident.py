@@ -1,4 +1,4 @@
-"""Images that stay on the device that trains on them, so that a batch is cut out there instead of being sent."""
+"""Images kept on the training device, so that batches are sliced there instead of being copied each time."""
 
 import warnings
 from weakref import WeakKeyDictionary
@@ -9,12 +9,12 @@ from torch import Tensor
 from common.data.images.source import ArrayImages, ImageSource, Rows
 
 _LARGEST = 1 << 31  # bytes of one source; more is sent batch by batch
-_NEAR = ("cpu",)  # devices that see the machine's memory
+_HOST_DEVICES = ("cpu",)  # devices that see the machine's memory
 _held: WeakKeyDictionary[ArrayImages, dict[torch.device, Tensor]] = WeakKeyDictionary()
 
 
 class BatchSlices:
-    """Some rows' images and labels in order, of which a slice is cut where the device is.
+    """Some rows' images and labels in order, sliced into batches on the device.
 
     Labels and row numbers are sent at once, and images only where they cannot stay on the device: what is sent
     makes the processor wait until the device has done all that it was given before.
@@ -53,7 +53,7 @@ def resident_bytes(images: ImageSource) -> int:
 
 def _resident(images: ImageSource, device: torch.device) -> Tensor | None:
     """Return all pixels on the device, sent once a process; None where they are near, or do not fit."""
-    if device.type in _NEAR or not isinstance(images, ArrayImages) or not resident_bytes(images):
+    if device.type in _HOST_DEVICES or not isinstance(images, ArrayImages) or not resident_bytes(images):
         return None
     here = _held.setdefault(images, {})
     if device not in here:

@@ -91,7 +91,7 @@ def moments(source: ImageSource, at_most: int) -> tuple[tuple[float, ...], tuple
     """Return mean and standard deviation of each channel in 0..1 units, to 4 digits.
 
     Counted on at most `at_most` images, evenly spaced over the rows, so that every process finds the same
-    figures. A channel without any variation gets standard deviation 1.
+    values. A channel without any variation gets standard deviation 1.
     """
     rows = np.unique(np.linspace(0, len(source) - 1, min(len(source), at_most)).astype(np.int64))
     counts = np.zeros((source.channels, 256), np.int64)

@@ -1,4 +1,4 @@
-"""Images of several frames, of which the first one is used: found without decoding them, so that it can be said."""
+"""Images of several frames, of which the first one is used: found without decoding them, for a note about them."""
 
 from collections.abc import Iterable
 from pathlib import Path

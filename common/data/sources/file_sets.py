@@ -158,7 +158,7 @@ class Mistakes:
         self._found: list[tuple[int, str]] = []
 
     def __call__(self, number: int, reason: str) -> None:
-        """Take down what is wrong with a line."""
+        """Record what is wrong with a line."""
         self._found.append((number, reason))
 
     def __enter__(self) -> "Mistakes":
@@ -189,7 +189,7 @@ def read_table(
         listed: the CSV.
         columns: that it must have.
         strict: columns must have different names, and rows as many fields; otherwise what a row lacks is ''.
-        report: is told of rows of another length, which are left out then; by default the first one is an error.
+        report: called for each row of another length, which is then skipped; by default the first one is an error.
         separator: between fields.
         rename: returns the names that the header's columns have in the table.
 

@@ -28,7 +28,7 @@ from common.data.sources.animations import animation_notes
 from common.data.sources.dataset import Dataset
 from common.data.sources.file_sets import Mistakes, Report, Row, Side, file_dataset, read_lines
 from common.data.sources.manifest_header import ABOUT
-from common.data.sources.manifest_labels import report_labels, report_people
+from common.data.sources.manifest_labels import report_labels, report_patients
 from common.data.sources.manifest_rows import ManifestTable, read_rows, report_leaks
 from common.data.sources.splits import SPLITS, draw_splits
 from common.errors import UserError
@@ -90,7 +90,7 @@ def read_manifest(listed: Path) -> tuple[ManifestTable, tuple[str, ...], tuple[s
     with Mistakes(listed) as report:
         table = read_rows(listed, partial(_label_columns, listed, names, report), report)
         report_labels(table, names or None, report)
-        notes = report_people(table, report)
+        notes = report_patients(table, report)
         for row in table.rows:
             if "site" in table.header and not row.site:
                 report(row.number, "site is empty; give every image one, or remove the column")

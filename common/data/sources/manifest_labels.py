@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from common.data.sources.file_sets import Report
 from common.data.sources.manifest_rows import ManifestTable
-from common.names import closest, lookalikes, way_out
+from common.names import closest, lookalikes, rename_hint
 
 _WHOLE = re.compile(r"(\d+)(?:\.0*)?")
 
@@ -29,7 +29,7 @@ def report_labels(
     for row in table.rows:
         for word in row.words:
             if classes is not None and meaning(word) not in classes:
-                report(row.number, f"label '{word}' is not in classes.txt; {meant(word, classes)}add it there")
+                report(row.number, f"label '{word}' is not in classes.txt; {spelling_hint(word, classes)}add it there")
             elif classes is None and "labels" in table.header and "," in word:
                 parts = "|".join(part.strip() for part in word.split(","))
                 report(
@@ -39,7 +39,7 @@ def report_labels(
                 )
 
 
-def meant(word: str, classes: Collection[str]) -> str:
+def spelling_hint(word: str, classes: Collection[str]) -> str:
     """Return "did you mean …? " with the class, or classes, that an unknown word probably stands for; else ''."""
     parts = [part.strip() for part in re.split("[,|;]", word)]
     if len(parts) > 1 and all(part in classes for part in parts):
@@ -47,7 +47,7 @@ def meant(word: str, classes: Collection[str]) -> str:
     return f"did you mean '{near}'? " if (near := closest(word, classes)) else ""
 
 
-def report_people(table: ManifestTable, report: Report) -> tuple[str, ...]:
+def report_patients(table: ManifestTable, report: Report) -> tuple[str, ...]:
     """Report sites that look alike and a patient whose number is written in two ways, `3` and `3.0`.
 
     Returns:
@@ -84,7 +84,7 @@ def _report_alike(
             report(
                 lines[word],
                 f"{what} '{word}' ({_lines(often[word])}) looks like '{other}' of line {lines[other]} "
-                f"({_lines(often[other])}): {way_out(word, other)}",
+                f"({_lines(often[other])}): {rename_hint(word, other)}",
             )
 
 

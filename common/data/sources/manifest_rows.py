@@ -68,7 +68,7 @@ def read_rows(listed: Path, choose: ChooseColumns, report: Report | None = None)
     Args:
         listed: the CSV.
         choose: says which columns are labels where there is neither `label` nor `labels`.
-        report: is told of each row with a mistake, which is left out then; by default the first one is an error.
+        report: called for each bad row, which is then skipped; by default the first one is an error.
 
     Raises:
         UserError: the file cannot be read as such a table, or what `report` raises.
@@ -89,8 +89,8 @@ def read_rows(listed: Path, choose: ChooseColumns, report: Report | None = None)
             read = _read_row(folder, number, row, columns)
             if (first := rows.setdefault(read.path, read)) is not read:
                 raise UserError(f"image '{read.name}' is in line {first.number}, too; keep one")
-        except UserError as mistake:
-            report(number, str(mistake))
+        except UserError as error:
+            report(number, str(error))
     return ManifestTable(tuple(header), tuple(rows.values()), columns, notes)
 
 

@@ -27,7 +27,7 @@ def load(experiment: Experiment) -> Dataset:
 
     A mark of 0 (every object of that class is difficult to see) counts as the label, as ML-GCN and the papers after
     it train (Chen et al., CVPR 2019, https://arxiv.org/abs/1904.03582). VOC's own evaluation leaves such an image out
-    of that class's figure; ours does not.
+    of that class's metric; ours does not.
 
     Raises:
         UserError: a missing list, a malformed line (file and line), lists that differ in their images, an unreadable

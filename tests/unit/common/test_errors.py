@@ -1,6 +1,6 @@
 """The words of errors that a user can mend."""
 
-from common.errors import MistakesError, WireError, last_line, nearest, plain, unknown
+from common.errors import MistakesError, WireError, last_line, nearest, one_line, unknown
 from common.files import DamagedError
 
 
@@ -21,6 +21,6 @@ def test_a_supernodes_way_of_telling_is_undone() -> None:
 
 
 def test_words_from_elsewhere_are_one_printable_line() -> None:
-    assert plain("a\nb\x1b[0m ") == "a b [0m"
-    assert plain("\x00\x00") == plain("") == ""
-    assert plain("abc", 2) == "ab…"
+    assert one_line("a\nb\x1b[0m ") == "a b [0m"
+    assert one_line("\x00\x00") == one_line("") == ""
+    assert one_line("abc", 2) == "ab…"

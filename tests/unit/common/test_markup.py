@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from common.errors import plain
+from common.errors import one_line
 from common.markup import csv_text, escape_html, escape_markdown, fenced
 
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
@@ -24,7 +24,7 @@ NAMES = st.text(st.sampled_from("\\`*_{}[]<>()#+-.!|~&:@$^=\"' \n\tab1") | st.ch
 
 
 def words(text: str) -> list[str]:
-    return plain(text, len(text)).split()
+    return one_line(text, len(text)).split()
 
 
 def shown(token: Token) -> list[str]:
@@ -45,7 +45,7 @@ def test_markdown_shows_any_name_as_it_is(name: str) -> None:
     ]  # fmt: skip
     inline = [t for t in tokens if t.type == "inline"]
     assert len(inline) == 2 + 4
-    assert shown(inline[0]) == words(f"{plain(name, len(name))}: title")
+    assert shown(inline[0]) == words(f"{one_line(name, len(name))}: title")
     assert [shown(inline[place]) for place in (2, 4)] == [words(name)] * 2
 
 

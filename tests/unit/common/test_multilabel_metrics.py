@@ -1,4 +1,4 @@
-"""Multi-label figures against scikit-learn and naive loops; classes that cannot be measured."""
+"""Multi-label metrics against scikit-learn and naive loops; classes that cannot be measured."""
 
 import json
 import math

@@ -60,7 +60,7 @@ def test_a_site_makes_no_reply_with_anything_else(name: str) -> None:
     parts = {"backbone", *row.parts, *row.shared, "head", "frame"}
     came = {f"{part}.w": array for part in parts}
     sent = Message(wire.request(build({"method": name}), run="r", model=wire.pack(came)), 1, wire.TRAIN)
-    extras = dict.fromkeys(row.returns, array)
+    extras = dict.fromkeys(row.extras, array)
     metrics = {"num-examples": 5, "num-test": 2, "loss-backbone": 1.0, "hits-arrival": 1, "auc_few-finetuned": 0.5}
     shared = {f"{part}.w": array for part in row.shared}
     reply = wire.Reply(wire.metrics_reply(sent, metrics, shared, "", extras))
@@ -72,7 +72,7 @@ def test_a_site_makes_no_reply_with_anything_else(name: str) -> None:
     for odd in [f"{part}.w" for part in parts - {*row.shared}] + ["backbone.else", "images"]:
         with pytest.raises(wire.WireError, match=f"'{odd}' is nothing"):
             wire.metrics_reply(sent, metrics, shared | {odd: array}, "", extras)
-    for odd in {"images", *wire.EXTRAS} - {*row.returns}:
+    for odd in {"images", *wire.EXTRAS} - {*row.extras}:
         with pytest.raises(wire.WireError, match=f"'{odd}' is nothing"):
             wire.metrics_reply(sent, metrics, shared, "", extras | {odd: array})
 

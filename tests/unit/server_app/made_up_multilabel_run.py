@@ -11,7 +11,7 @@ from made_up_run import dump, report_with, write_run
 from PIL import Image
 
 from common.methods import METHODS
-from common.wire import MULTILABEL_FIGURES
+from common.wire import MULTILABEL_METRICS
 
 SEVERAL = (
     "Results",
@@ -38,7 +38,7 @@ PARTITION = {
 
 
 def write_multilabel_run(folder: Path, num_classes: int = 10, num_sites: int = 8, **config: Any) -> Path:
-    """Write a complete run: that of `write_run`, told in the figures of several labels an image."""
+    """Write a complete run: that of `write_run`, told in the metrics of several labels an image."""
     write_run(folder, num_classes, num_sites, **{"method": "fedloge_ml", **config})
     row = METHODS[config.get("method", "fedloge_ml")]
     federation = json.loads((folder / "federation.json").read_text())
@@ -100,11 +100,11 @@ def multilabel_report(folder: Path, without: str = "") -> Any:
 def _told(event: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
     if event["event"] == "generic":
         event = {k: v for k, v in event.items() if k not in ("accuracy", "balanced_accuracy")}
-        event |= {name: float(rng.random()) for name in MULTILABEL_FIGURES}
+        event |= {name: float(rng.random()) for name in MULTILABEL_METRICS}
         event |= {"figure": "macro_auc", "undefined_auc": 1, "macro_auc": 0.8125, "calibration_error": 0.0625}
         event |= dict.fromkeys(("average_precision", "f1", "f1_tuned"), event["per_class"])
     if event["event"] == "personal":
-        figures = dict.fromkeys(MULTILABEL_FIGURES, 0.4375)
+        figures = dict.fromkeys(MULTILABEL_METRICS, 0.4375)
         for site in event["sites"].values():
             site.update(figures, macro_auc=site.pop("accuracy"), undefined_auc=2.0)
         event |= {"figure": "macro_auc", "means": figures | {"macro_auc": event["mean"]}}

@@ -10,7 +10,7 @@ from flwr.app import Context, RecordDict
 from client_app.preflight import machine
 from client_app.preflight.checks import check_site
 from client_app.site.config import SiteConfig
-from client_app.site.device import own_device
+from client_app.site.device import site_device
 from client_app.site.site import find_site
 from common.config import Experiment
 from common.errors import UserError
@@ -38,9 +38,9 @@ def no_card(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("card")
 def test_the_sites_file_decides_on_the_device(site: Site, deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = deployed(device="auto")
-    assert own_device(asked, site()) == own_device(asked, site(device="cuda")) == torch.device("cuda")
-    assert own_device(asked, site(device="cpu")) == torch.device("cpu")
-    facts = machine.describe_device(own_device(asked, site()), site())
+    assert site_device(asked, site()) == site_device(asked, site(device="cuda")) == torch.device("cuda")
+    assert site_device(asked, site(device="cpu")) == torch.device("cpu")
+    facts = machine.describe_device(site_device(asked, site()), site())
     assert (facts["name"], facts["gpu_gib"], facts["gpu_free_gib"]) == ("A card", 3.0, 1.0)
 
     def lost() -> None:
@@ -49,7 +49,7 @@ def test_the_sites_file_decides_on_the_device(site: Site, deployed: Deployed, mo
     monkeypatch.setattr("torch.cuda.mem_get_info", lost)
     for config in (site(), site(device="cuda")):
         with pytest.raises(UserError, match=r"device = '(auto|cuda)': does not answer \(CUDA error: unknown error\)$"):
-            own_device(asked, config)
+            site_device(asked, config)
 
 
 @pytest.mark.usefixtures("no_card")
@@ -96,4 +96,4 @@ def test_a_clock_that_nothing_keeps_is_doubted(state: int, words: str, monkeypat
             return state
 
     monkeypatch.setattr("ctypes.CDLL", Kernel)
-    assert machine.clock_doubt().startswith(words) and bool(machine.clock_doubt()) == bool(words)
+    assert machine.clock_warning().startswith(words) and bool(machine.clock_warning()) == bool(words)

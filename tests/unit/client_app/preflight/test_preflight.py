@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from client_app import cli
 from client_app.preflight.checks import Findings, check_site
 from client_app.site.config import SiteConfig
-from client_app.site.device import own_device
+from client_app.site.device import site_device
 from common.config import Experiment, build
 from common.data import load_dataset
 from common.errors import UserError
@@ -260,7 +260,7 @@ def test_no_graphics_card_is_a_warning_whatever_the_coordinators_own_device_is(
     assert warning.kind == "device" and "no GPU that PyTorch can use: this site trains on its CPU" in warning.reason
     assert findings.problems == [] and findings.facts["batch"]["seconds"] > 0
     sent = build(json.loads(experiment_json(deployed(device=device))))
-    assert own_device(sent, site()).type == "cpu" == findings.facts["device"]["name"]
+    assert site_device(sent, site()).type == "cpu" == findings.facts["device"]["name"]
 
 
 def test_the_way_alone_can_be_looked_at(tmp_path: Path) -> None:

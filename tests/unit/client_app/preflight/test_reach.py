@@ -19,13 +19,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from client_app.preflight.coordinator import reach_coordinator
+from client_app.preflight.coordinator import probe_coordinator
 from client_app.preflight.proxy import proxy_for
 from tests.proxy import proxying
 
 ErrorOf = Callable[[Callable[[], object]], str]
 DAY = datetime.timedelta(days=1)
-reach = partial(reach_coordinator, timeout=300)  # a machine may be busy; nobody who answers is waited for so long
+reach = partial(probe_coordinator, timeout=300)  # a machine may be busy; nobody who answers is waited for so long
 
 
 @dataclass

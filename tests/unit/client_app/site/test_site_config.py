@@ -12,7 +12,7 @@ from client_app.site.policy import check_policy
 from common.config import APP_ROOT, Experiment
 from common.errors import MistakesError
 from common.methods import METHODS
-from common.wire import TOLD
+from common.wire import POLICY_METRICS
 
 ErrorOf = Callable[[Callable[[], object]], str]
 
@@ -28,7 +28,7 @@ def test_paths_start_from_the_files_folder(site_file: Callable[..., Path], tmp_p
 def test_by_default_a_site_allows_every_method_and_no_extras(site_file: Callable[..., Path]) -> None:
     policy = load_site_config(site_file()).policy
     assert set(policy.methods) == set(METHODS)
-    assert (policy.metrics, policy.min_class_size) == (TOLD, 1)
+    assert (policy.metrics, policy.min_class_size) == (POLICY_METRICS, 1)
     assert (policy.extras, policy.max_epochs, policy.min_images, policy.max_rounds) == ((), 20, 1, None)
 
 

@@ -295,7 +295,7 @@ def test_a_site_names_images_that_it_has_twice_and_looks_once(
     notes = load_site_data(site(), deployed()).notes
     assert notes[0] == "manifest.csv: column 'Image' is taken as 'image'"
     assert "1 image is in training and in test" in notes[1] and "a.png = b.png" in notes[1] and len(notes) == 2
-    monkeypatch.setattr("client_app.site.copies.equal_files", lambda paths: [])
+    monkeypatch.setattr("client_app.site.duplicates.equal_files", lambda paths: [])
     assert load_site_data(site(), deployed()).notes == notes  # of the state
     images("Image,split,label", "a.png,train,cat", "b.png,train,cat", "c.png,train,dog", a=zero, b=zero)
     assert len(load_site_data(site(), deployed()).notes) == 1

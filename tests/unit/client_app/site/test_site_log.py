@@ -2,7 +2,7 @@
 
 import pytest
 
-from client_app.site.log import remark, told
+from client_app.site.log import log_warning, redact_error
 from common.errors import RefusalError, UserError
 
 FORGED = "2026-11-21 10:00:00,000 round 7: got 3 bytes of arrays"
@@ -15,7 +15,7 @@ def lines_of(printed: str) -> list[str]:
 
 
 def test_a_remark_is_one_line_whatever_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:
-    remark(f"/state/models/{WORDS}: personal parts of another run are not used")
+    log_warning(f"/state/models/{WORDS}: personal parts of another run are not used")
     (line,) = lines_of(capsys.readouterr().out)
     assert f"pilot {FORGED} {FORGED}" in line and line.endswith("are not used")
 
@@ -27,7 +27,7 @@ def test_a_failure_is_told_with_its_traceback_and_forges_no_line(capsys: pytest.
         except KeyError as cause:
             raise ValueError(WORDS) from cause
     except ValueError as error:
-        assert str(told(error)) == "the site failed (ValueError); its own log says why"
+        assert str(redact_error(error)) == "the site failed (ValueError); its own log says why"
     first, *rest = lines_of(capsys.readouterr().out)
     assert f"error: pilot {FORGED} {FORGED}" in first
     assert all(line.startswith("|") for line in rest)
@@ -38,8 +38,8 @@ def test_a_failure_is_told_with_its_traceback_and_forges_no_line(capsys: pytest.
 
 
 def test_a_persons_mistake_is_told_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    told(UserError(f"/data/x.png: {WORDS}"))
+    redact_error(UserError(f"/data/x.png: {WORDS}"))
     refusal = RefusalError("this site refuses 5 epochs a round")
-    assert told(refusal) is refusal
+    assert redact_error(refusal) is refusal
     first, second = lines_of(capsys.readouterr().out)
     assert "error: /data/x.png: pilot" in first and second.endswith("error: this site refuses 5 epochs a round")

@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from client_app.site.site import Site
-from client_app.training.evaluation import SiteEvaluator, hits
+from client_app.training.evaluation import SiteEvaluator, count_correct
 from common.config import Experiment
 from common.data import build_federation
 from common.metrics import groups
@@ -25,16 +25,16 @@ def head_of(weight: list[list[float]]) -> nn.Linear:
 def test_hits_counts_correct_predictions() -> None:
     head = head_of([[1.0, 0.0], [0.0, 1.0]])
     features = torch.tensor([[2.0, 1.0], [1.0, 2.0], [3.0, 0.0]])
-    assert hits(head, features, torch.tensor([0, 1, 1])) == 2
-    assert hits(head, features[:0], torch.tensor([], dtype=torch.int64)) == 0
+    assert count_correct(head, features, torch.tensor([0, 1, 1])) == 2
+    assert count_correct(head, features[:0], torch.tensor([], dtype=torch.int64)) == 0
 
 
 def test_absent_classes_are_never_predicted() -> None:
     head = head_of([[1.0, 0.0], [0.0, 1.0], [5.0, 5.0]])
     features = torch.tensor([[2.0, 1.0], [1.0, 2.0]])
     labels = torch.tensor([0, 1])
-    assert hits(head, features, labels) == 0
-    assert hits(head, features, labels, np.array([True, True, False])) == 2
+    assert count_correct(head, features, labels) == 0
+    assert count_correct(head, features, labels, np.array([True, True, False])) == 2
 
 
 def test_features_come_in_eval_mode_and_in_order(tiny: Callable[..., Experiment]) -> None:
@@ -52,13 +52,13 @@ def test_features_come_in_eval_mode_and_in_order(tiny: Callable[..., Experiment]
 
 
 def test_a_simulated_sites_auc_is_told_by_how_many_images_a_class_has(tiny_for: Callable[..., Experiment]) -> None:
-    experiment = tiny_for("fedavg", several=True)
+    experiment = tiny_for("fedavg", multilabel=True)
     federation = build_federation(experiment)
     everything = np.arange(len(federation.dataset.test), dtype=np.int64)
     site = Site("site-00", experiment, federation, federation.train_rows[0], everything)
     model = build_model(experiment, 1, 10)
     assert model.aux_head is not None
-    found = SiteEvaluator(model.backbone, site).figures(model.aux_head, "final")
+    found = SiteEvaluator(model.backbone, site).metrics(model.aux_head, "final")
     features, labels = extract_features(model.backbone, federation.dataset.test, everything, federation.dataset)
     rows = split_rows(len(everything), experiment.run.seed, site.name)[1]
     scores = model.aux_head(features).detach().numpy()[rows]

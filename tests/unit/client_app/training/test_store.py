@@ -85,7 +85,7 @@ def test_versions_of_another_run_of_the_same_name_are_not_seen(tmp_path: Path) -
     first, second = SiteStore(tmp_path, "aa"), SiteStore(tmp_path, "12")
     for server_round in (1, 2):
         first.save_version({"w": np.full(1, server_round, np.float32)}, server_round)
-    assert second.of_other_runs() and not first.of_other_runs()
+    assert second.has_other_runs() and not first.has_other_runs()
     assert second.load_version(3) == (0, None)
     second.save_version({"w": np.full(1, 9, np.float32)}, 1, (1,))
     assert first.load_version(3)[1]["w"][0] == 2 and second.load_version(3)[1]["w"][0] == 9
@@ -122,7 +122,7 @@ def test_a_repeated_round_replaces_what_came_after_it(tmp_path: Path) -> None:
     assert "personal-00003.undone.safetensors" in versions(tmp_path)
     store.save_version({"w": np.ones(1, np.float32)}, 5, (3, 4))
     assert not any("undone" in name for name in versions(tmp_path))
-    assert not store.of_other_runs()
+    assert not store.has_other_runs()
 
 
 def test_the_final_model_of_another_run_of_the_same_name_is_kept(tmp_path: Path) -> None:

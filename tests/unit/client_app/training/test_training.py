@@ -11,7 +11,7 @@ from torch import nn
 from client_app.methods import load
 from client_app.methods.base import LocalContext
 from client_app.site.site import simulated_site
-from client_app.training.loop import _lone_image_safe, batches, finetune_head, train_site
+from client_app.training.loop import _single_image_safe, batches, finetune_head, train_site
 from client_app.training.optimiser import optimiser_for
 from common.config import Experiment
 from common.errors import UserError
@@ -39,7 +39,7 @@ def test_batches_depend_on_the_generator_alone() -> None:
 def test_a_lone_image_does_not_touch_batch_norm() -> None:
     norm = nn.BatchNorm2d(3)
     norm.train()
-    with _lone_image_safe(norm, batch_size=1):
+    with _single_image_safe(norm, batch_size=1):
         norm(torch.randn(1, 3, 1, 1))  # raises in train mode: no variance over one value
     assert norm.training and norm.num_batches_tracked == 0
 

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import yaml
 
-from common.checked import unknown_keys, valid_fields
-from common.config import APP_ROOT, KEYS, acting, build, load
-from common.config.effects import idle_everywhere, without_effect
+from common.config import APP_ROOT, KEYS, build, drop_ineffective, load
+from common.config.effects import missing_condition, missing_condition_everywhere
 from common.config.experiment import Experiment
 from common.config.rows import ROWS
 from common.config.sections import RoundsSection
 from common.config.values import Values
 from common.errors import MistakesError, UserError, print_error
 from common.methods import METHODS
-from common.models.model import attends, frame_kind
+from common.models.model import frame_kind, uses_attention
+from common.validation import unknown_keys, valid_fields
 
 ErrorOf = Callable[[Callable[[], object]], str]
 YamlFile = Callable[[str], Path]
@@ -221,7 +221,7 @@ def test_a_files_key_may_lose_its_use_to_the_command_line(yaml_file: YamlFile) -
     experiment = load(path, {"partition": "iid", "frame": "etf"}, base=HERE)
     assert load(experiment_file := yaml_file_of(experiment, path.parent), base=HERE).dump() == experiment.dump()
     assert experiment_file.is_file()
-    assert acting({"dirichlet": 0.1, "sparsity": 0.8, "sites": 40, "tuned": {}}, experiment) == {
+    assert drop_ineffective({"dirichlet": 0.1, "sparsity": 0.8, "sites": 40, "tuned": {}}, experiment) == {
         "sites": 40,
         "tuned": {},
     }
@@ -247,9 +247,9 @@ def test_tuning_reads_a_files_share_of_validation_images(yaml_file: YamlFile) ->
 
 def test_a_key_acts_somewhere_or_nowhere() -> None:
     frames = [build({"frame": frame, "sparsity": 0.8}) for frame in ("etf", "sparse_etf")]
-    assert idle_everywhere("sparsity", frames) == ""
-    assert idle_everywhere("sparsity", frames[:1]) != ""
-    assert idle_everywhere("sparsity", [build({})]) == ""  # the default is no wish
+    assert missing_condition_everywhere("sparsity", frames) == ""
+    assert missing_condition_everywhere("sparsity", frames[:1]) != ""
+    assert missing_condition_everywhere("sparsity", [build({})]) == ""  # the default is no wish
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -257,11 +257,11 @@ def test_whether_a_frames_keys_act_is_what_the_model_says(method: str) -> None:
     for attention in (None, True, False):
         keys = {"sparsity": 0.5, "query-frame": "sparse_etf", "attention-heads": 2, "frame-solver": "mma"}
         experiment = build({"method": method, "attention": attention, **keys})
-        assert (without_effect("sparsity", experiment) == "") == (frame_kind(experiment) not in ("", "etf"))
-        assert (without_effect("frame-solver", experiment) == "") == (frame_kind(experiment) == "sparse_etf")
-        assert (without_effect("attention-heads", experiment) == "") == attends(experiment)
-        asks = METHODS[method].frame == "query" or (not METHODS[method].frame and attends(experiment))
-        assert (without_effect("query-frame", experiment) == "") == asks
+        assert (missing_condition("sparsity", experiment) == "") == (frame_kind(experiment) not in ("", "etf"))
+        assert (missing_condition("frame-solver", experiment) == "") == (frame_kind(experiment) == "sparse_etf")
+        assert (missing_condition("attention-heads", experiment) == "") == uses_attention(experiment)
+        asks = METHODS[method].frame == "query" or (not METHODS[method].frame and uses_attention(experiment))
+        assert (missing_condition("query-frame", experiment) == "") == asks
 
 
 def test_the_table_names_keys_and_methods_that_exist() -> None:

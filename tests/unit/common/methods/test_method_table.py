@@ -17,15 +17,18 @@ def test_rows_of_the_table_are_consistent(method: Method) -> None:
     parts = {"backbone", *method.parts}
     assert parts <= {"backbone", *PARTS, *method.builders} and {*method.builders} <= parts
     optional = {"projection"} if method.frame else set()
-    assert {*method.shared} <= parts | optional and {*method.personal} <= parts and {*method.sent} <= parts
-    assert {*method.returns} <= {*EXTRAS}
-    homeless = parts - {*method.shared} - {*method.personal} - {*method.sent}
+    assert {*method.shared} <= parts | optional and {*method.personal} <= parts and {*method.coordinator_parts} <= parts
+    assert {*method.extras} <= {*EXTRAS}
+    homeless = parts - {*method.shared} - {*method.personal} - {*method.coordinator_parts}
     # only a head that stands still, the same everywhere, or is made anew of the frame, has no home
     assert homeless <= ({"personal_head"} if method.generic_head == "frame" else {"aux_head"})
     with pytest.raises(FrozenInstanceError):
         method.name = "other"  # type: ignore[misc]
     assert "backbone" in method.shared
-    assert not {*method.shared} & {*method.personal} and not {*method.sent} & {*method.shared, *method.personal}
+    assert not {*method.shared} & {*method.personal} and not {*method.coordinator_parts} & {
+        *method.shared,
+        *method.personal,
+    }
     assert not [part for part in method.shared if part.startswith("personal")]  # what is personal never travels
     assert {part for part in parts if part.startswith("personal")} - homeless == {*method.personal} - {"class_state"}
     assert method.generic_head in {None, *method.parts} or (method.frame and method.generic_head == "frame")

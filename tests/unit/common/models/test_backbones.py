@@ -157,7 +157,7 @@ def test_user_errors_are_one_line() -> None:
 def test_memory_format_and_precision_change_results_by_rounding_alone(
     name: str, channels_last: bool, bf16: bool, tolerance: float
 ) -> None:
-    plain, tuned = seeded(name, 3), seeded(name, 3).tune(channels_last, bf16)
+    plain, tuned = seeded(name, 3), seeded(name, 3).set_format(channels_last, bf16)
     batch = images(8, 3, 16)
     for model in (plain, tuned):
         features = model.train()(batch)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from common.config import Experiment, build
 from common.errors import UserError
 from server_app.aggregation.mean import RunningMean
-from server_app.aggregation.robust import Collected, check_reach, models_needed
+from server_app.aggregation.robust import RobustAggregator, check_enough_sites, min_models
 from server_app.aggregation.values import BadReplyError, check_values
 from server_app.sites.discovery import SiteFacts
 
@@ -27,7 +27,7 @@ def replies(count: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
 
 def combined(kind: str, given_replies: list[dict[str, np.ndarray]], **keys: Any) -> dict[str, np.ndarray]:
     values = {"aggregation": kind, "max-step": None, **{key.replace("_", "-"): value for key, value in keys.items()}}
-    collected = Collected(REFERENCE, build(values))
+    collected = RobustAggregator(REFERENCE, build(values))
     for number, reply in enumerate(given_replies):
         collected.add(reply, number + 1)
     return collected.mean()
@@ -72,7 +72,7 @@ def test_a_step_beyond_many_times_the_models_norm_is_refused(kind: str) -> None:
     """One reply of 1e9 everywhere drags the mean so far that every other site diverges; training moves far less."""
     reference = {"w": np.ones((2, 8), np.float32), "n": np.array(4, np.int64)}  # norm 4
     experiment = build({"aggregation": kind, "max-step": 2})
-    mean = RunningMean(reference, None, 2) if kind == "mean" else Collected(reference, experiment)
+    mean = RunningMean(reference, None, 2) if kind == "mean" else RobustAggregator(reference, experiment)
     step = np.float32(10 / 4)  # 2 · (4 + 1) = 10 over 16 entries
     assert mean.add({"w": reference["w"] + step, "n": np.array(10**8, np.int64)}, 1) == pytest.approx(10)
     with pytest.raises(BadReplyError, match=r"it moved 10\.1 from what was sent, where max-step allows 10"):
@@ -99,16 +99,16 @@ def test_what_is_not_finite_is_refused_in_every_precision(kind: type[np.floating
 )
 def test_with_fewer_models_an_aggregation_bears_no_wrong_one(kind: str, keys: dict[str, Any], needed: int) -> None:
     experiment = build({"aggregation": kind, **keys})
-    assert models_needed(experiment) == needed
+    assert min_models(experiment) == needed
     sites = {str(i): SiteFacts(i, 5 if i < needed else 0, 5) for i in range(needed + 2)}
-    check_reach(experiment, sites)
+    check_enough_sites(experiment, sites)
     if needed:
         del sites["0"]
         with pytest.raises(UserError, match=f"among {needed} or more, and {needed - 1} have training images"):
-            check_reach(experiment, sites)
-        sites["0"] = SiteFacts(0, 5, 5, counts_for=0)  # has images now, and had none when it first took part
+            check_enough_sites(experiment, sites)
+        sites["0"] = SiteFacts(0, 5, 5, aggregation_weight=0)  # has images now, and had none when it first took part
         with pytest.raises(UserError, match=f"{needed - 1} have training images"):
-            check_reach(experiment, sites)
+            check_enough_sites(experiment, sites)
     if kind == "trimmed-mean" and needed:  # one is cut off at each end, and with one reply fewer none would be
         assert int(keys["trimmed-share"] * needed) == 1 and int(keys["trimmed-share"] * (needed - 1)) == 0
 
@@ -128,7 +128,9 @@ def test_multi_krum_tells_small_steps_of_a_large_model_apart() -> None:
     for attacker in range(10):
         steps = [common + 0.005 * rng.standard_normal(20_000) / math.sqrt(20_000) for _ in range(10)]
         steps[attacker] = -3 * common
-        collected = Collected(reference, build({"aggregation": "multi-krum", "wrong-sites": 1, "max-step": None}))
+        collected = RobustAggregator(
+            reference, build({"aggregation": "multi-krum", "wrong-sites": 1, "max-step": None})
+        )
         for step in steps:
             collected.add({"w": (reference["w"] + step).astype(np.float32)}, 5)
         sound = [reference["w"] + step for site, step in enumerate(steps) if site != attacker]
@@ -141,7 +143,7 @@ def test_a_site_does_not_choose_the_order_of_its_layers(names: tuple[str, str]) 
     rng = np.random.default_rng(0)
     reference = {name: rng.standard_normal((20, 20)).astype(np.float32) for name in "ab"}
     step = {name: 0.01 * rng.standard_normal((20, 20)) for name in "ab"}
-    collected = Collected(reference, build({"aggregation": "multi-krum", "wrong-sites": 1}))
+    collected = RobustAggregator(reference, build({"aggregation": "multi-krum", "wrong-sites": 1}))
     sound = []
     for _ in range(6):
         noise = 0.002 * rng.standard_normal((20, 20))
@@ -158,7 +160,7 @@ def test_a_site_does_not_choose_the_order_of_its_layers(names: tuple[str, str]) 
 def test_a_reply_that_moved_too_far_is_drawn_back(kind: str) -> None:
     reference = {"w": np.ones((2, 3), np.float32), "n": np.array(4, np.int64)}
     experiment = build({"aggregation": kind, "clip-norm": 0.5})
-    mean = RunningMean(reference, 0.5) if kind == "mean" else Collected(reference, experiment)
+    mean = RunningMean(reference, 0.5) if kind == "mean" else RobustAggregator(reference, experiment)
     far = {"w": reference["w"] + np.float32(100), "n": np.array(9, np.int64)}
     mean.add(far, 3)
     step = mean.mean()["w"] - reference["w"]
@@ -171,7 +173,7 @@ def test_a_reply_that_moved_too_far_is_drawn_back(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["median", "trimmed-mean", "multi-krum"])
 def test_replies_are_checked_as_for_the_mean_and_none_at_all_changes_nothing(kind: str) -> None:
-    collected = Collected(REFERENCE, build({"aggregation": kind}))
+    collected = RobustAggregator(REFERENCE, build({"aggregation": kind}))
     bad = {"w": np.full((2, 3), np.nan, np.float32), "n": np.array(4, np.int64)}
     with pytest.raises(BadReplyError, match="not finite"):
         collected.add(bad, 1)

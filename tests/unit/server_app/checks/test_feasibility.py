@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from common.config import APP_ROOT, Experiment
-from common.errors import MistakesError, UserError, all_of
+from common.errors import MistakesError, UserError, run_all
 from server_app import cli
 from server_app.checks.feasibility import check_all, check_simulated
 from server_app.compare import results as compare_results
@@ -130,5 +130,5 @@ def test_mistakes_of_mistakes_stay_a_flat_list() -> None:
         raise UserError("z")
 
     with pytest.raises(MistakesError) as caught:
-        all_of([lambda: fail(("a", "x"), ("b", "y")), lambda: None, fail_plainly, lambda: fail(("a", "x"))])
+        run_all([lambda: fail(("a", "x"), ("b", "y")), lambda: None, fail_plainly, lambda: fail(("a", "x"))])
     assert caught.value.found == [("a", "x"), ("b", "y"), ("", "z")]

@@ -1,4 +1,4 @@
-"""The page of a comparison: the tables' figures, the curves and charts of what each method has, what is missing."""
+"""The page of a comparison: the tables' metrics, the curves and charts of what each method has, what is missing."""
 
 import re
 from collections.abc import Callable
@@ -25,7 +25,7 @@ SECTIONS = [
 
 
 def result(method: str, level: float = 0.5, code: str = "f00d" * 8) -> dict[str, Any]:
-    """Return a finished run of a method whose last figures are `level`."""
+    """Return a finished run of a method whose last metrics are `level`."""
     row = METHODS[method]
     heads = dict.fromkeys(filter(None, (row.generic_head, row.reported_head)))
     figures = dict.fromkeys(("accuracy", "balanced_accuracy", "many", "medium", "few"), level)

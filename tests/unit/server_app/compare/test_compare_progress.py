@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from common.config import Experiment
-from server_app.compare.progress import Display, Watch
+from server_app.compare.progress import Display, RunProgress
 from server_app.run.journal import log
 
 Tiny = Callable[..., Experiment]
@@ -30,7 +30,7 @@ def write(folder: Path, text: str) -> None:
 
 
 def test_a_journal_is_followed_line_by_line(tmp_path: Path) -> None:
-    watch = Watch(tmp_path / "metrics.jsonl", "aux_head")
+    watch = RunProgress(tmp_path / "metrics.jsonl", "aux_head")
     watch.refresh()  # not there yet
     assert watch.words(9) == "round 0 of 9"
     text = "".join(json.dumps(line) + "\n" for line in LINES)

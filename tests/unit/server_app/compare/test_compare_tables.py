@@ -10,7 +10,7 @@ import pytest
 
 from common.config import Experiment
 from common.data import build_federation
-from common.wire import MULTILABEL_FIGURES
+from common.wire import MULTILABEL_METRICS
 from server_app.compare import results as compare_results
 from server_app.compare.runner import Cell
 from server_app.compare.tables import Entry, as_csv, further_rows, headline_rows, rows_of
@@ -19,8 +19,8 @@ Tiny = Callable[..., Experiment]
 
 
 def several(level: float, undefined: float) -> dict[str, Any]:
-    """Return a finished FedAvg whose figures are `level`, but for the count of classes without AUC."""
-    figures = dict.fromkeys(MULTILABEL_FIGURES, level) | {"undefined_auc": undefined}
+    """Return a finished FedAvg whose metrics are `level`, but for the count of classes without AUC."""
+    figures = dict.fromkeys(MULTILABEL_METRICS, level) | {"undefined_auc": undefined}
     return {
         "versions": {"code": "f00d"},
         "summary": {
@@ -34,7 +34,7 @@ def several(level: float, undefined: float) -> dict[str, Any]:
 
 @pytest.fixture
 def entry(tiny_for: Tiny) -> Entry:
-    cells = tuple(Cell(tiny_for("fedavg", several=True, seed=seed)) for seed in (0, 1))
+    cells = tuple(Cell(tiny_for("fedavg", multilabel=True, seed=seed)) for seed in (0, 1))
     return Entry(cells, (several(0.5, 2.0), several(0.7, 3.0)))
 
 
@@ -47,7 +47,7 @@ def test_every_figure_of_several_labels_is_in_a_table(entry: Entry) -> None:
     assert len(shares) == 9 and set(shares) == {"60.0 ± 14.1"}
     assert [further[title] for title in _COUNTS] == ["2.5", "2.5"]
     (line,) = csv.DictReader(io.StringIO(as_csv([entry])))
-    for figure in MULTILABEL_FIGURES[1:]:
+    for figure in MULTILABEL_METRICS[1:]:
         expected = "2.5" if figure == "undefined_auc" else "0.6"
         assert line[f"personal_{figure}_mean"] == expected
         assert figure.startswith("auc_") or line[f"{figure}_mean"] == expected

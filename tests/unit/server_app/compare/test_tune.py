@@ -1,4 +1,4 @@
-"""Tuning: which figure decides, which variant wins, and the one line a user gets for each mistake."""
+"""Tuning: which metric decides, which variant wins, and the one line a user gets for each mistake."""
 
 import json
 from collections.abc import Callable
@@ -17,10 +17,10 @@ from server_app.compare.runner import Cell, data_fingerprint
 from server_app.compare.studies import product
 from server_app.compare.tune import (
     choice,
-    figure_to_judge,
     own_grids,
     ranking,
     read_grids,
+    selection_metric,
     tuning_cells,
     tuning_experiment,
 )
@@ -34,7 +34,7 @@ def on_validation(tiny: Tiny) -> Tiny:
 
 
 def write(folder: Path, cell: Cell, generic: float | None, **personal: float | None) -> None:
-    """Write a finished run's result with these figures."""
+    """Write a finished run's result with these metrics."""
     figures = {"generic": generic, "many": generic, "medium": generic, "few": generic}
     cost = {"seconds": 1.0, "bytes_down": 1.0, "bytes_up": 1.0}
     head = METHODS[cell.experiment.method].reported_head
@@ -77,7 +77,7 @@ def test_values_are_read_as_the_experiment_holds_them_and_each_once(on_validatio
     }
 
 
-# --- the figure that decides ------------------------------------------------------------------------
+# --- the metric that decides ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_the_default_figure_is_what_the_method_is_judged_by(
     on_validation: Tiny, method: str, keys: list[str], by: str, figure: str
 ) -> None:
     grids = {key: [1, 2] for key in keys}
-    assert figure_to_judge(by, on_validation(method=method, finetune_epochs=1), grids) == figure
+    assert selection_metric(by, on_validation(method=method, finetune_epochs=1), grids) == figure
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_figure_that_these_runs_do_not_have_is_refused(
     on_validation: Tiny, method: str, by: str, epochs: int, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        figure_to_judge(by, on_validation(method=method, finetune_epochs=epochs), {"learning-rate": [0.1]})
+        selection_metric(by, on_validation(method=method, finetune_epochs=epochs), {"learning-rate": [0.1]})
 
 
 # --- the choice -------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def test_the_best_mean_over_seeds_wins_and_is_printed_to_paste(on_validation: Ti
     by_personal = choice(cells, grids, "personal", tmp_path)
     pasted = yaml.safe_load(by_personal.split("YAML file:")[1])
     assert pasted == {"tuned": {"fedavg": {"learning-rate": 0.1, "augment": "flip"}}}
-    by_both = choice(cells, grids, "both", tmp_path)  # both figures add up to 1 everywhere
+    by_both = choice(cells, grids, "both", tmp_path)  # both metrics add up to 1 everywhere
     assert "equal to the best: learning-rate=1e-05, augment=flip; learning-rate=0.1, augment=none" in by_both
     assert "best: learning-rate=1e-05, augment=none" in by_both
     assert "(validation-selected)" in write_results(cells, tmp_path)

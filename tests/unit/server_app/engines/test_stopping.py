@@ -10,7 +10,7 @@ from threading import Thread
 import pytest
 
 from server_app.engines import stopping
-from server_app.engines.stopping import SIGNALS, Stopped, last_lines, noted, stoppable, undisturbed
+from server_app.engines.stopping import SIGNALS, Stopped, collect_signals, ignore_signals, last_lines, raise_on_signals
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def send(number: int) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_is_raised_with_the_exit_code_of_a_shell(number: int, code: int) -> None:
-    with pytest.raises(Stopped) as stop, stoppable():
+    with pytest.raises(Stopped) as stop, raise_on_signals():
         send(number)
     assert stop.value.exit_code == code
     stop.value.add_note("to continue: fednc run")
@@ -41,7 +41,7 @@ def test_a_signal_is_raised_with_the_exit_code_of_a_shell(number: int, code: int
 def test_a_second_signal_does_not_end_the_clean_up_and_a_later_one_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(stopping.time, "monotonic", lambda: now)
-    with stoppable():
+    with raise_on_signals():
         with pytest.raises(Stopped):
             send(signal.SIGINT)
         now = 104.0
@@ -50,7 +50,7 @@ def test_a_second_signal_does_not_end_the_clean_up_and_a_later_one_is_heard(monk
         now = 106.0
         with pytest.raises(Stopped):
             send(signal.SIGINT)
-        with undisturbed():
+        with ignore_signals():
             now = 200.0
             send(signal.SIGTERM)
         with pytest.raises(Stopped):
@@ -59,9 +59,9 @@ def test_a_second_signal_does_not_end_the_clean_up_and_a_later_one_is_heard(monk
 
 def test_what_is_ignored_stays_so() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with stoppable():
+    with raise_on_signals():
         send(signal.SIGHUP)
-    with noted() as received:
+    with collect_signals() as received:
         send(signal.SIGHUP)
         send(signal.SIGTERM)
     assert received == [signal.SIGTERM]
@@ -70,7 +70,7 @@ def test_what_is_ignored_stays_so() -> None:
 
 def test_outside_the_main_thread_nothing_is_handled() -> None:
     def work() -> None:
-        with stoppable(), noted(), undisturbed():
+        with raise_on_signals(), collect_signals(), ignore_signals():
             seen.append(signal.getsignal(signal.SIGTERM))
 
     seen: list[object] = []
@@ -85,8 +85,8 @@ def test_who_is_stopped_waits_for_no_thread() -> None:
         "import threading, time; from server_app.engines.stopping import *\n"
         "threading.Thread(target=time.sleep, args=(900,)).start()\n"
         "print('some output', end='')\n"
-        "try:\n    with stoppable(): signal.raise_signal(15)\n"
-        "except Stopped as stop: stop.add_note('the last line'); leave(stop)"
+        "try:\n    with raise_on_signals(): signal.raise_signal(15)\n"
+        "except Stopped as stop: stop.add_note('the last line'); exit_now(stop)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (143, "some output")

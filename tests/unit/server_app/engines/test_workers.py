@@ -11,7 +11,7 @@ from common.config import Experiment
 from common.data import build_federation
 from common.methods import METHODS
 from server_app.engines import workers
-from server_app.engines.workers import activation_bytes, claims, gpu_bytes
+from server_app.engines.workers import activation_bytes, gpu_bytes, worker_resources
 
 Tiny = Callable[..., Experiment]
 GIB = 1 << 30
@@ -55,21 +55,21 @@ def test_workers_share_the_machine(
     expected: tuple[int, float],
 ) -> None:
     machine(cores, gpus)
-    assert claims(tiny(sites=sites, threads=threads, head_class_size=100)) == expected
+    assert worker_resources(tiny(sites=sites, threads=threads, head_class_size=100)) == expected
 
 
 def test_only_sites_that_are_asked_count(tiny: Tiny, machine: Callable[..., None]) -> None:
     machine(16)
-    assert claims(tiny(sites=10, participation=0.2, threads=0, head_class_size=100)) == (8, 1 / 2)
+    assert worker_resources(tiny(sites=10, participation=0.2, threads=0, head_class_size=100)) == (8, 1 / 2)
 
 
 def test_memory_bounds_the_workers_and_one_part_is_the_coordinators(tiny: Tiny, machine: Callable[..., None]) -> None:
     experiment = tiny(sites=8, threads=0, head_class_size=100)
     one = gpu_bytes(experiment, build_federation(experiment).dataset)
     machine(16, free=int(4.5 * one / 0.8))
-    assert claims(experiment) == (5, 0.3333)
+    assert worker_resources(experiment) == (5, 0.3333)
     machine(16, free=one // 2)  # too little for any: the run itself will say so
-    assert claims(experiment) == (16, 1.0)
+    assert worker_resources(experiment) == (16, 1.0)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -81,7 +81,7 @@ def test_every_method_has_a_worker(tiny: Tiny, machine: Callable[..., None], nam
     cases += [several | {"attention": asked} for asked in (None, True, False)] if labels in ("any", "many") else []
     for case in cases:
         experiment = tiny(**values, **case)
-        assert claims(experiment) == (4, 1 / 4)
+        assert worker_resources(experiment) == (4, 1 / 4)
         assert gpu_bytes(experiment, build_federation(experiment).dataset) > GIB
 
 

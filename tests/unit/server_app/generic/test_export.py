@@ -56,7 +56,7 @@ def test_onnx_answers_as_pytorch_does_for_any_batch(tiny_for: Tiny, method: str,
     assert "its answers differ from PyTorch's by" in lines[1] and not trouble
     session = onnxruntime.InferenceSession(folder / "export" / "model.onnx", providers=["CPUExecutionProvider"])
     model, test = load_trained(folder / "export" / "model.safetensors"), build_federation(experiment).dataset.test
-    model.backbone.get_submodule("body" if method == "fednca_ml" else "").tune(False, False)
+    model.backbone.get_submodule("body" if method == "fednca_ml" else "").set_format(False, False)
     for images in (test.batch(np.arange(n)) for n in (1, 7)):
         probabilities, logits = session.run(None, {"images": images.numpy()})
         with torch.no_grad():

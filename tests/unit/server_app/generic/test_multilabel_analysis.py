@@ -21,17 +21,24 @@ from server_app.engines.engines import run_local
 from server_app.frames.build import build_frame
 from server_app.generic import multilabel_analysis
 from server_app.generic.class_features import draw_positives, embed
-from server_app.generic.multilabel_analysis import Subject, attention_samples, ends, label_pairs, points, prototypes
+from server_app.generic.multilabel_analysis import (
+    AnalysisInput,
+    attention_samples,
+    head_and_tail,
+    label_pairs,
+    points,
+    prototypes,
+)
 from server_app.run.journal import log, read_events
 
 Tiny = Callable[..., Experiment]
 
 
-def subject_of(experiment: Experiment) -> Subject:
+def subject_of(experiment: Experiment) -> AnalysisInput:
     frame = build_frame(experiment, 10, 16)[0] if experiment.method.endswith("_ml") else None
     model = build_model(experiment, 1, 10, frame)
     head = model.aux_head if frame is None else model.frame_head()
-    return Subject(experiment, build_federation(experiment), model, head)
+    return AnalysisInput(experiment, build_federation(experiment), model, head)
 
 
 @pytest.fixture
@@ -45,7 +52,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_run_of_several_labels_leaves_its_analysis_and_a_report(
     tiny_for: Tiny, method: str, lines: list[str]
 ) -> None:
-    folder = run_local(tiny_for(method, several=True, rounds=1, report_images=True))
+    folder = run_local(tiny_for(method, multilabel=True, rounds=1, report_images=True))
     found = json.loads((folder / "analysis.json").read_text())
     assert not [line for line in lines if "analysis" in line]
     expected = {"label_pairs"} if method == "fedbn" else {"label_pairs", "prototypes", "points"}
@@ -79,7 +86,7 @@ def test_a_part_that_fails_is_one_line_and_the_run_keeps_its_result(
 
 
 def test_pairs_count_visible_labels_alone(tiny_for: Tiny) -> None:
-    experiment = tiny_for("fedavg", several=True, sites=4, missing_classes=0.4)
+    experiment = tiny_for("fedavg", multilabel=True, sites=4, missing_classes=0.4)
     subject = subject_of(experiment)
     found, federation = label_pairs(subject), subject.federation
     order = found["classes"]
@@ -94,9 +101,9 @@ def test_pairs_count_visible_labels_alone(tiny_for: Tiny) -> None:
 
 
 def test_real_sites_disclose_no_pairs(tiny_for: Tiny) -> None:
-    subject = subject_of(tiny_for("fedavg", several=True))
+    subject = subject_of(tiny_for("fedavg", multilabel=True))
     deployed = subject.experiment.replace(partition="deployed")
-    assert label_pairs(Subject(deployed, subject.federation, subject.model, subject.head)) == {}
+    assert label_pairs(AnalysisInput(deployed, subject.federation, subject.model, subject.head)) == {}
 
 
 def test_the_same_seed_gives_the_same_analysis(tiny_for: Tiny) -> None:
@@ -115,7 +122,7 @@ def test_prototypes_are_also_of_the_features_before_attention(tiny_for: Tiny) ->
         pooled = subject.model.backbone.eval().get_submodule("body")(images).double().numpy()
     means = [pooled[subject.positives[:, c]].mean(axis=0) for c in found["classes"]]
     assert np.allclose(found["without_attention"]["cosines"], cosine_similarity(means), atol=1e-5)
-    assert "without_attention" not in prototypes(subject_of(tiny_for("fedavg", several=True)))
+    assert "without_attention" not in prototypes(subject_of(tiny_for("fedavg", multilabel=True)))
 
 
 def test_samples_have_their_class_and_attention_that_sums_to_one(tiny_for: Tiny) -> None:
@@ -129,7 +136,7 @@ def test_samples_have_their_class_and_attention_that_sums_to_one(tiny_for: Tiny)
 
 
 def test_points_are_at_most_six_hundred_and_of_their_classes(tiny_for: Tiny) -> None:
-    subject = subject_of(tiny_for("fedavg", several=True, composites_test=900))
+    subject = subject_of(tiny_for("fedavg", multilabel=True, composites_test=900))
     found = points(subject)
     assert len(found["classes"]) == len(found["x"]) == len(found["y"]) <= 600
     assert max(np.bincount(found["classes"])) <= 60
@@ -150,7 +157,7 @@ def test_drawn_positives_are_positives_and_no_more_than_asked(labels: Any, at_mo
 
 @given(st.integers(1, 60), st.integers(1, 45))
 def test_ends_are_the_first_and_the_last(count: int, wanted: int) -> None:
-    found = ends(range(count), wanted)
+    found = head_and_tail(range(count), wanted)
     assert len(found) == min(count, wanted) and found == sorted(set(found))
     assert 0 in found and (wanted < 2 or count - 1 in found)
 
@@ -160,5 +167,5 @@ def test_a_journal_that_cannot_be_written_is_one_line(tiny_for: Tiny, lines: lis
         def write_json(self, name: str, content: Any) -> None:
             raise OSError("no space left")
 
-    multilabel_analysis.write_analysis(Full(), subject_of(tiny_for("fedavg", several=True)))  # type: ignore[arg-type]
+    multilabel_analysis.write_analysis(Full(), subject_of(tiny_for("fedavg", multilabel=True)))  # type: ignore[arg-type]
     assert lines == ["analysis: cannot be written: no space left"]

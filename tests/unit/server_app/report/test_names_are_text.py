@@ -11,7 +11,7 @@ from made_up_run import Page, dump, write_run
 from markdown_it import MarkdownIt
 
 from common.config import Experiment
-from common.errors import plain
+from common.errors import one_line
 from common.models.trained import load_trained
 from server_app.compare.tables import as_markdown
 from server_app.engines.engines import run_local
@@ -68,7 +68,7 @@ def test_a_model_card_shows_any_name_as_it_is(tiny: Tiny) -> None:
         assert [c.type for c in ours.children or ()] == [c.type for c in theirs.children or ()], ours.content
     cells = {"".join(c.content for c in t.children or ()) for t in found if t.type == "inline"}
     for name in EVIL:
-        assert " ".join(plain(name).split()) in {" ".join(cell.split()) for cell in cells}, name
+        assert " ".join(one_line(name).split()) in {" ".join(cell.split()) for cell in cells}, name
 
 
 def test_a_comparisons_table_shows_any_name_as_it_is() -> None:
@@ -77,7 +77,7 @@ def test_a_comparisons_table_shows_any_name_as_it_is() -> None:
     assert len(tokens) == 2 + 2 * len(EVIL)
     for name, token in zip(EVIL, tokens[2::2], strict=True):
         assert [c.type for c in token.children or ()] == ["text"]
-        assert (token.children or ())[0].content.split() == plain(f"FedAvg, {name}").split()
+        assert (token.children or ())[0].content.split() == one_line(f"FedAvg, {name}").split()
 
 
 @pytest.mark.parametrize("several", [False, True])
@@ -96,4 +96,4 @@ def test_a_report_is_built_as_with_plain_names(tmp_path: Path, several: bool) ->
     expected, found = ([(tag, sorted(attrs)) for tag, attrs in page.tags] for page in pages)
     assert found == expected
     for name in EVIL:
-        assert " ".join(plain(name).split()) in " ".join(pages[1].text.split())
+        assert " ".join(one_line(name).split()) in " ".join(pages[1].text.split())

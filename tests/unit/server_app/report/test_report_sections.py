@@ -10,7 +10,7 @@ from made_up_run import dump, keep_events, report, write_run
 def test_personal_arrival_stands_one_round_earlier(tmp_path: Path) -> None:
     _, page = report(write_run(tmp_path, rounds=12))
     rounds = {int(tip.split(", ")[1].split(":")[0]) for tip in page.tooltips if re.match(r"personal, \d", tip)}
-    assert rounds == set(range(13))  # arrivals of rounds 1..12 at 0..11, the final figure at 12
+    assert rounds == set(range(13))  # arrivals of rounds 1..12 at 0..11, the final metric at 12
 
 
 def test_no_personal_figures_no_norms(tmp_path: Path) -> None:

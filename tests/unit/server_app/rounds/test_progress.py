@@ -41,9 +41,9 @@ def test_a_long_round_has_lines_further_and_further_apart(lines: list[str]) -> N
     for second in range(4 * 3600):
         clock.now = 1000.0 + second
         if second in (5, 20, 90, 5000, 5001):
-            now.heard.add(f"site-{len(now.heard):02}")
+            now.responded.add(f"site-{len(now.responded):02}")
         before = len(lines)
-        watched.look()
+        watched.log_if_due()
         times += [second] * (len(lines) - before)
     assert lines[:3] == [
         "round 3/60: 1 of 20 sites have answered, 0:10",
@@ -60,13 +60,13 @@ def test_the_last_sites_are_named_and_then_nothing_is_said(lines: list[str]) -> 
     watched, now = RoundProgress(2, clock), Round(3, ["east", "north", "west"])
     watched.begin(now)
     clock.now += 15
-    watched.look()
-    now.heard |= {"east", "north"}
+    watched.log_if_due()
+    now.responded |= {"east", "north"}
     clock.now += 50
-    watched.look()
-    now.heard.add("west")
+    watched.log_if_due()
+    now.responded.add("west")
     clock.now += 500
-    watched.look()
+    watched.log_if_due()
     assert lines == [
         "personal models: 0 of 3 sites have answered, 0:15",
         "personal models: 2 of 3 sites have answered, 1:05; not yet: west",
@@ -79,7 +79,7 @@ def test_a_short_round_says_nothing_of_its_own(lines: list[str]) -> None:
     for number in range(1, 9):
         watched.begin(Round(number, ["east", "north"]))
         clock.now += 9.5
-        watched.look()
+        watched.log_if_due()
     assert lines == []
 
 
@@ -103,7 +103,7 @@ def test_flowers_grid_has_a_look_while_it_waits(lines: list[str], monkeypatch: p
     link: Any = Link()
     watched = RoundProgress(5, clock)
     grid = StreamingGrid(link)
-    grid.waiting = watched.look
+    grid.on_wait = watched.log_if_due
     watched.begin(Round(1, ["east", "north"]))
     messages = [Message(RecordDict(), node, "train") for node in (1, 2)]
     assert list(grid.send_and_receive(messages, timeout=60)) == []

@@ -121,7 +121,7 @@ def elsewhere(**changes: Any) -> Incoming:
     incoming = incoming_of(GOOD)
     if "site" in changes:
         incoming.site = changes["site"]
-    incoming.now.heard |= changes.get("heard", set())
+    incoming.now.responded |= changes.get("responded", set())
     if "round" in changes:
         incoming.message.content["config"] = ConfigRecord({"round": changes["round"], "frame-hash": ""})
     if "extras" in changes:
@@ -133,7 +133,7 @@ def elsewhere(**changes: Any) -> Incoming:
 
 REFUSED: dict[str, Callable[[], Incoming]] = {  # check: what it alone is there for
     "was_asked": lambda: elsewhere(site="node 7"),
-    "answers_once": lambda: elsewhere(heard={"a"}),
+    "answers_once": lambda: elsewhere(responded={"a"}),
     "is_readable": lambda: elsewhere(record="labels"),
     "is_of_this_round": lambda: elsewhere(round=2),
     "metrics_are_few": lambda: incoming_of(GOOD | {f"loss-{'a' * n}": 1.0 for n in range(1, 10)}),

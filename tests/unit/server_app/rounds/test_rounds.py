@@ -1,4 +1,4 @@
-"""A round's figures, where some sites tell less than others."""
+"""A round's metrics, where some sites tell less than others."""
 
 import pytest
 
@@ -28,24 +28,24 @@ def failed(asked: str, answered: str, diverged: str) -> Round:
 
 
 def test_a_round_is_not_repeated_where_the_same_sites_would_diverge_again() -> None:
-    assert failed("abc", "", "abc").would_end_alike([], ["a", "b", "c"])
-    assert failed("abc", "a", "bc").would_end_alike([], ["a", "b", "c"])
-    assert not failed("abc", "", "abc").would_end_alike([], ["a", "b", "d"])  # others are asked
-    assert not failed("abc", "", "bc").would_end_alike([], ["a", "b", "c"])  # one was silent
-    assert not failed("abc", "", "").would_end_alike([], ["a", "b", "c"])
-    assert not failed("abc", "abc", "").would_end_alike([], ["a", "b", "c"])  # too few had images
+    assert failed("abc", "", "abc").would_repeat([], ["a", "b", "c"])
+    assert failed("abc", "a", "bc").would_repeat([], ["a", "b", "c"])
+    assert not failed("abc", "", "abc").would_repeat([], ["a", "b", "d"])  # others are asked
+    assert not failed("abc", "", "bc").would_repeat([], ["a", "b", "c"])  # one was silent
+    assert not failed("abc", "", "").would_repeat([], ["a", "b", "c"])
+    assert not failed("abc", "abc", "").would_repeat([], ["a", "b", "c"])  # too few had images
 
 
 def test_real_sites_diverge_twice_before_they_are_believed() -> None:
     first = failed("abc", "a", "bc")
-    assert not first.would_end_alike([], None)
-    assert failed("abc", "a", "bc").would_end_alike([first], None)
-    assert not failed("abc", "b", "ac").would_end_alike([first], None)
-    assert not failed("abc", "", "bc").would_end_alike([failed("abc", "", "bc")], None)
+    assert not first.would_repeat([], None)
+    assert failed("abc", "a", "bc").would_repeat([first], None)
+    assert not failed("abc", "b", "ac").would_repeat([first], None)
+    assert not failed("abc", "", "bc").would_repeat([failed("abc", "", "bc")], None)
 
 
 def test_what_the_coordinator_made_of_all_may_diverge_too() -> None:
     now = failed("ab", "ab", "")
-    now.sum_diverged = True
-    assert now.would_end_alike([], ["a", "b"]) and not now.would_end_alike([], None)
-    assert now.where_it_diverged([]).endswith("a smaller learning-rate may help")
+    now.mean_diverged = True
+    assert now.would_repeat([], ["a", "b"]) and not now.would_repeat([], None)
+    assert now.divergence_advice([]).endswith("a smaller learning-rate may help")

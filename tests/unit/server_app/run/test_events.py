@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from common.config import APP_ROOT, Experiment
 from common.errors import UserError
-from server_app.compare.progress import Watch
+from server_app.compare.progress import RunProgress
 from server_app.compare.runner import curves
 from server_app.report import write_report
 from server_app.report.record import read_run
@@ -74,7 +74,7 @@ def test_every_reader_names_a_line_that_is_no_event_and_goes_on(
     assert curves(tmp_path) == {"aux_head": [[1, 0.5]]}
     assert any(problem.startswith(named) for problem in read_run(tmp_path).problems)
     assert "of metrics.jsonl are not as they should be" in write_report(tmp_path).read_text(encoding="utf-8")
-    watch = Watch(tmp_path / "metrics.jsonl", "aux_head")
+    watch = RunProgress(tmp_path / "metrics.jsonl", "aux_head")
     watch.refresh()
     assert (watch.round, watch.generic) == (1, 0.5)
 

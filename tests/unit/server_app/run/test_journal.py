@@ -10,7 +10,7 @@ from common.errors import UserError
 from common.wire import WireError
 from server_app.run import disk
 from server_app.run.disk import locked
-from server_app.run.journal import Clock, Journal, percent, read_events
+from server_app.run.journal import Journal, RemainingTime, percent, read_events
 from server_app.run.resuming import run_folder
 
 
@@ -59,7 +59,7 @@ def test_a_runs_identity_is_drawn_once(tiny: Callable[..., Experiment], tmp_path
 def test_a_start_that_came_to_nothing_is_no_run(tiny: Callable[..., Experiment]) -> None:
     experiment = tiny(run_name="mine")
     journal = Journal(experiment.run.output_dir / "mine", experiment)
-    with pytest.raises(WireError), journal.to_the_end():
+    with pytest.raises(WireError), journal.record_failure():
         raise WireError("no site can take part")
     assert read_events(run_folder(experiment))[-1]["reason"] == "WireError: no site can take part"
     journal.event("generic", round=0)
@@ -75,6 +75,6 @@ def test_percent(value: float | None, text: str) -> None:
 def test_time_left_is_read_as_a_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([0.0, 60.0, 60.0])
     monkeypatch.setattr("server_app.run.journal.time.monotonic", lambda: next(now))
-    clock = Clock(100)
+    clock = RemainingTime(100)
     assert clock.left(10) == "9:00"  # 6 s a round, 90 rounds left
     assert clock.left(1) == "1:39:00"

@@ -27,7 +27,7 @@ class Arriving:
         self.timeouts: list[float] = []
         self.clock: list[float] = []
 
-    def meet(self, _: object, __: Experiment, nodes: list[int], timeout: float, sites: dict[str, SiteFacts]) -> Any:
+    def admit(self, _: object, __: Experiment, nodes: list[int], timeout: float, sites: dict[str, SiteFacts]) -> Any:
         reasons = {}
         self.timeouts.append(timeout)
         if self.clock:
@@ -63,28 +63,28 @@ def lines(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
     return caplog
 
 
-def gather(grid: Any, monkeypatch: pytest.MonkeyPatch, timeout: float = 100) -> waiting.Company:
-    monkeypatch.setattr(waiting, "meet", grid.meet)
-    return waiting.gather(grid, build({"sites": 3, "round-timeout": timeout}))
+def wait_for_sites(grid: Any, monkeypatch: pytest.MonkeyPatch, timeout: float = 100) -> waiting.Roster:
+    monkeypatch.setattr(waiting, "admit", grid.admit)
+    return waiting.wait_for_sites(grid, build({"sites": 3, "round-timeout": timeout}))
 
 
 def test_the_run_begins_when_enough_sites_are_there(
     monkeypatch: pytest.MonkeyPatch, lines: pytest.LogCaptureFixture
 ) -> None:
     grid = Arriving(most=5)
-    company = gather(grid, monkeypatch)
-    assert (list(company.sites), company.left_out) == (["n0", "n1", "n2"], {})
+    roster = wait_for_sites(grid, monkeypatch)
+    assert (list(roster.sites), roster.rejected) == (["n0", "n1", "n2"], {})
     assert lines.messages == ["1 of 3 sites connected; waiting 100 s more"]
 
 
 def test_too_few_sites_end_the_wait_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WireError, match=r"2 of 3 sites connected within 0\.5 s: start the others, lower sites, or"):
-        gather(Arriving(most=2), monkeypatch, timeout=0.5)
+        wait_for_sites(Arriving(most=2), monkeypatch, timeout=0.5)
 
 
 def test_the_countdown_is_seen(monkeypatch: pytest.MonkeyPatch, lines: pytest.LogCaptureFixture) -> None:
     with pytest.raises(WireError, match="2 of 3 sites"):
-        gather(Arriving(most=2), monkeypatch)
+        wait_for_sites(Arriving(most=2), monkeypatch)
     assert lines.messages[0] == "1 of 3 sites connected; waiting 100 s more"
     assert lines.messages[1:] == [f"2 of 3 sites connected; waiting {left} s more" for left in (70, 40, 10)]
 
@@ -93,8 +93,8 @@ def test_a_site_that_cannot_take_part_does_not_count_until_it_is_mended(
     monkeypatch: pytest.MonkeyPatch, lines: pytest.LogCaptureFixture, clock: list[float]
 ) -> None:
     grid = Arriving(most=3, wrong={1: 1})
-    company = gather(grid, monkeypatch)
-    assert (sorted(company.sites), company.left_out) == (["n0", "n1", "n2"], {})
+    roster = wait_for_sites(grid, monkeypatch)
+    assert (sorted(roster.sites), roster.rejected) == (["n0", "n1", "n2"], {})
     assert grid.hellos == [0, 1, 2, 1] and 60 <= clock[0] <= 70  # it is asked again, alone, after a minute
     assert "2 of 3 sites can take part; waiting" in lines.text
 
@@ -104,12 +104,12 @@ def test_a_site_that_hangs_is_waited_for_twice_as_long_each_time(
 ) -> None:
     grid = Arriving(most=3, wrong={1: 3})
     grid.clock = clock
-    assert sorted(gather(grid, monkeypatch, timeout=10_000).sites) == ["n0", "n1", "n2"]
+    assert sorted(wait_for_sites(grid, monkeypatch, timeout=10_000).sites) == ["n0", "n1", "n2"]
     assert grid.timeouts == [60, 120, 240, 480] and grid.hellos == [0, 1, 2, 1, 1, 1]
     grid, clock[0] = Arriving(most=3, wrong={1: 9}), 0
     grid.clock = clock
     with pytest.raises(WireError, match="2 of 3 sites can take part"):
-        gather(grid, monkeypatch, timeout=500)
+        wait_for_sites(grid, monkeypatch, timeout=500)
     assert sum(grid.timeouts) < 500 and clock[0] == pytest.approx(500)  # and never beyond the time there is
 
 
@@ -124,20 +124,20 @@ def test_a_site_that_goes_is_forgotten_and_asked_again_when_it_is_back(
         return [node for node in ids() if node != 2 or not 5 <= len(looks) < 8]
 
     monkeypatch.setattr(grid, "get_node_ids", there)
-    assert sorted(gather(grid, monkeypatch).sites) == ["n0", "n1", "n2"]
+    assert sorted(wait_for_sites(grid, monkeypatch).sites) == ["n0", "n1", "n2"]
     assert grid.hellos == [0, 1, 2, 2] and clock[0] < 20  # at once, not after a minute
 
 
 def test_one_more_site_than_wanted_may_be_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = Arriving(most=4, wrong={0: 9})
-    company = gather(grid, monkeypatch)
-    assert sorted(company.sites) == ["n1", "n2", "n3"]
-    assert company.left_out == {0: "site 'n0': wrong class list"}
+    roster = wait_for_sites(grid, monkeypatch)
+    assert sorted(roster.sites) == ["n1", "n2", "n3"]
+    assert roster.rejected == {0: "site 'n0': wrong class list"}
 
 
 def test_the_reasons_of_those_that_cannot_are_told_when_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
     said = r"2 of 3 sites can take part within 100 s: .*; node 2 cannot: site 'n2': wrong class list$"
     with pytest.raises(WireError, match=said):
-        gather(Arriving(most=3, wrong={2: 9}), monkeypatch)
+        wait_for_sites(Arriving(most=3, wrong={2: 9}), monkeypatch)
     with pytest.raises(WireError, match=r"^0 of 3 sites can take part"):
-        gather(Arriving(most=3, wrong={0: 9, 1: 9, 2: 9}), monkeypatch)
+        wait_for_sites(Arriving(most=3, wrong={0: 9, 1: 9, 2: 9}), monkeypatch)

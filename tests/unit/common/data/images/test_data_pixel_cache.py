@@ -19,9 +19,9 @@ from PIL import Image
 from common.config import APP_ROOT
 from common.data.images import pixel_cache
 from common.data.images.bad_images import BadImagesError
-from common.data.images.decode_all import silently
+from common.data.images.decode_all import silenced
 from common.data.images.encoded import ByteImages, EncodedImages, FileImages
-from common.data.images.pixel_cache import cached, checked, keep_decoded
+from common.data.images.pixel_cache import cached, check_once, keep_decoded
 from common.data.images.source import ArrayImages
 
 RNG = np.random.default_rng(0)
@@ -219,7 +219,10 @@ def test_all_unreadable_images_are_named_at_once_and_looked_at_once(
 ) -> None:
     for row in (0, 2, 5):
         files[row].write_bytes(b"no image")
-    for look in (lambda: cached(images(files), tmp_path / "cache")[1], lambda: checked(images(files), tmp_path / "b")):
+    for look in (
+        lambda: cached(images(files), tmp_path / "cache")[1],
+        lambda: check_once(images(files), tmp_path / "b"),
+    ):
         failures = look()
         assert [row for row, _ in failures] == [0, 2, 5]
         assert all(f"{row}.png: not a readable image" in reason for row, reason in failures)
@@ -303,7 +306,7 @@ def test_long_work_is_announced_and_workers_are_silent(
         assert caplog.text == ""  # nothing that takes no time
         monkeypatch.setattr("common.data.images.decode_all._SHORT", 0.0)
         monkeypatch.setattr("common.data.images.decode_all._PAUSE", 0.0)
-        with silently():
+        with silenced():
             cached(images(files), tmp_path / "b")
             assert caplog.text == ""
         cached(images(files), tmp_path / "c")

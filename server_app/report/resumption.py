@@ -6,7 +6,7 @@ from server_app.report.page import DASH, note, table
 from server_app.report.record import Event, RunRecord, number, round_of
 
 
-def taken_up(run: RunRecord) -> str:
+def resumption(run: RunRecord) -> str:
     """Return the tables of what changed and what was missing where the run was taken up; '' if nothing did."""
     return _changed(run) + _missing(run)
 

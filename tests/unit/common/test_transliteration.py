@@ -6,7 +6,7 @@ import sys
 import pytest
 import typer
 
-from common.letters import show_every_letter, words_for
+from common.transliteration import transliterate_output, words_for
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,8 @@ def test_a_stream_shows_what_it_can_and_words_for_the_rest(
     streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2)]
     monkeypatch.setattr(sys, "stdout", streams[0])
     monkeypatch.setattr(sys, "stderr", streams[1])
-    show_every_letter()
-    show_every_letter()  # once more changes nothing
+    transliterate_output()
+    transliterate_output()  # once more changes nothing
     for stream, err in zip(streams, (False, True), strict=True):
         typer.echo("ψ ± é \udcff", err=err)
         stream.flush()

@@ -9,7 +9,7 @@ import pytest
 
 from common.config import Experiment
 from common.errors import UserError
-from server_app.engines.continuation import continued_by
+from server_app.engines.resume_hint import resume_hint
 from server_app.engines.stopping import Stopped
 
 Tiny = Callable[..., Experiment]
@@ -28,7 +28,7 @@ def notes(error: BaseException) -> list[str]:
 
 def test_a_stopped_run_without_a_name_is_continued_by_its_folders(tiny: Tiny) -> None:
     words = ["rounds=9", "name=a b", "resume=false"]
-    with pytest.raises(Stopped) as end, continued_by(tiny(run_name=None), "x.yaml", words, "local") as named:
+    with pytest.raises(Stopped) as end, resume_hint(tiny(run_name=None), "x.yaml", words, "local") as named:
         assert (
             named.run.run_name and (named.run.output_dir / named.run.run_name).is_dir()
         )  # no other start takes the name
@@ -42,7 +42,7 @@ def test_a_stopped_run_without_a_name_is_continued_by_its_folders(tiny: Tiny) ->
 
 
 def test_where_no_round_was_kept_it_says_so(tiny: Tiny) -> None:
-    with pytest.raises(Stopped) as end, continued_by(tiny(run_name="one"), "x.yaml", ["run-name=one"], "") as named:
+    with pytest.raises(Stopped) as end, resume_hint(tiny(run_name="one"), "x.yaml", ["run-name=one"], "") as named:
         (named.run.output_dir / "one").mkdir(parents=True)
         (named.run.output_dir / "one" / "config.json").touch()
         raise Stopped(signal.SIGTERM)
@@ -51,7 +51,7 @@ def test_where_no_round_was_kept_it_says_so(tiny: Tiny) -> None:
 
 
 def test_an_empty_folder_is_not_left(tiny: Tiny) -> None:
-    with pytest.raises(UserError), continued_by(tiny(run_name=None), "x.yaml", [], "") as named:
+    with pytest.raises(UserError), resume_hint(tiny(run_name=None), "x.yaml", [], "") as named:
         raise UserError("a mistake")
     assert list(named.run.output_dir.iterdir()) == []
 
@@ -61,7 +61,7 @@ def test_a_failure_names_the_command_where_this_start_has_kept_a_round(tiny: Tin
     old = checkpoint(tiny().run.output_dir / "run", 4)
     os.utime(old, (1e9, 1e9))
     for rounds, expected in ((), []), ((5,), ["once that is fixed, to continue after round 5: "]):
-        with pytest.raises(UserError) as end, continued_by(tiny(), "x.yaml", [], "") as named:
+        with pytest.raises(UserError) as end, resume_hint(tiny(), "x.yaml", [], "") as named:
             for number in rounds:
                 checkpoint(named.run.output_dir / "run", number)
             raise UserError("it failed")

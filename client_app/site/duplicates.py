@@ -16,7 +16,7 @@ from common.files import private_folder, write_text
 Notes = tuple[str, ...]
 
 
-def notes_of_images(config: SiteConfig, images: Sequence[Image]) -> Notes:
+def duplicate_notes(config: SiteConfig, images: Sequence[Image]) -> Notes:
     """Return a line for each way in which files of a site are there twice."""
 
     def find() -> Notes:
@@ -28,10 +28,10 @@ def notes_of_images(config: SiteConfig, images: Sequence[Image]) -> Notes:
         )
 
     facts = [(image.name, image.split, sorted(image.labels)) for image in images]
-    return known_notes(config, [image.path for image in images], facts, find)
+    return cached_notes(config, [image.path for image in images], facts, find)
 
 
-def known_notes(config: SiteConfig, paths: Sequence[Path], facts: Any, find: Callable[[], Notes]) -> Notes:
+def cached_notes(config: SiteConfig, paths: Sequence[Path], facts: Any, find: Callable[[], Notes]) -> Notes:
     """Return notes that were found before of the same files, or find them now.
 
     Args:

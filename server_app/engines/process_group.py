@@ -1,4 +1,4 @@
-"""What a command starts ends with it, whatever ends the command, and whatever session its processes have moved to."""
+"""Ends all processes that a command started, however the command ends and whatever session they moved to."""
 
 import os
 import subprocess
@@ -9,11 +9,11 @@ from pathlib import Path
 from secrets import token_hex
 
 from server_app.engines import watcher
-from server_app.engines.stopping import undisturbed
+from server_app.engines.stopping import ignore_signals
 
 
 @contextmanager
-def family() -> Iterator[dict[str, str]]:
+def process_group() -> Iterator[dict[str, str]]:
     """Yield the environment of processes that end with the block, with all that they have started.
 
     If this process is killed meanwhile, a watcher beside it ends them.
@@ -31,6 +31,6 @@ def family() -> Iterator[dict[str, str]]:
     try:
         yield {**os.environ, watcher.MARKS: marks}
     finally:
-        with undisturbed():
+        with ignore_signals():
             watcher.end_marked(mark)
             beside.communicate()  # it looks once more, and ends

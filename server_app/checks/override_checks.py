@@ -1,10 +1,10 @@
-"""What is wrong with an experiment's words, all of it at once, before anything heavy is imported."""
+"""Checks of what a command was given: all mistakes at once, before anything heavy is imported."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.config import Experiment
-from common.config.effects import idle, idle_everywhere
+from common.config.effects import missing_condition_everywhere, no_effect_message
 from common.errors import MistakesError, UserError
 
 
@@ -25,7 +25,7 @@ def check_own_runs(given: Mapping[str, Any], what: str) -> None:
             raise UserError(f"{key} = {given[key]!r}: {why}; leave it out")
 
 
-def check_acting(given: Mapping[str, Any], source: str, experiments: Sequence[Experiment]) -> None:
+def check_effective(given: Mapping[str, Any], source: str, experiments: Sequence[Experiment]) -> None:
     """Raise `UserError` for keys that were given and act in none of the experiments.
 
     Args:
@@ -33,6 +33,6 @@ def check_acting(given: Mapping[str, Any], source: str, experiments: Sequence[Ex
         source: what errors name.
         experiments: that have those keys.
     """
-    needed = {key: idle_everywhere(key, experiments) for key in given}
-    if found := [(source, idle(key, given[key], words)) for key, words in needed.items() if words]:
+    needed = {key: missing_condition_everywhere(key, experiments) for key in given}
+    if found := [(source, no_effect_message(key, given[key], words)) for key, words in needed.items() if words]:
         raise MistakesError(found)

@@ -1,4 +1,4 @@
-"""How a run that ended before its end is continued: the very command, as the last line of the one that ended."""
+"""Adds the exact command that continues an interrupted run to its error."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from server_app.run.resuming import run_folder
 
 
 @contextmanager
-def continued_by(experiment: Experiment, config: str, words: Sequence[str], engine: str) -> Iterator[Experiment]:
+def resume_hint(experiment: Experiment, config: str, words: Sequence[str], engine: str) -> Iterator[Experiment]:
     """Yield the experiment with its run's name; whatever ends the block, a note says how to go on from its checkpoint.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from common.errors import did_you_mean, nearest, shown
+from common.errors import did_you_mean, nearest, short_repr
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 _NAME = re.compile(r"\^\\w\[\\w\.-\]\{0,(\d+)\}\$")  # the pattern of names, which nobody should have to read
@@ -30,8 +30,8 @@ def unknown_keys(values: Mapping[str, Any], known: Collection[str], also: Collec
             near = nearest(str(key), [*known, *also])
             hint = did_you_mean(near).rstrip() or ("" if listed else _known(known))
             listed = listed or not near
-            said = f"unknown key {shown(str(key))} (value {shown(values[key])})"
-            found.append((key, f"{said}: {hint}" if hint else said))
+            message = f"unknown key {short_repr(str(key))} (value {short_repr(values[key])})"
+            found.append((key, f"{message}: {hint}" if hint else message))
     return found
 
 
@@ -77,4 +77,4 @@ def _words(model: type[BaseModel], key: str, details: ErrorDetails) -> str:
         most = int(found[1]) + 1
         allowed = f"should be 1 to {most} letters, digits, '_', '-' or '.', and begin with none of the last two"
     value = details["input"]
-    return f"{key} = {shown(str(value) if isinstance(value, Path) else value)}: {allowed}"
+    return f"{key} = {short_repr(str(value) if isinstance(value, Path) else value)}: {allowed}"

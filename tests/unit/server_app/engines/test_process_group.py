@@ -13,8 +13,8 @@ import pytest
 
 from common.errors import UserError
 from server_app.engines import flower_run
-from server_app.engines.family import family
 from server_app.engines.flower_run import superlink
+from server_app.engines.process_group import process_group
 from server_app.engines.watcher import MARKS, lives, marked
 
 # a process whose parent ends at once, in a session of its own; it ignores SIGTERM, and writes its number
@@ -44,7 +44,7 @@ def written(path: Path, seconds: float = 30) -> psutil.Process:
 
 
 def test_an_orphan_in_a_session_of_its_own_ends_with_the_block(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), family() as environment:
+    with pytest.raises(ZeroDivisionError), process_group() as environment:
         orphan = start_orphan(tmp_path, environment)
         plain = {name: value for name, value in environment.items() if name != MARKS}
         unmarked = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(900)"], env=plain)
@@ -61,7 +61,7 @@ def test_a_child_that_hides_its_environment_is_found_below_its_parent(tmp_path: 
         "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', sys.argv[1]], env={}); time.sleep(900)"
     )
     child = "import os, time; open('p', 'w').write(str(os.getpid())); os.rename('p', 'pid'); time.sleep(900)"
-    with family() as environment:
+    with process_group() as environment:
         started = subprocess.Popen([sys.executable, "-c", parent, child], cwd=tmp_path, env=environment)
         hidden = written(tmp_path / "pid")
         assert lives(hidden)
@@ -73,12 +73,12 @@ def test_a_child_that_hides_its_environment_is_found_below_its_parent(tmp_path: 
 def test_where_the_command_itself_is_killed_its_processes_end_too(tmp_path: Path, how: signal.Signals) -> None:
     """Those of a command below it as well: a family within a family."""
     program = (
-        "import subprocess, sys, time; from server_app.engines.family import family\n"
-        "with family() as one:\n"
+        "import subprocess, sys, time; from server_app.engines.process_group import process_group\n"
+        "with process_group() as one:\n"
         "    subprocess.run([sys.executable, '-c', sys.argv[1], sys.argv[1]], env=one, check=True)\n"
         "    time.sleep(900)\n"
     )
-    with family() as outer:
+    with process_group() as outer:
         mark = outer[MARKS].split()[-1]
         command = subprocess.Popen([sys.executable, "-c", program, ORPHAN], cwd=tmp_path, env=outer | paths())
         orphan = written(tmp_path / "orphan")

@@ -1,4 +1,4 @@
-"""Output that cannot show a letter shows words for it: theta for θ, +/- for ±."""
+"""Transliterates letters that the output's encoding lacks: theta for θ, +/- for ±."""
 
 import codecs
 import io
@@ -41,7 +41,7 @@ def words_for(letter: str) -> str:
     return letter.encode("ascii", "backslashreplace").decode("ascii")
 
 
-def show_every_letter() -> None:
+def transliterate_output() -> None:
     """Let standard output and error stand for what their encoding lacks in words, instead of failing or hiding it."""
     codecs.register_error(_ERRORS, _replace)
     codecs.register(_find_codec)

@@ -1,4 +1,4 @@
-"""Real sites in this process that may be slow, and come and go."""
+"""A grid of real sites in this process that may be slow, and disconnect and reconnect."""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -9,8 +9,8 @@ from server_app.engines.engines import load_client_app
 from server_app.grids.local_grid import LocalGrid
 
 
-class Clinic(LocalGrid):
-    """A grid whose sites may be slow, and come and go, as real ones do.
+class FlakyGrid(LocalGrid):
+    """A grid whose sites may be slow, and disconnect and reconnect, as real ones do.
 
     Args:
         sites: their configuration files, node 1 first.
