@@ -36,8 +36,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 
 from common.bounds import check_rounds
 from common.config import Experiment, build, portable
+from common.errors import UserError, last_line, one_line, short_repr
 from common.errors import WireError as WireError
-from common.errors import last_line, one_line, short_repr
 from common.installed import code_fingerprint
 from common.methods import METHODS
 from common.names import site_name
@@ -170,7 +170,10 @@ def experiment_json(experiment: Experiment) -> str:
 
 @lru_cache(maxsize=4)
 def _parse_experiment(text: str) -> Experiment:
-    return build(json.loads(text), source="the coordinator's experiment")
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise UserError(f"the coordinator's experiment is {short_repr(values)}: no keys with values")
+    return build(values, source="the coordinator's experiment")
 
 
 # --- site → coordinator ---------------------------------------------------------------------------

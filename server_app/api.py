@@ -60,7 +60,7 @@ def load(config: str | Path = DEFAULT_CONFIG, **keys: Any) -> Experiment:
     Example:
         `load("configs/cifar10_lt.yaml", method="fedloge", learning_rate=0.05, seed=1)`
     """
-    given = {key.replace("_", "-"): value for key, value in keys.items()}
+    given = {key if key in METHODS else key.replace("_", "-"): value for key, value in keys.items()}
     return load_experiment(config, given, base=Path.cwd(), sources=dict.fromkeys(given, "load"))
 
 

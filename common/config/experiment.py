@@ -27,6 +27,14 @@ from common.keys import key_name, python_name
 from common.methods import METHODS, MethodOptions
 
 
+def _hyphened(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return keyword arguments as keys; raise `ValueError` for a key in both spellings."""
+    named = {key_name(key) if key_name(key) in ROWS else key: value for key, value in values.items()}
+    if len(named) < len(values):
+        raise ValueError("a key is there twice, with hyphens and with underscores")
+    return named
+
+
 class Experiment(TopKeys):
     """Everything that decides a run: the sections, and the own keys of its method.
 
@@ -56,9 +64,16 @@ class Experiment(TopKeys):
         """Put keys in any form where they belong."""
         if not isinstance(values, Mapping):
             return values
-        named = {key_name(key) if key_name(key) in ROWS else key: value for key, value in values.items()}
-        if isinstance(options := named.pop("options", None), MethodOptions):
-            named[named.get("method", cls.default("method"))] = options
+        named = _hyphened(values)
+        if (options := named.pop("options", None)) is not None:
+            method = named.get("method", cls.default("method"))
+            if not isinstance(options, Mapping | MethodOptions) or method in named:
+                raise ValueError(f"options: give {method}'s own keys once, below {method}")
+            named[method] = options
+        named = {
+            k: _hyphened(v) if isinstance(v, Mapping) and k not in ROWS.keys() - SECTIONS else v
+            for k, v in named.items()
+        }
         flat, unknown = flatten(named)
         parts, wrong = validated(flat)
         if found := unknown + wrong:

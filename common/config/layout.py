@@ -46,6 +46,23 @@ def canonical(key: str) -> str:
     return name if dot and block in SECTIONS and name in map(key_name, SECTIONS[block].model_fields) else key
 
 
+def flatten_typed(pairs: Iterable[tuple[str, Any]]) -> tuple[dict[str, Any], list[str]]:
+    """Return keys that were typed one by one flat, and those that are there twice; a key alone stands for one method's.
+
+    A pair that is no key, or holds one that there is not, stays as it is, so that whoever reads it refuses it.
+    """
+    found: dict[str, Any] = {}
+    twice: list[str] = []
+    for key, value in pairs:
+        flat, wrong = flatten({key: value})
+        for name, inner in ({key: value} if wrong else flat).items():
+            clash = {name} if "." in name else {old for old in found if leaf(old) == name} | {name}
+            if found.keys() & (clash | {leaf(name)}) and not wrong:
+                twice.append(leaf(name))
+            found[name] = inner
+    return found, twice
+
+
 def leaf(key: str) -> str:
     """Return the name alone of a key that `flatten` gave."""
     return key.rpartition(".")[2]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.config.experiment import Experiment
-from common.config.layout import canonical
+from common.config.layout import flatten_typed, leaf
 from common.config.reading import APP_ROOT, DEFAULT_CONFIG, load
 from common.config.rows import ROWS
 from common.config.yaml_files import parse_value
@@ -32,10 +32,10 @@ def parse_overrides(words: Sequence[str], source: str = "command line") -> dict[
     if wrong := [word for word in words if "=" not in word]:
         raise MistakesError([(source, f"'{word}' is not of the form key=value") for word in wrong])
     pairs = [word.split("=", 1) for word in words]
-    keys = [canonical(key) for key, _ in pairs]
-    if twice := sorted({key for key in keys if keys.count(key) > 1}):
+    found, twice = flatten_typed((key, parse_value(text) if text else "") for key, text in pairs)
+    if twice:
         raise MistakesError([(source, f"{key} is there twice; give it once") for key in twice])
-    return {key: parse_value(text) if text else "" for key, (_, text) in zip(keys, pairs, strict=True)}
+    return found
 
 
 def declared_defaults() -> dict[str, Any]:
@@ -86,7 +86,7 @@ def from_run_config(values: Mapping[str, Any]) -> Experiment:
     except ValueError as error:
         raise MistakesError([("overrides", f"{error}: quote a value with blanks, as in classes='[a, b]'")]) from None
     more = parse_overrides(words, "overrides")
-    if twice := sorted(typed.keys() & more.keys()):
+    if twice := sorted(typed.keys() & {leaf(key) for key in more}):
         raise MistakesError(
             [("overrides", f"{key} is given by itself and in overrides; give it once") for key in twice]
         )

@@ -16,7 +16,7 @@ from typing import Any
 from common.config.consistency import contradictions
 from common.config.effects import missing_condition, no_effect_message
 from common.config.experiment import Experiment
-from common.config.layout import canonical, flatten, leaf, merged, validated
+from common.config.layout import flatten, flatten_typed, leaf, merged, validated
 from common.config.rows import PATH_KEYS, ROWS, keys_where
 from common.config.values import UnknownValueError, Values
 from common.config.yaml_files import read_yaml
@@ -73,18 +73,20 @@ def load(
     """
     path = find_config(config, base)
     stem = re.sub(r"[^\w.-]", "-", path.stem).lstrip(".-")[:64]
-    typed = {canonical(key): value for key, value in (overrides or {}).items() if value != "" or not _known(key)}
     where = "command line" if base else "run-config"
+    typed, twice = flatten_typed((overrides or {}).items())
+    typed = {key: value for key, value in typed.items() if value != "" or not _known(key)}
     layers, found = _file_layers(path, str(config), typed.get("method"))
+    found += [(where, f"{key} is there twice; give it once") for key in twice]
     layers[0].values.setdefault("name", stem or "experiment")
     for key, value in sorted(typed.items(), key=lambda pair: "." in pair[0]):  # one method's after all methods'
         layers.append(_layer((sources or {}).get(key, where), {key: value}, written=True))
     for i, layer in enumerate(layers):
         found += _absolute(layer, path.parent if i < 2 else base)
     if not _resolved(layers[0].values):  # it holds keys that act with others alone
-        found += _ineffective_keys(layers[:1], layers[:1], whatever_method=True)  # an override may make them idle
+        found += _ineffective_in_file(layers[0])  # an override may make them idle
     if single:
-        found += _ineffective_keys(layers[2:], layers)
+        found += _ineffective_typed(layers[2:], layers)
     return _build(layers, found)
 
 
@@ -131,22 +133,45 @@ def _experiment(layers: Sequence[_Layer]) -> Experiment:
     return Experiment.of_parts(validated(merged(layer.values for layer in layers))[0])
 
 
-def _ineffective_keys(
-    of: Sequence[_Layer], layers: Sequence[_Layer], whatever_method: bool = False
-) -> list[tuple[str, str]]:
-    """Return a mistake for each key of some layers that changes nothing in the experiment of all the layers."""
+def _ineffective_in_file(file: _Layer) -> list[tuple[str, str]]:
+    """Return a mistake for each key of a file that changes nothing, whichever of its methods runs."""
+    bad = {leaf(key) for key, _ in validated(file.values)[1]}
+    if "method" in bad:
+        return []
+    own = _experiment([file]).method
+    named = [own, *sorted({key.partition(".")[0] for key in file.values if "." in key} - {own})]
+    found = []
+    for key, value in file.values.items():
+        row = ROWS[leaf(key)]
+        methods = [key.partition(".")[0]] if "." in key else list(row.methods) or named
+        if row.acts.elsewhere or row.name in bad:
+            continue
+        needed = []
+        with suppress(UnknownValueError):
+            for method in methods:
+                experiment = _experiment([file, _Layer("", {"method": method})])
+                values = Values(experiment, bad)
+                contradicted = row.name in {name for name, _ in contradictions(values)}
+                needed.append("" if contradicted else missing_condition(key, experiment, True, values))
+            if all(needed):
+                found.append((file.source, no_effect_message(key, value, needed[0])))
+    return found
+
+
+def _ineffective_typed(typed: Sequence[_Layer], layers: Sequence[_Layer]) -> list[tuple[str, str]]:
+    """Return a mistake for each typed key that changes nothing in the experiment of all the layers."""
     bad = {leaf(key) for layer in layers for key, _ in validated(layer.values)[1]}
+    if "method" in bad:
+        return []
     experiment = _experiment(layers)
     values, found = Values(experiment, bad), []
-    with_contradiction = {key for key, _ in contradictions(values)}
-    for source, key, value in ((layer.source, *pair) for layer in of for pair in layer.values.items()):
+    skipped = bad | {key for key, _ in contradictions(values)}
+    for source, key, value in ((layer.source, *pair) for layer in typed for pair in layer.values.items()):
         row = ROWS[leaf(key)]
-        if leaf(key) in with_contradiction or (whatever_method and row.acts.elsewhere):
-            continue
-        if not experiment.has(row.name) and value == row.default:
+        if row.name in skipped or (not experiment.has(row.name) and value == row.default):
             continue  # the default is no wish
         with suppress(UnknownValueError):
-            if needed := missing_condition(key, experiment, whatever_method, values):
+            if needed := missing_condition(key, experiment, values=values):
                 found.append((source, no_effect_message(key, value, needed)))
     return found
 
@@ -204,7 +229,8 @@ def read_experiment(path: Path, method: str | None = None) -> dict[str, Any]:
 def _file_layers(path: Path, source: str, method: str | None) -> tuple[list[_Layer], list[tuple[str, str]]]:
     """Return the file's own keys and those under `tuned` for the method, and the mistakes of the whole `tuned`."""
     values = read_yaml(path)
-    tuned = values.pop("tuned", None) or {}
+    tuned = {} if values.get("tuned", {}) is None else values.get("tuned", {})
+    values.pop("tuned", None)
     where = f"{source}: tuned"
     own = _layer(source, values, written=True)
     form = "give a method's keys below its name, e.g. tuned: {fedavg: {learning-rate: 0.1}}"
@@ -216,10 +242,10 @@ def _file_layers(path: Path, source: str, method: str | None) -> tuple[list[_Lay
         of = f"{where}: {name}"
         if name not in METHODS:
             found.append((where, str(unknown("method", str(name), METHODS))))
-        elif not isinstance(keys, dict):
+        elif keys is not None and not isinstance(keys, dict):
             found.append((of, f"{short_repr(keys)}: {form}"))
         else:
-            blocks[name] = _layer(of, keys, written=True)
+            blocks[name] = _layer(of, keys or {}, written=True)
             found += [(of, words) for words in _tuned_mistakes(name, blocks[name])]
     chosen = method or own.values.get("method", Experiment.default("method"))
     block = blocks.get(chosen) if isinstance(chosen, str) else None

@@ -7,6 +7,7 @@ stopping are Flower's: `flwr ls`, `flwr log`, `flwr stop`.
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import yaml
 from common.config import Experiment, drop_ineffective, find_config, load, read_experiment
 from common.config.layout import merged
 from common.config.overrides import everyday_values
-from common.errors import UserError, short_repr
+from common.errors import UserError
 from server_app.engines.flower_app import write_app
 from server_app.engines.flower_run import QUIET, check_status, run_config, stream, tool
 from server_app.engines.stopping import Stopped
@@ -37,9 +38,11 @@ def run_deployed(config: str, overrides: Mapping[str, Any], superlink: str, base
         UserError: an experiment that is not for real sites, no SuperLink, or the run failed or was stopped.
     """
     given = {key: value for key, value in overrides.items() if value != ""}
-    values = merged([read_experiment(find_config(config, base), given.get("method")), given])
-    if (partition := values.get("partition", Experiment.default("partition"))) != "deployed":
-        raise UserError(f"partition = {short_repr(partition)}: sites on other machines need partition: deployed")
+    values: dict[str, Any] = {}
+    with suppress(UserError):  # `load` says it, with all that is wrong beside
+        values = merged([read_experiment(find_config(config, base), given.get("method")), given])
+    if (partition := values.get("partition", Experiment.default("partition"))) in ("dirichlet", "iid", "natural"):
+        raise UserError(f"partition = '{partition}': sites on other machines need partition: deployed")
     experiment = load(config, overrides, base)
     for key, example in _FOLDERS.items():
         if isinstance(value := values.get(key), str) and not Path(value).is_absolute():

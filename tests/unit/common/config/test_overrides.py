@@ -70,3 +70,27 @@ def test_a_run_configs_mistakes_are_named_with_their_place(config: str) -> None:
         with pytest.raises(UserError) as caught:
             flower(config=config, **values)
         assert said in str(caught.value), caught.value
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["frame-norm=4", "fedloge.frame-norm=3"],
+        ["fedloge.frame-norm=3", "frame-norm=4"],
+        ["train={learning-rate: .1}", "learning-rate=.2"],
+        ["fedloge={frame-norm: 2}", "fedloge.frame-norm=3"],
+        ["rounds.rounds=2", "rounds=3"],
+    ],
+)
+def test_a_key_typed_twice_in_any_form_is_refused(words: list[str]) -> None:
+    with pytest.raises(UserError, match="is there twice; give it once"):
+        parse_overrides(words)
+
+
+def test_a_section_may_be_typed_as_one_word() -> None:
+    assert parse_overrides(["train={momentum: .3}", "seed=2"]) == {"momentum": 0.3, "seed": 2}
+    assert parse_overrides(["sites={partition: iid}", "sites=4"]) == {"partition": "iid", "sites": 4}
+    assert parse_overrides(["fedloge={frame-norm: 2}", "fedloge_ml.frame-norm=3"]) == {
+        "fedloge.frame-norm": 2,
+        "fedloge_ml.frame-norm": 3,
+    }

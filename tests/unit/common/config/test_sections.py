@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from common.config import APP_ROOT, KEYS, ROWS, Experiment, build, load
 from common.config.layout import flatten, merged
@@ -164,3 +166,52 @@ def test_the_page_is_what_its_command_writes() -> None:
     command = [sys.executable, "-m", "common.config.listing"]
     answer = subprocess.run(command, cwd=APP_ROOT, capture_output=True, check=True)
     assert answer.stdout.decode("utf-8") == markdown() and answer.stderr == b""
+
+
+def test_an_experiment_is_made_of_python_names_too() -> None:
+    experiment = build({"method": "fedprox", "fedprox-mu": 0.5, "learning-rate": 0.125})
+    assert Experiment.model_validate(experiment.model_dump()) == experiment
+    assert Experiment.model_validate_json(experiment.model_dump_json()) == experiment
+    assert Experiment(method="fedprox", options={"fedprox-mu": 0.5}, learning_rate=0.125) == experiment
+    for wrong in (
+        {"options": 3},
+        {"options": {"fedprox-mu": 1}, "fedprox": {"fedprox-mu": 2}},
+        {"learning-rate": 1, "learning_rate": 2},
+    ):
+        with pytest.raises(ValidationError):
+            Experiment(method="fedprox", **wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ("fedloge: {frame: etf}\nfedloge_ml: {frame: sparse_etf}\nmodel: {sparsity: 0.4}\n", {"method": "fedloge_ml"}),
+        ("fedloge: {frame: xavier}\nframe-norm: 3\n", {"method": "fedloge_ml"}),
+        ("tuned:\n", {}),
+        ("tuned: {fedavg: null}\n", {}),
+        ("sites: {partition: iid}\n", {"sites": 4}),
+    ],
+)
+def test_a_file_of_several_methods_is_judged_by_all_of_them(text: str, typed: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    assert load(tmp_path / "x.yaml", typed, base=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "typed", "said"),
+    [
+        ("fedloge_ml: {frame: xavier, frame-norm: 3}\n", {}, ["fedloge_ml.frame-norm = 3: has no effect here"]),
+        ("", {"method": "fedpox", "fedprox-mu": 3}, ["method = 'fedpox': did you mean 'fedprox'?"]),
+        ("", {"fedprox-mu": "x"}, ["fedprox-mu = 'x': should be a valid number"]),
+        ("tuned: []\n", {}, ["give a method's keys below its name"]),
+        ("tuned: 0\n", {}, ["give a method's keys below its name"]),
+        ("train: {learning_rate: 1}\n", {}, ["unknown key 'train.learning_rate' (value 1): did you mean"]),
+        ("", {"train": {"momentum": 0.1}, "momentum": 0.2}, ["momentum is there twice; give it once"]),
+    ],
+)
+def test_a_mistake_is_one_line(text: str, typed: dict[str, Any], said: list[str], tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(MistakesError) as caught:
+        load(tmp_path / "x.yaml", typed, base=tmp_path)
+    found = [words for _, words in caught.value.found]
+    assert len(found) == len(said) and all(part in words for part, words in zip(said, found, strict=True)), found

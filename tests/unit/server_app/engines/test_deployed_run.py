@@ -73,9 +73,7 @@ def test_who_stops_looking_is_shown_how_to_look_again_and_how_to_end_it(
     )
 
 
-@pytest.mark.parametrize(
-    "typed", [{}, {"frame-norm": 4}, {"fedloge.frame-norm": 4}, {"frame-norm": 4, "fedloge.frame-norm": 5}]
-)
+@pytest.mark.parametrize("typed", [{}, {"frame-norm": 4}, {"fedloge.frame-norm": 4}, {"fedloge": {"frame-norm": 4}}])
 @pytest.mark.parametrize("tuned", [{}, {"fedloge": {"frame-norm": 1.5}}])
 def test_the_sites_get_what_was_typed_in_whatever_form(
     typed: dict[str, Any], tuned: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
