@@ -35,7 +35,7 @@ EVERY = pytest.mark.parametrize(
 
 
 @pytest.fixture
-def coordinator_parts(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Collect the arrays of every reply."""
     replies: list[dict[str, Any]] = []
     real = wire.metrics_reply
