@@ -7,13 +7,14 @@ counted, never set to 0. Pairs (image, class) outside a mask do not exist for an
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from common.metrics import group_accuracy
+from common.multilabel_table import MULTILABEL
 from common.seeds import numpy_generator
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -41,6 +42,7 @@ class MultilabelReport:
         f1: C values.
         f1_tuned: C values.
         thresholds: C, those of `f1_tuned`; nan without them.
+        further: the metrics of `MULTILABEL` that bring their own measure.
         groups: 'many' | 'medium' | 'few' -> name of a metric by class -> its mean there, or None.
     """
 
@@ -58,6 +60,11 @@ class MultilabelReport:
     f1_tuned: tuple[float, ...]
     thresholds: tuple[float, ...]
     groups: Mapping[str, Mapping[str, float | None]]
+    further: Mapping[str, float] = field(default_factory=dict)
+
+    def value(self, name: str) -> float:
+        """Return a metric by its name in `MULTILABEL`."""
+        return float(self.further[name] if name in self.further else getattr(self, name))
 
     @property
     def auc_many(self) -> float:
@@ -82,9 +89,9 @@ class MultilabelReport:
         """Return plain JSON values, None for nan."""
         plain: dict[str, Any] = {"groups": {name: dict(metrics) for name, metrics in self.groups.items()}}
         for name, value in vars(self).items():
-            if name != "groups":
+            if name not in ("groups", "further"):
                 plain[name] = [_or_none(v) for v in value] if isinstance(value, tuple) else _or_none(value)
-        return plain
+        return plain | {name: _or_none(value) for name, value in self.further.items()}
 
 
 def report(
@@ -133,6 +140,9 @@ def report(
         f1_tuned=tuple(tuned.tolist()),
         thresholds=tuple(used_thresholds.tolist()),
         groups={group: {name: by_group[name][group] for name in by_class} for group in groups},
+        further={
+            name: metric.measure(probabilities, labels, kept) for name, metric in MULTILABEL.items() if metric.measure
+        },
     )
 
 

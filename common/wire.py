@@ -40,6 +40,7 @@ from common.errors import UserError, last_line, one_line, short_repr
 from common.errors import WireError as WireError
 from common.installed import code_fingerprint
 from common.methods import METHODS
+from common.multilabel_table import MULTILABEL
 from common.names import site_name
 from common.packing import packed, unpacked
 from common.precision import from_wire_precision
@@ -48,12 +49,9 @@ HELLO = "query.hello"
 TRAIN = "train"
 PERSONALISE = "train.personalise"
 
-# a site's metrics of several labels an image, fields of `multilabel_metrics.MultilabelReport`; each is followed by
-# '-' and the stage; one that its test images cannot measure is left out
-MULTILABEL_METRICS = (
-    *("macro_auc", "micro_auc", "macro_f1", "macro_f1_tuned", "of1", "mean_ap", "calibration_error", "undefined_auc"),
-    *("auc_many", "auc_medium", "auc_few"),  # in simulation, where the classes of each are known
-)
+# a site's metrics of several labels an image; each is followed by '-' and the stage; one that its test images cannot
+# measure is left out
+MULTILABEL_METRICS = tuple(MULTILABEL)
 
 TEST_METRICS = ("hits", *MULTILABEL_METRICS)  # of a site's test images, all of them
 

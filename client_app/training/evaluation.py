@@ -38,7 +38,7 @@ class SiteEvaluator:
         if not self._multilabel:
             return {f"hits-{stage}": count_correct(head, self._features, self._labels, self._present)}
         report = self._report(head) if self.num_test else None
-        values = {name: math.nan if report is None else float(getattr(report, name)) for name in MULTILABEL_METRICS}
+        values = {name: math.nan if report is None else report.value(name) for name in MULTILABEL_METRICS}
         return {f"{name}-{stage}": value for name, value in values.items() if not math.isnan(value)}
 
     def thresholds(self, head: nn.Module) -> tuple[float, ...] | None:

@@ -11,14 +11,13 @@ from typing import Any
 from common.markup import csv_text, escape_markdown
 from common.methods import HEAD_TITLES, METHODS, Method
 from common.metrics import further_metrics
+from common.multilabel_table import short_titles
 from common.wire import STAGES
 from server_app.compare.cells import Cell, read_result
 
 # metrics of several labels an image beside macro AUC, and those that have a table of their own
-MULTILABEL_COLUMNS = {"mean_ap": "mAP", "macro_f1": "F1", "macro_f1_tuned": "F1 tuned"}
-FURTHER = {"micro_auc": "micro AUC", "of1": "OF1", "calibration_error": "calibration error"}
-UNDEFINED = {"undefined_auc": "classes without AUC"}  # a number, not a share
-BY_SHOT = {"auc_many": "AUC many", "auc_medium": "medium", "auc_few": "few"}  # of personal models
+MULTILABEL_COLUMNS, FURTHER = short_titles("main"), short_titles("further")
+UNDEFINED, BY_SHOT = short_titles("count"), short_titles("by shot")  # numbers, no shares; of personal models
 GENERIC = {"generic": "GM", "many": "many", "medium": "medium", "few": "few"}
 PERSONAL = {"personal": "PM", "final": "trained", "realigned": "realigned", "finetuned": "fine-tuned"}
 HEADLINE = ("GM", "few", "mAP", "F1", "F1 tuned", "PM", "PM mAP", "PM F1 tuned", "prototypes' cosine")

@@ -16,7 +16,7 @@ from server_app.report.page import note, percent, plain, table, terms, tile_list
 from server_app.report.record import GROUPS, RunRecord, round_of
 from server_app.report.words import BY_SHOT, METRIC_TITLES
 
-_ANSWERS = ("mean_ap", "macro_f1", "macro_f1_tuned", "of1", "calibration_error")
+_ANSWERS = tuple(name for name in METRIC_TITLES if name not in ("micro_auc", "undefined_auc"))
 
 _PERSONAL = (
     "Each site's own version of the model, measured on that site's own test images, over the labels that are "

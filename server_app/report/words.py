@@ -2,21 +2,14 @@
 
 from dataclasses import dataclass
 
+from common.multilabel_table import titles
 from server_app.report.record import RunRecord
 
 # metrics of several labels beside macro AUC, all shares but the last
-METRIC_TITLES = {
-    "micro_auc": "Micro AUC",
-    "mean_ap": "mAP",
-    "macro_f1": "Macro F1 at 0.5",
-    "macro_f1_tuned": "Macro F1, tuned",
-    "of1": "OF1 at 0.5",
-    "calibration_error": "Calibration error",
-    "undefined_auc": "Classes without AUC",
-}
+METRIC_TITLES = titles("main", "further", "count")
 
 # and, of personal models in simulation, macro AUC by how many training images a class has in all
-BY_SHOT = {"auc_many": "AUC, many", "auc_medium": "AUC, medium", "auc_few": "AUC, few"}
+BY_SHOT = titles("by shot")
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,11 @@ ROWS = {
     "common/metrics.py": """
         METRICS["worst_class"] = Metric("Worst class", lambda tally: float(np.nanmin(tally.per_class())))
     """,
+    "common/multilabel_table.py": """
+        MULTILABEL["labels_right"] = MultilabelMetric(
+            "Labels right", "labels right", "further", lambda p, y, kept: float(((p >= 0.5) == y)[kept].mean())
+        )
+    """,
     "client_app/training/optimiser.py": """
         OPTIMISERS["adam"] = lambda parameters, learning_rate, experiment: torch.optim.Adam(parameters, learning_rate)
     """,
@@ -157,6 +162,9 @@ from server_app.engines.engines import run_local
 from server_app.generic.model_card import HEAD_TITLES
 
 folder = run_local(experiment)
+several = keys | {"method": "fedavg", "dataset": "digits", "backbone": "cnn", "width": 4, "composites": 60, "rounds": 1}
+several |= {"head-bias": True, "composites-test": 30, "output-dir": sys.argv[1], "run-name": "several"}
+multilabel = run_local(build({key: value for key, value in several.items() if key != "smoothing"}))
 summary = json.loads((folder / "summary.json").read_text())
 entry = Entry((Cell(experiment),), ({"summary": summary, "curves": {}},))
 trained = load_trained(folder)
@@ -164,6 +172,8 @@ print(json.dumps({
     "light": light,
     "mistakes": mistakes,
     "generic": summary["generic"],
+    "multilabel": json.loads((multilabel / "summary.json").read_text()),
+    "multilabel page": (multilabel / "report.html").read_text(),
     "losses": [e["loss"] for e in map(json.loads, (folder / "metrics.jsonl").open()) if e["event"] == "round"],
     "page": (folder / "report.html").read_text(),
     "rows": list(rows_of([entry])),
@@ -219,6 +229,13 @@ def test_a_metric_is_in_results_and_on_pages(found: dict[str, Any]) -> None:
     assert re.search(r"<th[^>]*>Worst class<", found["page"])
     (row,) = found["rows"]
     assert row["Worst class"] == f"{100 * figures['worst_class']:.1f}"
+
+
+def test_a_metric_of_several_labels_is_in_replies_results_and_on_pages(found: dict[str, Any]) -> None:
+    summary = found["multilabel"]
+    assert 0 <= summary["generic"]["aux_head"]["labels_right"] <= 1
+    assert 0 <= summary["personal"]["finetuned"]["means"]["labels_right"] <= 1
+    assert len(re.findall(r"<th[^>]*>Labels right<", found["multilabel page"])) >= 3  # generic, personal, by site
 
 
 def test_a_section_and_an_optimiser_are_a_row(found: dict[str, Any]) -> None:
