@@ -49,6 +49,8 @@ def run(
 ) -> None:
     """Run one experiment: generic and personal models, and a report."""
     check_engine(engine)
+    if "=" in config and not Path(config).exists():  # no file: the default one, and a key
+        config, overrides = DEFAULT_CONFIG, [config, *(overrides or [])]
     given = parse_overrides(overrides or [])
     if superlink:
         from server_app.engines.deployed_run import run_deployed

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from common.config import APP_ROOT, DEFAULT_CONFIG, Experiment, from_run_config, load
 from common.config.rows import keys_where
@@ -85,3 +86,9 @@ def test_run_and_report_from_the_command_line(
     (folder / "report.html").unlink()
     assert run_main(monkeypatch, "report", str(folder)) == 0
     assert (folder / "report.html").is_file()
+
+
+def test_a_run_of_the_default_experiment_needs_no_file() -> None:
+    answer = CliRunner().invoke(cli.cli, ["run", "rounds=0", "train.momentum=2"])
+    assert isinstance(answer.exception, UserError)
+    assert "rounds = 0: should be" in str(answer.exception) and "momentum = 2" in str(answer.exception)
