@@ -26,9 +26,10 @@ from common import wire
 from common.errors import UserError
 from common.installed import check_installed
 from common.methods import METHODS
+from common.models.description import Description, describe, header
 from common.models.features import extract_features
 from common.models.model import Model, personal_state, shared_state
-from common.models.trained import Description, backbone_digest, describe, header
+from common.models.trained import backbone_digest
 from common.precision import to_wire_precision
 
 app = ClientApp()

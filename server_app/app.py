@@ -22,10 +22,11 @@ from common.files import read_own, save_arrays
 from common.installed import check_installed
 from common.methods import METHODS
 from common.metrics import groups
+from common.models.description import describe as describe_model
+from common.models.description import header
 from common.models.heads import class_vectors
 from common.models.model import build_model, coordinator_state, feature_dim, frame_kind, shared_state, uses_attention
-from common.models.trained import GENERIC, QUERY, header
-from common.models.trained import describe as describe_model
+from common.models.trained import GENERIC, QUERY
 from common.own_packages import hidden_by_us
 from server_app.aggregation.robust import check_enough_sites
 from server_app.checks.feasibility import check_feasible

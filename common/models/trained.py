@@ -8,74 +8,28 @@ backbone, one head). In each, the header's `experiment` is the configuration and
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 from torch import Tensor, nn
 
-from common.config import Experiment, build, portable
-from common.data import Dataset
+from common.config import Experiment, build
 from common.data.images.transforms import prepare
 from common.errors import UserError, unknown
 from common.files import arrays_digest, read_arrays, save_arrays
 from common.methods import METHODS
+from common.models.description import Description, header
 from common.models.heads import class_vectors, rebuild_head
 from common.models.model import build_model, load_state, pick_device, uses_attention
 from common.multilabel_metrics import FIXED_THRESHOLD
 
 Arrays = dict[str, npt.NDArray[Any]]
-Side = Annotated[int, Field(ge=1)]
 
 GENERIC, PERSONAL = "generic.safetensors", "personal_model.safetensors"
 QUERY = "query.weight"  # [C, d], the frame that asks label-aware attention
-
-
-class Description(BaseModel):
-    """What a model's file says of it.
-
-    Attributes:
-        classes: C names, in the order of the answers.
-        multilabel: whether an image has any number of them, instead of one.
-        channels: 1 (grey) or 3 (RGB).
-        size: (H, W) in pixels.
-        mean: subtracted from pixels in 0..1; one value a channel, or one for all.
-        std: by which they are then divided.
-        method: a row of `common/methods`.
-        rounds: of training.
-        head: what lies under `head.*`; '' where the file holds several heads under their names.
-        thresholds: head → [C], probabilities from which a label is a yes, tuned on images that no metric is of.
-        present: [C], the classes that may be predicted; None: all.
-        backbone: content hash of the whole backbone, by which a personal model knows its generic one.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-    classes: tuple[str, ...] = Field(min_length=1)
-    multilabel: bool
-    channels: int = Field(ge=1)
-    size: tuple[Side, Side]
-    mean: tuple[float, ...]
-    std: tuple[Annotated[float, Field(gt=0)], ...]
-    method: str
-    rounds: int
-    head: str = ""
-    thresholds: dict[str, tuple[float, ...]] = {}
-    present: tuple[bool, ...] | None = None
-    backbone: str = ""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.method not in METHODS:
-            raise ValueError(f"method '{self.method}' is not known here")
-        if {len(self.mean), len(self.std)} - {1, self.channels}:
-            raise ValueError("mean and std have another number of channels than the images")
-        per_class = [*self.thresholds.values(), *([] if self.present is None else [self.present])]
-        if any(len(values) != len(self.classes) for values in per_class):
-            raise ValueError("thresholds or present have another number of classes")
-        return self
 
 
 class TrainedModel(nn.Module):
@@ -165,39 +119,6 @@ class TrainedModel(nn.Module):
         tuned = {name: values for name, values in self.about.thresholds.items() if name == self.head_name}
         about = self.about.model_copy(update={"head": self.head_name, "thresholds": tuned})
         save_arrays(path, arrays, header(experiment, about))
-
-
-def describe(
-    experiment: Experiment,
-    dataset: Dataset,
-    thresholds: Mapping[str, tuple[float, ...]],
-    **more: Any,
-) -> Description:
-    """Return the description of a model of this experiment and data.
-
-    Args:
-        experiment: the run.
-        dataset: for its classes and pixels.
-        thresholds: head → [C], left out where one is nan: nothing was there to tune them on.
-        more: further fields of `Description`.
-    """
-    return Description(
-        classes=dataset.classes,
-        multilabel=dataset.multilabel,
-        channels=dataset.train.channels,
-        size=dataset.train.size,
-        mean=dataset.mean,
-        std=dataset.std,
-        method=experiment.method,
-        rounds=experiment.rounds.rounds,
-        thresholds={name: values for name, values in thresholds.items() if not np.isnan(values).any()},
-        **more,
-    )
-
-
-def header(experiment: Mapping[str, Any], about: Description) -> dict[str, str]:
-    """Return the header of a model's file, which may be handed on: it names no folder of this machine."""
-    return {"experiment": json.dumps(portable(experiment)), "model": about.model_dump_json()}
 
 
 def backbone_digest(backbone: nn.Module) -> str:

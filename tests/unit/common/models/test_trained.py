@@ -14,7 +14,8 @@ from safetensors.numpy import load_file, save_file
 from common.config import Experiment
 from common.data import build_federation
 from common.files import arrays_digest, read_arrays, save_arrays
-from common.models.trained import PERSONAL, Description, TrainedModel, load_trained
+from common.models.description import Description
+from common.models.trained import PERSONAL, TrainedModel, load_trained
 from server_app.engines.engines import run_local
 from server_app.run.journal import read_events
 
