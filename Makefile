@@ -1,5 +1,6 @@
 # make demo [CONFIG=configs/….yaml] [SET="rounds=5 seed=1"]   install and run one experiment with `flwr run`
-# make test   install and pass the checks and tests, those of runs between machines too, in containers where there is Docker
+# make test   install and pass the checks and the tests: one of each kind, in minutes
+# make test-deep   the repeats, killed processes, runs in containers where there is Docker, and more generated examples
 # make bench [BENCH="--only overhead,wire"]   speed as ratios, kept in a history; on a machine with nothing else to do
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 	$$p -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
@@ -11,7 +12,7 @@ BIN := .venv/bin
 FLOWER_ENV := FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1 FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1 \
 	RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0
 
-.PHONY: demo test bench paper check install clean
+.PHONY: demo test test-deep bench paper check install clean
 
 demo: install
 	$(BIN)/fednc run $(CONFIG) $(SET)
@@ -20,7 +21,10 @@ demo: install
 ALONE := tests/integration/test_run_life.py
 
 test: install check
-	$(BIN)/python -m pytest -r sfE --ignore $(ALONE)
+	$(BIN)/python -m pytest -r sfE -m "not deep"
+
+test-deep: install
+	$(BIN)/python -m pytest -r sfE -m "deep or hypothesis" --hypothesis-profile deep --ignore $(ALONE)
 	$(BIN)/python -m pytest -n 0 $(ALONE)
 
 bench: install

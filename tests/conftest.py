@@ -18,9 +18,29 @@ from common.methods import METHODS
 torch.set_num_threads(1)  # tests run side by side
 _CACHE = tempfile.TemporaryDirectory(prefix="fednc-tests-")  # removed at the end
 os.environ["FEDNC_CACHE"] = _CACHE.name  # decoded images are not kept in the home folder
-# The same examples everywhere, and no clock: a busy machine is no failure.
-settings.register_profile("fednc", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("fednc")
+# The same examples everywhere, and no clock: a busy machine is no failure. `make test-deep` names the profile `deep`.
+settings.register_profile("deep", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("deep"), max_examples=25)
+settings.load_profile("quick")
+# What `make test-deep` runs, by file: repeats of a kind of which `make test` has one, containers, killed real processes.
+# Parts of a test's name, () for all of a file.
+DEEP: dict[str, tuple[str, ...]] = {
+    "test_compose": (),
+    "test_real_site_killed": (),
+    "test_real_coordinator_killed": (),
+    "test_run_life": (),
+    "test_killed": ("again_and_again", "test_killed_when["),
+    "test_ray_simulation": ("worker_builds", "a_comparison", "by_hand"),
+    "test_stopped_runs": ("takes_its_simulation_along", "comparison_by_flower", "terminal_that_closes"),
+    "test_provisioning": ("a_registered_site_joins", "clock_is_wrong[-600]"),
+    "test_library": ("a_comparison_gives", "readmes_example"),
+    "test_wheel": ("shipped_experiment[flower]",),
+    "test_extended_runs": ("longer_one[creff]",),
+    "test_closed_output": ("[all closed]", "[pipe]", "[full]"),
+    "test_compare": ("time_is_up", "another_configuration_leaves", "of_other_data_or_code", "study_from_the_command"),
+    "test_readme": ("fednc compare scans.yaml", "rounds=200]", "predict list.csv"),
+}
+SAMPLE = ("[a site trains]", "[the checkpoint is half written]", "[the round is over]")  # of the moments of a kill
 # Tests of these files start processes and wait for them most of the time; the longest first.
 WAITING = (
     *("test_compose", "test_real_site_killed", "test_real_coordinator_killed", "test_deployment"),
@@ -39,7 +59,15 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spread the tests that wait for processes over the workers, which each begin with a share of the list in order."""
+    """Mark what is deep, and spread the tests that wait for processes over the workers.
+
+    A worker begins with a share of the list in order.
+    """
+    for item in items:
+        parts = DEEP.get(item.path.stem)
+        if parts is not None and (not parts or any(part in item.name for part in parts)):
+            if not item.name.endswith(SAMPLE):
+                item.add_marker(pytest.mark.deep)
     slow = sorted((i for i in items if i.path.stem in WAITING), key=lambda item: WAITING.index(item.path.stem))
     rest = [item for item in items if item.path.stem not in WAITING]
     workers = pytest_xdist_auto_num_workers()
