@@ -22,8 +22,8 @@ os.environ["FEDNC_CACHE"] = _CACHE.name  # decoded images are not kept in the ho
 settings.register_profile("deep", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("quick", settings.get_profile("deep"), max_examples=25)
 settings.load_profile("quick")
-# What `make test-deep` runs, by file: repeats of a kind of which `make test` has one, containers, killed real processes.
-# Parts of a test's name, () for all of a file.
+# What `make test-deep` runs, by file: repeats of a kind of which `make test` has one, containers, killed processes; parts
+# of a test's name, () for all of a file.
 DEEP: dict[str, tuple[str, ...]] = {
     "test_compose": (),
     "test_real_site_killed": (),
@@ -65,9 +65,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         parts = DEEP.get(item.path.stem)
-        if parts is not None and (not parts or any(part in item.name for part in parts)):
-            if not item.name.endswith(SAMPLE):
-                item.add_marker(pytest.mark.deep)
+        named = parts is not None and (not parts or any(part in item.name for part in parts))
+        if named and not item.name.endswith(SAMPLE):
+            item.add_marker(pytest.mark.deep)
     slow = sorted((i for i in items if i.path.stem in WAITING), key=lambda item: WAITING.index(item.path.stem))
     rest = [item for item in items if item.path.stem not in WAITING]
     workers = pytest_xdist_auto_num_workers()
