@@ -22,8 +22,8 @@ os.environ["FEDNC_CACHE"] = _CACHE.name  # decoded images are not kept in the ho
 settings.register_profile("deep", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("quick", settings.get_profile("deep"), max_examples=25)
 settings.load_profile("quick")
-# What `make test-deep` runs, by file: repeats of a kind of which `make test` has one, containers, killed processes; parts
-# of a test's name, () for all of a file.
+# What `make test-deep` runs, by file: repeats of a kind of which `make test` has one, containers, killed processes.
+# Parts of a test's name, () for all of a file.
 DEEP: dict[str, tuple[str, ...]] = {
     "test_compose": (),
     "test_real_site_killed": (),
