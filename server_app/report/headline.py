@@ -2,7 +2,7 @@
 
 from common.methods import HEAD_TITLES
 from common.metrics import further_metrics
-from server_app.report.page import DASH, note, percent, plain, table, terms, tile_list
+from server_app.report.page import DASH, details, note, percent, plain, table, terms, tile_list
 from server_app.report.record import GROUPS, Event, RunRecord, number, round_of
 from server_app.report.words import metric_names_of
 
@@ -68,7 +68,7 @@ def headline(run: RunRecord) -> str:
     """Return the headline metrics: generic by head, personal by stage."""
     notes = [note(words) for words in remarks(run)]
     parts = [*notes, _tiles(run), _generic_table(run), personal_table(run)]
-    return "".join(parts) + "<h3>Words used here</h3>" + terms(_terms(run))
+    return "".join(parts) + details("Words used here", terms(_terms(run)))
 
 
 def _terms(run: RunRecord) -> list[tuple[str, str]]:

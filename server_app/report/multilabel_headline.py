@@ -12,7 +12,7 @@ from server_app.report.headline import (
     reported_personal,
     unpersonal,
 )
-from server_app.report.page import note, percent, plain, table, terms, tile_list
+from server_app.report.page import details, note, percent, plain, table, terms, tile_list
 from server_app.report.record import GROUPS, RunRecord, round_of
 from server_app.report.words import BY_SHOT, METRIC_TITLES
 
@@ -86,7 +86,7 @@ def multilabel_headline(run: RunRecord) -> str:
     """Return the headline metrics: generic by head, personal by stage."""
     notes = [note(words) for words in remarks(run)]
     parts = [*notes, _tiles(run), _generic_tables(run), personal_table(run), _personal_means(run)]
-    return "".join(parts) + "<h3>Words used here</h3>" + terms(_terms(run))
+    return "".join(parts) + details("Words used here", terms(_terms(run)))
 
 
 def _tiles(run: RunRecord) -> str:
