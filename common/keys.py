@@ -64,17 +64,6 @@ class Acts:
     elsewhere: bool = False
 
 
-def acts(
-    when: Condition | None = None,
-    *,
-    methods: tuple[str, ...] = (),
-    inside: Condition | None = None,
-    elsewhere: bool = False,
-) -> Acts:
-    """Return with what a key acts; see `Acts`."""
-    return Acts(when, methods, inside, elsewhere)
-
-
 @dataclass(frozen=True)
 class KeyFacts:
     """What is known of a key beside its type, its default and what it is about.
@@ -146,7 +135,7 @@ def key(
 
 @dataclass(frozen=True)
 class OneOf:
-    """The rule that a key's text is the name of one of a table's rows: `Annotated[str, one_of(METHODS)]`.
+    """The rule that a key's text is the name of one of a table's rows: `Annotated[str, OneOf(METHODS)]`.
 
     Attributes:
         names: that are allowed, in the table's order.
@@ -162,11 +151,6 @@ class OneOf:
             near = did_you_mean(nearest(str(word), self.names))
             raise ValueError(f"{near}allowed: {', '.join(sorted(self.names))}")
         return word
-
-
-def one_of(names: Collection[str]) -> OneOf:
-    """Return the rule that a key's text is one of these names."""
-    return OneOf(names)
 
 
 def facts_of(info: FieldInfo) -> KeyFacts:

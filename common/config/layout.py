@@ -56,8 +56,8 @@ def flatten_typed(pairs: Iterable[tuple[str, Any]]) -> tuple[dict[str, Any], lis
     for key, value in pairs:
         flat, wrong = flatten({key: value})
         for name, inner in ({key: value} if wrong else flat).items():
-            clash = {name} if "." in name else {old for old in found if leaf(old) == name} | {name}
-            if found.keys() & (clash | {leaf(name)}) and not wrong:
+            same = {name, leaf(name)} if "." in name else {old for old in found if leaf(old) == name}
+            if found.keys() & same and not wrong:
                 twice.append(leaf(name))
             found[name] = inner
     return found, twice

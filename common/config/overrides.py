@@ -8,7 +8,7 @@ from typing import Any
 from common.config.experiment import Experiment
 from common.config.layout import flatten_typed, leaf
 from common.config.reading import APP_ROOT, DEFAULT_CONFIG, load
-from common.config.rows import ROWS
+from common.config.rows import keys_where
 from common.config.yaml_files import parse_value
 from common.errors import MistakesError, UserError
 
@@ -53,8 +53,8 @@ def declared_defaults() -> dict[str, Any]:
 
 def everyday_values(experiment: Experiment) -> dict[str, Any]:
     """Return what a run-config says of an experiment that `config` holds: all that `flwr run` has a default for."""
-    facts = {key: ROWS[key].facts for key in experiment.dump()}
-    return {key: v for key, v in experiment.dump().items() if facts[key].everyday and not facts[key].stays}
+    own = keys_where(lambda facts: facts.everyday and not facts.stays)
+    return {key: value for key, value in experiment.dump().items() if key in own}
 
 
 def not_applied(values: Mapping[str, Any], experiment: Experiment) -> list[str]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from common.keys import KeyModel, key, one_of
+from common.keys import KeyModel, OneOf, key
 from common.methods import METHODS
 
 
@@ -12,6 +12,6 @@ class TopKeys(KeyModel):
     name: str = key(
         "experiment", pattern=r"^\w[\w.-]{0,63}$", about="shown in reports and folder names", resume="host", common=True
     )
-    method: Annotated[str, one_of(METHODS)] = key(
+    method: Annotated[str, OneOf(METHODS)] = key(
         "fedloge", about="a file of common/methods", common=True, everyday=True
     )

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, get_args
 
 from common.keys import KeyModel
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a configuration needs none
     from torch import Tensor, nn
 
-FAMILIES = ("generic", "personal", "long-tailed", "multilabel")
+Family = Literal["generic", "personal", "long-tailed", "multilabel"]
+FAMILIES: tuple[Family, ...] = get_args(Family)
 
 
 class _HasOptions(Protocol):
@@ -126,7 +127,7 @@ class Method:
     name: str
     title: str
     paper: str
-    family: Literal["generic", "personal", "long-tailed", "multilabel"]
+    family: Family
     year: int
     parts: tuple[str, ...]
     builders: Mapping[str, PartBuilder | str] = field(default_factory=dict, kw_only=True)

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from common.keys import acts, is_one_of, key
+from common.keys import Acts, is_one_of, key
 from common.methods.base import MethodOptions
 
 
@@ -17,7 +17,7 @@ class FrameOptions(MethodOptions):
         gt=0,
         about="norm of each class vector (paper's γ; its code: .1)",
         grid=(0.1, 0.3, 1.0, 3.0),
-        acts=acts(is_one_of("frame", "etf", "sparse_etf")),
+        acts=Acts(is_one_of("frame", "etf", "sparse_etf")),
     )
 
     @property

@@ -53,8 +53,8 @@ def write_config(experiment: Experiment, path: Path) -> Path:
 
     Flower's own run-config could not carry it: it knows no null, and no quotes in a folder's name.
     """
-    folders = {"output-dir": str(experiment.run.output_dir.resolve()), "data-dir": str(experiment.data.root.resolve())}
-    path.write_text(yaml.safe_dump(experiment.dump() | folders, allow_unicode=True), encoding="utf-8")
+    there = experiment.replace(output_dir=experiment.run.output_dir.resolve(), data_dir=experiment.data.root.resolve())
+    path.write_text(yaml.safe_dump(there.in_sections(), allow_unicode=True), encoding="utf-8")
     return path
 
 

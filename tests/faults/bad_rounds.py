@@ -65,7 +65,7 @@ def check_round(
     good: Callable[[Message, int], Message],
     multilabel: bool = False,
 ) -> tuple[FedStrategy, list[str]]:
-    """Aggregate good and bad replies in some order, compare with the good ones alone; return the reasons told."""
+    """Aggregate good and bad replies in some order, compare with the good ones alone; return the reasons reported."""
     key = experiment.model_dump_json()
     if key not in expected_of:
         alone = strategy_of(experiment, journal, multilabel)
@@ -89,13 +89,13 @@ def check_round(
 
 def check_told(events: list[dict[str, Any]], server_round: int, bad: list[str]) -> list[str]:
     """Check that every bad reply and every silent site is in the journal, and return the reasons of the bad ones."""
-    told = [event for event in events if event["event"] == "rejected"]
+    reported = [event for event in events if event["event"] == "rejected"]
     silent = [name for name in BAD if name not in bad]
-    assert sorted(event["site"] for event in told) == sorted([*bad, *silent])
-    for event in told:
+    assert sorted(event["site"] for event in reported) == sorted([*bad, *silent])
+    for event in reported:
         assert event["round"] == server_round and event["reason"] and len(event["reason"]) < 320
         assert event["reason"].isprintable()
-    return [event["reason"] for event in told if event["site"] in bad]
+    return [event["reason"] for event in reported if event["site"] in bad]
 
 
 @cache

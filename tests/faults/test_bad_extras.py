@@ -40,10 +40,10 @@ def test_no_bad_extra_changes_what_the_coordinator_keeps(
     bad = spoilt(changes, lambda asked: answer(asked, 10.0, {"class_counts": COUNTS}))
     sent = MODEL | {"class_weights": np.ones(2, np.float32)}
     good = {"class_counts": COUNTS}
-    strategy, told = check_round(
+    strategy, reported = check_round(
         experiment, journals(experiment), bad, order, sent, lambda m, i: answer(m, 0.1 * i, good)
     )
-    assert len(told) == len(BAD)
+    assert len(reported) == len(BAD)
     assert sorted(strategy._method.state()) == list(GOOD)
 
 

@@ -57,7 +57,7 @@ KINDS = [  # words of the reasons: each kind of bad reply was among those genera
 
 
 def test_no_bad_reply_changes_the_model(journals: Callable[..., Journal]) -> None:
-    told: list[str] = []
+    reported: list[str] = []
 
     @settings(max_examples=800)
     @given(
@@ -70,11 +70,11 @@ def test_no_bad_reply_changes_the_model(journals: Callable[..., Journal]) -> Non
         _, reasons = check_round(
             experiment, journals(experiment), list(bad), order, MODEL, lambda m, i: answer(m, 0.1 * i)
         )
-        told.extend(reasons)
+        reported.extend(reasons)
 
     each()
-    assert len(told) >= 2000
-    assert [words for words in KINDS if not any(words in reason for reason in told)] == []
+    assert len(reported) >= 2000
+    assert [words for words in KINDS if not any(words in reason for reason in reported)] == []
 
 
 class Answers:
@@ -151,9 +151,9 @@ def test_a_second_answer_and_one_of_the_round_before_are_left_out(journals: Call
     assert sent.keys() == after.keys()
     for name, value in expected.items():
         assert np.array_equal(after[name].numpy(), value)
-    told = {e["site"]: e["reason"] for e in lines_of(journal, start) if e["event"] == "rejected"}
-    assert told["good-0"] == "has answered before in this round"
-    assert {told[name] for name in BAD} == {f"its reply belongs to round {ROUND}"}
+    reported = {e["site"]: e["reason"] for e in lines_of(journal, start) if e["event"] == "rejected"}
+    assert reported["good-0"] == "has answered before in this round"
+    assert {reported[name] for name in BAD} == {f"its reply belongs to round {ROUND}"}
 
 
 @settings(max_examples=100)

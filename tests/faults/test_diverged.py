@@ -60,10 +60,10 @@ def test_a_variance_below_0_from_one_site_is_left_out(tiny_for: Tiny, monkeypatc
 
     change_replies(monkeypatch, once_a_round({1, 2}, poison))
     events = read_events(run_local(tiny_for("fedavg", multilabel=True, max_step=None)))
-    told = [
+    reported = [
         (event["round"], event["site"], "a value is below 0" in event["reason"]) for event in of(events, "rejected")
     ]
-    assert told == [(1, "site-00", True), (2, "site-00", True)]
+    assert reported == [(1, "site-00", True), (2, "site-00", True)]
     assert all(0 < event["macro_auc"] <= 1 for event in of(events, "generic"))
 
 

@@ -64,8 +64,8 @@ def test_a_site_that_lost_its_personal_parts_is_named(
         path.unlink()
     run_local(tiny(rounds=4, method=method, resume=True))
     assert said(folder) == [("personal parts", "site-01"), ("personal parts", "site-02")]
-    told = {e["site"]: (e["round"], e["had"], e["has"]) for e in read_events(folder) if e["event"] == "lost"}
-    assert told == {"site-01": (3, 2, 0), "site-02": (3, 2, 1)}
+    reported = {e["site"]: (e["round"], e["had"], e["has"]) for e in read_events(folder) if e["event"] == "lost"}
+    assert reported == {"site-01": (3, 2, 0), "site-02": (3, 2, 1)}
     printed = capsys.readouterr().out
     assert "round 3: site-01 has lost its personal parts of round 2, and began anew" in printed
     assert "round 3: site-02 has lost its personal parts of round 2, and went on from those of round 1" in printed

@@ -69,8 +69,8 @@ def test_a_mistake_at_a_site_stays_in_its_log(
     broken(tmp_path / "west")
     start(deployed(sites=1), *sites)
     assert secret in lines(caplog, "fednc.site")
-    (told,) = {record.getMessage() for record in caplog.records if "left out" in record.getMessage()}
-    assert told.endswith("left out: the site failed (UserError); its own log says why")
+    (reported,) = {record.getMessage() for record in caplog.records if "left out" in record.getMessage()}
+    assert reported.endswith("left out: the site failed (UserError); its own log says why")
 
 
 def test_a_refusal_is_told_with_site_and_reason(
@@ -78,8 +78,8 @@ def test_a_refusal_is_told_with_site_and_reason(
 ) -> None:
     sites = write_site(tmp_path, "west", policy={"methods": ["fedavg"]}), write_site(tmp_path, "north")
     start(deployed(sites=1), *sites)
-    told = "left out: site 'west': this site refuses method = 'fedrod': its policy's methods are fedavg"
-    assert told in lines(caplog, "fednc")
+    reported = "left out: site 'west': this site refuses method = 'fedrod': its policy's methods are fedavg"
+    assert reported in lines(caplog, "fednc")
 
 
 def test_a_full_disk_at_a_site_loses_nothing(
@@ -135,8 +135,8 @@ def test_a_policy_keeps_losses_figures_and_small_classes_at_the_site(
     caplog.set_level("INFO")
     silent = write_site(tmp_path, "west", policy={"metrics": []})
     folder = start(deployed(sites=1), silent)
-    told = [event for event in read_events(folder) if event["event"] == "personal"]
-    assert told == [] and (folder / "report.html").exists()
+    reported = [event for event in read_events(folder) if event["event"] == "personal"]
+    assert reported == [] and (folder / "report.html").exists()
     assert [event["loss"] for event in read_events(folder) if event["event"] == "round"] == [{}]
     assert "| 1 of 1 sites | loss – |" in lines(caplog, "fednc")
     small = write_site(tmp_path, "north", policy={"extras": ["class_counts"], "min-class-size": 4})

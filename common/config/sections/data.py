@@ -7,21 +7,21 @@ from pydantic import AfterValidator
 
 from common.config.sections.conditions import SIMULATED
 from common.data_sets import DATA_SETS
-from common.keys import KeyModel, NotNegative, Positive, acts, is_one_of, is_set, key, one_of
+from common.keys import Acts, KeyModel, NotNegative, OneOf, Positive, is_one_of, is_set, key
 from common.names import check_names, class_name
 from common.paths import default_dir
 
 ClassNames = Annotated[tuple[str, ...], AfterValidator(lambda names: check_names(names, class_name, "class"))]
 TEST_SHARE = 0.2  # of images without a split, in a simulation and at a site
-_COMPOSED = acts(is_set("composites"))
-_SIMULATED = acts(SIMULATED)
-_DEPLOYED = acts(is_one_of("partition", "deployed"))
+_COMPOSED = Acts(is_set("composites"))
+_SIMULATED = Acts(SIMULATED)
+_DEPLOYED = Acts(is_one_of("partition", "deployed"))
 
 
 class DataSection(KeyModel):
     """Which images, how they are read, and which are held out."""
 
-    dataset: Annotated[str, one_of(DATA_SETS)] = key(
+    dataset: Annotated[str, OneOf(DATA_SETS)] = key(
         "digits", about="which images; see common/data/sources", data="images"
     )
     data_dir: Path | None = key(
@@ -59,7 +59,7 @@ class DataSection(KeyModel):
         None,
         about="npz: the array naming each image's site, e.g. 'center'",
         data="images",
-        acts=acts(is_one_of("partition", "natural")),
+        acts=Acts(is_one_of("partition", "natural")),
     )
     group_key: str | None = key(None, about="npz: the array naming each image's patient or lesion", data="images")
     composites: Positive | None = key(
@@ -120,7 +120,7 @@ class DataSection(KeyModel):
         lt=1,
         about="of each class's training images, to hold out",
         data="sites",
-        acts=acts(is_one_of("evaluate-on", "validation"), elsewhere=True),  # `fednc tune` sets it
+        acts=Acts(is_one_of("evaluate-on", "validation"), elsewhere=True),  # `fednc tune` sets it
     )
 
     @property

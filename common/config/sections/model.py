@@ -12,13 +12,13 @@ from common.config.sections.conditions import (
     USES_ATTENTION,
     USES_QUERY_FRAME,
 )
-from common.keys import KeyModel, Positive, acts, is_one_of, key, one_of
+from common.keys import Acts, KeyModel, OneOf, Positive, is_one_of, key
 
 
 class ModelSection(KeyModel):
     """Backbone, heads, frame and attention."""
 
-    backbone: Annotated[str, one_of(BACKBONES)] = key(
+    backbone: Annotated[str, OneOf(BACKBONES)] = key(
         "cnn", about="cnn: three layers for tiny images; CIFAR ResNets have a 3×3 stem; resnet50: torchvision's"
     )
     width: Positive | None = key(None, le=4096, about="of the first stage, in channels; default: the backbone's")
@@ -26,26 +26,26 @@ class ModelSection(KeyModel):
     frame_solver: Literal["projection", "mma"] = key(
         "projection",
         about="how sparse_etf is found; mma: the paper's Eqs. 3–5 by gradient",
-        acts=acts(SOLVED, inside=HAS_SOLVED),
+        acts=Acts(SOLVED, inside=HAS_SOLVED),
     )
     sparsity: float = key(
-        0.6, ge=0, lt=1, about="share of zeros in the frame (paper's β: .6)", acts=acts(SPARSE, inside=HAS_SPARSE)
+        0.6, ge=0, lt=1, about="share of zeros in the frame (paper's β: .6)", acts=Acts(SPARSE, inside=HAS_SPARSE)
     )
     mma_optimizer: Literal["adam", "sgd"] = key(
-        "adam", about="optimiser of the mma solver", acts=acts(MMA, inside=HAS_SOLVED)
+        "adam", about="optimiser of the mma solver", acts=Acts(MMA, inside=HAS_SOLVED)
     )
-    mma_learning_rate: float = key(1e-4, gt=0, about="as in the paper's code", acts=acts(MMA, inside=HAS_SOLVED))
-    mma_steps: Positive = key(10_000, about="as in the paper's code", acts=acts(MMA, inside=HAS_SOLVED))
+    mma_learning_rate: float = key(1e-4, gt=0, about="as in the paper's code", acts=Acts(MMA, inside=HAS_SOLVED))
+    mma_steps: Positive = key(10_000, about="as in the paper's code", acts=Acts(MMA, inside=HAS_SOLVED))
     attention: bool | None = key(None, about="label-aware attention: one feature a class; default: as the method does")
     attention_heads: Positive = key(
         4,
         about="heads of the attention; they divide the features",
-        acts=acts(is_one_of("attention", True, None), inside=USES_ATTENTION),
+        acts=Acts(is_one_of("attention", True, None), inside=USES_ATTENTION),
     )
     query_frame: Literal["etf", "padded_etf", "sparse_etf"] = key(
         "etf",
         about="what asks: a randomly rotated ETF (FedNCA-ML), a zero-padded or a sparse one",
-        acts=acts(inside=USES_QUERY_FRAME),
+        acts=Acts(inside=USES_QUERY_FRAME),
     )
     channels_last: bool = key(
         False, about="channels innermost in memory: up to twice as fast on CPUs; metrics equal up to rounding"

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from common.keys import KeyModel, NotNegative, acts, is_one_of, is_set, key
+from common.keys import Acts, KeyModel, NotNegative, is_one_of, is_set, key
 from common.methods import METHODS
 
 _REALIGNING = tuple(name for name, row in METHODS.items() if row.realigns)
@@ -16,12 +16,12 @@ class PersonaliseSection(KeyModel):
         about="LA-FR: Eq. 7; plus φ_k (public code's prediction); ψ_c·‖φ_kc‖; n_kc/N_k for ‖φ_kc‖; not at all",
         resume="onward",
         changes="personal",
-        acts=acts(methods=_REALIGNING),
+        acts=Acts(methods=_REALIGNING),
     )
     realign_bias: Literal["keep", "scale", "drop"] = key(
         "keep",
         about="bias of realigned heads, if any; FedLoGe-ML: of ψ alone",
-        acts=acts(is_one_of("head-bias", True), methods=_REALIGNING),
+        acts=Acts(is_one_of("head-bias", True), methods=_REALIGNING),
     )
     finetune_epochs: NotNegative = key(
         0, about="at the end: personal head; FedBABU, FedETF: more", resume="onward", changes="fine-tuned"
@@ -32,7 +32,7 @@ class PersonaliseSection(KeyModel):
         about="default: learning-rate",
         resume="onward",
         changes="fine-tuned",
-        acts=acts(is_set("finetune-epochs")),
+        acts=Acts(is_set("finetune-epochs")),
     )
     mask_classes: Literal["none", "train"] = key(
         "none",

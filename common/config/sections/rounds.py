@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from common.keys import KeyModel, NotNegative, Positive, Rate, acts, is_one_of, is_set, key
+from common.keys import Acts, KeyModel, NotNegative, Positive, Rate, is_one_of, is_set, key
 
 
 class RoundsSection(KeyModel):
@@ -24,7 +24,7 @@ class RoundsSection(KeyModel):
     round_timeout: float = key(3600, gt=0, about="seconds the coordinator waits for a round's replies", resume="host")
     rest_after: NotNegative = key(3, about="failures in a row until a site rests; 0: it never does", resume="onward")
     rest_rounds: Positive = key(
-        5, about="rounds in which a site that rests is not asked", resume="onward", acts=acts(is_set("rest-after"))
+        5, about="rounds in which a site that rests is not asked", resume="onward", acts=Acts(is_set("rest-after"))
     )
     aggregation: Literal["mean", "median", "trimmed-mean", "multi-krum"] = key(
         "mean", about="mean: by training images (the papers'); the others bear some wrong sites"
@@ -34,10 +34,10 @@ class RoundsSection(KeyModel):
         ge=0,
         lt=0.5,
         about="trimmed-mean: cut off at both ends of each coordinate",
-        acts=acts(is_one_of("aggregation", "trimmed-mean")),
+        acts=Acts(is_one_of("aggregation", "trimmed-mean")),
     )
     wrong_sites: NotNegative = key(
-        1, about="multi-krum: sites that may be wrong", acts=acts(is_one_of("aggregation", "multi-krum"))
+        1, about="multi-krum: sites that may be wrong", acts=Acts(is_one_of("aggregation", "multi-krum"))
     )
     max_site_images: Positive | None = key(None, about="training images that a site counts for at most")
     clip_norm: float | None = key(None, gt=0, about="how far a reply may move from what was sent (2-norm)")

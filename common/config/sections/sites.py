@@ -3,9 +3,9 @@
 from typing import Literal
 
 from common.config.sections.conditions import DEALT, SIMULATED
-from common.keys import KeyModel, NotNegative, Positive, acts, is_one_of, key
+from common.keys import Acts, KeyModel, NotNegative, Positive, is_one_of, key
 
-_SIMULATED = acts(SIMULATED)
+_SIMULATED = Acts(SIMULATED)
 
 
 class SitesSection(KeyModel):
@@ -16,7 +16,7 @@ class SitesSection(KeyModel):
         le=10**5,
         about="number of sites K (paper: 40)",
         data="sites",
-        acts=acts(is_one_of("partition", "dirichlet", "iid", "deployed")),
+        acts=Acts(is_one_of("partition", "dirichlet", "iid", "deployed")),
     )
     partition: Literal["dirichlet", "iid", "natural", "deployed"] = key(
         "dirichlet",
@@ -28,7 +28,7 @@ class SitesSection(KeyModel):
         gt=0,
         about="concentration α of the partition; small = skewed (paper: .5, 1)",
         data="sites",
-        acts=acts(is_one_of("partition", "dirichlet")),
+        acts=Acts(is_one_of("partition", "dirichlet")),
     )
     missing_classes: float = key(
         0.0,
@@ -42,14 +42,14 @@ class SitesSection(KeyModel):
         "mask",
         about="an image with labels that a site misses: goes elsewhere (strict); those are hidden (mask)",
         data="sites",
-        acts=acts(is_one_of("partition", "dirichlet")),
+        acts=Acts(is_one_of("partition", "dirichlet")),
         labels="many",
     )
     keep_patients: bool = key(
         True,
         about="simulated partition: all images of one patient (or lesion) lie at one site",
         data="sites",
-        acts=acts(DEALT),
+        acts=Acts(DEALT),
     )
     min_site_size: NotNegative = key(
         1, about="redraw the partition until every site has this many images", data="sites", acts=_SIMULATED

@@ -43,9 +43,9 @@ def subject_of(experiment: Experiment) -> AnalysisInput:
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    told: list[str] = []
-    monkeypatch.setattr(log, "warning", lambda words, *facts: told.append(words % facts))
-    return told
+    reported: list[str] = []
+    monkeypatch.setattr(log, "warning", lambda words, *facts: reported.append(words % facts))
+    return reported
 
 
 @pytest.mark.parametrize("method", ["fedloge_ml", "fedavg", "fedper", "fedbn"])
