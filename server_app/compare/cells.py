@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,22 +50,21 @@ class Cell:
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the result: the configuration without what is the machine's."""
-        return self.deciding(self.experiment.dump())
+        return dict(self._identity)
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        return _deciding(self.experiment.dump(), self.experiment)
 
     def deciding(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return, of a configuration, the keys that decide this cell's result."""
-        hosts = keys_where(lambda facts: facts.resume == "host")  # where, not what: the data itself is fingerprinted
-        method = self.experiment.method
-        kept = {k: value for k, value in values.items() if k not in hosts and not of_other_methods(k, method)}
+        """Return, of a configuration of this cell's method, the keys that decide a result."""
         try:
             experiment = build(values)
         except UserError:  # of a version with other keys
-            return kept
-        plain, facts = build({"method": method}).dump(), Values(experiment)
-        idle = {key for key in kept if key in plain and missing_condition(key, experiment, values=facts)}
-        return {key: plain[key] if key in idle else value for key, value in kept.items()}
+            return _of_method(values, self.experiment.method)
+        return _deciding(values, experiment)
 
-    @property
+    @cached_property
     def config_hash(self) -> str:
         """A hash of the configuration and the data, as a stored run has it."""
         return config_hash(self.identity(), data_fingerprint(self.experiment))
@@ -74,6 +74,24 @@ class Cell:
         values = _before_keys(self.experiment) | result["experiment"]
         same = self.deciding(values) == self.identity()
         return same and bool(result["data"] == data_fingerprint(self.experiment))
+
+
+def _of_method(values: Mapping[str, Any], method: str) -> dict[str, Any]:
+    hosts = keys_where(lambda facts: facts.resume == "host")  # where, not what: the data itself is fingerprinted
+    return {key: value for key, value in values.items() if key not in hosts and not of_other_methods(key, method)}
+
+
+def _deciding(values: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
+    """Return, of an experiment's values, those that decide its result; a key without effect has its default."""
+    plain, facts = _defaults(experiment.method), Values(experiment)
+    kept = _of_method(values, experiment.method)
+    idle = {key for key in kept if key in plain and missing_condition(key, experiment, values=facts)}
+    return {key: plain[key] if key in idle else value for key, value in kept.items()}
+
+
+@cache
+def _defaults(method: str) -> dict[str, Any]:
+    return build({"method": method}).dump()
 
 
 def own_run_folder(folder: Path, cell: Cell) -> Path:
@@ -127,7 +145,7 @@ def _holds_something(run_folder: Path) -> bool:
 
 def _before_keys(experiment: Experiment) -> dict[str, Any]:
     """Return what each key meant before there was such a key: its default, but patients were not kept together."""
-    values = build({"method": experiment.method}).dump()
+    values = dict(_defaults(experiment.method))
     dealt = not missing_condition("keep-patients", experiment.replace(keep_patients=False))
     if dealt and not experiment.data.composites and load_dataset(experiment).train_groups is not None:
         values["keep-patients"] = False

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,12 @@ class StoredRun:
         """With which seed."""
         return int(self.result["experiment"]["seed"])
 
-    @property
+    @cached_property
     def stem(self) -> str:
         """Its name; a run of another configuration or other data may have the same."""
         return stem_of(self.method, self.variant, self.seed)
 
-    @property
+    @cached_property
     def config(self) -> str:
         """A hash of its configuration and data."""
         return config_hash(self.result["experiment"], self.result["data"])

@@ -81,7 +81,7 @@ def _keep_other_tables(folder: Path, new: str) -> None:
             path.replace(kept / path.name)
     except OSError as error:
         raise UserError(f"{kept}: cannot be written ({error.strerror}); the results stay") from None
-    log.info("the tables that were here show other runs, too: moved to %s", kept)
+    log.info("the tables that were here show other runs, too, or are of an older version: moved to %s", kept)
 
 
 def _runs_in(table: str) -> set[tuple[str | None, str | None]]:

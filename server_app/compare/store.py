@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
@@ -75,14 +76,16 @@ class Store:
                     raise changed(folder, "is gone")
                 write_text(folder / EXPERIMENT, shared_text([cell.identity() for cell in cells]))
             shared = read_shared(folder)
-            _take_over(folder, file, shared)
+            _take_over(folder, file, shared, {cell.stem: cell.variant for cell in cells})
         store = cls(folder)
         store._shared = shared  # also where there is no line yet
         return store
 
     def find(self, cell: "Cell") -> StoredRun | None:
         """Return the finished run of exactly a cell's configuration and data, or None."""
-        return next((run for run in reversed(self.runs) if run.stem == cell.stem and cell.made(run.result)), None)
+        stem = cell.stem
+        named = [run for run in reversed(self.runs) if run.stem == stem]
+        return next((run for run in named if run.config == cell.config_hash or cell.made(run.result)), None)
 
     def save(self, cell: "Cell", result: Mapping[str, Any]) -> None:
         """Add a cell's result; of a store that was begun.
@@ -209,9 +212,12 @@ def _older(folder: Path) -> dict[Path, StoredRun]:
     return found
 
 
-def _take_over(folder: Path, file: IO[bytes], shared: Mapping[str, Any]) -> None:
-    """Make lines of the results in files of their own, and put the files aside: nothing reads them any more."""
-    older = _older(folder)
+def _take_over(folder: Path, file: IO[bytes], shared: Mapping[str, Any], variants: Mapping[str, str]) -> None:
+    """Make lines of the results in files of their own, and put the files aside: nothing reads them any more.
+
+    A file's name has a variant without its punctuation; `variants` has, by stem, what the command knows.
+    """
+    older = {path: replace(run, variant=variants.get(run.stem, run.variant)) for path, run in _older(folder).items()}
     for path in sorted(set(folder.glob("*-seed*.json")) - older.keys()):
         log.warning("%s: is no result of a run; it stays and is not used", path)
     if not older:
