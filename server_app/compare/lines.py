@@ -24,8 +24,9 @@ from common.config import ROWS, read_yaml
 from common.errors import UserError, one_line
 
 EXPERIMENT, RUNS = "experiment.yaml", "runs.jsonl"
+_FIRST = f"# What the runs in {RUNS} share"
 _ABOUT = f"""\
-# What the runs in {RUNS} share: a line there has a run's method, its seed and what else differs from this.
+{_FIRST}: a line there has a run's method, its seed and what else differs from this.
 # Written by FedNC, once. The same command, with this folder as --output, goes on; lines build on this file, so
 # leave it as it is.
 """
@@ -99,6 +100,12 @@ def shared_text(configurations: Sequence[Mapping[str, Any]]) -> str:
     return _ABOUT + yaml.safe_dump(blocks, sort_keys=False, allow_unicode=True)
 
 
+def check_own(folder: Path) -> None:
+    """Raise `UserError` where a folder's experiment.yaml is someone's own file."""
+    if not (folder / EXPERIMENT).read_text(encoding="utf-8", errors="replace").startswith(_FIRST):
+        raise UserError(f"{folder / EXPERIMENT} is there, and is no comparison's: choose another --output")
+
+
 def read_shared(folder: Path) -> dict[str, Any]:
     """Return the keys of a folder's experiment.yaml, flat.
 
@@ -115,7 +122,7 @@ def read_shared(folder: Path) -> dict[str, Any]:
 
 def changed(folder: Path, how: str) -> UserError:
     """Return the error for an experiment.yaml that lines do not go with."""
-    words = f"{RUNS} builds on it; put it back as it was, or choose another --output"
+    words = f"{RUNS} builds on it; put it back as it was, take such lines out, or choose another --output"
     return UserError(f"{folder / EXPERIMENT} {how}: {words}")
 
 

@@ -21,6 +21,7 @@ from server_app.compare.lines import (
     RUNS,
     StoredRun,
     changed,
+    check_own,
     line_of,
     parse_line,
     read_shared,
@@ -71,10 +72,11 @@ class Store:
             UserError: as `Store`; or something cannot be written.
         """
         with _locked(folder) as file:
-            if not (folder / EXPERIMENT).exists():
-                if _size(file):
-                    raise changed(folder, "is gone")
-                write_text(folder / EXPERIMENT, shared_text([cell.identity() for cell in cells]))
+            if not _size(file):  # after the first line it is never written again
+                if (folder / EXPERIMENT).exists():
+                    check_own(folder)
+                else:
+                    write_text(folder / EXPERIMENT, shared_text([cell.identity() for cell in cells]))
             shared = read_shared(folder)
             _take_over(folder, file, shared, {cell.stem: cell.variant for cell in cells})
         store = cls(folder)

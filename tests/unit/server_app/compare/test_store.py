@@ -156,6 +156,13 @@ def test_experiment_yaml_that_was_changed_or_lost_ends_the_command(tiny: Tiny, t
     assert not path.exists() and len(texts(tmp_path)) == 2
 
 
+def test_an_experiment_yaml_of_the_users_own_is_left_alone(tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "experiment.yaml").write_text("rounds: 3\n")
+    with pytest.raises(UserError, match=r"experiment\.yaml is there, and is no comparison's: choose another --output"):
+        Store.begin(tmp_path, cells_of(tiny))
+    assert (tmp_path / "experiment.yaml").read_text() == "rounds: 3\n" and Store(tmp_path).runs == []
+
+
 def test_other_configurations_and_other_data_stand_beside(tiny: Tiny, tmp_path: Path) -> None:
     cells = [Cell(tiny(method="fedavg", **keys)) for keys in ({}, {"rounds": 3}, {"head_class_size": 25})]
     for level, cell in enumerate(cells):
