@@ -97,7 +97,7 @@ class Store:
         """
         run = StoredRun(cell.variant, dict(result))
         with _locked(self.folder) as file:
-            _append(file, self.folder, [line_of(run, self._shared)])
+            _append(file, [line_of(run, self._shared)])
         self.runs = [old for old in self.runs if (old.stem, old.config) != (run.stem, run.config)] + [run]
 
 
@@ -186,7 +186,7 @@ def _end_last_line(file: IO[bytes], path: Path) -> None:
     log.warning("%s: ended in half a line, which a stopped command left; it is taken away, its run done again", path)
 
 
-def _append(file: IO[bytes], folder: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+def _append(file: IO[bytes], lines: Iterable[Mapping[str, Any]]) -> None:
     """Add whole lines in one write, which is on the disk after it; what cannot be written whole is not there."""
     before, content = _size(file), "".join(f"{json.dumps(line)}\n" for line in lines).encode()
     try:
@@ -225,7 +225,7 @@ def _take_over(folder: Path, file: IO[bytes], shared: Mapping[str, Any], variant
     if not older:
         return
     runs, _ = _parse(_all(file), shared, folder)  # of a command that was killed here, too
-    _append(file, folder, [line_of(run, shared) for run in older.values() if run not in runs])
+    _append(file, [line_of(run, shared) for run in older.values() if run not in runs])
     aside = private_folder(folder / OLDER)
     for path in older:
         path.replace(aside / path.name)
