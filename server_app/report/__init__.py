@@ -1,6 +1,6 @@
 """The report of a run: one HTML file that holds everything it shows and asks for nothing outside itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -8,6 +8,7 @@ from typing import Literal
 from common.errors import UserError
 from common.files import write_text
 from server_app.report.attention import attention, image_notice
+from server_app.report.blocks import Block
 from server_app.report.class_auc import auc_against_counts
 from server_app.report.classes import per_class
 from server_app.report.geometry import frame_geometry, head_norms
@@ -29,13 +30,13 @@ class Section:
 
     Attributes:
         title: its heading.
-        write: makes its HTML.
+        write: gives its blocks; none: it is left out, as what a method lacks is.
         labels: of runs with one label an image, with many, or any.
         wanted: whether a run has it.
     """
 
     title: str
-    write: Callable[[RunRecord], str]
+    write: Callable[[RunRecord], Sequence[Block]]
     labels: Literal["one", "many", "any"] = "any"
     wanted: Callable[[RunRecord], bool] = lambda run: True
 

@@ -1,0 +1,7 @@
+"""The charts of reports and comparisons, drawn by matplotlib: inline SVG for the page, files for a paper or a talk."""
+
+from server_app.report.charts.canvas import Canvas, Chart
+from server_app.report.charts.lines import line_chart
+from server_app.report.charts.series import Series, shorten, value_text
+
+__all__ = ["Canvas", "Chart", "Series", "line_chart", "shorten", "value_text"]
