@@ -3,7 +3,7 @@
 from collections import Counter
 
 from server_app.report.blocks import Block, Paragraph, Table, figure
-from server_app.report.charts.heatmap import share_map
+from server_app.report.charts import share_map
 from server_app.report.headline import head_name, reported_generic
 from server_app.report.page import percent
 from server_app.report.record import RunRecord

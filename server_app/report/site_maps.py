@@ -5,7 +5,7 @@ from statistics import mean
 from typing import TypeVar
 
 from server_app.report.blocks import Block, Heading, Note, Paragraph, figure
-from server_app.report.charts.heatmap import heatmap, share_map
+from server_app.report.charts import heatmap, share_map
 from server_app.report.headline import STAGES
 from server_app.report.record import RunRecord, at
 from server_app.report.words import metric_names_of

@@ -3,6 +3,7 @@
 from server_app.report.charts.bars import Bar, bar_chart
 from server_app.report.charts.by_class import Classes, by_class_chart
 from server_app.report.charts.canvas import Canvas, Chart
+from server_app.report.charts.heatmap import cosine_map, heatmap, share_map
 from server_app.report.charts.lines import line_chart
 from server_app.report.charts.scatter import scatter_chart
 from server_app.report.charts.series import Level, Series, shorten, value_text
@@ -16,8 +17,11 @@ __all__ = [
     "Series",
     "bar_chart",
     "by_class_chart",
+    "cosine_map",
+    "heatmap",
     "line_chart",
     "scatter_chart",
+    "share_map",
     "shorten",
     "value_text",
 ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from server_app.report.charts.canvas import Canvas, Chart
 from server_app.report.charts.legend import legend, legend_height, open_marks
+from server_app.report.charts.places import text_width
 from server_app.report.charts.scales import (
     ZERO,
     count_limits,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 _NAMED = 40  # up to so many classes are named below the chart; more are ranked
 _LETTERS = 16  # of a class's name
-_LETTER, _PLOT = 7.0, 840.0  # points
+_PLOT = 840.0  # points
 _COUNTS, _METRIC = 130.0, 250.0  # points
 
 
@@ -187,4 +188,4 @@ def _turned(names: Sequence[str]) -> bool:
 
 def _longest(names: Sequence[str]) -> float:
     """Return about how many points the longest name takes, as the chart writes it."""
-    return _LETTER * max((min(len(name), _LETTERS) for name in names), default=0)
+    return max((text_width(shorten(name, _LETTERS)) for name in names), default=0.0)

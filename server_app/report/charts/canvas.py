@@ -43,6 +43,15 @@ class Canvas:
         """Return axes that fill the canvas; options as of matplotlib's `add_subplot`."""
         return self.figure.add_subplot(**options)
 
+    def points(self) -> "Axes":
+        """Return bare axes over the whole canvas, in points from its upper left corner."""
+        self.figure.set_layout_engine("none")
+        axes = self.figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        axes.set_xlim(0, self.width)
+        axes.set_ylim(self.height, 0)
+        return axes
+
     def tell(self, artist: "Artist", tips: Sequence[str], series: str = "") -> None:
         """Give an artist's marks their tooltips, in the order in which they were given to matplotlib.
 
@@ -112,8 +121,9 @@ def _inline(text: str, canvas: Canvas, label: str) -> str:
     """Return matplotlib's SVG as an element of the page: the page's colours and font, tooltips, nothing else."""
     ET.register_namespace("", _SVG)
     root = ET.fromstring(text)
-    for defs in root.findall(f"{{{_SVG}}}metadata") + root.findall(f"{{{_SVG}}}defs"):
-        root.remove(defs)  # who made it, and a style for the whole page
+    for part in root.findall(f"{{{_SVG}}}metadata") + root.findall(f"{{{_SVG}}}defs"):
+        if part.find(f"{{{_SVG}}}clipPath") is None:
+            root.remove(part)  # who made it, and a style for the whole page
     root.attrib = {
         "role": "img",
         "aria-label": plain_text(label),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from server_app.report.charts.canvas import Canvas
+from server_app.report.charts.places import text_width
 from server_app.report.charts.series import Series, shorten
 from server_app.report.charts.theme import BACKGROUND, colour, marker
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 ROW = 18.0  # points
 _LONGEST = 60  # characters
-_LETTER, _MARK = 6.8, 38.0  # points
+_MARK = 38.0  # points
 
 
 def legend(canvas: Canvas, handles: Sequence["Artist"], names: Sequence[str]) -> None:
@@ -41,5 +42,5 @@ def open_marks(series: Sequence[Series]) -> list["Artist"]:
 
 
 def _columns(names: Sequence[str]) -> int:
-    longest = max(min(len(name), _LONGEST) for name in names)
-    return max(1, int((Canvas.width - 20) // (_LETTER * longest + _MARK)))
+    longest = max(text_width(shorten(name, _LONGEST)) for name in names)
+    return max(1, int((Canvas.width - 20) // (longest + _MARK)))
