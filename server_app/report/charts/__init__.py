@@ -1,6 +1,7 @@
 """The charts of reports and comparisons, drawn by matplotlib: inline SVG for the page, files for a paper or a talk."""
 
 from server_app.report.charts.canvas import Canvas, Chart
+from server_app.report.charts.cloud import cloud_chart
 from server_app.report.charts.heatmap import cosine_map, heatmap, share_map
 from server_app.report.charts.lines import line_chart
 from server_app.report.charts.series import Series, shorten, value_text
@@ -9,6 +10,7 @@ __all__ = [
     "Canvas",
     "Chart",
     "Series",
+    "cloud_chart",
     "cosine_map",
     "heatmap",
     "line_chart",
