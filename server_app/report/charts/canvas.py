@@ -43,7 +43,7 @@ class Canvas:
         """Return axes that fill the canvas; options as of matplotlib's `add_subplot`."""
         return self.figure.add_subplot(**options)
 
-    def points(self) -> "Axes":
+    def bare_axes(self) -> "Axes":
         """Return bare axes over the whole canvas, in points from its upper left corner."""
         self.figure.set_layout_engine("none")
         axes = self.figure.add_axes((0, 0, 1, 1))

@@ -31,7 +31,7 @@ def cloud_chart(name: str, series: Sequence[Series], label: str) -> Chart | None
     top = 8 + _LINE * -(-len(shown) // _COLUMNS)
 
     def draw(canvas: Canvas) -> None:
-        axes = canvas.points()
+        axes = canvas.bare_axes()
         clouds = _clouds(shown, top)
         for i, (one, cloud) in enumerate(zip(shown, clouds, strict=True)):
             _key(canvas, axes, one, i)
