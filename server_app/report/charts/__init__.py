@@ -3,6 +3,7 @@
 from server_app.report.charts.bars import Bar, bar_chart
 from server_app.report.charts.by_class import Classes, by_class_chart
 from server_app.report.charts.canvas import Canvas, Chart
+from server_app.report.charts.cloud import cloud_chart
 from server_app.report.charts.heatmap import cosine_map, heatmap, share_map
 from server_app.report.charts.lines import line_chart
 from server_app.report.charts.scatter import scatter_chart
@@ -17,6 +18,7 @@ __all__ = [
     "Series",
     "bar_chart",
     "by_class_chart",
+    "cloud_chart",
     "cosine_map",
     "heatmap",
     "line_chart",

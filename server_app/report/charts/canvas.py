@@ -43,7 +43,7 @@ class Canvas:
         """Return axes that fill the canvas; options as of matplotlib's `add_subplot`."""
         return self.figure.add_subplot(**options)
 
-    def points(self) -> "Axes":
+    def bare_axes(self) -> "Axes":
         """Return bare axes over the whole canvas, in points from its upper left corner."""
         self.figure.set_layout_engine("none")
         axes = self.figure.add_axes((0, 0, 1, 1))
@@ -134,6 +134,7 @@ def _inline(text: str, canvas: Canvas, label: str) -> str:
     for element in root.iter():
         if element.tag == f"{{{_SVG}}}g":
             element.attrib.pop("id", None)
+            _share_style(element)
         if reference := element.attrib.pop(f"{{{_XLINK}}}href", None):
             element.set("href", reference)
         for key in element.attrib.keys() & {"d", "x", "y", "transform"}:
@@ -142,6 +143,16 @@ def _inline(text: str, canvas: Canvas, label: str) -> str:
             if key in element.attrib and element is not root:
                 element.set(key, _HEX.sub(lambda found: _NAMES[found[0]], element.attrib[key]))
     return ET.tostring(root, encoding="unicode")
+
+
+def _share_style(group: ET.Element) -> None:
+    """Let a group have the style that all its marks have, so that it stands once."""
+    marks = group.findall(f"{{{_SVG}}}use")
+    styles = {mark.get("style", "") for mark in marks}
+    if len(marks) > 1 and len(styles) == 1:
+        group.set("style", styles.pop())
+        for mark in marks:
+            mark.attrib.pop("style", None)
 
 
 def _add_tips(root: ET.Element, canvas: Canvas) -> None:
@@ -160,6 +171,7 @@ def _add_tips(root: ET.Element, canvas: Canvas) -> None:
         if series:
             parent = parents[group]
             if series not in together:
-                together[series] = ET.SubElement(parent, f"{{{_SVG}}}g", {"class": "series"})
+                together[series] = ET.Element(f"{{{_SVG}}}g", {"class": "series"})
+                parent.insert(list(parent).index(group), together[series])  # what is drawn later stays above
             parent.remove(group)
             together[series].append(group)

@@ -167,7 +167,7 @@ def _chart(name: str, shown: _Map, cells: Values, label: str, what: str) -> Char
 def _draw(canvas: Canvas, shown: _Map) -> None:
     from matplotlib.patches import Rectangle
 
-    axes = canvas.points()
+    axes = canvas.bare_axes()
     _key(axes, shown)
     _column_names(axes, shown)
     for i, name in enumerate(shown.rows):
