@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _GAP = 17.0  # points between two names
-_FEW = 6  # so many curves can be told apart with a mark at every point
+FEW = 6  # so many curves can be told apart with a mark at every point, and with their bands
 
 
 def line_chart(
@@ -27,6 +27,8 @@ def line_chart(
     close: bool = False,
 ) -> Chart | None:
     """Return curves over the rounds, each named at its right end with its last value; as tall as the names need.
+
+    Of more than `FEW` curves the page shows a band when a reader points at its curve, and a file shows none.
 
     Args:
         name: of the chart's files.
@@ -45,7 +47,7 @@ def line_chart(
         axes = canvas.axes(xlabel=x_label)
         axes.set_title(y_label, loc="left", color=SOFT)
         for i, one in enumerate(shown):
-            _curve(canvas, axes, one, f"{i}", crowded=len(shown) > _FEW, percent=percent)
+            _curve(canvas, axes, one, f"{i}", crowded=len(shown) > FEW, percent=percent)
         xs = [x for s in shown for x, _ in s.known]
         axes.set_xlim(min(xs), max(max(xs), min(xs) + 1))
         whole_ticks(axes.xaxis)
@@ -70,7 +72,7 @@ def _curve(canvas: Canvas, axes: "Axes", series: Series, group: str, *, crowded:
         low, high = ([nan if pair is None else pair[i] for pair in series.band] for i in (0, 1))
         xs = [x for x, _ in series.points]
         band = axes.fill_between(xs, low, high, color=colour(style), alpha=0.15, linewidth=0)
-        canvas.tell(band, [series.name], group)
+        canvas.tell(band, [series.name], group, when_pointed=crowded)
     xs, ys = [x for x, _ in series.points], [nan if y is None else y for _, y in series.points]
     (line,) = axes.plot(xs, ys, color=colour(style), linestyle=dash(style))
     canvas.tell(line, [series.name], group)
