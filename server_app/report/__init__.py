@@ -12,6 +12,7 @@ from server_app.report.blocks import Block
 from server_app.report.charts.files import write_charts
 from server_app.report.class_auc import auc_against_counts
 from server_app.report.classes import per_class
+from server_app.report.confusion import confusion
 from server_app.report.geometry import frame_geometry, head_norms
 from server_app.report.headline import headline
 from server_app.report.label_pairs import label_pairs
@@ -55,6 +56,7 @@ _SECTIONS: tuple[Section, ...] = (
     Section("Losses by round", losses_by_round),
     Section("Accuracy by class", per_class, "one"),
     Section("AUC by class", per_class, "many"),
+    Section("Confusion", confusion, "one"),
     Section("AUC against class counts", auc_against_counts, "many"),
     Section("Class features", class_features, "many"),
     Section("Where the classes look", attention, "many", lambda run: run.uses_attention),

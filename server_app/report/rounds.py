@@ -1,8 +1,10 @@
 """Sections 2 and 3: accuracy and losses by round."""
 
+from statistics import mean
+
 from common.methods import Method
 from server_app.report.blocks import Block, Paragraph, figure
-from server_app.report.charts import Series, line_chart
+from server_app.report.charts import Level, Series, line_chart
 from server_app.report.headline import head_name
 from server_app.report.record import RunRecord, number, round_of
 from server_app.report.words import metric_names_of
@@ -42,7 +44,13 @@ def accuracy_by_round(run: RunRecord) -> list[Block]:
             "Generic: macro AUC on the coordinator's test images. Personal: macro AUC on the site's own test images, "
             "over the labels known there, mean over the sites that took part in the round; the two are not comparable."
         )
-    chart = line_chart("accuracy-by-round", series, "round", axis, label, percent=True, close=run.multilabel)
+    level, guess = None, 0.5 if run.multilabel else None
+    if shares := run.majority_shares.values():
+        level = Level("always the most frequent class", mean(shares))
+        caption += " The grey line: a model that always answers with its site's most frequent class, mean over sites."
+    chart = line_chart(
+        "accuracy-by-round", series, "round", axis, label, percent=True, close=run.multilabel, guess=guess, level=level
+    )
     return figure(chart, f"{caption} {_ARRIVAL}") or [Paragraph("No evaluation was recorded.")]
 
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:  # matplotlib takes half a second, for which commands that dra
 
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
-    from matplotlib.transforms import Transform
 
 WIDTH = 900.0  # points, which are the SVG's units
 _LEAST = 760.0  # pixels on a page; a narrower window scrolls
@@ -54,12 +53,14 @@ class Canvas:
             (left / width, 1 - bottom / height, (right - left) / width, (bottom - top) / height)
         )
 
-    @property
-    def points(self) -> "Transform":
-        """Coordinates in points from the canvas's top left, to draw at."""
-        from matplotlib.transforms import Affine2D
-
-        return Affine2D().scale(1 / 72, -1 / 72).translate(0, self.height / 72) + self.figure.dpi_scale_trans
+    def bare_axes(self) -> "Axes":
+        """Return bare axes over the whole canvas, in points from its upper left corner."""
+        self.figure.set_layout_engine("none")
+        axes = self.figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        axes.set_xlim(0, self.width)
+        axes.set_ylim(self.height, 0)
+        return axes
 
     def spots(self, axes: "Axes", values: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
         """Return where values lie [points from the top left] in axes that stand and have their limits."""
@@ -143,8 +144,9 @@ def _inline(text: str, canvas: Canvas, label: str) -> str:
     """Return matplotlib's SVG as an element of the page: the page's colours and font, tooltips, nothing else."""
     ET.register_namespace("", _SVG)
     root = ET.fromstring(text)
-    for defs in root.findall(f"{{{_SVG}}}metadata") + root.findall(f"{{{_SVG}}}defs"):
-        root.remove(defs)  # who made it, and a style for the whole page
+    for part in root.findall(f"{{{_SVG}}}metadata") + root.findall(f"{{{_SVG}}}defs"):
+        if part.find(f"{{{_SVG}}}clipPath") is None:
+            root.remove(part)  # who made it, and a style for the whole page
     root.attrib = {
         "role": "img",
         "aria-label": plain_text(label),
@@ -155,6 +157,7 @@ def _inline(text: str, canvas: Canvas, label: str) -> str:
     for element in root.iter():
         if element.tag == f"{{{_SVG}}}g":
             element.attrib.pop("id", None)
+            _share_style(element)
         if reference := element.attrib.pop(f"{{{_XLINK}}}href", None):
             element.set("href", reference)
         for key in element.attrib.keys() & {"d", "x", "y", "transform"}:
@@ -163,6 +166,16 @@ def _inline(text: str, canvas: Canvas, label: str) -> str:
             if key in element.attrib and element is not root:
                 element.set(key, _HEX.sub(lambda found: _NAMES[found[0]], element.attrib[key]))
     return ET.tostring(root, encoding="unicode")
+
+
+def _share_style(group: ET.Element) -> None:
+    """Let a group have the style that all its marks have, so that it stands once."""
+    marks = group.findall(f"{{{_SVG}}}use")
+    styles = {mark.get("style", "") for mark in marks}
+    if len(marks) > 1 and len(styles) == 1:
+        group.set("style", styles.pop())
+        for mark in marks:
+            mark.attrib.pop("style", None)
 
 
 def _add_tips(root: ET.Element, canvas: Canvas) -> None:
@@ -181,7 +194,8 @@ def _add_tips(root: ET.Element, canvas: Canvas) -> None:
         if series:
             parent = parents[group]
             if series not in together:
-                together[series] = ET.SubElement(parent, f"{{{_SVG}}}g", {"class": "series"})
+                together[series] = ET.Element(f"{{{_SVG}}}g", {"class": "series"})
+                parent.insert(list(parent).index(group), together[series])  # what is drawn later stays above
             parent.remove(group)
             together[series].append(group)
     for artist in canvas._hidden:

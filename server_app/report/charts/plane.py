@@ -59,9 +59,10 @@ def plane_chart(
         ends = [_ends(p, spot) for p, spot in zip(points, where, strict=True)]
         spots = canvas.spots(axes, where)
         places = _places(points, spots, [_frame(canvas.spots(axes, pair)) for four in ends for pair in four])
+        over = canvas.bare_axes()
         for i, point in enumerate(points):
             _draw(canvas, axes, point, where[i], ends[i], f"{i}")
-            _name(canvas, axes, point, spots[i], places[i], f"{i}")
+            _name(canvas, over, point, spots[i], places[i], f"{i}")
 
     rows = [[p.name, p.x, p.x_spread, p.y, p.y_spread] for p in points]
     columns = ["name", x_label, f"{x_label}: standard deviation", y_label, f"{y_label}: standard deviation"]
@@ -151,18 +152,12 @@ def _draw(
 
 
 def _name(
-    canvas: Canvas,
-    axes: "Axes",
-    point: Point,
-    spot: tuple[float, float],
-    place: tuple[float, float],
-    group: str,
+    canvas: Canvas, axes: "Axes", point: Point, spot: tuple[float, float], place: tuple[float, float], group: str
 ) -> None:
     """Write a point's name, and draw a line between it and the mark where they are apart."""
-    (x, y), (left, base) = spot, place
-    near = min(max(x, left), left + text_width(point.label)), min(max(y, base - _LINE + 3), base + 3)
+    (x, y), (left, top, right, bottom) = spot, name_frame(place, text_width(point.label))
+    near = min(max(x, left), right), min(max(y, top), bottom)
     if hypot(near[0] - x, near[1] - y) > 13:
-        xs, ys = zip(spot, near, strict=True)
-        (leader,) = axes.plot(xs, ys, transform=canvas.points, color=SOFT, linewidth=0.7)
+        (leader,) = axes.plot(*zip(spot, near, strict=True), color=SOFT, linewidth=0.7)
         canvas.tell(leader, [point.name], group)
-    canvas.tell(axes.text(left, base, point.label, transform=canvas.points), [point.name], group)
+    canvas.tell(axes.text(*place, point.label), [point.name], group)

@@ -30,6 +30,14 @@ class Series:
         return [(x, y) for x, y in self.points if y is not None]
 
 
+@dataclass(frozen=True)
+class Level:
+    """A value to measure by, such as what guessing gets: a thin line across the chart."""
+
+    name: str
+    value: float
+
+
 def plain_text(words: str) -> str:
     """Return the words as one line without control characters, which SVG cannot hold."""
     return words if words.isprintable() else one_line(words, len(words))
