@@ -115,6 +115,7 @@ figure svg{display:block;width:100%;height:auto}
 figure svg *{stroke-linejoin:round;stroke-linecap:butt}
 figure svg text{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif!important}
 svg:has(.series:hover) .series:not(:hover){opacity:.15}
+.pointed{visibility:hidden;pointer-events:none}.series:hover .pointed{visibility:visible}
 .pictures{display:flex;flex-wrap:wrap;gap:18px}.pictures div{display:flex;gap:6px}
 .pictures figure{margin:0;font-size:.85rem;width:136px}.pictures img{width:100%;image-rendering:auto;display:block}
 .pictures figcaption{color:var(--fg)}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _GAP = 17.0  # points between two names
-_FEW = 6  # so many curves can be told apart with a mark at every point
+FEW = 6  # so many curves can be told apart with a mark at every point, and with their bands
 
 
 def line_chart(
@@ -29,6 +29,8 @@ def line_chart(
     level: Level | None = None,
 ) -> Chart | None:
     """Return curves over the rounds, each named at its right end with its last value; as tall as the names need.
+
+    Of more than `FEW` curves the page shows a band when a reader points at its curve, and a file shows none.
 
     Args:
         name: of the chart's files.
@@ -75,10 +77,10 @@ def _curves(canvas: Canvas, axes: "Axes", series: Sequence[Series], percent: boo
     low, high = axes.get_ylim()
     reach = (high - low) / 100
     for i, one in enumerate(series):
-        _band(canvas, axes, one, f"{i}")
+        _band(canvas, axes, one, f"{i}", crowded=len(series) > FEW)
         upon = sum(_together(one, other, reach) for other in series[i + 1 :])
         _curve(canvas, axes, one, f"{i}", upon)
-        _marks(canvas, axes, one, f"{i}", percent, crowded=len(series) > _FEW, upon=upon)
+        _marks(canvas, axes, one, f"{i}", percent, crowded=len(series) > FEW, upon=upon)
     for i, one in enumerate(series):
         if one.final:
             x, y = one.known[-1]
@@ -98,13 +100,13 @@ def _together(one: Series, other: Series, reach: float) -> bool:
     return len(apart) > 1 and sum(gap < reach for gap in apart) > len(apart) / 2
 
 
-def _band(canvas: Canvas, axes: "Axes", series: Series, group: str) -> None:
+def _band(canvas: Canvas, axes: "Axes", series: Series, group: str, *, crowded: bool) -> None:
     if series.band:
         nan = float("nan")
         low, high = ([nan if pair is None else pair[i] for pair in series.band] for i in (0, 1))
         xs = [x for x, _ in series.points]
         band = axes.fill_between(xs, low, high, color=colour(series.style), alpha=0.15, linewidth=0)
-        canvas.tell(band, [series.name], group)
+        canvas.tell(band, [series.name], group, when_pointed=crowded)
 
 
 def _curve(canvas: Canvas, axes: "Axes", series: Series, group: str, upon: int) -> None:
