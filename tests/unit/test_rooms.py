@@ -39,7 +39,7 @@ ROOMS = {
     "server_app/run": "",
     "server_app/checks": "",
     "server_app/frames": "",
-    "server_app/report/charts": "",
+    "server_app/report/charts": "run",
     "server_app/report": "run report/charts",
     "server_app/sites": "run",
     "server_app/grids": "run",
