@@ -20,7 +20,9 @@ def by_class(run: RunRecord, stage: str) -> list[Block]:
     told = run.site_class_accuracy(stage)
     if not told or not run.classes:
         return []
-    rows, columns = evenly(list(told.items()), MOST_SITES), _columns(run)
+    order = dict.fromkeys([*run.site_names, *told])
+    rows = evenly([(site, told[site]) for site in order if site in told], MOST_SITES)
+    columns = _columns(run)
     cells = [[_mean([at(row, c, None) for c in group]) for group in columns] for _, row in rows]
     short = metric_names_of(run).short
     title = f"{short[0].upper()}{short[1:]} in each class at each site"

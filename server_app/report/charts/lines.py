@@ -87,8 +87,8 @@ def _curves(canvas: Canvas, axes: "Axes", series: Sequence[Series], percent: boo
             upon = sum(x == there and abs(y - value) < reach * 2 for there, value in ends)
             ring = axes.scatter(
                 [x], [y], s=area(8.0 + 5.0 * upon, one.style), marker=marker(one.style),
-                facecolors="none" if upon else BACKGROUND, edgecolors=colour(one.style), linewidths=2, zorder=4 + i / 99,
-                clip_on=False,
+                facecolors="none" if upon else BACKGROUND, edgecolors=colour(one.style), linewidths=2,
+                zorder=4 + i / 99, clip_on=False,
             )  # fmt: skip
             canvas.tell(ring, [f"{one.name}, final: {value_text(y, percent)}"], f"{i}")
 

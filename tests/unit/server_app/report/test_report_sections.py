@@ -43,8 +43,7 @@ def test_a_method_without_frame_or_personal_part_is_told_in_its_own_words(tmp_pa
     path = tmp_path / "metrics.jsonl"
     path.write_text(re.sub(r', "(aux|personal)_head": [\d.]+', "", path.read_text()))
     path.write_text(re.sub(r', "(aux_head_realigned|frame)": \[[^]]*\]', "", path.read_text()))
-    _, page = report(tmp_path)
-    assert "This method has no fixed frame." in page.text
+    _, page = report(tmp_path, "Frame geometry")
     assert "after training (the generic model)" in page.text
     assert "after training, before fine-tuning" in page.text
     assert "backbone θ and head ψ" in page.text
