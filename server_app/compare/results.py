@@ -1,6 +1,7 @@
-"""What a comparison leaves: `headline.md`, `results.md`, `results.csv` and the page `results.html`."""
+"""What a comparison leaves: `headline.md`, `results.md`, `results.csv`, the page `results.html` and its charts."""
 
 import hashlib
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,14 +12,17 @@ from common.methods import METHODS
 from server_app.compare.cells import Cell, find_result, read_result, stem_of
 from server_app.compare.page import comparison_page
 from server_app.compare.tables import Entry, as_csv, as_markdown, further_rows, headline_rows, read_entries, rows_of
+from server_app.report.charts.files import FOLDER, write_charts
 from server_app.run.journal import log, percent
 
-_TABLES = ("headline.md", "results.md", "results.csv", "results.html")
+_TABLES = ("headline.md", "results.md", "results.csv", "results.html", FOLDER)
 _SHOWN = "tables.txt"  # the results that the tables show, a line each
 
 
 def write_results(cells: Sequence[Cell], folder: Path, cell_of: Callable[[str, int], Cell] | None = None) -> str:
-    """Write the table in three forms and return the Markdown; without a finished run, say so and write nothing.
+    """Write the tables, the page and its charts, and return the Markdown.
+
+    Without a finished run, say so and write nothing.
 
     `headline.md` has the most important metrics, `results.md` each head's and all others, the other two all of them.
 
@@ -41,12 +45,12 @@ def write_results(cells: Sequence[Cell], folder: Path, cell_of: Callable[[str, i
     for note in (_partition(entries) if further else "", _versions(entries)):
         markdown += f"\n{note}\n" if note else ""
     _keep_other_tables(folder, [path.name for entry in entries for path in _files(entry, folder)])
-    short = as_markdown(list(headline_rows(rows)))
+    page, short = comparison_page(entries, rows), as_markdown(list(headline_rows(rows)))
     files = {
         "headline.md": short,
         "results.md": markdown,
         "results.csv": as_csv(entries),
-        "results.html": comparison_page(entries, rows),
+        "results.html": page.html(),
         _SHOWN: "".join(f"{path.name}\n" for entry in entries for path in _files(entry, folder)),
     }
     for name, text in files.items():
@@ -54,6 +58,7 @@ def write_results(cells: Sequence[Cell], folder: Path, cell_of: Callable[[str, i
             write_text(folder / name, text)
         except OSError as error:
             raise UserError(f"{folder / name}: cannot be written ({error.strerror}); the runs' files stay") from None
+    write_charts(page.charts(), folder)
     return markdown
 
 
@@ -88,6 +93,7 @@ def _keep_other_tables(folder: Path, shown: Sequence[str]) -> None:
     kept = folder / "tables" / hashlib.sha256("\n".join(sorted(before)).encode()).hexdigest()[:8]
     try:
         private_folder(kept)
+        shutil.rmtree(kept / FOLDER, ignore_errors=True)  # of the same runs; a folder takes no full one's place
         for path in (*tables, *([listed] if listed.exists() else [])):
             path.replace(kept / path.name)
     except OSError as error:

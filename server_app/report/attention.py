@@ -40,8 +40,8 @@ class Sample:
 
 
 def attention(run: RunRecord) -> list[Block]:
-    """Return the pictures, most frequent classes first; nothing without `report-images`."""
-    if not run.shows_images:
+    """Return the pictures, most frequent classes first; nothing without `report-images`, or attention."""
+    if not (run.shows_images and run.uses_attention):
         return []
     samples = _samples(run)
     if not samples:

@@ -1,11 +1,12 @@
 """A page of blocks as one HTML file, and words for its numbers."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 from common.errors import one_line
-from server_app.report.blocks import Block
+from server_app.report.blocks import Block, charts_of
 from server_app.report.charts import Chart
 from server_app.report.charts.theme import COLOURS
 from server_app.report.record import number
@@ -17,16 +18,30 @@ if TYPE_CHECKING:
 DASH = "–"
 
 
-def page(title: str, lead: str, sections: Sequence[tuple[str, Sequence[Block]]], notice: str = "") -> str:
-    """Return the HTML document, which holds all that it shows and asks for nothing.
+@dataclass(frozen=True)
+class Page:
+    """A page.
 
-    Args:
+    Attributes:
         title, lead: plain text.
         sections: (heading, blocks) in the order of the page; one without blocks is left out.
         notice: stands above all of them; '' for none.
     """
-    shown = [(name, body) for name, body in sections if body]
-    return _environment().get_template("page").render(title=title, lead=lead, sections=shown, notice=notice)
+
+    title: str
+    lead: str
+    sections: Sequence[tuple[str, Sequence[Block]]]
+    notice: str = ""
+
+    def html(self) -> str:
+        """Return the HTML document, which holds all that it shows and asks for nothing."""
+        shown = [(name, body) for name, body in self.sections if body]
+        template = _environment().get_template("page")
+        return template.render(title=self.title, lead=self.lead, sections=shown, notice=self.notice)
+
+    def charts(self) -> list[Chart]:
+        """Return its charts, in their order."""
+        return [chart for _, body in self.sections for chart in charts_of(body)]
 
 
 def percent(value: object) -> str:

@@ -117,6 +117,7 @@ figure svg{display:block;width:100%;height:auto}
 figure svg *{stroke-linejoin:round;stroke-linecap:butt}
 figure svg text{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif!important}
 svg:has(.series:hover) .series:not(:hover){opacity:.15}
+.pointed{visibility:hidden;pointer-events:none}.series:hover .pointed{visibility:visible}
 .pictures{display:flex;flex-wrap:wrap;gap:18px 34px;font-size:.85rem}
 .pictures div{display:grid;grid-template-columns:128px 128px;gap:2px 6px}
 .pictures p{grid-column:span 2;margin:0;display:flex;justify-content:space-between;overflow-wrap:anywhere}

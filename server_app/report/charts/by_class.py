@@ -17,7 +17,7 @@ from server_app.report.charts.scales import (
     rank_ticks,
 )
 from server_app.report.charts.series import Series, shorten, value_text
-from server_app.report.charts.theme import SOFT, colour, marker
+from server_app.report.charts.theme import SOFT, area, colour, marker
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -145,7 +145,7 @@ def _groups(top: "Axes", axes: "Axes", classes: Classes, series: Sequence[Series
 
 def _marks(canvas: Canvas, axes: "Axes", names: Sequence[str], series: Sequence[Series]) -> None:
     """Draw open marks, side by side within a class and of different sizes, so that equal values are all seen."""
-    large = 58.0 if len(names) <= 50 else 32.0 if len(names) <= 150 else 12.0
+    large = 7.6 if len(names) <= 50 else 5.6 if len(names) <= 150 else 3.6
     apart = 0.36 / max(len(series) - 1, 1)
     places = [(i - (len(series) - 1) / 2) * apart for i in range(len(series))]
     if len(series) == 2:
@@ -158,8 +158,9 @@ def _marks(canvas: Canvas, axes: "Axes", names: Sequence[str], series: Sequence[
     for i, one in enumerate(series):
         xs, ys = zip(*one.known, strict=True)
         marks = axes.scatter(
-            [x + places[i] for x in xs], ys, s=large * 0.62**i, marker=marker(one.style), facecolors="none",
-            edgecolors=colour(one.style), linewidths=1.6 if len(names) <= 150 else 0.9, clip_on=False, zorder=3,
+            [x + places[i] for x in xs], ys, s=area(large * 0.8**i, one.style), marker=marker(one.style),
+            facecolors="none", edgecolors=colour(one.style), linewidths=1.6 if len(names) <= 150 else 0.9,
+            clip_on=False, zorder=3,
         )  # fmt: skip
         canvas.tell(marks, [f"{names[int(x)]}, {one.name}: {value_text(y, True)}" for x, y in one.known])
 

@@ -1,6 +1,7 @@
 """A chart: its data, how it is drawn, and the drawing as SVG for a page or as a file."""
 
 import io
+import logging
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ class Canvas:
     height: float
     width: float = WIDTH
     _groups: list[tuple[str, Sequence[str]]] = field(default_factory=list)
+    _hidden: list["Artist"] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         from matplotlib.figure import Figure
@@ -43,6 +45,14 @@ class Canvas:
         """Return axes that fill the canvas; options as of matplotlib's `add_subplot`."""
         return self.figure.add_subplot(**options)
 
+    def axes_within(self, left: float, top: float, right: float, bottom: float) -> "Axes":
+        """Return axes between these lines [points from the top left]; names and ticks are outside."""
+        self.figure.set_layout_engine("none")
+        width, height = self.width, self.height
+        return self.figure.add_axes(
+            (left / width, 1 - bottom / height, (right - left) / width, (bottom - top) / height)
+        )
+
     def bare_axes(self) -> "Axes":
         """Return bare axes over the whole canvas, in points from its upper left corner."""
         self.figure.set_layout_engine("none")
@@ -52,16 +62,23 @@ class Canvas:
         axes.set_ylim(self.height, 0)
         return axes
 
-    def tell(self, artist: "Artist", tips: Sequence[str], series: str = "") -> None:
+    def spots(self, axes: "Axes", values: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+        """Return where values lie [points from the top left] in axes that stand and have their limits."""
+        return [(float(x), self.height - float(y)) for x, y in axes.transData.transform(values)]
+
+    def tell(self, artist: "Artist", tips: Sequence[str], series: str = "", *, when_pointed: bool = False) -> None:
         """Give an artist's marks their tooltips, in the order in which they were given to matplotlib.
 
         Args:
             artist: a line, a collection or a patch.
             tips: one a mark; or one for all of it.
             series: artists of one series stand out together.
+            when_pointed: whether it is there only while a reader points at its series; files do without it.
         """
         artist.set_gid(f"tell-{len(self._groups)}")
         self._groups.append((series, [plain_text(tip) for tip in tips]))
+        if when_pointed:
+            self._hidden.append(artist)
 
 
 @dataclass(frozen=True)
@@ -85,7 +102,8 @@ class Chart:
 
     def svg(self) -> str:
         """Return the drawing as an SVG element for a page, whose colours are the page's."""
-        with _settings(self.name):
+        with _settings(self.name), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # the reader's fonts have them
             canvas = self._drawn()
             text = _saved(canvas, "svg").decode()
         return _inline(text, canvas, self.label)
@@ -93,7 +111,10 @@ class Chart:
     def file(self, kind: str) -> bytes:
         """Return the drawing as a file: 'svg', 'pdf' or 'png' (at 200 dots an inch)."""
         with _settings(self.name):
-            return _saved(self._drawn(), kind)
+            canvas = self._drawn()
+            for artist in canvas._hidden:
+                artist.set_visible(False)
+            return _saved(canvas, kind)
 
     def _drawn(self) -> Canvas:
         canvas = Canvas(self.height)
@@ -103,10 +124,12 @@ class Chart:
 
 @contextmanager
 def _settings(name: str) -> "Iterator[None]":
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where it keeps its list of fonts is of no interest
     import matplotlib as mpl
 
-    with mpl.rc_context({**RC, "svg.hashsalt": name}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # names in scripts beside Latin
+    with mpl.rc_context():
+        mpl.rcdefaults()  # not what a user has set for other charts
+        mpl.rcParams.update({**RC, "svg.hashsalt": name})
         yield
 
 
@@ -180,3 +203,6 @@ def _add_tips(root: ET.Element, canvas: Canvas) -> None:
                 parent.insert(list(parent).index(group), together[series])  # what is drawn later stays above
             parent.remove(group)
             together[series].append(group)
+    for artist in canvas._hidden:
+        if (group := groups.get(artist.get_gid())) is not None:
+            group.set("class", "pointed")

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from server_app.report.charts.canvas import Canvas, Chart
 from server_app.report.charts.scales import draw_level, hold_values, whole_ticks
 from server_app.report.charts.series import Level, Series, shorten, spread_labels, value_text
-from server_app.report.charts.theme import BACKGROUND, SOFT, colour, dash, marker
+from server_app.report.charts.theme import BACKGROUND, SOFT, area, colour, dash, marker
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _GAP = 17.0  # points between two names
-_FEW = 6  # so many curves can be told apart with a mark at every point
+FEW = 6  # so many curves can be told apart with a mark at every point, and with their bands
 
 
 def line_chart(
@@ -29,6 +29,8 @@ def line_chart(
     level: Level | None = None,
 ) -> Chart | None:
     """Return curves over the rounds, each named at its right end with its last value; as tall as the names need.
+
+    Of more than `FEW` curves the page shows a band when a reader points at its curve, and a file shows none.
 
     Args:
         name: of the chart's files.
@@ -75,18 +77,18 @@ def _curves(canvas: Canvas, axes: "Axes", series: Sequence[Series], percent: boo
     low, high = axes.get_ylim()
     reach = (high - low) / 100
     for i, one in enumerate(series):
-        _band(canvas, axes, one, f"{i}")
+        _band(canvas, axes, one, f"{i}", crowded=len(series) > FEW)
         upon = sum(_together(one, other, reach) for other in series[i + 1 :])
         _curve(canvas, axes, one, f"{i}", upon)
-        _marks(canvas, axes, one, f"{i}", percent, crowded=len(series) > _FEW, upon=upon)
-    for i, one in enumerate(series):
+        _marks(canvas, axes, one, f"{i}", percent, crowded=len(series) > FEW, upon=upon)
         if one.final:
             x, y = one.known[-1]
             ends = [other.known[-1] for other in series[i + 1 :] if other.final]
             upon = sum(x == there and abs(y - value) < reach * 2 for there, value in ends)
             ring = axes.scatter(
-                [x], [y], s=60 + 90 * upon, marker=marker(one.style), facecolors="none" if upon else BACKGROUND,
-                edgecolors=colour(one.style), linewidths=2, zorder=4 + 0.01 * i, clip_on=False,
+                [x], [y], s=area(8.0 + 5.0 * upon, one.style), marker=marker(one.style),
+                facecolors="none" if upon else BACKGROUND, edgecolors=colour(one.style), linewidths=2, zorder=4 + i / 99,
+                clip_on=False,
             )  # fmt: skip
             canvas.tell(ring, [f"{one.name}, final: {value_text(y, percent)}"], f"{i}")
 
@@ -98,13 +100,13 @@ def _together(one: Series, other: Series, reach: float) -> bool:
     return len(apart) > 1 and sum(gap < reach for gap in apart) > len(apart) / 2
 
 
-def _band(canvas: Canvas, axes: "Axes", series: Series, group: str) -> None:
+def _band(canvas: Canvas, axes: "Axes", series: Series, group: str, *, crowded: bool) -> None:
     if series.band:
         nan = float("nan")
         low, high = ([nan if pair is None else pair[i] for pair in series.band] for i in (0, 1))
         xs = [x for x, _ in series.points]
         band = axes.fill_between(xs, low, high, color=colour(series.style), alpha=0.15, linewidth=0)
-        canvas.tell(band, [series.name], group)
+        canvas.tell(band, [series.name], group, when_pointed=crowded)
 
 
 def _curve(canvas: Canvas, axes: "Axes", series: Series, group: str, upon: int) -> None:
@@ -129,8 +131,8 @@ def _marks(
         if points:
             xs, ys = zip(*points, strict=True)
             spots = axes.scatter(
-                xs, ys, s=26 * (1 + 1.5 * upon), marker=marker(style), color=colour(style), edgecolors=BACKGROUND,
-                linewidths=0.7, alpha=alpha, zorder=2.5 if upon else 3,
+                xs, ys, s=area(5.8 + 3.5 * upon, style), marker=marker(style), color=colour(style),
+                edgecolors=BACKGROUND, linewidths=0.6, alpha=alpha, zorder=2.5 if upon else 3, clip_on=False,
             )  # fmt: skip
             canvas.tell(spots, [f"{series.name}, {x:g}: {value_text(y, percent)}" for x, y in points], group)
 
