@@ -34,17 +34,15 @@ class Section:
         title: its heading.
         write: gives its blocks; none: it is left out, as what a method lacks is.
         labels: of runs with one label an image, with many, or any.
-        wanted: whether a run has it.
     """
 
     title: str
     write: Callable[[RunRecord], Sequence[Block]]
     labels: Literal["one", "many", "any"] = "any"
-    wanted: Callable[[RunRecord], bool] = lambda run: True
 
     def belongs(self, run: RunRecord) -> bool:
         """Whether it is on a run's page."""
-        return self.labels in ("any", "many" if run.multilabel else "one") and self.wanted(run)
+        return self.labels in ("any", "many" if run.multilabel else "one")
 
 
 # a row each, in the order of the page
@@ -59,7 +57,7 @@ _SECTIONS: tuple[Section, ...] = (
     Section("Confusion", confusion, "one"),
     Section("AUC against class counts", auc_against_counts, "many"),
     Section("Class features", class_features, "many"),
-    Section("Where the classes look", attention, "many", lambda run: run.uses_attention),
+    Section("Where the classes look", attention, "many"),
     Section("Frame geometry", frame_geometry),
     Section("Head norms", head_norms),
     Section("Sites", sites),

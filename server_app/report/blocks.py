@@ -84,26 +84,35 @@ class Figure:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG with words above and below it; `label` says what it shows.
+    """A PNG.
 
     Attributes:
         data: the PNG in base64.
-        label: for those who cannot see it.
-        above, below: plain text, '' for none.
+        label: what it shows, for those who cannot see it.
+        crisp: whether it is so small that its pixels are to be seen.
     """
 
     data: str
     label: str
-    above: str = ""
-    below: str = ""
+    crisp: bool = False
+
+
+@dataclass(frozen=True)
+class PictureGroup:
+    """Pictures side by side that belong together, under a title with a remark at its right, and words below."""
+
+    title: str
+    aside: str
+    pictures: Sequence[Picture]
+    words: str
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Groups of pictures that belong together, and a caption."""
+    """Groups of pictures, and a caption."""
 
     kind: ClassVar[str] = "pictures"
-    groups: Sequence[Sequence[Picture]]
+    groups: Sequence[PictureGroup]
     caption: str
 
 

@@ -33,7 +33,7 @@ def confusion(run: RunRecord) -> list[Block]:
     if left_out:
         words += (
             f" Shown are the {len(shown)} of {len(run.classes)} classes that most mistakes are about, from most to "
-            "fewest training images."
+            f"fewest training images; the last column is {_OTHERS}."
         )
     label = f"Confusion matrix of the generic model, {head}: shares of each class's test images"
     return [*figure(share_map("confusion", names, columns, shares, label), words), *_pairs(run, cells)]
@@ -73,8 +73,8 @@ def _pairs(run: RunRecord, cells: dict[tuple[int, int], int]) -> list[Block]:
         [run.classes[true], run.classes[answer], f"{n:,}", percent(n / totals[true])]
         for n, true, answer in wrong[:_MOST_PAIRS]
     ]
-    made = sum(n for n, *_ in wrong)
-    caption = f"Most frequent mistakes: {sum(n for n, *_ in wrong[: len(rows)]):,} of {made:,} in all"
+    shown, made = (sum(n for n, *_ in part) for part in (wrong[:_MOST_PAIRS], wrong))
+    caption = f"The most frequent mistakes: {shown:,} of the {made:,} images that were answered wrongly"
     header = ["True class", "Answered", "Images", "Share of the class"]
     return [Table(caption, header, rows, ["", "num", "num"])]
 

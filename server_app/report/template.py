@@ -52,10 +52,12 @@ BLOCKS = """\
 {%- endmacro %}
 {% macro pictures(block) -%}
 <figure><div class="pictures">
-{%- for group in block.groups %}<div>
-{%- for picture in group %}<figure><span>{{ picture.above|line }}</span>
-<img src="data:image/png;base64,{{ picture.data }}" alt="{{ picture.label|line }}"/>
-<figcaption>{{ picture.below|line }}</figcaption></figure>{% endfor %}</div>
+{%- for group in block.groups %}
+<div><p><b>{{ group.title|line }}</b><span>{{ group.aside|line }}</span></p>
+{%- for picture in group.pictures %}
+<img src="data:image/png;base64,{{ picture.data }}" alt="{{ picture.label|line }}" title="{{ picture.label|line }}"
+{%- if picture.crisp %} class="crisp"{% endif %}/>{% endfor %}
+<p>{{ group.words|line }}</p></div>
 {%- endfor %}</div><figcaption>{{ block.caption|line }}</figcaption></figure>
 {%- endmacro %}
 {% macro terms(block) -%}
@@ -116,8 +118,9 @@ figure svg *{stroke-linejoin:round;stroke-linecap:butt}
 figure svg text{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif!important}
 svg:has(.series:hover) .series:not(:hover){opacity:.15}
 .pointed{visibility:hidden;pointer-events:none}.series:hover .pointed{visibility:visible}
-.pictures{display:flex;flex-wrap:wrap;gap:18px}.pictures div{display:flex;gap:6px}
-.pictures figure{margin:0;font-size:.85rem;width:136px}.pictures img{width:100%;image-rendering:auto;display:block}
-.pictures figcaption{color:var(--fg)}
+.pictures{display:flex;flex-wrap:wrap;gap:18px 34px;font-size:.85rem}
+.pictures div{display:grid;grid-template-columns:128px 128px;gap:2px 6px}
+.pictures p{grid-column:span 2;margin:0;display:flex;justify-content:space-between;overflow-wrap:anywhere}
+.pictures img{width:128px;height:128px;object-fit:contain;display:block}.crisp{image-rendering:pixelated}
 @media print{body{max-width:none}figure,table{break-inside:avoid}}
 """

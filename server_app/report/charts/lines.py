@@ -132,8 +132,8 @@ def _marks(
         if points:
             xs, ys = zip(*points, strict=True)
             spots = axes.scatter(
-                xs, ys, s=26 * (1 + 1.5 * upon), marker=marker(style), color=colour(style), edgecolors=BACKGROUND,
-                linewidths=0.7, alpha=alpha, zorder=2.5 if upon else 3,
+                xs, ys, s=32 * (1 + 1.5 * upon), marker=marker(style), color=colour(style), edgecolors=BACKGROUND,
+                linewidths=0.6, alpha=alpha, zorder=2.5 if upon else 3, clip_on=False,
             )  # fmt: skip
             canvas.tell(spots, [f"{series.name}, {x:g}: {value_text(y, percent)}" for x, y in points], group)
 

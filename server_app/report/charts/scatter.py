@@ -46,7 +46,7 @@ def scatter_chart(
             words, xs, ys = zip(*named, strict=True)
             marks = axes.scatter(
                 [max(x, 0.5) for x in xs], ys, s=mark_size(i), marker=marker(one.style), facecolors="none",
-                edgecolors=colour(one.style), linewidths=1.6, clip_on=False, zorder=3,
+                edgecolors=colour(one.style), linewidths=1.6 if len(names) <= 100 else 0.9, clip_on=False, zorder=3,
             )  # fmt: skip
             tips = [
                 f"{word} ({x:,.0f} images), {one.name}: {value_text(y, percent)}"
