@@ -76,21 +76,28 @@ def _curves(canvas: Canvas, axes: "Axes", series: Sequence[Series], percent: boo
     """Draw the curves; one that others run upon is wide and pale, so that it is seen below them."""
     low, high = axes.get_ylim()
     reach = (high - low) / 100
+    crowded = len(series) > FEW  # then wide ones would hide the others
     for i, one in enumerate(series):
-        _band(canvas, axes, one, f"{i}", crowded=len(series) > FEW)
-        upon = sum(_together(one, other, reach) for other in series[i + 1 :])
+        _band(canvas, axes, one, f"{i}", crowded=crowded)
+        upon = 0 if crowded else sum(_together(one, other, reach) for other in series[i + 1 :])
         _curve(canvas, axes, one, f"{i}", upon)
-        _marks(canvas, axes, one, f"{i}", percent, crowded=len(series) > FEW, upon=upon)
+        _marks(canvas, axes, one, f"{i}", percent, crowded=crowded, upon=upon)
         if one.final:
-            x, y = one.known[-1]
-            ends = [other.known[-1] for other in series[i + 1 :] if other.final]
-            upon = sum(x == there and abs(y - value) < reach * 2 for there, value in ends)
-            ring = axes.scatter(
-                [x], [y], s=area(8.0 + 5.0 * upon, one.style), marker=marker(one.style),
-                facecolors="none" if upon else BACKGROUND, edgecolors=colour(one.style), linewidths=2,
-                zorder=4 + i / 99, clip_on=False,
-            )  # fmt: skip
-            canvas.tell(ring, [f"{one.name}, final: {value_text(y, percent)}"], f"{i}")
+            _ring(canvas, axes, one, f"{i}", percent, series[i + 1 :], 2 * reach)
+
+
+def _ring(
+    canvas: Canvas, axes: "Axes", one: Series, group: str, percent: bool, later: Sequence[Series], reach: float
+) -> None:
+    """Draw the hollow mark of a final value, larger where those of later curves are upon it."""
+    x, y = one.known[-1]
+    ends = [other.known[-1] for other in later if other.final]
+    upon = sum(x == there and abs(y - value) < reach for there, value in ends)
+    ring = axes.scatter(
+        [x], [y], s=area(8.0 + 5.0 * upon, one.style), marker=marker(one.style),
+        facecolors="none" if upon else BACKGROUND, edgecolors=colour(one.style), linewidths=2, zorder=4, clip_on=False,
+    )  # fmt: skip
+    canvas.tell(ring, [f"{one.name}, final: {value_text(y, percent)}"], group)
 
 
 def _together(one: Series, other: Series, reach: float) -> bool:
