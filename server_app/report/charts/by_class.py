@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from server_app.report.charts.canvas import Canvas, Chart
@@ -136,11 +137,16 @@ def _groups(top: "Axes", axes: "Axes", classes: Classes, series: Sequence[Series
     for group, first, last in spans:
         words = f"{group} ({last - first + 1})"
         top.text((first + last) / 2, 1.03, words, transform=top.get_xaxis_transform(), ha="center", color=SOFT)
-    for one in series:
-        for _, first, last in spans:
-            known = [y for x, y in one.known if first <= x <= last]
-            if known and last > first:
-                axes.hlines(sum(known) / len(known), first - 0.45, last + 0.45, color=colour(one.style), linewidth=1.6)
+    for _, first, last in spans:
+        means = [(one.style, fmean(known)) for one in series if (known := _within(one, first, last))]
+        for i, (style, mean) in enumerate(means if last > first else []):
+            upon = any(abs(mean - other) < 0.01 for _, other in means[i + 1 :])  # wide, so that it is seen below these
+            width, alpha = (5.0, 0.45) if upon else (1.6, 1.0)
+            axes.hlines(mean, first - 0.45, last + 0.45, color=colour(style), linewidth=width, alpha=alpha)
+
+
+def _within(series: Series, first: int, last: int) -> list[float]:
+    return [y for x, y in series.known if first <= x <= last]
 
 
 def _marks(canvas: Canvas, axes: "Axes", names: Sequence[str], series: Sequence[Series]) -> None:

@@ -20,6 +20,7 @@ from server_app.report.charts import (
     by_class_chart,
     line_chart,
     scatter_chart,
+    share_map,
 )
 from server_app.report.charts.scales import count_limits, count_scale, count_ticks, hold_values, rank_ticks
 from server_app.report.charts.series import spread_labels
@@ -209,6 +210,13 @@ def test_bars_say_what_their_marks_are() -> None:
     assert {"before", "always cats", "a", "b"} <= set(drawing.words)
     assert {"a: 80 %", "b: –", "a, always cats: 40.0 %"} <= set(drawing.tips)
     assert "before" not in Drawing(bar_chart("a", [Bar("a", 0.8, "80 %")], "label", "before", "always cats")).words
+
+
+def test_a_share_of_zero_is_not_taken_for_none() -> None:
+    cells = [[0.0, None, 1.0]]
+    told = Drawing(share_map("a", ["x"], ["p", "q", "r"], cells, "label", zeros=True)).tips
+    assert set(told) == {"x, p: 0 %", "x, r: 100 %"}
+    assert set(Drawing(share_map("a", ["x"], ["p", "q", "r"], cells, "label")).tips) == {"x, r: 100 %"}
 
 
 def test_without_a_point_there_is_no_chart() -> None:
