@@ -76,19 +76,20 @@ def _curves(canvas: Canvas, axes: "Axes", series: Sequence[Series], percent: boo
     """Draw the curves; one that others run upon is wide and pale, so that it is seen below them."""
     low, high = axes.get_ylim()
     reach = (high - low) / 100
+    crowded = len(series) > FEW  # then wide ones would hide the others
     for i, one in enumerate(series):
-        _band(canvas, axes, one, f"{i}", crowded=len(series) > FEW)
-        upon = sum(_together(one, other, reach) for other in series[i + 1 :])
+        _band(canvas, axes, one, f"{i}", crowded=crowded)
+        upon = 0 if crowded else sum(_together(one, other, reach) for other in series[i + 1 :])
         _curve(canvas, axes, one, f"{i}", upon)
-        _marks(canvas, axes, one, f"{i}", percent, crowded=len(series) > FEW, upon=upon)
+        _marks(canvas, axes, one, f"{i}", percent, crowded=crowded, upon=upon)
         if one.final:
             x, y = one.known[-1]
             ends = [other.known[-1] for other in series[i + 1 :] if other.final]
             upon = sum(x == there and abs(y - value) < reach * 2 for there, value in ends)
             ring = axes.scatter(
                 [x], [y], s=area(8.0 + 5.0 * upon, one.style), marker=marker(one.style),
-                facecolors="none" if upon else BACKGROUND, edgecolors=colour(one.style), linewidths=2, zorder=4 + i / 99,
-                clip_on=False,
+                facecolors="none" if upon else BACKGROUND, edgecolors=colour(one.style), linewidths=2,
+                zorder=4 + i / 99, clip_on=False,
             )  # fmt: skip
             canvas.tell(ring, [f"{one.name}, final: {value_text(y, percent)}"], f"{i}")
 

@@ -64,7 +64,7 @@ def plane_chart(
             _draw(canvas, axes, point, where[i], ends[i], f"{i}")
             _name(canvas, over, point, spots[i], places[i], f"{i}")
 
-    rows = [[p.name, p.x, p.x_spread, p.y, p.y_spread] for p in points]
+    rows = [[p.name, p.x, p.x_spread or None, p.y, p.y_spread or None] for p in points]
     columns = ["name", x_label, f"{x_label}: standard deviation", y_label, f"{y_label}: standard deviation"]
     return Chart(name, label, columns, rows, _HEIGHT, draw)
 
@@ -118,7 +118,7 @@ def _places(
     places = [(0.0, 0.0)] * len(points)
     strip = sorted((i for i, p in enumerate(points) if p.x is None), key=lambda i: spots[i][1])
     for i, y in zip(strip, spread_labels([spots[i][1] for i in strip], _LINE, _TOP, _BOTTOM), strict=True):
-        places[i] = (spots[i][0] + 14, y + 4)
+        places[i] = (spots[i][0] + 12, y + 4)
     taken = [name_frame(places[i], widths[i]) for i in strip]
     others = [i for i, p in enumerate(points) if p.x is not None]
     box = (_LEFT, _TOP, WIDTH, _BOTTOM)
