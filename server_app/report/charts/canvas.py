@@ -117,8 +117,12 @@ class Chart:
             return _saved(canvas, kind)
 
     def _drawn(self) -> Canvas:
+        from matplotlib.text import Text
+
         canvas = Canvas(self.height)
         self.draw(canvas)
+        for words in canvas.figure.findobj(Text):
+            words.set_text(plain_text(words.get_text()))
         return canvas
 
 

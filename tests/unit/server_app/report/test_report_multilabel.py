@@ -17,7 +17,7 @@ from PIL import Image
 
 from server_app.report.attention import attention, image_notice, overlay
 from server_app.report.label_pairs import label_pairs
-from server_app.report.page import page
+from server_app.report.page import Page as ReportPage
 from server_app.report.prototypes import class_features
 from server_app.report.record import read_run
 
@@ -171,7 +171,8 @@ def test_whatever_a_broken_analysis_holds_the_report_survives(tmp_path_factory: 
         analysis[name][key] = data.draw(_ODD)
     dump(folder, analysis=analysis)
     run = read_run(folder)
-    Page(page("run", "", [(s.__name__, s(run)) for s in (class_features, attention, label_pairs)], image_notice(run)))
+    parts = [(section.__name__, section(run)) for section in (class_features, attention, label_pairs)]
+    Page(ReportPage("run", "", parts, image_notice(run)).html())
 
 
 def test_text_from_the_run_is_escaped(tmp_path: Path) -> None:
