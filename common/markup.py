@@ -1,6 +1,5 @@
 """Words that came from elsewhere, such as names of sites and classes, shown as what they are and never as markup."""
 
-import html
 import re
 
 from common.errors import one_line
@@ -9,11 +8,6 @@ from common.errors import one_line
 # anywhere but in an address are letters already: names and tables stay readable as text.
 _MARKUP = re.compile(r"[\\`\[\]<>|~&@$:#!{}]|(?<!\s)\*|\*(?!\s)|(?<![^\W_])_|_(?![^\W_])|(?<=www)\.", re.IGNORECASE)
 _FORMULA = ("=", "+", "-", "@", "\t", "\n", "'")  # how a spreadsheet's formula may begin, and our own mark
-
-
-def escape_html(words: str) -> str:
-    """Return text for HTML and SVG, between tags or as an attribute's value in quotes."""
-    return html.escape(_line(words))
 
 
 def escape_markdown(words: str) -> str:

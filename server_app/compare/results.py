@@ -1,8 +1,9 @@
-"""What a comparison shows of its runs: `headline.md`, `results.md`, `results.csv` and the page `results.html`."""
+"""What a comparison shows of its runs: `headline.md`, `results.md`, `results.csv`, the page `results.html`, charts."""
 
 import csv
 import hashlib
 import io
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,13 +15,17 @@ from server_app.compare.cells import Cell
 from server_app.compare.page import comparison_page
 from server_app.compare.store import Store
 from server_app.compare.tables import Entry, as_csv, as_markdown, further_rows, headline_rows, read_entries, rows_of
+from server_app.report.charts.files import FOLDER, write_charts
 from server_app.run.journal import log, percent
 
-_TABLES = ("headline.md", "results.md", "results.html", "results.csv")  # the last one says which runs all of them show
+# the last one says which runs all of them show
+_TABLES = ("headline.md", "results.md", "results.html", "results.csv")
 
 
 def write_results(cells: Sequence[Cell], folder: Path, cell_of: Callable[[str, int], Cell] | None = None) -> str:
-    """Write the tables and the page, and return the Markdown; without a finished run, say so and write nothing.
+    """Write the tables, the page and its charts, and return the Markdown.
+
+    Without a finished run, say so and write nothing.
 
     `headline.md` has the most important metrics, `results.md` each head's and all others, over seeds; `results.csv` has
     each run's, and the page all of it.
@@ -43,14 +48,14 @@ def write_results(cells: Sequence[Cell], folder: Path, cell_of: Callable[[str, i
         markdown += "\n" + as_markdown(further)
     for note in (_partition(entries) if further else "", _versions(entries)):
         markdown += f"\n{note}\n" if note else ""
-    short, table = as_markdown(list(headline_rows(rows))), as_csv(entries)
+    short, table, page = as_markdown(list(headline_rows(rows))), as_csv(entries), comparison_page(entries, rows)
     _keep_other_tables(folder, table)
-    texts = (short, markdown, comparison_page(entries, rows), table)
-    for name, text in zip(_TABLES, texts, strict=True):
+    for name, text in zip(_TABLES, (short, markdown, page.html(), table), strict=True):
         try:
             write_text(folder / name, text)
         except OSError as error:
             raise UserError(f"{folder / name}: cannot be written ({error.strerror}); the results stay") from None
+    write_charts(page.charts(), folder)
     return markdown
 
 
@@ -69,7 +74,7 @@ def with_saved_results(cells: Sequence[Cell], folder: Path, cell_of: Callable[[s
 def _keep_other_tables(folder: Path, new: str) -> None:
     """Move tables into `tables/` where they show runs that a new results.csv does not: those of another command."""
     of_older_versions = "tables.txt"
-    tables = [path for name in (*_TABLES, of_older_versions) if (path := folder / name).exists()]
+    tables = [path for name in (*_TABLES, FOLDER, of_older_versions) if (path := folder / name).exists()]
     listed = folder / _TABLES[-1]
     before = listed.read_text(encoding="utf-8") if listed.exists() else ""
     if not tables or (before and _runs_in(before) <= _runs_in(new)):
@@ -77,6 +82,7 @@ def _keep_other_tables(folder: Path, new: str) -> None:
     kept = folder / "tables" / hashlib.sha256(before.encode()).hexdigest()[:8]
     try:
         private_folder(kept)
+        shutil.rmtree(kept / FOLDER, ignore_errors=True)  # of the same runs; a folder takes no full one's place
         for path in tables:
             path.replace(kept / path.name)
     except OSError as error:

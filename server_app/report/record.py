@@ -172,6 +172,15 @@ class RunRecord:
         return self._counts("test_counts") if self.simulated else []
 
     @cached_property
+    def majority_shares(self) -> dict[str, float]:
+        """Site → share of its test images that are of its most frequent class, which always answering with it gets
+        right; empty where sites do not disclose it or an image has several labels."""
+        rows = [] if self.multilabel else self.test_counts
+        return {
+            site: max(row) / images for site, row in zip(self.site_names, rows, strict=False) if (images := sum(row))
+        }
+
+    @cached_property
     def class_counts(self) -> list[float]:
         """Training images of each class over all sites [C], or empty if unknown."""
         given = numbers(self.federation.get("class_counts"))

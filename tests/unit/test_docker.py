@@ -138,6 +138,14 @@ def test_docker_compose_accepts_filled_in_kits(tmp_path: Path) -> None:
     subprocess.run(gpu, cwd=folder / "coordinator", capture_output=True, text=True, check=True)
 
 
+def test_what_a_container_keeps_for_itself_is_in_its_memory() -> None:
+    """The image's file system is read-only; /tmp is not, and goes with the container."""
+    image = (DOCKER / "Dockerfile").read_text()
+    places = dict(re.findall(r"\b(FLWR_HOME|XDG_CACHE_HOME|MPLCONFIGDIR)=(\S+)", image))
+    assert len(places) == 3 and all(place.startswith("/tmp/") for place in places.values())
+    assert all(service["tmpfs"] == ["/tmp:mode=1777,size=2g"] for service in SERVICES.values() if "tmpfs" in service)
+
+
 def test_versions_are_pinned_once() -> None:
     pins = dict(
         line.split("==") for line in (DOCKER / "constraints.txt").read_text().splitlines() if not line.startswith("#")
