@@ -11,6 +11,7 @@ import flwr.common.logger  # noqa: F401 - gives Flower's logger its handler
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from trained_runs import TrainedRuns, session_folder
 
 from common.config import Experiment, build
 from common.methods import METHODS
@@ -132,3 +133,23 @@ def tiny_for(tiny: Callable[..., Experiment]) -> Callable[..., Experiment]:
         return tiny(method=method, **changes)
 
     return make
+
+
+@pytest.fixture
+def trained(
+    tiny_for: Callable[..., Experiment], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+) -> Iterator[TrainedRuns]:  # fmt: skip
+    """Return what gives a finished run of what `tiny_for` builds: for a test that only looks at it."""
+
+    def unpatched() -> None:
+        if "monkeypatch" in request.fixturenames:
+            patches = request.getfixturevalue("monkeypatch")
+            assert not (patches._setattr or patches._setitem), "what is shared is trained before anything is patched"
+
+    def builder(method: str = "fedloge", **changes: Any) -> Experiment:
+        return tiny_for(method, **changes)
+
+    runs = TrainedRuns(session_folder(tmp_path_factory) / "trained", builder, tmp_path / "runs", unpatched)
+    yield runs
+    runs.check()

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
+from waiting import wait_until
 
 from common.config import APP_ROOT
 from server_app.engines.flower_run import QUIET, free_port
@@ -105,13 +105,14 @@ class Deployment:
 
     def wait_for(self, name: str, pattern: str, seconds: float = 90) -> None:
         """Wait until a process's log says something."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if re.search(pattern, self.log(name)):
-                return
-            assert self.processes[name].poll() is None, f"{name} ended: {self.log(name)[-2000:]}"
-            time.sleep(0.2)
-        raise AssertionError(f"{name} did not say {pattern!r} within {seconds:g} s: {self.log(name)[-2000:]}")
+
+        def said() -> bool:
+            running = self.processes[name].poll() is None  # before the log is read, which may have its last words
+            found = bool(re.search(pattern, self.log(name)))
+            assert found or running, f"{name} ended: {self.log(name)[-2000:]}"
+            return found
+
+        wait_until(said, seconds, lambda: f"{name} says {pattern!r}: {self.log(name)[-2000:]}")
 
     def log(self, name: str) -> str:
         return (self.home / f"{name}.log").read_text(errors="replace")
@@ -183,10 +184,15 @@ class Line:
 
     Args:
         port: where it leads.
+
+    Attributes:
+        calls: how many came through since it was made or restored.
+        refused: how many came while it was cut.
     """
 
     def __init__(self, port: int) -> None:
-        self._end, self._ends, self._whole, self.calls = ("127.0.0.1", port), list[socket.socket](), True, 0
+        self._end, self._ends, self._whole = ("127.0.0.1", port), list[socket.socket](), True
+        self.calls = self.refused = 0
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         Thread(target=self._listen, daemon=True).start()
@@ -206,6 +212,7 @@ class Line:
             caller, _ = self._listening.accept()
             if not self._whole:
                 caller.close()
+                self.refused += 1
                 continue
             with suppress(OSError):
                 called = socket.create_connection(self._end)

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -14,6 +13,7 @@ from pathlib import Path
 import grpc
 import httpx
 import pytest
+from waiting import wait_until
 
 from server_app.engines.flower_run import QUIET, free_port, tool
 from server_app.provision import federation
@@ -85,16 +85,9 @@ def coordinator(tmp_path: Path, start: Callable[[list[str], str], "subprocess.Po
         command += [f"--ssl-{option}", str(secrets / name)]
     start(command, "superlink.log")
     health = [sys.executable, "docker/health.py", f"https://localhost:{control}/health", str(secrets / "ca.crt")]
-    wait(lambda: subprocess.run(health, capture_output=True, check=False).returncode == 0, 300)
+    log = tmp_path / "superlink.log"
+    wait_until(lambda: subprocess.run(health, capture_output=True, check=False).returncode == 0, 300, log.read_text)
     return Coordinator(folder, fleet, control)
-
-
-def wait(condition: Callable[[], bool], seconds: float) -> None:
-    """Wait until the condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.5)
 
 
 def test_a_registered_site_joins_and_a_revoked_one_is_refused(
@@ -109,7 +102,7 @@ def test_a_registered_site_joins_and_a_revoked_one_is_refused(
     node = load(coordinator.folder).keys[0].node_id
     assert coordinator.nodes() == {node: "registered"}
     running = start(coordinator.supernode(kit), "site.log")
-    wait(lambda: coordinator.nodes() == {node: "online"}, 300)
+    wait_until(lambda: coordinator.nodes() == {node: "online"}, 300, (tmp_path / "site.log").read_text)
 
     keep = kit.with_name("kept")
     kit.rename(keep)  # the site has its copy of the kit
@@ -173,9 +166,8 @@ def test_an_expired_certificate_of_the_coordinator_is_named(
     server.start()
     site = start(Coordinator(folder, port, port).supernode(folder / "sites" / "hospital-1"), "expired.log")
     try:
-        wait(
-            lambda: "certificate has expired" in (tmp_path / "expired.log").read_text() or site.poll() is not None, 120
-        )
+        log = tmp_path / "expired.log"
+        wait_until(lambda: site.poll() is not None or "certificate has expired" in log.read_text(), 120, log.read_text)
     finally:
         server.stop(None).wait()
     assert "CERTIFICATE_VERIFY_FAILED: certificate has expired" in (tmp_path / "expired.log").read_text()

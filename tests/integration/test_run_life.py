@@ -4,11 +4,11 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import yaml
 from real_processes import CLASSES, Deployment, deployment, write_folders, write_site_config
+from waiting import wait_until
 
 PROGRAM = (sys.executable, "-c", "from server_app.cli import main; main()")
 
@@ -22,11 +22,12 @@ def fednc(real: Deployment, *words: str, seconds: float = 900) -> subprocess.Com
 
 def newest(real: Deployment) -> str:
     """Return the newest run's id, once it runs."""
-    while True:
+
+    def running() -> str:
         run = json.loads(real.flwr("ls", "prod", "--format", "json", "--limit", "1").stdout)["runs"][0]
-        if run["status"] == "running":
-            return str(run["run-id"])
-        time.sleep(1)
+        return str(run["run-id"]) if run["status"] == "running" else ""
+
+    return wait_until(running, 600, lambda: f"the newest run runs: {real.log('superlink')[-2000:]}")
 
 
 def write_experiment(root: Path, coordinator: Path) -> None:

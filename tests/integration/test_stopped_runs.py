@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from waiting import wait_until
 
 from common.config import APP_ROOT, Experiment
 from server_app.engines.watcher import lives
@@ -53,17 +54,18 @@ class Command:
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     def wait_until(self, there: Callable[[], object], seconds: float = 600) -> None:
-        end = time.monotonic() + seconds
-        while not there():
-            assert self.process.poll() is None and time.monotonic() < end, self.output
-            time.sleep(0.05)
+        def running_and_there() -> object:
+            assert self.process.poll() is None, self.output
+            return there()
+
+        wait_until(running_and_there, seconds, lambda: self.output)
 
     def signal(self, *numbers: int) -> None:
         """Note what it has started, and send signals to this process alone."""
         self.left()
-        for number in numbers:
+        for place, number in enumerate(numbers):
+            time.sleep(0.2 if place else 0)  # as long as a person takes to press the keys again
             self.process.send_signal(number)
-            time.sleep(0.2)
 
     def left(self) -> list[str]:
         """Return the names of what is alive of it, this process aside."""
@@ -135,10 +137,7 @@ def test_a_command_that_is_killed_takes_its_simulation_along(
     command = start("run", write_config(tiny(rounds=400, method="fedavg"), tmp_path / "tiny.yaml"))
     command.wait_until(lambda: "round   2/400" in command.output)
     command.signal(signal.SIGKILL)
-    end = time.monotonic() + 60
-    while command.left() and time.monotonic() < end:
-        time.sleep(0.1)
-    assert command.left() == []
+    wait_until(lambda: command.left() == [], 60, lambda: str(command.left()))
     with locked(tmp_path / "runs" / "run"):
         pass
 
