@@ -33,7 +33,7 @@ DEEP: dict[str, tuple[str, ...]] = {
     "test_killed": ("again_and_again", "test_killed_when["),
     "test_ray_simulation": ("worker_builds", "a_comparison", "by_hand"),
     "test_stopped_runs": ("takes_its_simulation_along", "comparison_by_flower", "terminal_that_closes"),
-    "test_provisioning": ("a_registered_site_joins", "clock_is_wrong[-600]"),
+    "test_provisioning": ("a_registered_site_joins", "clock_is_wrong_is_refused[-600]"),
     "test_library": ("a_comparison_gives", "readmes_example"),
     "test_wheel": ("shipped_experiment[flower]",),
     "test_extended_runs": ("longer_one[creff]",),
@@ -59,11 +59,18 @@ def pytest_xdist_auto_num_workers() -> int:
     return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 2
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what is deep, and spread the tests that wait for processes over the workers.
 
     A worker begins with a share of the list in order.
     """
+    if not any("::" in word for word in config.args):  # whole files
+        gone = []
+        for path, parts in DEEP.items():
+            names = [item.name for item in items if item.path.stem == path]
+            gone += [f"{path}: {part}" for part in parts if names and not any(part in name for name in names)]
+        if gone:
+            raise pytest.UsageError(f"DEEP in tests/conftest.py names no test: {'; '.join(gone)}")
     for item in items:
         parts = DEEP.get(item.path.stem)
         named = parts is not None and (not parts or any(part in item.name for part in parts))

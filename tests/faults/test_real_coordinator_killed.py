@@ -37,6 +37,7 @@ def test_a_killed_coordinator_is_started_again_and_the_run_taken_up(tmp_path: Pa
     whole = run(grid, load(experiment, {"run-name": "whole"}))
     killed = whole.parent / "killed"
     words = {"config": experiment, "run-name": "killed"}
+    # a SuperLink of its own: it is killed, and its database must outlive it
     with deployment(tmp_path, database=str(tmp_path / "superlink.db")) as real:
         for name, config in zip(names, configs("real"), strict=True):
             real.start_site(name, real.register(name), config)

@@ -46,6 +46,7 @@ def start_until_accepted(real: Deployment, name: str, key: Path, config: Path) -
 def test_a_killed_site_is_left_out_and_comes_back_and_a_cut_line_costs_a_reply_at_most(tmp_path: Path) -> None:
     folders, coordinator = write_folders(tmp_path / "data", 2)
     experiment = write_experiment(tmp_path, coordinator)
+    # a SuperLink of its own: it takes a killed site for alive for a while, and other tests' runs would ask that site
     with deployment(tmp_path) as real, ThreadPoolExecutor(1) as pool:
         sites, line = {}, Line(real.fleet)
         for folder in folders:

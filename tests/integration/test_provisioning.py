@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -13,6 +12,8 @@ from pathlib import Path
 import grpc
 import httpx
 import pytest
+from real_processes import Deployment
+from shared_superlink import alone
 from waiting import wait_until
 
 from server_app.engines.flower_run import QUIET, free_port, tool
@@ -26,18 +27,20 @@ pytestmark = pytest.mark.skipif(FLOWER >= (1, 40), reason="sites reach this Flow
 
 
 class Coordinator:
-    """A SuperLink with a provisioned folder."""
+    """A provisioned folder and the SuperLink that it is of, which may know other folders' sites too."""
 
-    def __init__(self, folder: Path, fleet: int, control: int) -> None:
-        self.folder, self.fleet, self.control = folder, fleet, control
-        self.superlink = f"127.0.0.1:{control}"
+    def __init__(self, folder: Path, fleet: int, superlink: int) -> None:
+        self.folder, self.fleet = folder, fleet
+        self.superlink = f"127.0.0.1:{superlink}"
 
     def nodes(self) -> dict[str, str]:
-        """Return the status of every node id."""
+        """Return the status of every node id of this folder's sites."""
         with provision_flower.connect(self.superlink, self.folder / "ca" / "ca.crt") as connection:
             words = [*tool("flwr"), "supernode", "list", connection.name, "--format", "json", "-v"]
             done = subprocess.run(words, env=connection.environment, capture_output=True, text=True, check=True)
-        return {str(node["node-id"]): node["status"] for node in json.loads(done.stdout)["nodes"]}
+        ours = {key.node_id for key in load(self.folder).keys}
+        nodes = {str(node["node-id"]): node["status"] for node in json.loads(done.stdout)["nodes"]}
+        return {node: status for node, status in nodes.items() if node in ours}
 
     def supernode(self, kit: Path, ca: Path | None = None) -> list[str]:
         secrets = kit / "secrets"
@@ -68,28 +71,23 @@ def start(tmp_path: Path) -> Iterator[Callable[[list[str], str], "subprocess.Pop
 
 
 @pytest.fixture
-def coordinator(tmp_path: Path, start: Callable[[list[str], str], "subprocess.Popen[bytes]"]) -> Coordinator:
-    """Return a running SuperLink with one site's kit."""
-    fleet, control = free_port(), free_port()
-    folder = tmp_path / "federation"
-    federation.make(folder, ["127.0.0.1"], fleet, 90, now())
-    federation.add_site(folder, "hospital-1", now())
-    secrets = folder / "coordinator" / "secrets"
-    command = [
-        *tool("flower-superlink"), "--enable-supernode-auth", "--isolation", "process",
-        "--disable-runtime-dependency-installation", "--database", ":flwr-in-memory:",
-        "--superexec-auth-secret-file", str(secrets / "superexec.secret"), "--fleet-api-type", "grpc-rere",
-        "--fleet-api-address", f"127.0.0.1:{fleet}", "--host", "127.0.0.1", "--port", str(control),
-    ]  # fmt: skip
-    for option, name in (("certfile", "server.crt"), ("keyfile", "server.key"), ("ca-certfile", "ca.crt")):
-        command += [f"--ssl-{option}", str(secrets / name)]
-    start(command, "superlink.log")
-    health = [sys.executable, "docker/health.py", f"https://localhost:{control}/health", str(secrets / "ca.crt")]
-    log = tmp_path / "superlink.log"
-    wait_until(lambda: subprocess.run(health, capture_output=True, check=False).returncode == 0, 300, log.read_text)
-    return Coordinator(folder, fleet, control)
+def coordinator(tmp_path: Path, superlink: Path) -> Coordinator:
+    """Return the shared SuperLink with a folder and a site's kit of one's own."""
+    home = tmp_path / "provisioned"
+    home.mkdir()
+    deployed = Deployment(home, link=superlink)
+    federation.add_site(deployed.federation, "hospital-1", now())
+    return Coordinator(deployed.federation, deployed.fleet, deployed.port)
 
 
+@pytest.fixture
+def no_runs(superlink: Path) -> Iterator[None]:
+    """Let no other test run anything meanwhile: it would ask the sites that are there."""
+    with alone(superlink):
+        yield
+
+
+@pytest.mark.usefixtures("no_runs")
 def test_a_registered_site_joins_and_a_revoked_one_is_refused(
     coordinator: Coordinator, start: Callable[[list[str], str], "subprocess.Popen[bytes]"], tmp_path: Path
 ) -> None:
