@@ -19,6 +19,7 @@ import pytest
 import yaml
 from killed_coordinator import run
 from safetensors.numpy import load_file
+from trained_runs import TrainedRuns
 
 from common.config import APP_ROOT, Experiment
 from common.errors import UserError
@@ -181,8 +182,10 @@ def full_disk(room: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_at_the_coordinator_leaves_the_checkpoints(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run_local(tiny(run_name="whole", rounds=3))
+def test_a_full_disk_at_the_coordinator_leaves_the_checkpoints(
+    tiny: Tiny, trained: TrainedRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained(rounds=3)
     real = strategy.save_checkpoint
 
     def save(folder: Path, checkpoint: Any, keep: int) -> None:
@@ -193,7 +196,7 @@ def test_a_full_disk_at_the_coordinator_leaves_the_checkpoints(tiny: Tiny, monke
         patch.setattr(strategy, "save_checkpoint", save)
         with pytest.raises(UserError, match=r"round-00003\.safetensors: cannot be written .* resume=true"):
             run_local(tiny(run_name="cut", rounds=3))
-    folder = whole.parent / "cut"
+    folder = tiny().run.output_dir / "cut"
     kept = [path.name for path in sorted((folder / "checkpoints").iterdir())]
     assert kept == ["round-00001.safetensors", "round-00002.safetensors"]  # and no half of the third
     run_local(tiny(run_name="cut", rounds=3, resume=True))
@@ -201,11 +204,11 @@ def test_a_full_disk_at_the_coordinator_leaves_the_checkpoints(tiny: Tiny, monke
     assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
 
 
-def test_a_folder_or_a_report_that_cannot_be_written_is_told(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_folder_or_a_report_that_cannot_be_written_is_told(trained: TrainedRuns, tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("a file is in the way")
     with pytest.raises(UserError, match=r"checkpoints: cannot be written .* resume=true"):
         strategy.save_checkpoint(tmp_path, Checkpoint(1, {}, {}), 3)
-    folder = run_local(tiny(rounds=1))
+    folder = trained.copy(rounds=1)
     report = (folder / "report.html").read_text()
     with full_disk(2000), pytest.raises(UserError, match=r"report\.html: cannot be written .* make room"):
         write_report(folder)
@@ -213,8 +216,10 @@ def test_a_folder_or_a_report_that_cannot_be_written_is_told(tiny: Tiny, tmp_pat
 
 
 @pytest.mark.parametrize("room", [0, 3000])
-def test_a_full_disk_while_the_journal_is_written(tiny: Tiny, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
-    whole = run_local(tiny(run_name="whole", rounds=3))
+def test_a_full_disk_while_the_journal_is_written(
+    tiny: Tiny, trained: TrainedRuns, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    whole = trained(rounds=3)
     real = strategy.FedStrategy._record_round
 
     def record(self: strategy.FedStrategy) -> None:
