@@ -22,7 +22,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Experiment]:
         found.append(experiment)
         folder = experiment.run.output_dir / str(experiment.run.run_name)
         folder.mkdir(parents=True)
-        (folder / "summary.json").write_text(str(experiment.run.rounds))
+        (folder / "summary.json").write_text(str(experiment.dump()["rounds"]))
 
     monkeypatch.setattr(trained_runs, "run_local", run)
     return found
