@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ from common.methods import METHODS
 torch.set_num_threads(1)  # tests run side by side
 _CACHE = tempfile.TemporaryDirectory(prefix="fednc-tests-")  # removed at the end
 os.environ["FEDNC_CACHE"] = _CACHE.name  # decoded images are not kept in the home folder
+# hundreds of processes read the same files: they are compiled once, whatever this shell says
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # The same examples everywhere, and no clock: a busy machine is no failure. `make test-deep` names the profile `deep`.
 settings.register_profile("deep", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("quick", settings.get_profile("deep"), max_examples=25)
@@ -39,7 +43,7 @@ DEEP: dict[str, tuple[str, ...]] = {
     "test_extended_runs": ("longer_one[creff]",),
     "test_closed_output": ("[all closed]", "[pipe]", "[full]"),
     "test_compare": ("time_is_up", "another_configuration_leaves", "of_other_data_or_code", "study_from_the_command"),
-    "test_readme": ("fednc compare scans.yaml", "rounds=200]", "predict list.csv"),
+    "test_readme": ("fednc compare scans.yaml", "rounds=100 seed=1]", "rounds=200]", "predict list.csv"),
 }
 SAMPLE = ("[a site trains]", "[the checkpoint is half written]", "[the round is over]")  # of the moments of a kill
 # Tests of these files start processes and wait for them most of the time; the longest first.
