@@ -84,10 +84,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     rest = [item for item in items if item.path.stem not in WAITING]
     workers = pytest_xdist_auto_num_workers()
     slow = [item for worker in range(workers) for item in slow[worker::workers]]
-    step = len(rest) // max(1, len(slow)) + 1
-    items[:] = []
-    for start in range(0, max(len(rest), len(slow) * step), step):
-        items += [*slow[start // step : start // step + 1], *rest[start : start + step]]
+    items[:], step, placed = [], len(rest) / max(1, len(slow)), 0
+    for place, item in enumerate(rest):
+        begins = place == 0 or rest[place - 1].path != item.path  # amid a file its fixtures would be made twice
+        while begins and placed < len(slow) and placed * step <= place:
+            items.append(slow[placed])
+            placed += 1
+        items.append(item)
+    items += slow[placed:]
 
 
 @pytest.fixture(autouse=True)
