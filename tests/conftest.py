@@ -51,6 +51,7 @@ WAITING = (
     *("test_compose", "test_real_site_killed", "test_real_coordinator_killed", "test_deployment"),
     *("test_ray_simulation", "test_stopped_runs", "test_provisioning"),
 )
+_NAMED: dict[str, set[str]] = {}  # by file that was collected, the parts of DEEP that named a test
 # loggers that a run makes speak, as they are before any run
 LOGS = [
     (log, list(log.handlers), log.level, log.propagate)
@@ -63,23 +64,27 @@ def pytest_xdist_auto_num_workers() -> int:
     return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 1
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what is deep, and spread the tests that wait for processes over the workers.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what is deep."""
+    path = item.path.stem
+    if path in DEEP:
+        parts = {part for part in DEEP[path] if part in item.name}
+        _NAMED.setdefault(path, set()).update(parts)
+        if (parts or not DEEP[path]) and not item.name.endswith(SAMPLE):
+            item.add_marker(pytest.mark.deep)
 
-    A worker begins with a share of the list in order.
+
+@pytest.hookimpl(trylast=True)  # what is not run is no longer there
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Spread the tests that wait for processes over the workers, each of which begins with a share of the list.
+
+    Raises:
+        pytest.UsageError: the table of deep tests has a name that is no test's.
     """
     if not any("::" in word for word in config.args):  # whole files
-        gone = []
-        for path, parts in DEEP.items():
-            names = [item.name for item in items if item.path.stem == path]
-            gone += [f"{path}: {part}" for part in parts if names and not any(part in name for name in names)]
+        gone = [f"{path}: {part}" for path, found in _NAMED.items() for part in DEEP[path] if part not in found]
         if gone:
             raise pytest.UsageError(f"DEEP in tests/conftest.py names no test: {'; '.join(gone)}")
-    for item in items:
-        parts = DEEP.get(item.path.stem)
-        named = parts is not None and (not parts or any(part in item.name for part in parts))
-        if named and not item.name.endswith(SAMPLE):
-            item.add_marker(pytest.mark.deep)
     slow = sorted((i for i in items if i.path.stem in WAITING), key=lambda item: WAITING.index(item.path.stem))
     rest = [item for item in items if item.path.stem not in WAITING]
     workers = pytest_xdist_auto_num_workers()
