@@ -11,6 +11,7 @@ from typing import Any
 import flwr.common.logger  # noqa: F401 - gives Flower's logger its handler
 import pytest
 import torch
+from deep import mark
 from hypothesis import HealthCheck, settings
 from trained_runs import TrainedRuns, session_folder
 
@@ -27,31 +28,11 @@ sys.dont_write_bytecode = False
 settings.register_profile("deep", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("quick", settings.get_profile("deep"), max_examples=25)
 settings.load_profile("quick")
-# What `make test-deep` runs, by file: repeats of a kind of which `make test` has one, containers, killed processes.
-# Parts of a test's name, () for all of a file.
-DEEP: dict[str, tuple[str, ...]] = {
-    "test_compose": (),
-    "test_real_site_killed": (),
-    "test_real_coordinator_killed": (),
-    "test_run_life": (),
-    "test_killed": ("again_and_again", "test_killed_when["),
-    "test_ray_simulation": ("worker_builds", "a_comparison", "by_hand"),
-    "test_stopped_runs": ("takes_its_simulation_along", "comparison_by_flower", "terminal_that_closes"),
-    "test_provisioning": ("a_registered_site_joins", "clock_is_wrong_is_refused[-600]"),
-    "test_library": ("a_comparison_gives", "readmes_example"),
-    "test_wheel": ("shipped_experiment[flower]",),
-    "test_extended_runs": ("longer_one[creff]",),
-    "test_closed_output": ("[all closed]", "[pipe]", "[full]"),
-    "test_compare": ("time_is_up", "another_configuration_leaves", "of_other_data_or_code", "study_from_the_command"),
-    "test_readme": ("fednc compare scans.yaml", "rounds=100 seed=1]", "rounds=200]", "predict list.csv"),
-}
-SAMPLE = ("[a site trains]", "[the checkpoint is half written]", "[the round is over]")  # of the moments of a kill
 # Tests of these files start processes and wait for them most of the time; the longest first.
 WAITING = (
     *("test_compose", "test_real_site_killed", "test_real_coordinator_killed", "test_deployment"),
     *("test_ray_simulation", "test_stopped_runs", "test_provisioning"),
 )
-_NAMED: dict[str, set[str]] = {}  # by file that was collected, the parts of DEEP that named a test
 # loggers that a run makes speak, as they are before any run
 LOGS = [
     (log, list(log.handlers), log.level, log.propagate)
@@ -66,25 +47,12 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark what is deep."""
-    path = item.path.stem
-    if path in DEEP:
-        parts = {part for part in DEEP[path] if part in item.name}
-        _NAMED.setdefault(path, set()).update(parts)
-        if (parts or not DEEP[path]) and not item.name.endswith(SAMPLE):
-            item.add_marker(pytest.mark.deep)
+    mark(item)
 
 
 @pytest.hookimpl(trylast=True)  # what is not run is no longer there
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Spread the tests that wait for processes over the workers, each of which begins with a share of the list.
-
-    Raises:
-        pytest.UsageError: the table of deep tests has a name that is no test's.
-    """
-    if not any("::" in word for word in config.args):  # whole files
-        gone = [f"{path}: {part}" for path, found in _NAMED.items() for part in DEEP[path] if part not in found]
-        if gone:
-            raise pytest.UsageError(f"DEEP in tests/conftest.py names no test: {'; '.join(gone)}")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread the tests that wait for processes over the workers, each of which begins with a share of the list."""
     slow = sorted((i for i in items if i.path.stem in WAITING), key=lambda item: WAITING.index(item.path.stem))
     rest = [item for item in items if item.path.stem not in WAITING]
     workers = pytest_xdist_auto_num_workers()
