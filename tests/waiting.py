@@ -23,8 +23,7 @@ def wait_until(condition: Callable[[], _Found], seconds: float, why: str | Calla
     while not (found := condition()):
         now = time.monotonic()
         assert now < end, f"not within {seconds:g} s: {why if isinstance(why, str) else why()}"
-        time.sleep(
-            max(0.02, 2 * (now - asked))
-        )  # a condition that starts a process to ask leaves the machine to others
+        # a condition may start a process to ask, and others work here
+        time.sleep(max(0.02, 2 * (now - asked)))
         asked = time.monotonic()
     return found
