@@ -30,7 +30,7 @@ from common.models.description import Description, describe, header
 from common.models.features import extract_features
 from common.models.model import Model, personal_state, shared_state
 from common.models.trained import backbone_digest
-from common.multilabel_metrics import PerClass
+from common.multilabel_by_class import PerClass
 from common.precision import to_wire_precision
 
 app = ClientApp()

@@ -28,9 +28,9 @@ def pack(arrays: Mapping[str, npt.NDArray[Any]]) -> ArrayRecord:
 
 def unpack(message: Message, record: str) -> Arrays:
     """Return the named arrays of one record of a message, empty if it is absent; anything else raises."""
-    found = message.content.array_records.get(record)
-    if found is None:
-        return {}
+    found = message.content.get(record, ArrayRecord())
+    if not isinstance(found, ArrayRecord):
+        raise TypeError(f"{record} is no record of arrays")
     if odd := [name for name, array in found.items() if not array.data.startswith(b"\x93NUMPY")]:
         raise ValueError(f"{odd[0]} is not in NumPy's own format")  # nor an archive, which NumPy would open
     return {name: unpacked(array) for name, array in found.items()}

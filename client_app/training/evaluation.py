@@ -11,7 +11,8 @@ from client_app.site.site import Site
 from common.data import label_counts
 from common.metrics import groups
 from common.models.features import extract_features
-from common.multilabel_metrics import MultilabelReport, PerClass, measure_split, split_rows
+from common.multilabel_by_class import PerClass
+from common.multilabel_metrics import MultilabelReport, measure_split, split_rows
 from common.wire import MULTILABEL_METRICS
 
 

@@ -52,7 +52,8 @@ def _chart(run: RunRecord, series: list[Series]) -> Chart | None:
     )
     short, before_after = metric_names_of(run).short, " and ".join(s.name for s in series)
     label = f"Training images and {short} of each class: {before_after}"
-    return by_class_chart(f"{short.lower()}-by-class", classes, series, short, label, guess=0.5 if run.multilabel else None)
+    name, guess = f"{short.lower()}-by-class", 0.5 if run.multilabel else None
+    return by_class_chart(name, classes, series, short, label, guess=guess)
 
 
 def _table(run: RunRecord, series: list[Series]) -> Block:

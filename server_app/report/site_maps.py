@@ -20,16 +20,20 @@ def by_class(run: RunRecord, stage: str) -> list[Block]:
     told = run.site_class_accuracy(stage)
     if not told or not run.classes:
         return []
-    rows, columns = evenly(list(told.items()), MOST_SITES), _columns(run)
+    order = dict.fromkeys([*run.site_names, *told])
+    rows = evenly([(site, told[site]) for site in order if site in told], MOST_SITES)
+    columns = _columns(run)
     cells = [[_mean([at(row, c, None) for c in group]) for group in columns] for _, row in rows]
     short = metric_names_of(run).short
     title = f"{short[0].upper()}{short[1:]} in each class at each site"
-    chart = share_map("sites-by-class", [site for site, _ in rows], _titles(run, columns), cells, title)
+    names = [site for site, _ in rows]
+    chart = share_map("sites-by-class", names, _titles(run, columns), cells, title, zeros=not run.multilabel)
     merged = f" A column is the mean of up to {len(columns[0])} classes." if len(columns[0]) > 1 else ""
     blank = "the class has no AUC" if run.multilabel else "there is no test image of the class"
+    zero = "" if run.multilabel else "another one is none right, "
     caption = (
         f"Each site's personal model {STAGES[stage]}, on the site's own test images; classes from most to fewest "
-        f"images over all sites, a stronger colour is more, blank where {blank}."
+        f"images over all sites, a stronger colour is more, {zero}blank where {blank}."
     )
     return [Heading(title), *figure(chart, caption + merged + left_out(len(told)))]
 

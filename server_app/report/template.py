@@ -121,6 +121,7 @@ svg:has(.series:hover) .series:not(:hover){opacity:.15}
 .pictures{display:flex;flex-wrap:wrap;gap:18px 34px;font-size:.85rem}
 .pictures div{display:grid;grid-template-columns:128px 128px;gap:2px 6px}
 .pictures p{grid-column:span 2;margin:0;display:flex;justify-content:space-between;overflow-wrap:anywhere}
-.pictures img{width:128px;height:128px;object-fit:contain;display:block}.crisp{image-rendering:pixelated}
+.pictures img{width:128px;height:128px;object-fit:contain;object-position:left;display:block}
+.crisp{image-rendering:pixelated}
 @media print{body{max-width:none}figure,table{break-inside:avoid}}
 """

@@ -18,7 +18,8 @@ from safetensors.numpy import load_file
 
 from common.config import APP_ROOT, Experiment
 from server_app.app import run
-from server_app.compare.runner import Cell, compare, read_result
+from server_app.compare.runner import Cell, compare
+from server_app.compare.store import Store
 from server_app.engines.engines import load_client_app, run_local
 from server_app.engines.flower_run import QUIET, free_port
 from server_app.grids.local_grid import LocalGrid
@@ -153,8 +154,9 @@ def test_a_comparison_has_the_same_results_from_flower(tiny: Tiny, tmp_path: Pat
         folder = tmp_path / engine
         cells = [good, bad] if engine == "flower" else [good]
         assert compare(cells, folder, jobs=2, engine=engine) == len(cells) - 1
-        results[engine] = read_result(folder, good)
-        assert results[engine] is not None
+        run = Store(folder).find(good)
+        assert run is not None
+        results[engine] = run.result
         results[engine]["summary"].pop("cost")  # seconds differ
     assert results["flower"] == results["local"]
     (said,) = [text for log in (tmp_path / "flower").rglob("log.txt") if "finished:failed" in (text := log.read_text())]

@@ -52,7 +52,7 @@ ROOMS = {
     "server_app/compare": "run checks report report/charts generic engines",
     "server_app/new": "checks",
     "server_app/provision": "engines",
-    "server_app/api.py": "run checks engines",
+    "server_app/api.py": "run checks engines compare",
     "server_app/cli.py": "run checks report generic engines compare new provision",
 }
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from server_app.report.charts.canvas import Canvas, Chart
@@ -17,7 +18,7 @@ from server_app.report.charts.scales import (
     rank_ticks,
 )
 from server_app.report.charts.series import Series, shorten, value_text
-from server_app.report.charts.theme import SOFT, colour, marker
+from server_app.report.charts.theme import SOFT, area, colour, marker
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -136,16 +137,21 @@ def _groups(top: "Axes", axes: "Axes", classes: Classes, series: Sequence[Series
     for group, first, last in spans:
         words = f"{group} ({last - first + 1})"
         top.text((first + last) / 2, 1.03, words, transform=top.get_xaxis_transform(), ha="center", color=SOFT)
-    for one in series:
-        for _, first, last in spans:
-            known = [y for x, y in one.known if first <= x <= last]
-            if known and last > first:
-                axes.hlines(sum(known) / len(known), first - 0.45, last + 0.45, color=colour(one.style), linewidth=1.6)
+    for _, first, last in spans:
+        means = [(one.style, fmean(known)) for one in series if (known := _within(one, first, last))]
+        for i, (style, mean) in enumerate(means if last > first else []):
+            upon = any(abs(mean - other) < 0.01 for _, other in means[i + 1 :])  # wide, so that it is seen below these
+            width, alpha = (5.0, 0.45) if upon else (1.6, 1.0)
+            axes.hlines(mean, first - 0.45, last + 0.45, color=colour(style), linewidth=width, alpha=alpha)
+
+
+def _within(series: Series, first: int, last: int) -> list[float]:
+    return [y for x, y in series.known if first <= x <= last]
 
 
 def _marks(canvas: Canvas, axes: "Axes", names: Sequence[str], series: Sequence[Series]) -> None:
     """Draw open marks, side by side within a class and of different sizes, so that equal values are all seen."""
-    large = 58.0 if len(names) <= 50 else 32.0 if len(names) <= 150 else 12.0
+    large = 7.6 if len(names) <= 50 else 5.6 if len(names) <= 150 else 3.6
     apart = 0.36 / max(len(series) - 1, 1)
     places = [(i - (len(series) - 1) / 2) * apart for i in range(len(series))]
     if len(series) == 2:
@@ -158,8 +164,9 @@ def _marks(canvas: Canvas, axes: "Axes", names: Sequence[str], series: Sequence[
     for i, one in enumerate(series):
         xs, ys = zip(*one.known, strict=True)
         marks = axes.scatter(
-            [x + places[i] for x in xs], ys, s=large * 0.62**i, marker=marker(one.style), facecolors="none",
-            edgecolors=colour(one.style), linewidths=1.6 if len(names) <= 150 else 0.9, clip_on=False, zorder=3,
+            [x + places[i] for x in xs], ys, s=area(large * 0.8**i, one.style), marker=marker(one.style),
+            facecolors="none", edgecolors=colour(one.style), linewidths=1.6 if len(names) <= 150 else 0.9,
+            clip_on=False, zorder=3,
         )  # fmt: skip
         canvas.tell(marks, [f"{names[int(x)]}, {one.name}: {value_text(y, True)}" for x, y in one.known])
 

@@ -117,8 +117,12 @@ class Chart:
             return _saved(canvas, kind)
 
     def _drawn(self) -> Canvas:
+        from matplotlib.text import Text
+
         canvas = Canvas(self.height)
         self.draw(canvas)
+        for words in canvas.figure.findobj(Text):
+            words.set_text(plain_text(words.get_text()))
         return canvas
 
 
@@ -135,8 +139,13 @@ def _settings(name: str) -> "Iterator[None]":
 
 def _saved(canvas: Canvas, kind: str) -> bytes:
     buffer = io.BytesIO()
-    dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    canvas.figure.savefig(buffer, format=kind, dpi=200 if kind == "png" else 72, metadata=dated.get(kind))
+    if kind == "svg":
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+        FigureCanvasSVG(canvas.figure).print_svg(buffer, metadata={"Date": None})  # `savefig` would draw twice
+        return buffer.getvalue()
+    undated = {"CreationDate": None} if kind == "pdf" else None
+    canvas.figure.savefig(buffer, format=kind, dpi=200 if kind == "png" else 72, metadata=undated)
     return buffer.getvalue()
 
 

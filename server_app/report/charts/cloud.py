@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from server_app.report.charts.canvas import WIDTH, Canvas, Chart
 from server_app.report.charts.places import Frame, name_frame, place_names, text_width
 from server_app.report.charts.series import Series, shorten
-from server_app.report.charts.theme import BACKGROUND, SOFT, colour, marker
+from server_app.report.charts.theme import BACKGROUND, SOFT, area, colour, marker
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,10 +52,10 @@ def _clouds(series: Sequence[Series], top: float) -> list[list[tuple[float, floa
 
 
 def _marks(
-    canvas: Canvas, axes: "Axes", series: Series, spots: Sequence[tuple[float, float]], group: str, size: float = 20
+    canvas: Canvas, axes: "Axes", series: Series, spots: Sequence[tuple[float, float]], group: str, wide: float = 5.5
 ) -> None:
     style = series.style
-    marks = axes.scatter(*zip(*spots, strict=True), s=size, marker=marker(style), color=colour(style),
+    marks = axes.scatter(*zip(*spots, strict=True), s=area(wide, style), marker=marker(style), color=colour(style),
                          edgecolors=BACKGROUND, linewidths=0.7, clip_on=False)  # fmt: skip
     canvas.tell(marks, [series.name], group)
 
@@ -63,7 +63,7 @@ def _marks(
 def _key(canvas: Canvas, axes: "Axes", series: Series, place: int) -> None:
     x = 8 + WIDTH / _COLUMNS * (place % _COLUMNS)
     y = 10 + _LINE * (place // _COLUMNS)
-    _marks(canvas, axes, series, [(x, y)], f"{place}", 36)
+    _marks(canvas, axes, series, [(x, y)], f"{place}", 7)
     words = axes.text(x + 10, y, shorten(series.name, 28), va="center")
     canvas.tell(words, [series.name], f"{place}")
 

@@ -9,6 +9,7 @@ from server_app.report.charts.series import Series, shorten, value_text
 from server_app.report.charts.theme import BACKGROUND, RULE, colour, marker
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 _ROW = 30.0  # points, of which the marks of a row share two thirds
@@ -38,9 +39,11 @@ def dot_chart(name: str, names: Sequence[str], series: Sequence[Series], label: 
         edges = [edge for one in series for pair in one.band if pair for edge in pair]
         axes.set_xlim(min(0.0, *known, *edges), 1.02 * max(*known, *edges) or 1.0)
         in_percent(axes.xaxis)
-        for i, one in enumerate(series):
-            _marks(canvas, axes, one, names, 0.66 * ((i + 0.5) / len(series) - 0.5))
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, ncols=len(series))
+        marks = [
+            _marks(canvas, axes, one, names, 0.66 * ((i + 0.5) / len(series) - 0.5)) for i, one in enumerate(series)
+        ]
+        words = [shorten(one.name, 60) for one in series]  # by themselves, names that begin with _ would be left out
+        axes.legend(marks, words, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, ncols=len(series))
 
     rows = [
         [names[int(x)], one.name, share, *((one.band[i] if one.band else None) or (None, None))]
@@ -51,8 +54,8 @@ def dot_chart(name: str, names: Sequence[str], series: Sequence[Series], label: 
     return Chart(name, label, ["name", "series", "share", "low", "high"], rows, height, draw)
 
 
-def _marks(canvas: Canvas, axes: "Axes", series: Series, names: Sequence[str], offset: float) -> None:
-    """Draw a series' marks and whiskers, `offset` rows below the middle of each row."""
+def _marks(canvas: Canvas, axes: "Axes", series: Series, names: Sequence[str], offset: float) -> "Artist":
+    """Draw and return a series' marks, with whiskers, `offset` rows below the middle of each row."""
     tint = colour(series.style)
     whiskers = [(x + offset, *pair) for (x, _), pair in zip(series.points, series.band, strict=False) if pair]
     if whiskers:
@@ -60,6 +63,7 @@ def _marks(canvas: Canvas, axes: "Axes", series: Series, names: Sequence[str], o
         axes.hlines(rows, low, high, colors=tint, linewidths=1.2, alpha=0.7, zorder=2)
     spots = axes.scatter(
         [share for _, share in series.known], [x + offset for x, _ in series.known], s=42, marker=marker(series.style),
-        color=tint, edgecolors=BACKGROUND, linewidths=0.7, zorder=3, clip_on=False, label=series.name,
+        color=tint, edgecolors=BACKGROUND, linewidths=0.7, zorder=3, clip_on=False,
     )  # fmt: skip
     canvas.tell(spots, [f"{names[int(x)]}, {series.name}: {value_text(share, True)}" for x, share in series.known])
+    return spots

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from server_app.report.charts.canvas import WIDTH, Canvas, Chart
 from server_app.report.charts.places import text_width
+from server_app.report.charts.scales import rank_ticks
 from server_app.report.charts.series import shorten
 from server_app.report.charts.theme import RULE, SERIES, SOFT
 
@@ -19,12 +20,13 @@ _LEFT, _RIGHT = 150.0, WIDTH - 84
 _KEY = 30.0  # height of the key above the map
 _NUMBERED, _NAMED = 14, 25  # so many columns have room for numbers in their cells, and for names
 _FULL = 0.58  # the strongest shade under a number: ink reads on it in both schemes, with a contrast of four at least
+_ZERO = 0.4  # the shade, of the other colour, of a share of zero
 _MINUS = "−"
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """One cell: its shade in [0, 1], the number in it, and whether it is below zero."""
+    """One cell: its shade in [0, 1], the number in it, and whether it is below zero, or a share of zero."""
 
     shade: float
     words: str
@@ -116,17 +118,20 @@ def cosine_map(name: str, names: Sequence[str], cells: Values, label: str) -> Ch
     return _chart(name, _Map(names, names, drawn, key, "cosine"), cells, label, "cosine")
 
 
-def share_map(name: str, rows: Sequence[str], columns: Sequence[str], cells: Values, label: str) -> Chart | None:
-    """Return shares as shades; few columns also show numbers, in per cent; nothing stands where a share is zero.
+def share_map(
+    name: str, rows: Sequence[str], columns: Sequence[str], cells: Values, label: str, *, zeros: bool = False
+) -> Chart | None:
+    """Return shares as shades; few columns also show numbers, in per cent.
 
     Args:
         name: of the chart's files.
         rows, columns: names.
         cells: shares [rows, columns], 0 to 1, None where there is none.
         label: what the chart shows, in words.
+        zeros: whether a share of zero has a colour of its own; else nothing stands there, as where there is none.
     """
-    drawn = [[_share(v) if v else None for v in row] for row in cells]
-    key = [_share(v) for v in (0.25, 0.5, 0.75, 1.0)]
+    drawn = [[None if v is None or not (v or zeros) else _share(v) for v in row] for row in cells]
+    key = [_share(v) for v in (*([0.0] if zeros else []), 0.25, 0.5, 0.75, 1.0)]
     return _chart(name, _Map(rows, columns, drawn, key, "share"), cells, label, "share")
 
 
@@ -141,6 +146,8 @@ def _cosine(value: float) -> _Cell:
 
 
 def _share(value: float) -> _Cell:
+    if value == 0:
+        return _Cell(_ZERO, "0 %", below=True)
     return _Cell(min(max(value, 0.0), 1.0), f"{value * 100:.0f} %")
 
 
@@ -234,7 +241,7 @@ def _key(axes: "Axes", shown: _Map) -> None:
 def _column_names(axes: "Axes", shown: _Map) -> None:
     base = shown.top - 6
     if len(shown.columns) > _NAMED:
-        for rank in _ranks(len(shown.columns)):
+        for rank in rank_ticks(len(shown.columns)):
             axes.text(_LEFT + shown.wide * (rank - 0.5), base, f"{rank}", ha="center", va="bottom")
         return
     for j, name in enumerate(shown.column_names):
@@ -243,11 +250,3 @@ def _column_names(axes: "Axes", shown: _Map) -> None:
             axes.text(x - 6, base, name, ha="left", va="bottom", rotation=40, rotation_mode="anchor")
         else:
             axes.text(x, base, name, ha="center", va="bottom")
-
-
-def _ranks(count: int) -> list[int]:
-    """Return 1 and about ten round ranks up to `count`."""
-    from matplotlib.ticker import MaxNLocator
-
-    ticks = [int(t) for t in MaxNLocator(10, integer=True).tick_values(0, count) if 0 < t <= count]
-    return [1, *(t for t in ticks if t > max(1, ticks[0] / 2))]

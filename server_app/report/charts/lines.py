@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from server_app.report.charts.canvas import Canvas, Chart
 from server_app.report.charts.scales import draw_level, hold_values, whole_ticks
 from server_app.report.charts.series import Level, Series, shorten, spread_labels, value_text
-from server_app.report.charts.theme import BACKGROUND, SOFT, colour, dash, marker
+from server_app.report.charts.theme import BACKGROUND, SOFT, area, colour, dash, marker
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,16 +82,22 @@ def _curves(canvas: Canvas, axes: "Axes", series: Sequence[Series], percent: boo
         upon = 0 if crowded else sum(_together(one, other, reach) for other in series[i + 1 :])
         _curve(canvas, axes, one, f"{i}", upon)
         _marks(canvas, axes, one, f"{i}", percent, crowded=crowded, upon=upon)
-    for i, one in enumerate(series):
         if one.final:
-            x, y = one.known[-1]
-            ends = [other.known[-1] for other in series[i + 1 :] if other.final]
-            upon = sum(x == there and abs(y - value) < reach * 2 for there, value in ends)
-            ring = axes.scatter(
-                [x], [y], s=60 + 90 * upon, marker=marker(one.style), facecolors="none" if upon else BACKGROUND,
-                edgecolors=colour(one.style), linewidths=2, zorder=4 + 0.01 * i, clip_on=False,
-            )  # fmt: skip
-            canvas.tell(ring, [f"{one.name}, final: {value_text(y, percent)}"], f"{i}")
+            _ring(canvas, axes, one, f"{i}", percent, series[i + 1 :], 2 * reach)
+
+
+def _ring(
+    canvas: Canvas, axes: "Axes", one: Series, group: str, percent: bool, later: Sequence[Series], reach: float
+) -> None:
+    """Draw the hollow mark of a final value, larger where those of later curves are upon it."""
+    x, y = one.known[-1]
+    ends = [other.known[-1] for other in later if other.final]
+    upon = sum(x == there and abs(y - value) < reach for there, value in ends)
+    ring = axes.scatter(
+        [x], [y], s=area(8.0 + 5.0 * upon, one.style), marker=marker(one.style),
+        facecolors="none" if upon else BACKGROUND, edgecolors=colour(one.style), linewidths=2, zorder=4, clip_on=False,
+    )  # fmt: skip
+    canvas.tell(ring, [f"{one.name}, final: {value_text(y, percent)}"], group)
 
 
 def _together(one: Series, other: Series, reach: float) -> bool:
@@ -132,8 +138,8 @@ def _marks(
         if points:
             xs, ys = zip(*points, strict=True)
             spots = axes.scatter(
-                xs, ys, s=32 * (1 + 1.5 * upon), marker=marker(style), color=colour(style), edgecolors=BACKGROUND,
-                linewidths=0.6, alpha=alpha, zorder=2.5 if upon else 3, clip_on=False,
+                xs, ys, s=area(5.8 + 3.5 * upon, style), marker=marker(style), color=colour(style),
+                edgecolors=BACKGROUND, linewidths=0.6, alpha=alpha, zorder=2.5 if upon else 3, clip_on=False,
             )  # fmt: skip
             canvas.tell(spots, [f"{series.name}, {x:g}: {value_text(y, percent)}" for x, y in points], group)
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from server_app.report.charts.canvas import Canvas, Chart
 from server_app.report.charts.legend import legend, legend_height, open_marks
-from server_app.report.charts.scales import count_limits, count_scale, hold_values
+from server_app.report.charts.scales import ZERO, count_limits, count_scale, hold_values
 from server_app.report.charts.series import Series, value_text
-from server_app.report.charts.theme import SOFT, colour, marker
+from server_app.report.charts.theme import SOFT, area, colour, marker
 
 _X_LABEL = "training images of the class"
 
@@ -41,12 +41,13 @@ def scatter_chart(
     def draw(canvas: Canvas) -> None:
         axes = canvas.axes(xlabel=f"{_X_LABEL} (log scale)")
         axes.set_title(y_label, loc="left", color=SOFT)
-        for i, one in enumerate(shown):
+        for i, one in enumerate(shown):  # the later the smaller, so that marks at one place are all seen
             named = [(word, x, y) for word, (x, y) in zip(names, one.points, strict=False) if y is not None]
             words, xs, ys = zip(*named, strict=True)
             marks = axes.scatter(
-                [max(x, 0.5) for x in xs], ys, s=mark_size(i), marker=marker(one.style), facecolors="none",
-                edgecolors=colour(one.style), linewidths=1.6 if len(names) <= 100 else 0.9, clip_on=False, zorder=3,
+                [max(x, ZERO) for x in xs], ys, s=area(max(12.0 - 3.2 * i, 5.0), one.style), marker=marker(one.style),
+                facecolors="none", edgecolors=colour(one.style), linewidths=1.6 if len(names) <= 100 else 0.9,
+                clip_on=False, zorder=3,
             )  # fmt: skip
             tips = [
                 f"{word} ({x:,.0f} images), {one.name}: {value_text(y, percent)}"
@@ -62,8 +63,3 @@ def scatter_chart(
     rows = [[s.name, word, x, y] for s in shown for word, (x, y) in zip(names, s.points, strict=False)]
     height = 350 + legend_height([s.name for s in shown])
     return Chart(name, label, ["series", "class", _X_LABEL, y_label], rows, height, draw)
-
-
-def mark_size(place: int) -> float:
-    """Return the area of a series' open marks: the later the smaller, so that marks at one place are all seen."""
-    return float(max(12.0 - 3.2 * place, 5.0) ** 2)

@@ -69,6 +69,11 @@ def marker(style: int) -> str:
     return _MARKERS[_form(style)]
 
 
+def area(diameter: float, style: int) -> float:
+    """Return matplotlib's size of a style's mark that is about so many points wide; its diamonds are larger."""
+    return float((diameter * (0.75 if marker(style) == "D" else 1.0)) ** 2)
+
+
 def dash(style: int) -> Any:
     """Return a style's line."""
     return _DASHES[_form(style)]
