@@ -1,4 +1,4 @@
-"""The charts of a page as files: what each kind holds, what is removed, and what is said where one cannot be written."""
+"""The charts of a page as files: what each kind holds, what is removed, what is said where one cannot be written."""
 
 import csv
 import errno
@@ -44,8 +44,16 @@ def text_of_pdf(content: bytes) -> str:
 
 
 @pytest.mark.parametrize("write", [write_run, write_multilabel_run])
-def test_every_chart_of_a_page_is_four_files(write: Callable[[Path], Path], tmp_path: Path) -> None:
+def test_each_chart_of_a_page_has_a_name_of_its_own(
+    write: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chart_files, "_drawn", lambda chart, kind: (b"", set()))
     page = write_report(write(tmp_path), charts=True)
+    assert len(list((tmp_path / "charts").iterdir())) == 4 * page.read_text(encoding="utf-8").count('role="img"')
+
+
+def test_every_chart_of_a_page_is_four_files(tmp_path: Path) -> None:
+    page = write_report(write_run(tmp_path), charts=True)
     files = list((tmp_path / "charts").iterdir())
     drawn = page.read_text(encoding="utf-8").count('role="img"')
     assert drawn > 5 and len(files) == 4 * drawn
