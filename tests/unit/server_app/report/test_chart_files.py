@@ -18,6 +18,7 @@ from PIL import Image
 from common.errors import UserError
 from server_app.report import write_report
 from server_app.report.charts import Chart, Series, line_chart
+from server_app.report.charts import canvas
 from server_app.report.charts import files as chart_files
 from server_app.report.charts.dots import dot_chart
 from server_app.report.charts.files import as_csv, write_charts
@@ -164,3 +165,12 @@ def test_what_a_user_has_set_for_other_charts_changes_none_of_ours(tmp_path: Pat
     with mpl.rc_context({"font.size": 40.0, "text.usetex": True, "axes.facecolor": "red"}):
         assert curves().svg() == before
         assert mpl.rcParams["font.size"] == 40
+
+
+def test_a_font_of_the_machine_draws_what_ours_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """STIX, which comes with matplotlib, has a letter that DejaVu Sans has not."""
+    letter = "\u1d81"
+    monkeypatch.setattr(canvas, "FALLBACKS", ("nowhere", "STIXGeneral"))
+    assert chart_files._drawn(curves("first", [letter]), "pdf")[1] == set()
+    monkeypatch.setattr(canvas, "FALLBACKS", ("nowhere",))
+    assert chart_files._drawn(curves("first", [letter]), "pdf")[1] == {letter}
