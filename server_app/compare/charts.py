@@ -94,7 +94,7 @@ def _curves(
     label = f"{title}: accuracy by round"
     chart = line_chart(name, series, "round", y_label, label, percent=True, close=True)
     many = sum(bool(one.known) for one in series) > FEW
-    words = _over_seeds(entries, names, "Bands, of the curve that you point at" if many else "Bands")
+    words = _over_seeds(entries, names, "The band of the curve that you point at" if many else "Bands")
     return [Heading(title), *figure(chart, words)] if chart else []
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from common.errors import one_line
+from common.markup import plain_line
 from server_app.report.blocks import Block, charts_of
 from server_app.report.charts import Chart
 from server_app.report.charts.theme import COLOURS
@@ -65,14 +65,9 @@ def _environment() -> "Environment":
         loader=DictLoader({"page": PAGE, "blocks": BLOCKS, "style": STYLE}), autoescape=True, undefined=StrictUndefined
     )
     made.globals["colours"] = COLOURS
-    made.filters["line"] = _line
+    made.filters["line"] = plain_line
     made.filters["svg"] = _svg
     return made
-
-
-def _line(words: str) -> str:
-    """Return the words as one line, without control characters and surrogates."""
-    return words if words.isprintable() else one_line(words, len(words))
 
 
 def _svg(chart: Chart) -> str:

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from common.markup import plain_line
 from server_app.report.charts.canvas import Canvas, Chart
 from server_app.report.charts.legend import legend, legend_height
 from server_app.report.charts.scales import draw_level, in_percent
-from server_app.report.charts.series import plain_text, shorten
+from server_app.report.charts.series import shorten
 from server_app.report.charts.theme import BACKGROUND, INK, colour
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def bar_chart(
         axes.set_yticks(range(len(bars)), [shorten(bar.name, 20) for bar in bars])
         _bars(canvas, axes, bars, start)
         for place, bar in enumerate(bars):
-            axes.text(1.015, place, plain_text(bar.words), transform=axes.get_yaxis_transform(), va="center")
+            axes.text(1.015, place, plain_line(bar.words), transform=axes.get_yaxis_transform(), va="center")
         if guess is not None and start < guess:
             draw_level(axes, guess, upright=True)
         marks = [_notches(axes, bars), _levels(canvas, axes, bars, level_name)]

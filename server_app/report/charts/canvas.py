@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
-from server_app.report.charts.series import plain_text
+from common.markup import plain_line
 from server_app.report.charts.theme import COLOURS, FALLBACKS, RC
 
 if TYPE_CHECKING:  # matplotlib takes half a second, for which commands that draw nothing need not wait
@@ -76,7 +76,7 @@ class Canvas:
             when_pointed: whether it is there only while a reader points at its series; files do without it.
         """
         artist.set_gid(f"tell-{len(self._groups)}")
-        self._groups.append((series, [plain_text(tip) for tip in tips]))
+        self._groups.append((series, [plain_line(tip) for tip in tips]))
         if when_pointed:
             self._hidden.append(artist)
 
@@ -122,7 +122,7 @@ class Chart:
         canvas = Canvas(self.height)
         self.draw(canvas)
         for words in canvas.figure.findobj(Text):
-            words.set_text(plain_text(words.get_text()))
+            words.set_text(plain_line(words.get_text()))
         return canvas
 
 
@@ -161,7 +161,7 @@ def _inline(text: str, canvas: Canvas, label: str) -> str:
             root.remove(part)  # who made it, and a style for the whole page
     root.attrib = {
         "role": "img",
-        "aria-label": plain_text(label),
+        "aria-label": plain_line(label),
         "viewBox": f"0 0 {canvas.width:g} {canvas.height:g}",
         "style": f"min-width:{min(canvas.width, _LEAST):g}px;max-width:{canvas.width:g}px",
     }

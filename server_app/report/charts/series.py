@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from common.errors import one_line
+from common.markup import plain_line
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,9 @@ class Level:
     value: float
 
 
-def plain_text(words: str) -> str:
-    """Return the words as one line without control characters, which SVG cannot hold."""
-    return words if words.isprintable() else one_line(words, len(words))
-
-
 def shorten(name: str, length: int) -> str:
     """Return the name as one line, cut to at most `length` characters."""
-    name = plain_text(name)
+    name = plain_line(name)
     return name if len(name) <= length else name[: length - 1] + "…"
 
 

@@ -133,7 +133,7 @@ def test_means_have_their_deviation_over_seeds_on_every_chart(tiny: Tiny) -> Non
 
 
 @pytest.mark.parametrize(
-    ("seeds", "words"), [(1, "One seed has no spread."), (2, "Bands, of the curve that you point at:")]
+    ("seeds", "words"), [(1, "One seed has no spread."), (2, "The band of the curve that you point at:")]
 )
 def test_what_a_band_is_and_when_there_is_none_is_said(tiny: Tiny, seeds: int, words: str) -> None:
     names = methods_for(multilabel=False)[:12]

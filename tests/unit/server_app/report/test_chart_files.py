@@ -17,8 +17,7 @@ from PIL import Image
 
 from common.errors import UserError
 from server_app.report import write_report
-from server_app.report.charts import Chart, Series, line_chart
-from server_app.report.charts import canvas
+from server_app.report.charts import Chart, Series, canvas, line_chart
 from server_app.report.charts import files as chart_files
 from server_app.report.charts.dots import dot_chart
 from server_app.report.charts.files import as_csv, write_charts
