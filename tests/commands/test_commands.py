@@ -67,8 +67,11 @@ def test_export_without_a_finished_run_says_so(tmp_path: Path) -> None:
 def test_report_is_written_again(home: Path) -> None:
     page = home / "fednc-runs" / "pilot" / "report.html"
     page.unlink()
-    check(start("fednc", "report", "fednc-runs/pilot", folder=home), r"^fednc-runs/pilot/report\.html$")
+    answer = start("fednc", "report", "fednc-runs/pilot", folder=home)
+    check(answer, r"^fednc-runs/pilot/charts$")
+    assert answer.out.splitlines()[-2] == "fednc-runs/pilot/report.html"
     assert "</html>" in page.read_text(encoding="utf-8")
+    assert (page.parent / "charts" / "accuracy-by-round.pdf").is_file()
 
 
 def test_predict_ends_with_1_where_an_image_cannot_be_read(home: Path) -> None:

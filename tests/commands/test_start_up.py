@@ -133,6 +133,22 @@ def test_what_is_read_first_imports_nothing_heavy(module: str) -> None:
     assert {name.split(".")[0] for name in shown.stdout.split()} & (HEAVY | {"numpy"}) == set()
 
 
+def test_a_run_that_draws_nothing_yet_does_not_wait_for_what_draws(tmp_path: Path) -> None:
+    program = "import sys, server_app.app, client_app.app, server_app.compare.results; print(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", program], env=variables(), capture_output=True, text=True, check=True)
+    assert "matplotlib" not in {name.split(".")[0] for name in shown.stdout.split()}
+
+
+@pytest.mark.parametrize("place", ["HOME", "MPLCONFIGDIR"])
+def test_drawing_says_nothing_where_no_folder_can_be_written(place: str, tmp_path: Path) -> None:
+    program = "from server_app.report.charts import Series, line_chart\n"
+    program += "print(line_chart('x', [Series('a', [(1, 2.0)], 0)], 'round', 'y', 'A chart').svg()[:4])"
+    given = {**variables(), place: "/proc/nowhere"}  # where even root can make none
+    given.pop("XDG_CACHE_HOME", None)
+    shown = subprocess.run([sys.executable, "-c", program], env=given, capture_output=True, text=True, check=True)
+    assert (shown.stdout, shown.stderr) == ("<svg\n", "")
+
+
 @pytest.mark.parametrize("words", ["--help", "chekc", "--hlp"])
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_help_and_a_typo_take_little_time(name: str, words: str, tmp_path: Path) -> None:

@@ -273,15 +273,18 @@ def test_another_configuration_leaves_finished_runs_and_tables_as_they_are(tiny:
     cells.append(Cell(tiny(method="fedavg", rounds=1, head_class_size=25, run_name=None)))
     assert compare(cells[:1], tmp_path, jobs=1) == 0
     write_results(cells[:1], tmp_path)
-    tables = {path.name: path.read_bytes() for pattern in ("*.md", "results.*") for path in tmp_path.glob(pattern)}
-    before = contents_of(tmp_path) - {Path(name) for name in (*tables, "runs.jsonl")}
+    shown = [path for pattern in ("*.md", "results.*", "charts/*") for path in tmp_path.glob(pattern)]
+    tables = {path.relative_to(tmp_path): path.read_bytes() for path in shown}
+    assert Path("results.html") in tables and Path("charts/generic-by-round.pdf") in tables
+    before = contents_of(tmp_path) - {*tables, Path("runs.jsonl")}
     texts, first = {path: (tmp_path / path).read_bytes() for path in before}, lines_of(tmp_path)
     for cell in cells[1:]:
         assert compare([cell], tmp_path, jobs=1) == 0
         write_results([cell], tmp_path, lambda method, seed, cell=cell: cell)
     assert {path: (tmp_path / path).read_bytes() for path in before} == texts
     assert lines_of(tmp_path)[:1] == first and len(lines_of(tmp_path)) == 3
-    kept = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in (tmp_path / "tables").iterdir()]
+    others = list((tmp_path / "tables").iterdir())
+    kept = [{path: (folder / path).read_bytes() for path in contents_of(folder)} for folder in others]
     assert len(kept) == 2 and tables in kept
     results = [read_result(tmp_path, cell) for cell in cells]
     assert [result and result["experiment"]["rounds"] for result in results] == [1, 2, 1]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 from common.markup import plain_line
-from server_app.report.charts.theme import COLOURS, RC
+from server_app.report.charts.theme import COLOURS, FALLBACKS, RC
 
 if TYPE_CHECKING:  # matplotlib takes half a second, for which commands that draw nothing need not wait
     from collections.abc import Iterator
@@ -110,7 +110,7 @@ class Chart:
 
     def file(self, kind: str) -> bytes:
         """Return the drawing as a file: 'svg', 'pdf' or 'png' (at 200 dots an inch)."""
-        with _settings(self.name):
+        with _settings(self.name, FALLBACKS):
             canvas = self._drawn()
             for artist in canvas._hidden:
                 artist.set_visible(False)
@@ -127,13 +127,16 @@ class Chart:
 
 
 @contextmanager
-def _settings(name: str) -> "Iterator[None]":
+def _settings(name: str, fallbacks: Sequence[str] = ()) -> "Iterator[None]":
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where it keeps its list of fonts is of no interest
     import matplotlib as mpl
+    from matplotlib.font_manager import fontManager
 
+    installed = {font.name for font in fontManager.ttflist}
+    fonts = [*RC["font.family"], *(font for font in fallbacks if font in installed)]
     with mpl.rc_context():
         mpl.rcdefaults()  # not what a user has set for other charts
-        mpl.rcParams.update({**RC, "svg.hashsalt": name})
+        mpl.rcParams.update({**RC, "font.family": fonts, "svg.hashsalt": name})
         yield
 
 

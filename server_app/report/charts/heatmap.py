@@ -19,7 +19,7 @@ Values: TypeAlias = Sequence[Sequence[float | None]]
 _LEFT, _RIGHT = 150.0, WIDTH - 84
 _KEY = 30.0  # height of the key above the map
 _NUMBERED, _NAMED = 14, 25  # so many columns have room for numbers in their cells, and for names
-_FULL = 0.58  # the strongest shade under a number: ink reads on it in both schemes, with a contrast of four at least
+_FULL = 0.55  # the strongest shade under a number: ink reads on it in both schemes, with a contrast of 4.5 at least
 _ZERO = 0.4  # the shade, of the other colour, of a share of zero
 _MINUS = "−"
 

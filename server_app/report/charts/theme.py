@@ -27,9 +27,22 @@ SERIES = tuple(light for name, (light, _) in COLOURS.items() if name[0] == "s" a
 _MARKERS = ("o", "D", "s", "^", "v", "P")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 2)), (0, (6, 2, 1.5, 2)), (0, (3, 3)), (0, (9, 2, 2, 2, 2, 2)))
 
+# Which of a machine's fonts draw the letters that DejaVu Sans lacks, in files; a page has its reader's.
+FALLBACKS = (
+    *(
+        "Noto Sans CJK SC",
+        "Noto Sans CJK JP",
+        "Noto Sans",
+        "Noto Sans Arabic",
+        "Noto Sans Devanagari",
+        "Noto Sans Thai",
+    ),
+    *("Droid Sans Fallback", "WenQuanYi Zen Hei", "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo"),
+    *("Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Segoe UI", "Nirmala UI", "Arial Unicode MS"),
+)
+
 RC: dict[str, Any] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so that files are equal everywhere
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib, so that files are equal everywhere
     "font.size": 12,
     "axes.titlesize": 12,
     "axes.labelsize": 12,

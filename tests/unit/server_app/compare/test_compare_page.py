@@ -1,19 +1,17 @@
 """The page of a comparison: the tables' metrics, the curves and charts of what each method has, what is missing."""
 
 import re
-from collections.abc import Callable
-from typing import Any
+from statistics import stdev
 
+import pytest
+from made_up_comparison import Tiny, entry, result
 from made_up_run import Page
 
-from common.config import Experiment
-from common.methods import METHODS
+from common.methods import METHODS, methods_for
 from server_app.compare.charts import by_round
 from server_app.compare.page import comparison_page
-from server_app.compare.runner import Cell
 from server_app.compare.tables import Entry, rows_of
 
-Tiny = Callable[..., Experiment]
 SECTIONS = [
     "Results",
     "Many, medium and few",
@@ -25,35 +23,17 @@ SECTIONS = [
 ]
 
 
-def result(method: str, level: float = 0.5, code: str = "f00d" * 8) -> dict[str, Any]:
-    """Return a finished run of a method whose last metrics are `level`."""
-    row = METHODS[method]
-    heads = dict.fromkeys(filter(None, (row.generic_head, row.reported_head)))
-    figures = dict.fromkeys(("accuracy", "balanced_accuracy", "many", "medium", "few"), level)
-    stages = ("final", "realigned", "finetuned") if row.realigns else ("final", "finetuned")
-    curve = [[0, 0.1], [1, level / 2], [2, level]]
-    return {
-        "versions": {"torch": "2.15", "code": code},
-        "summary": {
-            "generic": dict.fromkeys(heads, figures),
-            "personal": {stage: {"mean": level + 0.1 * i} for i, stage in enumerate(stages)},
-            "cost": {"seconds": 90.0, "bytes_down": 1.5e6, "bytes_up": 2.5e6},
-        },
-        "curves": dict.fromkeys(heads, curve) | {"personal": curve[:-1]},
-    }
-
-
-def entry(tiny: Tiny, method: str, *results: dict[str, Any] | None, variant: str = "", **changes: Any) -> Entry:
-    cells = (Cell(tiny(method=method, seed=seed, **changes), variant) for seed in range(len(results)))
-    return Entry(tuple(cells), results)
-
-
 def render(*entries: Entry) -> tuple[str, Page]:
     html = comparison_page(entries, list(rows_of(entries))).html()
     page = Page(html)
     assert [heading.split(". ", 1)[1] for heading in page.headings] == SECTIONS
     assert not re.search(r"@import|@font-face|url\((?!#)|<script|https?://(?!www\.w3\.org/2000/svg)", html)
     return html, page
+
+
+def curves(html: str, name: str) -> int:
+    """Return how many curves have this name at their end."""
+    return len(re.findall(rf"\d %  {re.escape(name)}</text>", html))
 
 
 def charts(page: Page) -> list[str]:
@@ -73,8 +53,8 @@ def test_the_page_shows_every_method_and_what_is_missing(tiny: Tiny) -> None:
     assert "1 min 30 s" in page.text and "4.0 MB" not in page.text and "1.5 MB" in page.text
     assert "best of any evaluation" in page.text
     personal_only = [row.title for row in METHODS.values() if row.reported_head is None]
-    assert personal_only and all(html.count(f"<title>{title}</title>") == 1 for title in personal_only)
-    assert html.count("<title>FedLoGe</title>") == 2  # a generic and a personal curve
+    assert personal_only and all(curves(html, title) == 1 for title in personal_only)
+    assert curves(html, "FedLoGe") == 2  # a generic and a personal one
 
 
 def test_a_method_is_drawn_by_the_head_that_it_is_judged_by(tiny: Tiny) -> None:
@@ -105,7 +85,7 @@ def test_a_study_names_its_variants(tiny: Tiny) -> None:
             for value in (0.2, 0.4)
         )
     )
-    assert html.count("<title>sparsity=0.2</title>") == 2
+    assert curves(html, "sparsity=0.2") == 2
     assert "FedLoGe, sparsity=0.4" in page.text
     assert "variants: 2" in page.text
     assert re.search(r"sparsity +0\.2, 0\.4 +0\.6", page.text)  # key, values, default
@@ -129,6 +109,36 @@ def test_only_personal_methods_and_nothing_from_outside(tiny: Tiny) -> None:
     _, page = render(entry(tiny, "fedper", one, variant=evil))
     assert evil in page.text
     assert charts(page) == []
+
+
+def test_means_have_their_deviation_over_seeds_on_every_chart(tiny: Tiny) -> None:
+    entries = [
+        entry(tiny, "fedavg", result("fedavg", 0.5), result("fedavg", 0.7)),
+        entry(tiny, "ditto", result("ditto")),
+    ]
+    page = comparison_page(entries, list(rows_of(entries)))
+    data = {chart.name: [dict(zip(chart.columns, row, strict=False)) for row in chart.rows] for chart in page.charts()}
+    low, high = (pytest.approx(0.6 + sign * stdev([0.5, 0.7])) for sign in (-1, 1))
+    dots = {(row["name"], row["series"]): (row["low"], row["high"]) for row in data["accuracy-by-group"]}
+    assert dots["FedAvg", "few"] == (low, high) and dots["Ditto", "few"] == (None, None)
+    last = [row for row in data["generic-by-round"] if row["round"] == 2]
+    assert [(row["series"], row.get("low"), row.get("high")) for row in last] == [
+        ("FedAvg", low, high),
+        ("Ditto", None, None),
+    ]
+    spread = [row["generic, balanced accuracy: standard deviation"] for row in data["generic-and-personal-trained"]]
+    assert spread == [pytest.approx(stdev([0.5, 0.7])), None]
+    text = Page(page.html()).text
+    assert "2 seeds (FedAvg); 1 seed (Ditto). Bands: ± one sample standard deviation over seeds, none with one" in text
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"), [(1, "One seed has no spread."), (2, "The band of the curve that you point at:")]
+)
+def test_what_a_band_is_and_when_there_is_none_is_said(tiny: Tiny, seeds: int, words: str) -> None:
+    names = methods_for(multilabel=False)[:12]
+    _, page = render(*(entry(tiny, name, *[result(name)] * seeds) for name in names))
+    assert words in page.text
 
 
 def test_a_curve_has_the_rounds_that_every_seed_measured() -> None:

@@ -1,4 +1,4 @@
-"""The charts of a page as files: what each kind holds, what is removed, and what is said where one cannot be written."""
+"""The charts of a page as files: what each kind holds, what is removed, what is said where one cannot be written."""
 
 import csv
 import errno
@@ -17,7 +17,7 @@ from PIL import Image
 
 from common.errors import UserError
 from server_app.report import write_report
-from server_app.report.charts import Chart, Series, line_chart
+from server_app.report.charts import Chart, Series, canvas, line_chart
 from server_app.report.charts import files as chart_files
 from server_app.report.charts.dots import dot_chart
 from server_app.report.charts.files import as_csv, write_charts
@@ -44,8 +44,16 @@ def text_of_pdf(content: bytes) -> str:
 
 
 @pytest.mark.parametrize("write", [write_run, write_multilabel_run])
-def test_every_chart_of_a_page_is_four_files(write: Callable[[Path], Path], tmp_path: Path) -> None:
+def test_each_chart_of_a_page_has_a_name_of_its_own(
+    write: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chart_files, "_drawn", lambda chart, kind: (b"", set()))
     page = write_report(write(tmp_path), charts=True)
+    assert len(list((tmp_path / "charts").iterdir())) == 4 * page.read_text(encoding="utf-8").count('role="img"')
+
+
+def test_every_chart_of_a_page_is_four_files(tmp_path: Path) -> None:
+    page = write_report(write_run(tmp_path), charts=True)
     files = list((tmp_path / "charts").iterdir())
     drawn = page.read_text(encoding="utf-8").count('role="img"')
     assert drawn > 5 and len(files) == 4 * drawn
@@ -156,3 +164,12 @@ def test_what_a_user_has_set_for_other_charts_changes_none_of_ours(tmp_path: Pat
     with mpl.rc_context({"font.size": 40.0, "text.usetex": True, "axes.facecolor": "red"}):
         assert curves().svg() == before
         assert mpl.rcParams["font.size"] == 40
+
+
+def test_a_font_of_the_machine_draws_what_ours_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """STIX, which comes with matplotlib, has a letter that DejaVu Sans has not."""
+    letter = "\u1d81"
+    monkeypatch.setattr(canvas, "FALLBACKS", ("nowhere", "STIXGeneral"))
+    assert chart_files._drawn(curves("first", [letter]), "pdf")[1] == set()
+    monkeypatch.setattr(canvas, "FALLBACKS", ("nowhere",))
+    assert chart_files._drawn(curves("first", [letter]), "pdf")[1] == {letter}
