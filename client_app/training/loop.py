@@ -1,4 +1,4 @@
-"""The local loop of Algorithm 1: E epochs of SGD, one forward and one backward pass a batch."""
+"""The local loop of Algorithm 1: E epochs, one forward and one backward pass a batch."""
 
 import math
 from collections import defaultdict
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from client_app.methods.base import LocalContext, LocalMethod, Phase
 from client_app.site.site import Site
-from client_app.training.optimiser import optimiser_for
+from client_app.training.optimiser import optimiser_for, take_step
 from common.config import Experiment
 from common.data.images.resident import BatchSlices
 from common.data.images.transforms import Scaling, augment, draw
@@ -66,16 +66,15 @@ def train_site(
     seen, device = 0, local.class_counts.device
     for phase in phases or method.phases(experiment):
         with _frozen(model, phase.frozen):
-            optimizer = optimiser_for(model.parameters(), learning_rate or experiment.train.learning_rate, experiment)
+            rate = learning_rate or experiment.train.learning_rate
+            optimizer = optimiser_for(model.named_parameters(), rate, experiment)
             for _ in range(phase.epochs):
                 batch_losses = []
                 for images, labels in _epoch(site, order_rng, augmentation_rng, device):
                     with _single_image_safe(model, len(labels)):
                         losses = (phase.losses or method.losses)(model, images, labels, local)
-                    optimizer.zero_grad(set_to_none=True)
                     values = torch.stack(tuple(losses.values()))
-                    values.sum().backward()  # type: ignore[no-untyped-call]
-                    optimizer.step()
+                    take_step(optimizer, values.sum(), experiment)
                     seen += len(labels)
                     batch_losses.append((tuple(losses), values.detach(), len(labels)))
                 _accumulate_losses(batch_losses, totals, experiment)
@@ -184,7 +183,7 @@ def finetune_head(head: nn.Module, features: Tensor, labels: Tensor, local: Loca
     """
     experiment = local.experiment
     rate = experiment.personalise.finetune_learning_rate or experiment.train.learning_rate
-    optimizer = optimiser_for(head.parameters(), rate, experiment)
+    optimizer = optimiser_for(head.named_parameters("personal_head"), rate, experiment)
     order_rng = numpy_generator(experiment.run.seed, "finetune", local.site)
     rows = np.arange(len(labels), dtype=np.int64)
     for _ in range(experiment.personalise.finetune_epochs):
@@ -192,6 +191,4 @@ def finetune_head(head: nn.Module, features: Tensor, labels: Tensor, local: Loca
         for part in slices(len(rows), experiment.train.batch_size):
             index = shuffled[part]
             loss = local.loss(head(features[index]), labels[index])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            take_step(optimizer, loss, experiment)

@@ -1,8 +1,13 @@
 """Section `train`: what a site does in a round."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from common.keys import KeyModel, Positive, key
+from common.keys import Acts, Condition, KeyModel, OneOf, Positive, is_one_of, key
+from common.optimisers import OPTIMISERS
+
+_SGD = is_one_of("optimizer", "sgd")
+_NESTEROV = Condition(f"{_SGD.words} and momentum above 0", lambda e: _SGD.holds(e) and e.momentum > 0)
+_ADAM = Acts(is_one_of("optimizer", "adamw", "adam"))
 
 
 class TrainSection(KeyModel):
@@ -12,9 +17,26 @@ class TrainSection(KeyModel):
     batch_size: int = key(
         32, ge=2, le=10**9, about="images a step (paper's code: 8, slow on every device)", everyday=True
     )
-    learning_rate: float = key(0.03, gt=0, about="SGD, all parameter groups (paper's code: .03)", everyday=True)
-    momentum: float = key(0.5, ge=0, lt=1, about="SGD (paper's code: .5)")
-    weight_decay: float = key(0.0, ge=0, about="SGD (paper's code: 0)")
+    learning_rate: float = key(0.03, gt=0, about="of every part of the model (paper's code: .03)", everyday=True)
+    head_rate: float = key(
+        1.0, gt=0, le=10**6, about="factor of the learning rate, also of fine-tuning's, for all but the backbone"
+    )
+    backbone_rate: float = key(
+        1.0, gt=0, le=10**6, about="factor of the learning rate, also of fine-tuning's, for the backbone"
+    )
+    optimizer: Annotated[str, OneOf(OPTIMISERS)] = key(
+        "sgd", about="of training and fine-tuning: PyTorch's (the papers': sgd); it starts anew in each round"
+    )
+    momentum: float = key(0.5, ge=0, lt=1, about="SGD (paper's code: .5)", acts=Acts(_SGD))
+    nesterov: bool = key(False, about="SGD: momentum as Nesterov's", acts=Acts(_NESTEROV))
+    adam_beta1: float = key(0.9, ge=0, lt=1, about="decay of the mean of gradients", acts=_ADAM)
+    adam_beta2: float = key(0.999, ge=0, lt=1, about="decay of the mean of their squares", acts=_ADAM)
+    weight_decay: float = key(
+        0.0, ge=0, about="sgd: of all parameters (paper's code: 0); adamw, adam: not of biases, norms and scales"
+    )
+    clip_gradients: float = key(
+        0.0, ge=0, about="largest norm of a step's gradients, of each part of the model by itself; 0: any"
+    )
     augment: Literal["none", "flip", "crop-flip"] = key("none", about="crop: 4 pixels of padding (CIFAR)")
     multilabel_loss: Literal["bce", "focal", "asymmetric", "distribution-balanced"] = key(
         "bce", about="the loss of images with several labels", labels="many"
