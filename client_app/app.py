@@ -31,6 +31,7 @@ from common.models.features import extract_features
 from common.models.model import Model, personal_state, shared_state
 from common.models.trained import backbone_digest
 from common.precision import to_wire_precision
+from common.rates import finetune_rate
 
 app = ClientApp()
 
@@ -78,7 +79,8 @@ def train(message: Message, context: Context) -> Message:
         return wire.metrics_reply(message, _apply_policy(site, metrics), frame_hash=request.frame_hash)
     found = method.extras(model, site.dataset, site.train_rows) if row.extras else {}
     extras = {name: found[name] for name in row.extras}
-    losses = train_site(model, method, site, request.round)
+    rate = experiment.train.learning_rate * request.rate
+    losses = train_site(model, method, site, request.round, learning_rate=rate)
     metrics |= {f"loss-{name}": loss for name, loss in losses.items()}
     if kept := personal_state(model, row):
         store.save_version(kept, request.round, request.checkpointed, experiment.run.checkpoint_every)
@@ -133,7 +135,7 @@ def _apply_policy(site: Site, metrics: dict[str, float | int]) -> dict[str, floa
 def finetune(model: Model, head: nn.Module, method: LocalMethod, site: Site) -> nn.Module:
     """Fine-tune the personal model in place, its head alone or as its method says, and return its head."""
     if phases := method.finetuning(site.experiment):
-        rate = site.experiment.personalise.finetune_learning_rate
+        rate = finetune_rate(site.experiment)
         train_site(model, method, site, 0, phases=phases, learning_rate=rate, stream="finetune-")
         return method.personal_head(model)
     dataset, backbone = site.dataset, method.personal_backbone(model)

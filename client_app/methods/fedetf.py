@@ -11,7 +11,7 @@ epochs 3 and one turn, of 6 two and two turns, of 2 none and one turn; of 1, the
 
 Defaults: `etf-temperature`, s at the start, is 10 for the small CNN and 1 for ResNets, as in the authors' public code.
 That code follows one round of training with 20 turns of 3 + 3 epochs, at learning rates of .1 and .05; here all
-share `finetune-epochs` and the rate of the other methods, ours, so that every method fine-tunes equally long.
+share `finetune-epochs`, ours, so that every method fine-tunes equally long, at the rate of methods with a frame.
 """
 
 import torch

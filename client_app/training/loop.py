@@ -19,6 +19,7 @@ from common.data.images.resident import BatchSlices
 from common.data.images.transforms import Scaling, augment, draw
 from common.errors import RefusalError
 from common.models.model import Model
+from common.rates import finetune_rate
 from common.seeds import numpy_generator, torch_generator
 
 Rows = npt.NDArray[np.int64]
@@ -42,7 +43,7 @@ def train_site(
         site: its images and experiment; without training images nothing happens and no loss is returned.
         server_round: with the site's name and the seed it decides the order of batches and augmentation.
         phases: by default the method's own.
-        learning_rate: by default the experiment's.
+        learning_rate: by default the experiment's, as it is without a schedule.
         stream: names random streams of their own for training outside the rounds.
 
     Raises:
@@ -62,11 +63,11 @@ def train_site(
     order_rng = numpy_generator(experiment.run.seed, f"{stream}batches", site.name, server_round)
     augmentation_rng = torch_generator(experiment.run.seed, f"{stream}augment", site.name, server_round)
     local = local_context(model, method, site)
+    rate = experiment.train.learning_rate if learning_rate is None else learning_rate
     totals: dict[str, float] = defaultdict(float)
     seen, device = 0, local.class_counts.device
     for phase in phases or method.phases(experiment):
         with _frozen(model, phase.frozen):
-            rate = learning_rate or experiment.train.learning_rate
             optimizer = optimiser_for(model.named_parameters(), rate, experiment)
             for _ in range(phase.epochs):
                 batch_losses = []
@@ -182,8 +183,7 @@ def finetune_head(head: nn.Module, features: Tensor, labels: Tensor, local: Loca
         local: what the site knows.
     """
     experiment = local.experiment
-    rate = experiment.personalise.finetune_learning_rate or experiment.train.learning_rate
-    optimizer = optimiser_for(head.named_parameters("personal_head"), rate, experiment)
+    optimizer = optimiser_for(head.named_parameters("personal_head"), finetune_rate(experiment), experiment)
     order_rng = numpy_generator(experiment.run.seed, "finetune", local.site)
     rows = np.arange(len(labels), dtype=np.int64)
     for _ in range(experiment.personalise.finetune_epochs):

@@ -24,6 +24,7 @@ from common.data import load_dataset
 from common.errors import UserError
 from common.files import private_folder, write_text
 from common.installed import code_fingerprint
+from common.methods import METHODS
 from server_app.run.journal import log
 
 _MARK = re.compile(r"-[0-9a-f]{8}(-\d+)?")  # after a stem
@@ -153,7 +154,7 @@ def _holds_something(run_folder: Path) -> bool:
 def _result_of(path: Path, cell: Cell) -> dict[str, Any] | None:
     try:
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        made_with = cell.deciding(_before_keys(cell.experiment) | result["experiment"])
+        made_with = cell.deciding(_before_keys(cell.experiment) | _written_out(result["experiment"]))
         fits = made_with == cell.identity() and result["data"] == data_fingerprint(cell.experiment)
     except (OSError, ValueError, LookupError, TypeError):
         return None
@@ -167,6 +168,16 @@ def _before_keys(experiment: Experiment) -> dict[str, Any]:
     if dealt and not experiment.data.composites and load_dataset(experiment).train_groups is not None:
         values["keep-patients"] = False
     return values
+
+
+def _written_out(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a result's configuration with a default that has changed since as it was: the rate of fine-tuning.
+
+    Before there were schedules it was the learning rate, for methods with a frame, too.
+    """
+    rate, most = values["learning-rate"], METHODS[values["method"]].finetune_rate
+    differs = "schedule" not in values and most and rate > most and values["finetune-learning-rate"] is None
+    return {**values, "finetune-learning-rate": rate} if differs else dict(values)
 
 
 def _has_begun(run_folder: Path, cell: Cell) -> bool:

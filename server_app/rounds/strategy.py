@@ -13,6 +13,7 @@ from common.config import Experiment
 from common.files import arrays_digest
 from common.methods import METHODS
 from common.packing import unpacked
+from common.rates import round_factor
 from server_app.aggregation.mean import RunningMean, not_finite
 from server_app.aggregation.robust import make_aggregator, min_models
 from server_app.generic.evaluation import GenericEvaluation
@@ -144,7 +145,8 @@ class FedStrategy(Strategy):
         self._method.begin()
         evaluate = self._is_evaluated(server_round - 1)  # sites evaluate the model of the previous round
         metrics = metric_names(("arrival",) if evaluate else (), multilabel=self._multilabel)
-        self._round = Round(server_round, self.sample(server_round), metrics)
+        rate = round_factor(self.experiment, server_round)
+        self._round = Round(server_round, self.sample(server_round), metrics, rate)
         self._progress.begin(self._round)
         return self._requests.messages(wire.TRAIN, self._round, arrays, evaluate=evaluate)
 

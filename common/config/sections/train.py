@@ -2,11 +2,13 @@
 
 from typing import Annotated, Literal
 
-from common.keys import Acts, Condition, KeyModel, OneOf, Positive, is_one_of, key
+from common.keys import Acts, Condition, KeyModel, NotNegative, OneOf, Positive, Rate, is_one_of, key
 from common.optimisers import OPTIMISERS
+from common.schedules import SCHEDULES
 
 _SGD = is_one_of("optimizer", "sgd")
 _NESTEROV = Condition(f"{_SGD.words} and momentum above 0", lambda e: _SGD.holds(e) and e.momentum > 0)
+_STEP = Acts(is_one_of("schedule", "step"))
 _ADAM = Acts(is_one_of("optimizer", "adamw", "adam"))
 
 
@@ -18,6 +20,13 @@ class TrainSection(KeyModel):
         32, ge=2, le=10**9, about="images a step (paper's code: 8, slow on every device)", everyday=True
     )
     learning_rate: float = key(0.03, gt=0, about="of every part of the model (paper's code: .03)", everyday=True)
+    schedule: Annotated[str, OneOf(SCHEDULES)] = key(
+        "constant", about="of the learning rate over the rounds of the run, after warmup-rounds; not of fine-tuning's"
+    )
+    warmup_rounds: NotNegative = key(0, about="rounds in which the rate rises, in equal steps")
+    step_rounds: Positive = key(30, about="rounds between steps", acts=_STEP)
+    step_factor: Rate = key(0.1, about="of the rate at each step", acts=_STEP)
+    poly_power: float = key(0.9, gt=0, le=100, about="p of (1 − t/T)^p", acts=Acts(is_one_of("schedule", "poly")))
     head_rate: float = key(
         1.0, gt=0, le=10**6, about="factor of the learning rate, also of fine-tuning's, for all but the backbone"
     )
