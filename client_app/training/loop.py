@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from client_app.methods.base import LocalContext, LocalMethod, Phase
 from client_app.site.site import Site
-from client_app.training.optimiser import optimiser_for, take_step
+from client_app.training.optimiser import State, optimiser_for, state_of, take_step
 from common.config import Experiment
 from common.data.images.resident import BatchSlices
 from common.data.images.transforms import Scaling, augment, draw
@@ -34,6 +34,7 @@ def train_site(
     phases: tuple[Phase, ...] | None = None,
     learning_rate: float | None = None,
     stream: str = "",
+    state: State | None = None,
 ) -> dict[str, float]:
     """Train the model in place on a site's images and return the mean loss of each name.
 
@@ -45,6 +46,7 @@ def train_site(
         phases: by default the method's own.
         learning_rate: by default the experiment's, as it is without a schedule.
         stream: names random streams of their own for training outside the rounds.
+        state: of the optimiser that goes on from it, changed in place; None: each phase has one of its own.
 
     Raises:
         RefusalError: a loss is no longer finite.
@@ -68,7 +70,7 @@ def train_site(
     seen, device = 0, local.class_counts.device
     for phase in phases or method.phases(experiment):
         with _frozen(model, phase.frozen):
-            optimizer = optimiser_for(model.named_parameters(), rate, experiment)
+            optimizer = optimiser_for(model.named_parameters(), rate, experiment, state)
             for _ in range(phase.epochs):
                 batch_losses = []
                 for images, labels in _epoch(site, order_rng, augmentation_rng, device):
@@ -79,6 +81,8 @@ def train_site(
                     seen += len(labels)
                     batch_losses.append((tuple(losses), values.detach(), len(labels)))
                 _accumulate_losses(batch_losses, totals, experiment)
+            if state is not None:
+                state |= state_of(optimizer)
     return {name: total / max(1, seen) for name, total in totals.items()}
 
 

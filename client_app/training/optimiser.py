@@ -4,23 +4,32 @@ Parameters stand in groups, one a part of the model (`backbone`, `aux_head`, …
 biases, norms and scales are a second group where the optimiser's row does not decay them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from common.config import Experiment
 from common.optimisers import OPTIMISERS
+from common.wire import Arrays
 
+State = dict[str, dict[str, Tensor]]  # an optimiser's: parameter → its moments, by PyTorch's names
+
+_PREFIX = "optimiser/"
 _BACKBONES = ("backbone", "personal_backbone")
 
 
 def optimiser_for(
-    parameters: Iterable[tuple[str, nn.Parameter]], learning_rate: float, experiment: Experiment
+    parameters: Iterable[tuple[str, nn.Parameter]],
+    learning_rate: float,
+    experiment: Experiment,
+    state: State | None = None,
 ) -> torch.optim.Optimizer:
     """Return a new optimiser of those parameters that may move.
 
@@ -28,6 +37,7 @@ def optimiser_for(
         parameters: of a model, with their names, whose first word is the part.
         learning_rate: of all of them, before `head-rate` and `backbone-rate`.
         experiment: says which optimiser, and has its other keys.
+        state: that it goes on with, as far as its parameters are there; None: it starts anew.
     """
     keys = experiment.train
     row = OPTIMISERS[keys.optimizer]
@@ -41,7 +51,47 @@ def optimiser_for(
         group["params"].append(parameter)
     module, _, kind = row.build.partition(":")
     found: torch.optim.Optimizer = getattr(import_module(module), kind)([*groups.values()], **row.arguments(keys))
+    for name, parameter in named_parameters(found):
+        if state and name in state:
+            found.state[parameter] = dict(state[name])
     return found
+
+
+def named_parameters(optimizer: torch.optim.Optimizer) -> list[tuple[str, nn.Parameter]]:
+    """Return an optimiser's parameters with the names that `optimiser_for` was given."""
+    return [pair for group in optimizer.param_groups for pair in zip(group["names"], group["params"], strict=True)]
+
+
+def state_of(optimizer: torch.optim.Optimizer) -> State:
+    """Return an optimiser's state; a parameter that has none yet is left out."""
+    found = {name: optimizer.state[p] for name, p in named_parameters(optimizer) if p in optimizer.state}
+    return {name: {key: value for key, value in of.items() if isinstance(value, Tensor)} for name, of in found.items()}
+
+
+def state_arrays(state: State) -> Arrays:
+    """Return a state as a file has it, among other arrays: `optimiser/PARAMETER/MOMENT`."""
+    return {
+        f"{_PREFIX}{name}/{key}": value.detach().cpu().numpy()
+        for name, of in state.items()
+        for key, value in of.items()
+    }
+
+
+def take_state(arrays: Mapping[str, npt.NDArray[Any]], model: nn.Module) -> State:
+    """Return the state that a file's arrays hold, on the devices of a model's parameters."""
+    state: State = {}
+    parameters = dict(model.named_parameters())
+    for path in filter(is_state, arrays):
+        name, key = path.removeprefix(_PREFIX).split("/")
+        moment = torch.from_numpy(np.array(arrays[path]))
+        # PyTorch counts steps on the CPU
+        state.setdefault(name, {})[key] = moment if key == "step" else moment.to(parameters[name].device)
+    return state
+
+
+def is_state(name: str) -> bool:
+    """Whether an array of a file is of `state_arrays`."""
+    return name.startswith(_PREFIX)
 
 
 def take_step(optimizer: torch.optim.Optimizer, loss: Tensor, experiment: Experiment) -> None:

@@ -8,6 +8,7 @@ from common.schedules import SCHEDULES
 
 _SGD = is_one_of("optimizer", "sgd")
 _NESTEROV = Condition(f"{_SGD.words} and momentum above 0", lambda e: _SGD.holds(e) and e.momentum > 0)
+_STATEFUL = Condition("momentum above 0, or an optimizer other than sgd", lambda e: not _SGD.holds(e) or e.momentum > 0)
 _STEP = Acts(is_one_of("schedule", "step"))
 _ADAM = Acts(is_one_of("optimizer", "adamw", "adam"))
 
@@ -34,7 +35,7 @@ class TrainSection(KeyModel):
         1.0, gt=0, le=10**6, about="factor of the learning rate, also of fine-tuning's, for the backbone"
     )
     optimizer: Annotated[str, OneOf(OPTIMISERS)] = key(
-        "sgd", about="of training and fine-tuning: PyTorch's (the papers': sgd); it starts anew in each round"
+        "sgd", about="of training and fine-tuning: PyTorch's (the papers': sgd)"
     )
     momentum: float = key(0.5, ge=0, lt=1, about="SGD (paper's code: .5)", acts=Acts(_SGD))
     nesterov: bool = key(False, about="SGD: momentum as Nesterov's", acts=Acts(_NESTEROV))
@@ -42,6 +43,11 @@ class TrainSection(KeyModel):
     adam_beta2: float = key(0.999, ge=0, lt=1, about="decay of the mean of their squares", acts=_ADAM)
     weight_decay: float = key(
         0.0, ge=0, about="sgd: of all parameters (paper's code: 0); adamw, adam: not of biases, norms and scales"
+    )
+    optimizer_state: Literal["reset", "kept"] = key(
+        "reset",
+        about="moments at a round's start: none; or those kept at the site since its last, among its personal parts",
+        acts=Acts(_STATEFUL),
     )
     clip_gradients: float = key(
         0.0, ge=0, about="largest norm of a step's gradients, of each part of the model by itself; 0: any"

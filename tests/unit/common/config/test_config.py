@@ -262,6 +262,7 @@ IMPOSSIBLE: list[tuple[str, Any, str]] = [
     ("optimizer", "lion", "adamw"),
     ("momentum", 1, "1"),
     ("nesterov", "maybe", "boolean"),
+    ("optimizer-state", "lost", "'kept'"),
     ("adam-beta1", 1, "1"),
     ("adam-beta2", 1, "1"),
     ("clip-gradients", -1, "0"),

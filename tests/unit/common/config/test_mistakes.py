@@ -155,6 +155,7 @@ IDLE: list[tuple[dict[str, Any], str]] = [
     ({"momentum": 0, "nesterov": True}, "optimizer: sgd and momentum above 0"),
     ({"adam-beta1": 0.5}, "optimizer: adamw or adam"),
     ({"adam-beta2": 0.5}, "optimizer: adamw or adam"),
+    ({"momentum": 0, "optimizer-state": "kept"}, "momentum above 0, or an optimizer other than sgd"),
     ({"step-rounds": 3}, "schedule: step"),
     ({"schedule": "cosine", "step-factor": 0.5}, "schedule: step"),
     ({"poly-power": 2}, "schedule: poly"),
