@@ -2,6 +2,7 @@
 
 from typing import Annotated, Literal
 
+from common.config.sections.conditions import USES_LOSS
 from common.keys import Acts, Condition, KeyModel, NotNegative, OneOf, Positive, Rate, is_one_of, key
 from common.optimisers import OPTIMISERS
 from common.schedules import SCHEDULES
@@ -9,6 +10,7 @@ from common.schedules import SCHEDULES
 _SGD = is_one_of("optimizer", "sgd")
 _NESTEROV = Condition(f"{_SGD.words} and momentum above 0", lambda e: _SGD.holds(e) and e.momentum > 0)
 _STATEFUL = Condition("momentum above 0, or an optimizer other than sgd", lambda e: not _SGD.holds(e) or e.momentum > 0)
+_LOSS = Acts(inside=USES_LOSS)
 _STEP = Acts(is_one_of("schedule", "step"))
 _ADAM = Acts(is_one_of("optimizer", "adamw", "adam"))
 
@@ -53,6 +55,20 @@ class TrainSection(KeyModel):
         0.0, ge=0, about="largest norm of a step's gradients, of each part of the model by itself; 0: any"
     )
     augment: Literal["none", "flip", "crop-flip"] = key("none", about="crop: 4 pixels of padding (CIFAR)")
+    loss: Literal["cross-entropy", "focal"] = key(
+        "cross-entropy", about="of one label an image, wherever a method has a cross-entropy", labels="one", acts=_LOSS
+    )
+    label_smoothing: float = key(
+        0.0,
+        ge=0,
+        lt=1,
+        about="share of an image's label that all classes share; where a site's prior is added, those that it has",
+        labels="one",
+        acts=Acts(is_one_of("loss", "cross-entropy"), inside=USES_LOSS),
+    )
+    focal_gamma: float = key(
+        2.0, ge=0, about="γ of (1 − p)^γ", labels="one", acts=Acts(is_one_of("loss", "focal"), inside=USES_LOSS)
+    )
     multilabel_loss: Literal["bce", "focal", "asymmetric", "distribution-balanced"] = key(
         "bce", about="the loss of images with several labels", labels="many"
     )

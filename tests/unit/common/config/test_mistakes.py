@@ -156,6 +156,8 @@ IDLE: list[tuple[dict[str, Any], str]] = [
     ({"adam-beta1": 0.5}, "optimizer: adamw or adam"),
     ({"adam-beta2": 0.5}, "optimizer: adamw or adam"),
     ({"momentum": 0, "optimizer-state": "kept"}, "momentum above 0, or an optimizer other than sgd"),
+    ({"loss": "focal", "label-smoothing": 0.1}, "loss: cross-entropy"),
+    ({"focal-gamma": 1}, "loss: focal"),
     ({"step-rounds": 3}, "schedule: step"),
     ({"schedule": "cosine", "step-factor": 0.5}, "schedule: step"),
     ({"poly-power": 2}, "schedule: poly"),
