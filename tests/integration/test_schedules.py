@@ -1,7 +1,6 @@
 """A schedule over rounds: every site trains at the round's rate, and a run that is taken up goes on with it."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,7 @@ import client_app.app
 from client_app.training import loop
 from common.config import Experiment
 from common.rates import round_factor
-from server_app.compare.cells import Cell, read_result, save_result
-from server_app.compare.cells import data_fingerprint as fingerprint
+from server_app.compare.cells import Cell, data_fingerprint
 from server_app.engines.engines import run_local
 from server_app.rounds.strategy import FedStrategy
 from server_app.run.journal import read_events
@@ -59,16 +57,14 @@ def test_a_run_that_is_taken_up_goes_on_with_its_schedule(tiny: Tiny, monkeypatc
     assert metrics_of(resumed) == metrics_of(whole)
 
 
+@pytest.mark.parametrize(("method", "same"), [("fedloge", False), ("fedavg", True)])
+@pytest.mark.parametrize("epochs", [0, 1])
 def test_a_result_of_before_frames_had_a_rate_of_fine_tuning_is_one_at_the_learning_rate(
-    tiny: Tiny, tmp_path: Any
+    tiny: Tiny, method: str, same: bool, epochs: int
 ) -> None:
-    for method, same in (("fedloge", False), ("fedavg", True)):
-        for epochs in (0, 1):
-            cell = Cell(tiny(method=method, finetune_epochs=epochs))
-            older = {key: value for key, value in cell.experiment.dump().items() if key != "schedule"}
-            folder = tmp_path / f"{method}-{epochs}"
-            folder.mkdir()
-            save_result(folder, cell, {"experiment": older, "data": fingerprint(cell.experiment), "summary": {}})
-            assert (read_result(folder, cell) is not None) == (same or not epochs)
-            explicit = replace(cell, experiment=cell.experiment.replace(finetune_learning_rate=0.03))
-            assert (read_result(folder, explicit) is not None) == (not same or not epochs)
+    cell = Cell(tiny(method=method, finetune_epochs=epochs))
+    older = {key: value for key, value in cell.experiment.dump().items() if key != "schedule"}
+    result = {"experiment": older, "data": data_fingerprint(cell.experiment)}
+    assert cell.made(result) == (same or not epochs)
+    explicit = Cell(cell.experiment.replace(finetune_learning_rate=0.03))
+    assert explicit.made(result) == (not same or not epochs)
