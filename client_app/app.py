@@ -21,6 +21,7 @@ from client_app.site.site import Site, find_site
 from client_app.training.evaluation import SiteEvaluator
 from client_app.training.loop import finetune_head, local_context, train_site
 from client_app.training.model_cache import model_for
+from client_app.training.optimiser import is_state, state_arrays, take_state
 from client_app.training.store import SiteStore
 from common import wire
 from common.errors import UserError
@@ -32,6 +33,7 @@ from common.models.model import Model, personal_state, shared_state
 from common.models.trained import backbone_digest
 from common.multilabel_by_class import PerClass
 from common.precision import to_wire_precision
+from common.rates import finetune_rate
 
 app = ClientApp()
 
@@ -70,7 +72,8 @@ def train(message: Message, context: Context) -> Message:
     experiment, site = request.experiment, find_site(request.experiment, context)
     row, method = METHODS[experiment.method], load_method(experiment.method)
     store = open_store(request, context, site)
-    model, started_from = assemble(request, site, store)
+    started_from, kept = store.load_version(request.round)
+    model = assemble(request, site, store, started_from, kept)
     metrics: dict[str, float | int] = {"num-examples": len(site.train_rows)}
     if request.evaluate:
         evaluator = SiteEvaluator(method.personal_backbone(model), site)
@@ -79,9 +82,11 @@ def train(message: Message, context: Context) -> Message:
         return wire.metrics_reply(message, _apply_policy(site, metrics), frame_hash=request.frame_hash)
     found = method.extras(model, site.dataset, site.train_rows) if row.extras else {}
     extras = {name: found[name] for name in row.extras}
-    losses = train_site(model, method, site, request.round)
+    rate = experiment.train.learning_rate * request.rate
+    state = take_state(kept or {}, model) if experiment.train.optimizer_state == "kept" else None
+    losses = train_site(model, method, site, request.round, learning_rate=rate, state=state)
     metrics |= {f"loss-{name}": loss for name, loss in losses.items()}
-    if kept := personal_state(model, row):
+    if kept := personal_state(model, row) | state_arrays(state or {}):
         store.save_version(kept, request.round, request.checkpointed, experiment.run.checkpoint_every)
         metrics[wire.STARTED_FROM] = started_from
     metrics = _apply_policy(site, metrics)
@@ -99,7 +104,8 @@ def personalise(message: Message, context: Context) -> Message:
     experiment, site = request.experiment, find_site(request.experiment, context)
     method = load_method(experiment.method)
     store = open_store(request, context, site)
-    model, started_from = assemble(request, site, store)
+    started_from, kept = store.load_version(request.round)
+    model = assemble(request, site, store, started_from, kept)
     evaluator = SiteEvaluator(method.personal_backbone(model), site)
     head = method.personal_head(model)
     metrics: dict[str, float | int] = {"num-examples": len(site.train_rows), "num-test": evaluator.num_test}
@@ -140,7 +146,7 @@ def _apply_policy(site: Site, metrics: dict[str, float | int]) -> dict[str, floa
 def finetune(model: Model, head: nn.Module, method: LocalMethod, site: Site) -> nn.Module:
     """Fine-tune the personal model in place, its head alone or as its method says, and return its head."""
     if phases := method.finetuning(site.experiment):
-        rate = site.experiment.personalise.finetune_learning_rate
+        rate = finetune_rate(site.experiment)
         train_site(model, method, site, 0, phases=phases, learning_rate=rate, stream="finetune-")
         return method.personal_head(model)
     dataset, backbone = site.dataset, method.personal_backbone(model)
@@ -189,10 +195,10 @@ def _folder_name(word: str) -> str:
     return quote(word, safe="").replace(".", "%2E")
 
 
-def assemble(request: wire.Request, site: Site, store: SiteStore) -> tuple[Model, int]:
-    """Return the model from the received parts (θ, ψ, frame) and the stored personal ones, and the round of those."""
+def assemble(request: wire.Request, site: Site, store: SiteStore, started_from: int, kept: wire.Arrays | None) -> Model:
+    """Return the model from the received parts (θ, ψ, frame) and the stored personal ones, `kept` since a round."""
     experiment, dataset = site.experiment, site.dataset
-    started_from, kept = store.load_version(request.round)
+    kept = None if kept is None else {name: array for name, array in kept.items() if not is_state(name)}
     torch.set_num_threads(experiment.run.threads or torch.get_num_threads())
     frame, shape = _frame(request, store), (dataset.train.channels, len(dataset.classes))
     device = site_device(experiment, site.config)
@@ -207,7 +213,7 @@ def assemble(request: wire.Request, site: Site, store: SiteStore) -> tuple[Model
         if site.config and personal_state(model, METHODS[experiment.method]) and store.has_other_runs():
             log_warning(f"{store.folder}: personal parts of another run named '{request.run}' are not used in this one")
         load_method(experiment.method).start(model)
-    return model, started_from
+    return model
 
 
 def _frame(request: wire.Request, store: SiteStore) -> torch.Tensor | None:

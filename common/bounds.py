@@ -1,4 +1,4 @@
-"""Checks the round numbers in a coordinator's request: a site deletes files by them, and trusts none."""
+"""Checks the numbers in a coordinator's request: a site deletes files and trains by them, and trusts none."""
 
 from typing import Any
 
@@ -33,3 +33,14 @@ def check_rounds(
     if type(trained) is not int or trained not in before:
         raise RefusalError(f"trained = {short_repr(trained)}: no round before round {number}")
     return number, tuple(checkpointed), trained
+
+
+def check_rate(factor: Any) -> float:
+    """Return a request's factor of the learning rate, if it is one: no rate goes beyond the experiment's.
+
+    Raises:
+        RefusalError: it is no number from 0 to 1.
+    """
+    if type(factor) is not float or not 0 <= factor <= 1:
+        raise RefusalError(f"rate = {short_repr(factor)}: a schedule's factor of the learning rate is from 0 to 1")
+    return factor

@@ -6,9 +6,9 @@
 | train: `train`                   | experiment, run and its identity,   | shared parts (θ, ψ, …), training       |
 |                                  | round, the checkpoints' rounds, the | images, mean losses, test images and   |
 |                                  | last one that the site trained in,  | metrics of what arrived, the hash of   |
-|                                  | shared parts and those the          | its frame, the round, that of the      |
-|                                  | coordinator changes, the frame      | personal parts that it started from,   |
-|                                  | where the site lacks it             | and the method's extras                |
+|                                  | factor of the rate, shared parts    | its frame, the round, that of the      |
+|                                  | and those the coordinator changes,  | personal parts that it started from,   |
+|                                  | the frame where the site lacks it   | and the method's extras                |
 | personalise: `train.personalise` | the same, of the end                | test images and metrics of each stage, |
 |                                  |                                     | by class where a site's rule allows it |
 | an error, to any of these        |                                     | its kind; where the site refuses what  |
@@ -36,7 +36,7 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-from common.bounds import check_rounds
+from common.bounds import check_rate, check_rounds
 from common.config import Experiment, build, portable
 from common.errors import UserError, last_line, one_line, short_repr
 from common.errors import WireError as WireError
@@ -98,6 +98,7 @@ def request(
     server_round: int = 0,
     checkpointed: Sequence[int] = (0,),
     trained: int = 0,
+    rate: float = 1.0,
     evaluate: bool = False,
     sites_dir: Path | None = None,
     model: ArrayRecord | None = None,
@@ -112,28 +113,25 @@ def request(
         server_round: the round; for personalise one more than the last.
         checkpointed: the rounds of which the coordinator keeps a checkpoint; 0 is the start.
         trained: the last round of the run that the site trained in, 0 for none: it has its personal parts since.
+        rate: the round's factor of the learning rate, from 0 to 1.
         evaluate: whether the site evaluates the arriving model before it trains.
         sites_dir: where simulated sites keep their state; a real site has its own and ignores it.
         model: θ and ψ, packed once and shared by all messages of a round; None for hello.
         frame: the fixed frame [C, d] if the site is not known to hold the one with `frame_hash`.
     """
-    content = RecordDict(
-        {
-            _CONFIG: ConfigRecord(
-                {
-                    "experiment": experiment_json(experiment),
-                    "run": run,
-                    "identity": identity,
-                    "round": server_round,
-                    "secured": list(checkpointed),
-                    "trained": trained,
-                    "evaluate": evaluate,
-                    "frame-hash": frame_hash,
-                    "sites-dir": str(sites_dir or ""),
-                }
-            )
-        }
-    )
+    config: dict[str, Any] = {
+        "experiment": experiment_json(experiment),
+        "run": run,
+        "identity": identity,
+        "round": server_round,
+        "secured": list(checkpointed),
+        "trained": trained,
+        "rate": rate,
+        "evaluate": evaluate,
+        "frame-hash": frame_hash,
+        "sites-dir": str(sites_dir or ""),
+    }
+    content = RecordDict({_CONFIG: ConfigRecord(config)})
     if model is not None:
         content[_MODEL] = model
     if frame is not None:
@@ -145,7 +143,7 @@ class Request:
     """What a site reads from a message of the coordinator.
 
     Raises:
-        RefusalError: a round that the run does not have, or others that do not come before it.
+        RefusalError: a round that the run does not have, others that do not come before it, or a factor beyond 1.
     """
 
     def __init__(self, message: Message) -> None:
@@ -157,6 +155,7 @@ class Request:
         span = spans.get(message.metadata.message_type, (0, 0))
         rounds_named = config["round"], config["secured"], config["trained"]
         self.round, self.checkpointed, self.trained = check_rounds(*rounds_named, span)
+        self.rate = check_rate(config["rate"])
         self.evaluate = bool(config["evaluate"])
         self.frame_hash = str(config["frame-hash"])
         self.sites_dir = Path(str(config["sites-dir"])) if config["sites-dir"] else None

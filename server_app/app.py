@@ -137,10 +137,14 @@ def _run(
         start = checkpoint.arrays
     frame_array = None if frame is None else frame.numpy()
     multilabel = federation.dataset.multilabel
-    strategy = FedStrategy(experiment, sites, journal, frame_array, evaluation, method, done, multilabel=multilabel)
+    trained = [name for name, _ in evaluation.model.named_parameters()]
+    strategy = FedStrategy(
+        *(experiment, sites, journal, frame_array, evaluation, method, done), multilabel=multilabel, trained=trained
+    )
     if checkpoint:
         strategy.cooldown.restore(checkpoint.sites)
         strategy.personal_parts.restore(checkpoint.trained)
+        strategy.optimiser.restore(checkpoint.optimiser)
     result = strategy.start(grid, wire.pack(start), experiment.rounds.rounds, experiment.rounds.round_timeout)
     last, arrays = as_broadcast(result.arrays, experiment)
     strategy.personalise(grid, last)

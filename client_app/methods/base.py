@@ -7,11 +7,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from common.config import Experiment
 from common.data import Dataset
-from common.losses import asymmetric, bce, compensated, distribution_balanced, focal, prior_logit
+from common.losses import (
+    asymmetric,
+    bce,
+    compensated,
+    distribution_balanced,
+    focal,
+    focal_cross_entropy,
+    prior_logit,
+    smoothed_cross_entropy,
+)
 from common.methods.shared_options import PriorOptions
 from common.models.model import Model
 from common.wire import Arrays
@@ -47,11 +55,13 @@ class LocalContext:
         return None if self.visible is None else self.visible.expand_as(labels)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the task's loss of logits [B, C]: cross-entropy of labels [B], or `multilabel-loss` of bool [B, C]."""
+        """Return the task's loss of logits [B, C]: `loss` of labels [B], or `multilabel-loss` of bool [B, C]."""
+        keys = self.experiment.train
         if labels.dtype != torch.bool:
-            return cross_entropy(logits, labels)
-        mask = self.mask(labels)
-        kind = self.experiment.train.multilabel_loss
+            if keys.loss == "focal":
+                return focal_cross_entropy(logits, labels, keys.focal_gamma)
+            return smoothed_cross_entropy(logits, labels, keys.label_smoothing)
+        mask, kind = self.mask(labels), keys.multilabel_loss
         if kind == "distribution-balanced" and self.num_images > 1:  # one image has no positives and negatives
             return distribution_balanced(logits, labels, self.class_counts, self.num_images, mask)
         loss = focal if kind == "focal" else asymmetric if kind == "asymmetric" else bce
@@ -60,10 +70,11 @@ class LocalContext:
     def balanced_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss with the site's label prior added to the logits, so that they need not learn it.
 
-        CE(z + log n_k, y) (balanced softmax), or `multilabel-loss` of z + t·logit π̃_k and several labels.
+        `loss` of z + log n_k (cross-entropy: balanced softmax), or `multilabel-loss` of z + t·logit π̃_k and several
+        labels.
         """
         if labels.dtype != torch.bool:
-            return cross_entropy(logits + self.class_counts.log(), labels)
+            return self.loss(logits + self.class_counts.log(), labels)
         prior = prior_logit(self.class_counts, self.num_images)
         return self.loss(compensated(logits, prior, PriorOptions.of(self.experiment).prior_temperature), labels)
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, one_hot, pad
+from torch.nn.functional import one_hot, pad
 
 from client_app.methods.base import LocalContext
 from client_app.methods.fedavg import FedAvg
@@ -41,7 +41,7 @@ class CReFF(FedAvg):
     def losses(self, model: Model, images: Tensor, labels: Tensor, local: LocalContext) -> dict[str, Tensor]:
         """Return CE(ψ(θ(x)), y), which trains θ and ψ; the re-trained head is frozen."""
         assert model.aux_head is not None
-        return {"backbone": cross_entropy(model.aux_head(model(images)), labels)}
+        return {"backbone": local.loss(model.aux_head(model(images)), labels)}
 
     def personal_head(self, model: Model) -> nn.Linear:
         """Return the re-trained head."""

@@ -7,7 +7,6 @@ Defaults: τ is `logit-adjustment`, 1, the value that the paper derives; it also
 """
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from client_app.methods.base import LocalContext
 from client_app.methods.fedavg import FedAvg
@@ -24,7 +23,7 @@ class LogitAdjustment(FedAvg):
         prior = (
             local.class_counts ** AdjustmentOptions.of(local.experiment).logit_adjustment
         ).log()  # τ log n_k; 0 for τ = 0
-        return {"backbone": cross_entropy(logits + prior, labels)}
+        return {"backbone": local.loss(logits + prior, labels)}
 
 
 METHOD = LogitAdjustment()

@@ -9,7 +9,6 @@ Defaults: τ is `logit-adjustment`, 1, the value that the paper derives; it also
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from client_app.methods.base import LocalContext
 from client_app.methods.fedavg import FedAvg
@@ -32,7 +31,7 @@ class GlobalLogitAdjustment(FedAvg):
         assert model.class_weights is not None
         logits = self.personal_head(model)(model(images))
         prior = (model.class_weights ** AdjustmentOptions.of(local.experiment).logit_adjustment).log()
-        return {"backbone": cross_entropy(logits + prior, labels)}
+        return {"backbone": local.loss(logits + prior, labels)}
 
 
 METHOD = GlobalLogitAdjustment()

@@ -11,12 +11,11 @@ epochs 3 and one turn, of 6 two and two turns, of 2 none and one turn; of 1, the
 
 Defaults: `etf-temperature`, s at the start, is 10 for the small CNN and 1 for ResNets, as in the authors' public code.
 That code follows one round of training with 20 turns of 3 + 3 epochs, at learning rates of .1 and .05; here all
-share `finetune-epochs` and the rate of the other methods, ours, so that every method fine-tunes equally long.
+share `finetune-epochs`, ours, so that every method fine-tunes equally long, at the rate of methods with a frame.
 """
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from client_app.methods.base import LocalContext, LocalMethod, Phase
 from common.config import Experiment
@@ -35,11 +34,11 @@ class FedETF(LocalMethod):
 
     def losses(self, model: Model, images: Tensor, labels: Tensor, local: LocalContext) -> dict[str, Tensor]:
         """Return CE(s·W g/‖g‖ + log n_k, y) with g the projected features, s the temperature, W the ETF."""
-        return {"backbone": cross_entropy(model.frame_logits(model(images)) + local.class_counts.log(), labels)}
+        return {"backbone": local.balanced_loss(model.frame_logits(model(images)), labels)}
 
     def personal_losses(self, model: Model, images: Tensor, labels: Tensor, local: LocalContext) -> dict[str, Tensor]:
         """Return the plain cross-entropy under the site's own ETF."""
-        return {"personal_head": cross_entropy(self.personal_head(model)(model(images)), labels)}
+        return {"personal_head": local.loss(self.personal_head(model)(model(images)), labels)}
 
     def personal_head(self, model: Model) -> nn.Module:
         """Return the site's own ETF behind the projection."""

@@ -10,7 +10,7 @@ projection, ours, exact and fast, where the paper descends a gradient (mma); `re
 """
 
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import normalize
 
 from client_app.methods.base import LocalContext, LocalMethod
 from client_app.methods.realign import BiasMode, realign_personal
@@ -33,19 +33,19 @@ class FedLoGe(LocalMethod):
         features = model(images)
         frozen = features.detach()
         return {
-            "backbone": self.frame_loss(model, features, labels, local.experiment),
-            "aux_head": cross_entropy(model.aux_head(frozen), labels),
-            "personal_head": cross_entropy(model.personal_head(frozen), labels),
+            "backbone": self.frame_loss(model, features, labels, local),
+            "aux_head": local.loss(model.aux_head(frozen), labels),
+            "personal_head": local.loss(model.personal_head(frozen), labels),
         }
 
-    def frame_loss(self, model: Model, features: Tensor, labels: Tensor, experiment: Experiment) -> Tensor:
+    def frame_loss(self, model: Model, features: Tensor, labels: Tensor, local: LocalContext) -> Tensor:
         """Return the loss of θ under the frame: cross-entropy, or Table 8's dot regression.
 
         Dot regression (Yang et al., NeurIPS 2022, https://arxiv.org/abs/2203.09081, Eq. 9) draws the unit
         feature ĥ to its class vector w_y of norm γ: (⟨w_y, ĥ⟩ − γ)² / 2γ, without repelling other classes.
         """
-        if FedLoGeOptions.of(experiment).frame_loss == "cross-entropy":
-            return cross_entropy(model.frame_logits(features), labels)
+        if FedLoGeOptions.of(local.experiment).frame_loss == "cross-entropy":
+            return local.loss(model.frame_logits(features), labels)
         assert model.frame is not None
         projected = features if model.projection is None else model.projection(features)
         wanted = model.frame[labels]

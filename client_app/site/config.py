@@ -27,6 +27,7 @@ from common.wire import EXTRAS, POLICY_METRICS
 
 # strict: neither yes nor '3' is a number
 Count = Annotated[int, Field(ge=1, strict=True)]
+LearningRate = Annotated[float, Field(gt=0, strict=True)]
 Share = Annotated[float, Field(ge=0, lt=1, strict=True)]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -48,6 +49,7 @@ class Policy(BaseModel):
     max_epochs: Count = Field(20, description="passes over its images in a round, and in the fine-tuning at the end")
     min_images: Count = Field(1, description="with fewer training images it takes no part")
     max_rounds: Count | None = Field(None, description="rounds of a run; default: any number")
+    max_learning_rate: LearningRate | None = Field(None, description="of any part of the model; default: any")
 
     @field_validator("methods", "extras", "metrics", mode="before")
     @classmethod

@@ -10,6 +10,7 @@ from client_app.site.config import Policy
 from common.config import Experiment
 from common.errors import RefusalError
 from common.methods import Method
+from common.rates import finetune_rate
 from common.wire import CLASS_METRICS, STAGE_METRICS
 
 
@@ -41,6 +42,15 @@ def check_policy(policy: Policy, experiment: Experiment, row: Method) -> None:
         raise _refused(f"{epochs} epochs of fine-tuning", f"its policy's max-epochs is {policy.max_epochs}")
     if policy.max_rounds is not None and experiment.rounds.rounds > policy.max_rounds:
         raise _refused(f"rounds = {experiment.rounds.rounds}", f"its policy's max-rounds is {policy.max_rounds}")
+    train = experiment.train
+    rates = {"learning rate": train.learning_rate}  # what a round's factor makes of it is never more
+    if experiment.personalise.finetune_epochs:
+        rates["learning rate of fine-tuning"] = finetune_rate(experiment)
+    for what, rate in rates.items():
+        largest = rate * max(train.head_rate, train.backbone_rate)
+        if policy.max_learning_rate is not None and largest > policy.max_learning_rate:
+            why = f"its policy's max-learning-rate is {policy.max_learning_rate:g}"
+            raise _refused(f"a {what} of {largest:g}", why)
 
 
 def check_class_sizes(policy: Policy, row: Method, counts: Iterable[int]) -> None:

@@ -1,4 +1,4 @@
-"""The local loop of Algorithm 1: E epochs of SGD, one forward and one backward pass a batch."""
+"""The local loop of Algorithm 1: E epochs, one forward and one backward pass a batch."""
 
 import math
 from collections import defaultdict
@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from client_app.methods.base import LocalContext, LocalMethod, Phase
 from client_app.site.site import Site
-from client_app.training.optimiser import optimiser_for
+from client_app.training.optimiser import State, optimiser_for, state_of, take_step
 from common.config import Experiment
 from common.data.images.resident import BatchSlices
 from common.data.images.transforms import Scaling, augment, draw
 from common.errors import RefusalError
 from common.models.model import Model
+from common.rates import finetune_rate
 from common.seeds import numpy_generator, torch_generator
 
 Rows = npt.NDArray[np.int64]
@@ -33,6 +34,7 @@ def train_site(
     phases: tuple[Phase, ...] | None = None,
     learning_rate: float | None = None,
     stream: str = "",
+    state: State | None = None,
 ) -> dict[str, float]:
     """Train the model in place on a site's images and return the mean loss of each name.
 
@@ -42,8 +44,9 @@ def train_site(
         site: its images and experiment; without training images nothing happens and no loss is returned.
         server_round: with the site's name and the seed it decides the order of batches and augmentation.
         phases: by default the method's own.
-        learning_rate: by default the experiment's.
+        learning_rate: by default the experiment's, as it is without a schedule.
         stream: names random streams of their own for training outside the rounds.
+        state: of the optimiser that goes on from it, changed in place; None: each phase has one of its own.
 
     Raises:
         RefusalError: a loss is no longer finite.
@@ -62,23 +65,24 @@ def train_site(
     order_rng = numpy_generator(experiment.run.seed, f"{stream}batches", site.name, server_round)
     augmentation_rng = torch_generator(experiment.run.seed, f"{stream}augment", site.name, server_round)
     local = local_context(model, method, site)
+    rate = experiment.train.learning_rate if learning_rate is None else learning_rate
     totals: dict[str, float] = defaultdict(float)
     seen, device = 0, local.class_counts.device
     for phase in phases or method.phases(experiment):
         with _frozen(model, phase.frozen):
-            optimizer = optimiser_for(model.parameters(), learning_rate or experiment.train.learning_rate, experiment)
+            optimizer = optimiser_for(model.named_parameters(), rate, experiment, state)
             for _ in range(phase.epochs):
                 batch_losses = []
                 for images, labels in _epoch(site, order_rng, augmentation_rng, device):
                     with _single_image_safe(model, len(labels)):
                         losses = (phase.losses or method.losses)(model, images, labels, local)
-                    optimizer.zero_grad(set_to_none=True)
                     values = torch.stack(tuple(losses.values()))
-                    values.sum().backward()  # type: ignore[no-untyped-call]
-                    optimizer.step()
+                    take_step(optimizer, values.sum(), experiment)
                     seen += len(labels)
                     batch_losses.append((tuple(losses), values.detach(), len(labels)))
                 _accumulate_losses(batch_losses, totals, experiment)
+            if state is not None:
+                state |= state_of(optimizer)
     return {name: total / max(1, seen) for name, total in totals.items()}
 
 
@@ -183,8 +187,7 @@ def finetune_head(head: nn.Module, features: Tensor, labels: Tensor, local: Loca
         local: what the site knows.
     """
     experiment = local.experiment
-    rate = experiment.personalise.finetune_learning_rate or experiment.train.learning_rate
-    optimizer = optimiser_for(head.parameters(), rate, experiment)
+    optimizer = optimiser_for(head.named_parameters("personal_head"), finetune_rate(experiment), experiment)
     order_rng = numpy_generator(experiment.run.seed, "finetune", local.site)
     rows = np.arange(len(labels), dtype=np.int64)
     for _ in range(experiment.personalise.finetune_epochs):
@@ -192,6 +195,4 @@ def finetune_head(head: nn.Module, features: Tensor, labels: Tensor, local: Loca
         for part in slices(len(rows), experiment.train.batch_size):
             index = shuffled[part]
             loss = local.loss(head(features[index]), labels[index])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            take_step(optimizer, loss, experiment)

@@ -119,6 +119,8 @@ class Method:
         uses_attention: whether label-aware attention gives one feature a class, where `attention` does not say.
         realigns: whether the coordinator realigns ψ (GA-FR) and the sites φ_k (LA-FR) at the end.
         finetunes: whether the paper's personal model is what `finetune-epochs` makes of it.
+        own_loss: whether its loss of one label is fixed: `loss` and `label-smoothing` are of its fine-tuning alone.
+        finetune_rate: the learning rate of fine-tuning at most, where none is given; None: that of training.
         local_norm: whether BatchNorm's parameters and statistics stay at the site.
         options: the method's own keys.
         tunes: values that tuning tries of keys that are not the method's own: key → values.
@@ -142,6 +144,8 @@ class Method:
     uses_attention: bool = False
     realigns: bool = False
     finetunes: bool = False
+    own_loss: bool = False
+    finetune_rate: float | None = None
     local_norm: bool = False
     options: type[MethodOptions] = MethodOptions
     tunes: dict[str, tuple[Any, ...]] = field(default_factory=dict)

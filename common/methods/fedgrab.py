@@ -11,4 +11,5 @@ METHOD = Method(
     parts=("aux_head", "class_state"),
     shared=("backbone", "aux_head"),
     personal=("class_state",),
+    own_loss=True,
 )

@@ -34,6 +34,7 @@ METHOD = Method(
     shared=("backbone", "aux_head", "class_head"),
     personal=("personal_head",),
     frame="choice",
+    finetune_rate=0.003,
     labels="many",
     uses_attention=True,
     realigns=True,

@@ -22,6 +22,7 @@ METHOD = Method(
     shared=("backbone", "class_head"),
     generic_head="frame",
     frame="query",
+    finetune_rate=0.003,
     labels="many",
     uses_attention=True,
     finetunes=True,

@@ -22,5 +22,6 @@ METHOD = Method(
     parts=("aux_head", "class_weights"),
     shared=("backbone", "aux_head"),
     coordinator_parts=("class_weights",),
+    own_loss=True,
     options=RatioLossOptions,
 )

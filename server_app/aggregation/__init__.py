@@ -1,1 +1,1 @@
-"""How updates become one model: running mean, and robust forms of it."""
+"""How updates become one model: running mean, robust forms of it, server optimisers."""

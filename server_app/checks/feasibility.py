@@ -37,12 +37,11 @@ def check_task(experiment: Experiment, dataset: Dataset) -> None:
         )
     if dataset.multilabel and not experiment.model.head_bias and {"aux_head", "personal_head"} & set(row.parts):
         raise UserError("head-bias = False: with several labels an image every class needs a bias; set head-bias: true")
-    if dataset.multilabel:
-        return
-    for key in sorted(keys_where(lambda facts: facts.labels == "many")):
+    other, words = ("one", "one label") if dataset.multilabel else ("many", "several labels")
+    for key in sorted(keys_where(lambda facts: facts.labels == other)):
         if experiment.has(key) and (value := experiment.dump()[key]) != experiment.default(key):
-            raise UserError(f"{key} = {value!r}: it is for images with several labels; leave it out")
-    if uses_attention(experiment):
+            raise UserError(f"{key} = {value!r}: it is for images with {words}; leave it out")
+    if not dataset.multilabel and uses_attention(experiment):
         raise UserError("attention = True: one feature a class is for images with several labels; leave it out")
 
 

@@ -24,6 +24,7 @@ from common.data import load_dataset
 from common.errors import UserError
 from common.files import private_folder, write_text
 from common.installed import code_fingerprint
+from common.methods import METHODS
 from server_app.compare.lines import config_hash, stem_of
 from server_app.run.journal import log
 
@@ -71,7 +72,7 @@ class Cell:
 
     def made(self, result: Mapping[str, Any]) -> bool:
         """Whether a result is of exactly this configuration and data."""
-        values = _before_keys(self.experiment) | result["experiment"]
+        values = _before_keys(self.experiment) | _written_out(result["experiment"])
         same = self.deciding(values) == self.identity()
         return same and bool(result["data"] == data_fingerprint(self.experiment))
 
@@ -150,6 +151,16 @@ def _before_keys(experiment: Experiment) -> dict[str, Any]:
     if dealt and not experiment.data.composites and load_dataset(experiment).train_groups is not None:
         values["keep-patients"] = False
     return values
+
+
+def _written_out(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a result's configuration with a default that has changed since as it was: the rate of fine-tuning.
+
+    Before there were schedules it was the learning rate, for methods with a frame, too.
+    """
+    rate, most = values["learning-rate"], METHODS[values["method"]].finetune_rate
+    differs = "schedule" not in values and most and rate > most and values["finetune-learning-rate"] is None
+    return {**values, "finetune-learning-rate": rate} if differs else dict(values)
 
 
 def _has_begun(run_folder: Path, cell: Cell) -> bool:

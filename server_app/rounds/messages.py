@@ -83,6 +83,7 @@ class Requests:
             server_round=now.number,
             checkpointed=checkpointed,
             trained=self._personal_parts.trained(site),
+            rate=now.rate,
             evaluate=evaluate,
             sites_dir=self._journal.folder / "sites" if simulated else None,
             model=model,

@@ -46,6 +46,7 @@ class RoundLogger:
             weights=now.weights,
             steps=now.steps,
             model=now.model,
+            rate=now.rate,
             loss=now.mean_losses(),
             seconds=round(time.monotonic() - now.started, 3),
             bytes_down=now.bytes_down,

@@ -1,6 +1,6 @@
 """The rounds, as a Flower `Strategy`: sample sites, send θ and ψ, aggregate the replies (Algorithm 1, server)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,10 @@ from common.config import Experiment
 from common.files import arrays_digest
 from common.methods import METHODS
 from common.packing import unpacked
+from common.rates import round_factor
 from server_app.aggregation.mean import RunningMean, not_finite
 from server_app.aggregation.robust import make_aggregator, min_models
+from server_app.aggregation.server_optimiser import ServerOptimiser
 from server_app.generic.evaluation import GenericEvaluation
 from server_app.methods import ServerMethod
 from server_app.rounds.cooldown import Cooldown
@@ -46,11 +48,13 @@ class FedStrategy(Strategy):
         method: the coordinator's half of the method.
         done: rounds of the run that are finished.
         multilabel: whether an image may have several labels: sites then have other metrics.
+        trained: names of the model's parameters, which a server optimiser steps.
 
     Attributes:
         finished: the last round that is finished.
         cooldown: a part of the checkpoint.
         personal_parts: likewise.
+        optimiser: likewise.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class FedStrategy(Strategy):
         done: int = 0,
         *,
         multilabel: bool = False,
+        trained: Collection[str] = (),
     ) -> None:
         self.experiment, self.sites, self.journal, self.evaluation = experiment, sites, journal, evaluation
         self._row, self._method, self._multilabel = METHODS[experiment.method], method, multilabel
@@ -72,6 +77,7 @@ class FedStrategy(Strategy):
         self._reply_filter = ReplyFilter(sites, journal, self._progress)
         self._round_logger = RoundLogger(experiment.rounds.rounds, sites, journal, done)
         self.cooldown, self.personal_parts = Cooldown(experiment, journal), PersonalPartsTracker(journal)
+        self.optimiser = ServerOptimiser(experiment, trained)
         self._requests = Requests(experiment, sites, journal, frame, self.personal_parts)
         self._broadcast: wire.Arrays = {}
         self._round, self._retries = Round(0, []), Retries(experiment, journal)
@@ -137,6 +143,7 @@ class FedStrategy(Strategy):
     ) -> Iterable[Message]:
         """Send θ and ψ to the round's sites, with the frame where it is not yet known."""
         exact = {name: array.numpy() for name, array in arrays.items() if self._row.is_coordinator_part(name)}
+        self.optimiser.begin(arrays)
         arrays, received = as_broadcast(arrays, self.experiment)
         self._broadcast = received | exact
         if self._deployed:
@@ -144,7 +151,8 @@ class FedStrategy(Strategy):
         self._method.begin()
         evaluate = self._is_evaluated(server_round - 1)  # sites evaluate the model of the previous round
         metrics = metric_names(("arrival",) if evaluate else (), multilabel=self._multilabel)
-        self._round = Round(server_round, self.sample(server_round), metrics)
+        rate = round_factor(self.experiment, server_round)
+        self._round = Round(server_round, self.sample(server_round), metrics, rate=rate)
         self._progress.begin(self._round)
         return self._requests.messages(wire.TRAIN, self._round, arrays, evaluate=evaluate)
 
@@ -192,11 +200,15 @@ class FedStrategy(Strategy):
 
     def _aggregated(self, server_round: int, mean: RunningMean) -> wire.Arrays | None:
         """Return the new global model, with the method's own parts; None if it is not finite."""
-        arrays, kept = mean.mean(), self._method.state()
+        kept = self._method.state(), self.optimiser.state()
+        arrays = mean.mean()
+        if mean.weight:  # else no site has trained, and there is no step
+            arrays = self.optimiser.step(self._broadcast, arrays)
         parts, facts = self._method.finish(self._broadcast, arrays, server_round)
         arrays |= parts
-        if odd := sorted(not_finite(arrays) + not_finite(self._method.state())):
-            self._method.restore(kept)
+        if odd := sorted(n for of in (arrays, self._method.state(), self.optimiser.state()) for n in not_finite(of)):
+            self._method.restore(kept[0])
+            self.optimiser.restore(kept[1])
             log.warning("round %d: %s would not be finite", server_round, ", ".join(odd[:3]))
             self._round.mean_diverged = True  # not one reply, but all together
             return None
@@ -215,8 +227,8 @@ class FedStrategy(Strategy):
         self.personal_parts.accept(server_round)
         if server_round % self.experiment.run.checkpoint_every == 0 or server_round == self.experiment.rounds.rounds:
             model = {name: unpacked(array) for name, array in arrays.items()}
-            states = self._method.state(), self.cooldown.state(), self.personal_parts.state()
-            checkpoint = Checkpoint(server_round, model, *states, self.journal.identity)
+            states = (self.cooldown.state(), self.personal_parts.state(), self.optimiser.state())
+            checkpoint = Checkpoint(server_round, model, self._method.state(), *states, self.journal.identity)
             self.journal.sync()
             save_checkpoint(self.journal.folder, checkpoint, self.experiment.run.checkpoints_kept)
 

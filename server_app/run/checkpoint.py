@@ -12,7 +12,7 @@ from common.wire import Arrays
 from server_app.run.disk import explain_write_errors
 from server_app.run.journal import log
 
-_MODEL, _METHOD, _SITES, _TRAINED = "model/", "method/", "sites/", "trained/"
+_MODEL, _METHOD, _SITES, _TRAINED, _OPTIMISER = "model/", "method/", "sites/", "trained/", "optimiser/"
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Checkpoint:
         method: state of the coordinator's half of the method.
         sites: of `Cooldown`.
         trained: of `PersonalPartsTracker`.
+        optimiser: of `ServerOptimiser`.
         identity: of the run; '' in a checkpoint of a version that did not keep it there.
     """
 
@@ -33,6 +34,7 @@ class Checkpoint:
     method: Arrays
     sites: Arrays = field(default_factory=dict)
     trained: Arrays = field(default_factory=dict)
+    optimiser: Arrays = field(default_factory=dict)
     identity: str = ""
 
 
@@ -49,6 +51,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
     arrays |= {_METHOD + name: array for name, array in checkpoint.method.items()}
     arrays |= {_SITES + name: array for name, array in checkpoint.sites.items()}
     arrays |= {_TRAINED + name: array for name, array in checkpoint.trained.items()}
+    arrays |= {_OPTIMISER + name: array for name, array in checkpoint.optimiser.items()}
     about = {"round": str(checkpoint.server_round), "identity": checkpoint.identity}
     path = checkpoints / _file_name(checkpoint.server_round)
     try:
@@ -110,5 +113,5 @@ def _read(path: Path) -> Checkpoint:
     def part(prefix: str) -> Arrays:
         return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
-    rest = part(_METHOD), part(_SITES), part(_TRAINED), about.get("identity", "")
+    rest = part(_METHOD), part(_SITES), part(_TRAINED), part(_OPTIMISER), about.get("identity", "")
     return Checkpoint(int(about["round"]), part(_MODEL), *rest)

@@ -157,10 +157,10 @@ def test_a_slow_site_is_named_and_the_round_ends_at_its_deadline(
     real, clock = site_code.train_site, [0.0]
     monkeypatch.setattr(local_grid, "time", SimpleNamespace(monotonic=lambda: clock[0]))
 
-    def slow(*args: Any) -> dict[str, float]:
+    def slow(*args: Any, **kwargs: Any) -> dict[str, float]:
         if args[2].name == "site-01" and args[3] == 2:
             clock[0] += 30  # the sites after it wait for it in this engine, and have their own time
-        return real(*args)
+        return real(*args, **kwargs)
 
     monkeypatch.setattr(site_code, "train_site", slow)
     events = read_events(run_local(tiny(rounds=3, round_timeout=25, quorum=0.6)))

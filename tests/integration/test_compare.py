@@ -53,11 +53,11 @@ HELD_IN_ROUND_3 = """
 import pathlib, time
 import client_app.app as site_code
 real = site_code.train_site
-def train_site(*args):
+def train_site(*args, **kwargs):
     if args[3] == 3:
         pathlib.Path({mark!r}).touch()
         time.sleep(900)
-    return real(*args)
+    return real(*args, **kwargs)
 site_code.train_site = train_site
 """
 

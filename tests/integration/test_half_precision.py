@@ -44,7 +44,7 @@ def test_floats_cross_in_half_precision_and_integers_as_they_are(tiny: Tiny, mon
 
 
 def test_sites_that_change_nothing_give_back_what_they_got_rounded(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(site_code, "train_site", lambda *_: {"backbone": 0.0})
+    monkeypatch.setattr(site_code, "train_site", lambda *_, **__: {"backbone": 0.0})
     first, second = (run_local(tiny(method="fedavg", wire="half", rounds=n, run_name=f"r{n}")) for n in (1, 3))
     experiment = tiny(method="fedavg")
     dataset = build_federation(experiment).dataset

@@ -128,7 +128,7 @@ def test_a_failing_site_is_left_out_and_named(tiny: Tiny, monkeypatch: pytest.Mo
 def test_a_run_ends_when_no_site_can_train(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     import client_app.app as site_code
 
-    monkeypatch.setattr(site_code, "train_site", lambda *args: 1 / 0)
+    monkeypatch.setattr(site_code, "train_site", lambda *_, **__: 1 / 0)
     with pytest.raises(wire.WireError, match="round 1: 0 of 3 replies"):
         run_local(tiny())
 
@@ -209,10 +209,10 @@ def test_sites_that_do_not_answer_in_time_are_named(tiny: Tiny, monkeypatch: pyt
 
     real, late = site_code.train_site, 0
 
-    def slow(*args: Any) -> dict[str, float]:
+    def slow(*args: Any, **options: Any) -> dict[str, float]:
         nonlocal late
         late += 601 * (args[2].name == "site-01")  # seconds go by; a busy machine alone makes nobody so late
-        return real(*args)
+        return real(*args, **options)
 
     monkeypatch.setattr(site_code, "train_site", slow)
     monkeypatch.setattr(local_grid, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + late))

@@ -248,6 +248,10 @@ def test_a_new_identity_is_said_at_the_sites_and_at_the_coordinator(
         ({"secured": [0, 3]}, "secured = .*: not rounds before round 3"),
         ({"secured": []}, "secured = .*: not rounds before round 3"),
         ({"trained": 3}, "trained = 3: no round before round 3"),
+        ({"rate": 1.5}, "rate = 1.5: a schedule's factor of the learning rate is from 0 to 1"),
+        ({"rate": -0.1}, "rate = -0.1: a schedule's"),
+        ({"rate": float("nan")}, "rate = nan: a schedule's"),
+        ({"rate": 1}, "rate = 1: a schedule's"),
     ],
 )
 def test_a_request_of_an_impossible_round_is_refused_and_deletes_nothing(

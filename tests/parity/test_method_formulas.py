@@ -11,6 +11,8 @@ from torch.nn.functional import cross_entropy
 from client_app.methods import load
 from client_app.methods.base import LocalContext, proximal
 from common.config import Experiment
+from common.losses import single_label
+from common.methods import METHODS
 from common.models.model import Model, build_model
 
 Tiny = Callable[..., Experiment]
@@ -204,3 +206,37 @@ def test_dot_regression_draws_unit_features_to_their_class_vector(tiny: Tiny, ba
         norm = float(frame[label].double().norm())
         total += (float(frame[label].double() @ feature / feature.norm()) - norm) ** 2 / (2 * norm)
     assert loss.item() == pytest.approx(total / len(labels), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name, row in METHODS.items() if row.labels != "many"])
+@pytest.mark.parametrize("keys", [{"label_smoothing": 0.3}, {"loss": "focal", "focal_gamma": 1.5}], ids=str)
+def test_a_loss_of_one_label_is_wherever_the_method_has_a_cross_entropy(
+    tiny: Tiny, batch: tuple, name: str, keys: dict[str, Any]
+) -> None:
+    """Every cross-entropy of the plain method becomes that loss of the same logits, which PyTorch computes here."""
+    method, found = load(name), {}
+    frame = torch.randn(10, 16, generator=torch.Generator().manual_seed(2)) if METHODS[name].frame else None
+    seen: list[torch.Tensor] = []
+
+    def other_loss(logits: torch.Tensor, labels: torch.Tensor, **options: Any) -> torch.Tensor:
+        seen.append(logits)
+        if "label_smoothing" in keys:
+            return cross_entropy(logits, labels, label_smoothing=0.3)
+        shares = logits.softmax(dim=1).gather(1, labels[:, None])
+        return (-((1 - shares) ** 1.5) * shares.log()).mean()
+
+    for case, changes in (("plain", {}), ("changed", keys)):
+        experiment = tiny(method=name, **changes)
+        model = build_model(experiment, 1, 10, frame, site="site-00").eval()
+        broadcast = {key: p.detach().clone() for key, p in model.named_parameters()}
+        local = LocalContext(experiment, torch.tensor([5.0, 1, 7, 2, 1, 1, 1, 1, 1, 30]), broadcast, 50)
+        found[case] = method.losses(model, *batch, local)
+        if case == "plain" and not METHODS[name].own_loss:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(single_label, "cross_entropy", other_loss)
+                wanted = method.losses(model, *batch, local)
+            assert len(seen) == sum(loss != "proximal" for loss in wanted)
+    wanted = found["plain"] if METHODS[name].own_loss else wanted
+    assert found["changed"].keys() == wanted.keys()
+    for key, value in wanted.items():
+        torch.testing.assert_close(found["changed"][key], value, rtol=1e-4, atol=1e-6)

@@ -128,8 +128,8 @@ ROWS = {
             "Labels right", "labels right", "further", lambda p, y, kept: float(((p >= 0.5) == y)[kept].mean())
         )
     """,
-    "client_app/training/optimiser.py": """
-        OPTIMISERS["adam"] = lambda parameters, learning_rate, experiment: torch.optim.Adam(parameters, learning_rate)
+    "common/optimisers.py": """
+        OPTIMISERS["nadam"] = Optimiser("torch.optim:NAdam", _betas)
     """,
     "server_app/report/__init__.py": """
         from server_app.report.greeting import greeting
@@ -145,10 +145,11 @@ from common.errors import UserError
 
 light = "torch" not in sys.modules
 keys = {"method": "softened", "smoothing": 0.2, "dataset": "squares", "backbone": "bands", "sites": 2, "rounds": 2}
-keys |= {"partition": "iid", "learning-rate": 0.5, "batch-size": 8, "finetune-epochs": 1, "evaluate-every": 1}
+keys |= {"partition": "iid", "learning-rate": 0.05, "batch-size": 8, "finetune-epochs": 1, "evaluate-every": 1}
+keys |= {"optimizer": "nadam"}
 experiment = build(keys | {"device": "cpu", "output-dir": sys.argv[1], "run-name": "run"})
 mistakes = []
-for key in ("method", "dataset", "backbone"):
+for key in ("method", "dataset", "backbone", "optimizer"):
     try:
         build({key: str(keys[key])[:-1]})
     except UserError as error:
@@ -179,7 +180,7 @@ print(json.dumps({
     "page": (folder / "report.html").read_text(),
     "rows": list(rows_of([entry])),
     "head": [trained.head_name, HEAD_TITLES[trained.head_name]],
-    "optimiser": type(optimiser_for([torch.nn.Parameter(torch.ones(1))], 0.1, experiment, "adam")).__name__,
+    "optimiser": type(optimiser_for([("head", torch.nn.Parameter(torch.ones(1)))], 0.1, experiment)).__name__,
 }))
 """
 
@@ -220,7 +221,7 @@ def test_a_backbone_a_data_set_and_a_method_with_a_head_of_its_own_learn(found: 
 
 def test_a_configuration_names_them_without_importing_torch(found: dict[str, Any]) -> None:
     assert found["light"]
-    for name, words in zip(("softened", "squares", "bands"), found["mistakes"], strict=True):
+    for name, words in zip(("softened", "squares", "bands", "nadam"), found["mistakes"], strict=True):
         assert f"did you mean '{name}'? allowed: " in words and words.count(name) == 2
 
 
@@ -241,4 +242,4 @@ def test_a_metric_of_several_labels_is_in_replies_results_and_on_pages(found: di
 
 def test_a_section_and_an_optimiser_are_a_row(found: dict[str, Any]) -> None:
     assert "<p>Hello from run.</p>" in found["page"]
-    assert found["optimiser"] == "Adam"
+    assert found["optimiser"] == "NAdam"

@@ -19,6 +19,7 @@ ROOMS = {
     "common/config/sections": "common common/methods",
     "common/config": "common common/methods common/config/sections",
     "common/precision.py": "common common/config",
+    "common/rates.py": "common common/config common/methods",
     "common/wire.py": "common common/config common/methods common/precision.py",
     "common/data/images": "common common/config",
     "common/data/sources": "common common/config common/config/sections common/data/images",

@@ -27,6 +27,11 @@ def _uses_query_frame(e: Any) -> bool:
 
 USES_ATTENTION = Condition("attention", uses_attention)
 USES_QUERY_FRAME = Condition("attention, or method fednca_ml", _uses_query_frame)
+_OWN_LOSSES = " or ".join(name for name, row in METHODS.items() if row.own_loss)
+USES_LOSS = Condition(
+    f"a method other than {_OWN_LOSSES}, or finetune-epochs above 0",
+    lambda e: not METHODS[e.method].own_loss or e.finetune_epochs > 0,
+)
 SPARSE = Condition("a frame other than etf", lambda e: e.frame != "etf" or e.query_frame == "sparse_etf")
 SOLVED = Condition("frame (or query-frame): sparse_etf", lambda e: "sparse_etf" in (e.frame, e.query_frame))
 MMA = Condition("frame-solver: mma", lambda e: e.frame_solver == "mma" and SOLVED.holds(e))

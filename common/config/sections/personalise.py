@@ -29,7 +29,7 @@ class PersonaliseSection(KeyModel):
     finetune_learning_rate: float | None = key(
         None,
         gt=0,
-        about="default: learning-rate",
+        about="default: learning-rate; methods with a frame: .003 at most, for more harms them",
         resume="onward",
         changes="fine-tuned",
         acts=Acts(is_set("finetune-epochs")),

@@ -4,6 +4,10 @@ from typing import Literal
 
 from common.keys import Acts, KeyModel, NotNegative, Positive, Rate, is_one_of, is_set, key
 
+_SERVER_MOMENTUM = Acts(is_one_of("server-optimizer", "momentum"))
+_SERVER_BETAS = Acts(is_one_of("server-optimizer", "adam", "yogi"))
+_SERVER_TAU = Acts(is_one_of("server-optimizer", "adam", "yogi", "adagrad"))
+
 
 class RoundsSection(KeyModel):
     """How many rounds, who takes part, what is aggregated and how it crosses."""
@@ -39,6 +43,21 @@ class RoundsSection(KeyModel):
     wrong_sites: NotNegative = key(
         1, about="multi-krum: sites that may be wrong", acts=Acts(is_one_of("aggregation", "multi-krum"))
     )
+    server_optimizer: Literal["none", "momentum", "adam", "yogi", "adagrad"] = key(
+        "none",
+        about="none: the new model is that aggregate; else what FedAvgM, FedAdam, FedYogi, FedAdagrad make of it "
+        "for parameters, while BatchNorm's statistics are aggregated as ever",
+    )
+    server_learning_rate: float | None = key(
+        None,
+        gt=0,
+        about="default: Flower's, of momentum 1, of adam and adagrad .1, of yogi .01",
+        acts=Acts(is_one_of("server-optimizer", "momentum", "adam", "yogi", "adagrad")),
+    )
+    server_momentum: float = key(0.9, ge=0, lt=1, about="FedAvgM's β", acts=_SERVER_MOMENTUM)
+    server_beta1: float = key(0.9, ge=0, lt=1, about="decay of the mean of updates", acts=_SERVER_BETAS)
+    server_beta2: float = key(0.99, ge=0, lt=1, about="decay of the mean of their squares", acts=_SERVER_BETAS)
+    server_tau: float = key(1e-3, gt=0, about="τ of m / (√v + τ): larger is less adaptive", acts=_SERVER_TAU)
     max_site_images: Positive | None = key(None, about="training images that a site counts for at most")
     clip_norm: float | None = key(None, gt=0, about="how far a reply may move from what was sent (2-norm)")
     max_step: float | None = key(

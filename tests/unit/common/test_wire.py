@@ -38,10 +38,13 @@ def test_arrays_cross_bit_by_bit(array: np.ndarray) -> None:
 def test_a_request_says_everything_a_site_needs(tiny: Callable[..., Experiment]) -> None:
     experiment = tiny(method="fedavg", seed=3, rounds=4)
     frame = np.eye(3, dtype=np.float32)
-    content = wire.request(experiment, run="r1", server_round=4, evaluate=True, frame=frame, frame_hash="abc")
+    content = wire.request(
+        experiment, run="r1", server_round=4, rate=0.25, evaluate=True, frame=frame, frame_hash="abc"
+    )
     request = wire.Request(Message(content, 1, wire.TRAIN))
     assert request.experiment == experiment
     assert (request.run, request.round, request.evaluate, request.frame_hash) == ("r1", 4, True, "abc")
+    assert request.rate == 0.25
     assert np.array_equal(request.frame, frame) and request.sites_dir is None and request.model == {}
 
 

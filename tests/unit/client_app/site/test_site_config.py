@@ -31,6 +31,7 @@ def test_by_default_a_site_allows_every_method_and_no_extras(site_file: Callable
     assert set(policy.methods) == set(METHODS)
     assert (policy.metrics, policy.min_class_size) == (POLICY_METRICS, 1)
     assert (policy.extras, policy.max_epochs, policy.min_images, policy.max_rounds) == ((), 20, 1, None)
+    assert policy.max_learning_rate is None
 
 
 def test_the_file_of_a_kit_is_read_as_it_is_shipped(tmp_path: Path) -> None:
@@ -77,6 +78,7 @@ def test_numbers_can_be_names_of_classes(site_file: Callable[..., Path]) -> None
         ({"policy": {"methods": ["fedlog"]}}, "'fedlog': did you mean 'fedloge'?"),
         ({"policy": {"extras": ["counts"]}}, "allowed: class_counts, class_gradients"),
         ({"policy": {"metrics": ["hit"]}}, "'hit': did you mean 'hits'?"),
+        ({"policy": {"max-learning-rate": 0}}, "policy: max-learning-rate = 0: "),
         ({"policy": {"min-class-size": 0}}, "policy: min-class-size = 0: "),
     ],
 )
@@ -133,6 +135,13 @@ def test_a_missing_key_or_file(tmp_path: Path, error_of: ErrorOf) -> None:
         ({}, {"method": "fedrep", "fedrep_head_epochs": 20}, "21 epochs a round"),
         ({}, {"finetune_epochs": 21}, "21 epochs of fine-tuning: its policy's max-epochs is 20"),
         ({"max-rounds": 10}, {"rounds": 11}, "rounds = 11: its policy's max-rounds is 10"),
+        ({"max-learning-rate": 0.02}, {}, "a learning rate of 0.03: its policy's max-learning-rate is 0.02"),
+        ({"max-learning-rate": 0.03}, {"head_rate": 10}, "a learning rate of 0.3: its"),
+        (
+            {"max-learning-rate": 0.03},
+            {"finetune_epochs": 1, "finetune_learning_rate": 0.1},
+            "a learning rate of fine-tuning of 0.1: its",
+        ),
     ],
 )
 def test_a_site_refuses_what_its_policy_forbids(
@@ -176,5 +185,6 @@ def test_metrics_by_class_stay_unless_a_policy_names_them(
 def test_a_site_that_allows_all_extras_takes_part_in_every_method(
     method: str, deployed: Callable[..., Experiment]
 ) -> None:
-    policy = Policy.model_validate({"extras": ["class_counts", "class_gradients"], "max-rounds": 500})
+    allowed = {"extras": ["class_counts", "class_gradients"], "max-rounds": 500, "max-learning-rate": 0.03}
+    policy = Policy.model_validate(allowed)
     check_policy(policy, deployed(method=method, finetune_epochs=20), METHODS[method])

@@ -12,7 +12,6 @@ from client_app.methods import load
 from client_app.methods.base import LocalContext
 from client_app.site.site import simulated_site
 from client_app.training.loop import _single_image_safe, batches, finetune_head, train_site
-from client_app.training.optimiser import optimiser_for
 from common.config import Experiment
 from common.errors import UserError
 from common.models.model import build_model
@@ -81,17 +80,6 @@ def test_fine_tuning_learns_separable_features(tiny: Tiny) -> None:
     local = LocalContext(tiny(finetune_epochs=20, finetune_learning_rate=0.5), torch.full((4,), 10.0), {}, 40)
     finetune_head(head, features, labels, local)
     assert (head(features).argmax(dim=1) == labels).all()
-
-
-def test_an_unknown_optimiser_is_named(tiny: Tiny) -> None:
-    with pytest.raises(UserError, match=r"unknown optimiser 'sdg' \(did you mean 'sgd'\?\); known: sgd"):
-        optimiser_for([], 0.1, tiny(), "sdg")
-
-
-def test_an_optimiser_leaves_out_what_stands_still(tiny: Tiny) -> None:
-    moving, still = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2), requires_grad=False)
-    (group,) = optimiser_for([moving, still], 0.25, tiny(momentum=0.5, weight_decay=0.125)).param_groups
-    assert group["params"] == [moving] and (group["lr"], group["momentum"], group["weight_decay"]) == (0.25, 0.5, 0.125)
 
 
 def test_an_unknown_method_is_named() -> None:

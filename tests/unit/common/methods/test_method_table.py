@@ -34,6 +34,7 @@ def test_rows_of_the_table_are_consistent(method: Method) -> None:
     assert method.generic_head in {None, *method.parts} or (method.frame and method.generic_head == "frame")
     assert method.reported_head is None or method.reported_head in HEAD_TITLES
     assert method.frame or not method.realigns
+    assert bool(method.frame) == (method.finetune_rate is not None)  # more harms what a frame has shaped
     assert "https://" in method.paper
 
 

@@ -85,6 +85,10 @@ def test_unknown_methods_and_studies_are_all_named(
         (["tune", DIGITS, "--method", "fedavg", "--grid", "round=1,2", "--grid", "width=0,-1"], 3),
         (["run", DIGITS, "method=fedavg", "frame-norm=0.1", "sparsity=0.5"], 2),
         (["run", DIGITS, "multilabel-loss=focal"], 1),
+        (["run", COMPOSITES, "loss=focal", "method=fedavg"], 1),
+        (["run", COMPOSITES, "label-smoothing=.1", "method=fedrod"], 1),
+        (["run", DIGITS, "loss=focal", "method=fedgrab"], 1),
+        (["run", DIGITS, "label-smoothing=.1", "method=ratio_loss"], 1),
         (["run", DIGITS, "prior-temperature=2", "method=fedrod"], 1),
     ],
 )
