@@ -6,7 +6,7 @@ a key whose value is not known (it was no valid one) says nothing.
 
 from collections.abc import Callable, Iterator
 
-from common.architectures import BACKBONES
+from common.architectures import architecture
 from common.config.rows import ROWS
 from common.config.values import UnknownValueError, Values
 from common.data_sets import DATA_SETS
@@ -65,8 +65,10 @@ def _resume(e: Values) -> Iterator[Mistake]:
 
 
 def _width(e: Values) -> Iterator[Mistake]:
-    if (own := BACKBONES[e.backbone].fixed_width) and e.width not in (None, own):
-        yield "width", f"width = {e.width}: {e.backbone} is torchvision's, whose width is {own}; leave width out"
+    own = architecture(e.backbone).fixed_width
+    if own is not None and e.width not in (None, own):
+        what = f"is torchvision's, whose width is {own}" if own else "has its own"
+        yield "width", f"width = {e.width}: {e.backbone} {what}; leave width out"
 
 
 def _composites(e: Values) -> Iterator[Mistake]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from common.architectures import BACKBONES
+from common.architectures import BACKBONES, TORCHVISION
 from common.config.sections.conditions import (
     HAS_SOLVED,
     HAS_SPARSE,
@@ -18,8 +18,10 @@ from common.keys import Acts, KeyModel, OneOf, Positive, is_one_of, key
 class ModelSection(KeyModel):
     """Backbone, heads, frame and attention."""
 
-    backbone: Annotated[str, OneOf(BACKBONES)] = key(
-        "cnn", about="cnn: three layers for tiny images; CIFAR ResNets have a 3×3 stem; resnet50: torchvision's"
+    backbone: Annotated[str, OneOf(BACKBONES, (TORCHVISION,))] = key(
+        "cnn",
+        about="cnn: three layers for tiny images; ResNets up to 34 are CIFAR's, with a 3×3 stem; torchvision: any "
+        "classification model of its, such as torchvision:mobilenet_v2; resnet50 is one of them, on grey images too",
     )
     width: Positive | None = key(None, le=4096, about="of the first stage, in channels; default: the backbone's")
     head_bias: bool = key(False, about="Eqs. 6–7 realign weight vectors; a bias would keep the tail's prior")
