@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 _HERE = "common.models.backbones"
 TORCHVISION = "torchvision:"  # before the name of any of its classification models, which it knows itself
+NO_WEIGHTS, IMAGENET, RUN = "none", "imagenet", "run:"  # `weights`, where it is no file
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,19 @@ class OneOf:
         return any(word.removeprefix(prefix).isidentifier() for prefix in self.prefixes if word.startswith(prefix))
 
 
+@dataclass(frozen=True)
+class PathOr:
+    """A key's text names a file or folder, unless it is one of a few words: `Annotated[str, PathOr(("none",))]`.
+
+    Attributes:
+        words: that are no paths.
+        prefix: that may stand before a path.
+    """
+
+    words: tuple[str, ...]
+    prefix: str
+
+
 def facts_of(info: FieldInfo) -> KeyFacts:
     """Return what is known of the key that a model's field declares."""
     extra = info.json_schema_extra

@@ -13,6 +13,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common import wire
+from common.architectures import NO_WEIGHTS
 from common.config import APP_ROOT, Experiment, from_run_config
 from common.config.overrides import not_applied
 from common.data import Federation, build_federation
@@ -25,8 +26,18 @@ from common.metrics import groups
 from common.models.description import describe as describe_model
 from common.models.description import header
 from common.models.heads import class_vectors
-from common.models.model import build_model, coordinator_state, feature_dim, frame_kind, shared_state, uses_attention
+from common.models.model import (
+    Model,
+    body_of,
+    build_model,
+    coordinator_state,
+    feature_dim,
+    frame_kind,
+    shared_state,
+    uses_attention,
+)
 from common.models.trained import GENERIC, QUERY
+from common.models.weights import load_weights, pin_weights
 from common.own_packages import hidden_by_us
 from server_app.aggregation.robust import check_enough_sites
 from server_app.checks.feasibility import check_feasible
@@ -79,6 +90,7 @@ def run(grid: Grid, experiment: Experiment) -> Path:
     deployed = experiment.sites.partition == "deployed"
     if not deployed:
         experiment = fit_to_nodes(experiment, len(list(grid.get_node_ids())))
+    experiment = pin_weights(experiment)
     torch.set_num_threads(experiment.run.threads or torch.get_num_threads())  # equal threads, equal sums
     federation = check_feasible(experiment)
     folder = run_folder(experiment)
@@ -128,6 +140,7 @@ def _run(
     shot = groups(federation.class_counts) if known else {"many": [], "medium": [], "few": []}
     evaluation = GenericEvaluation(experiment, federation.dataset, shot, frame)
     warn_of_unmeasured(evaluation)
+    start_from_weights(evaluation.model, experiment, journal, log_it=not checkpoint)
     method = load_method(experiment.method)(experiment, federation)
     start = shared_state(evaluation.model, row) | coordinator_state(evaluation.model, row)
     if checkpoint:
@@ -176,6 +189,18 @@ def fixed_frame(journal: Journal, experiment: Experiment, num_classes: int, dim:
     journal.write_json("frame", asdict(quality))
     save_arrays(path, {"frame": frame.numpy()}, {})
     return frame
+
+
+def start_from_weights(model: Model, experiment: Experiment, journal: Journal, *, log_it: bool) -> None:
+    """Put pretrained weights into the backbone, if the experiment has any; say so in the log and the journal."""
+    if experiment.model.weights == NO_WEIGHTS:
+        return
+    loaded = load_weights(body_of(model.backbone), experiment)
+    if log_it:
+        unused = f", {len(loaded.unused)} of a classifier left out" if loaded.unused else ""
+        log.info("backbone from %s: %d arrays%s, SHA-256 %s", loaded.source, loaded.arrays, unused, loaded.sha256[:16])
+        facts = {"file": loaded.source.name, "sha256": loaded.sha256, "arrays": loaded.arrays}
+        journal.event("weights", round=0, **facts, unused=list(loaded.unused))
 
 
 def describe(journal: Journal, experiment: Experiment, federation: Federation, sites: Mapping[str, SiteFacts]) -> None:

@@ -6,7 +6,7 @@ a key whose value is not known (it was no valid one) says nothing.
 
 from collections.abc import Callable, Iterator
 
-from common.architectures import architecture
+from common.architectures import IMAGENET, TORCHVISION, architecture
 from common.config.rows import ROWS
 from common.config.values import UnknownValueError, Values
 from common.data_sets import DATA_SETS
@@ -71,6 +71,11 @@ def _width(e: Values) -> Iterator[Mistake]:
         yield "width", f"width = {e.width}: {e.backbone} {what}; leave width out"
 
 
+def _weights(e: Values) -> Iterator[Mistake]:
+    if e.weights == IMAGENET and not e.backbone.startswith(TORCHVISION):
+        yield "weights", f"weights = 'imagenet': there are none for '{e.backbone}'; choose a backbone {TORCHVISION}NAME"
+
+
 def _composites(e: Values) -> Iterator[Mistake]:
     if e.composites and e.partition == "natural":
         yield "partition", "partition = 'natural': composites belong to no site; use dirichlet or iid"
@@ -100,6 +105,6 @@ def _missing_classes(e: Values) -> Iterator[Mistake]:
 
 
 _RULES: tuple[Rule, ...] = (
-    *(_natural, _site_key, _group_key, _classes, _pixels, _resume, _width),
+    *(_natural, _site_key, _group_key, _classes, _pixels, _resume, _width, _weights),
     *(_composites, _labels, _label_rule, _missing_classes),
 )

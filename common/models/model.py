@@ -15,7 +15,7 @@ from common.config.sections import conditions
 from common.config.values import Values
 from common.errors import UserError
 from common.methods import METHODS, Method, PartContext
-from common.models.backbones import build_backbone
+from common.models.backbones import Backbone, build_backbone
 from common.models.heads import FrameClassifier, Projection, linear_from, projected
 from common.models.ladm import LabelAwareBackbone, PerClassHead
 from common.models.parts import PARTS, build_parts, seeded
@@ -140,6 +140,13 @@ def frame_kind(experiment: Experiment) -> str:
 def last_step_needs_frame(experiment: Experiment) -> bool:
     """Whether making a personal model takes the frame: FedLoGe's is on ψ and φ_k alone, which a class head shapes."""
     return METHODS[experiment.method].frame_scores or uses_attention(experiment)
+
+
+def body_of(backbone: nn.Module) -> Backbone:
+    """Return what computes the map or the features, without label-aware attention behind it."""
+    body = backbone.body if isinstance(backbone, LabelAwareBackbone) else backbone
+    assert isinstance(body, Backbone)
+    return body
 
 
 def feature_dim(backbone: nn.Module) -> int:

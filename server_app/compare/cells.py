@@ -24,6 +24,7 @@ from common.data import load_dataset
 from common.errors import UserError
 from common.files import private_folder, write_text
 from common.installed import code_fingerprint
+from common.models.weights import pin_weights
 from server_app.run.journal import log
 
 _MARK = re.compile(r"-[0-9a-f]{8}(-\d+)?")  # after a stem
@@ -50,7 +51,7 @@ class Cell:
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the result: the configuration without what is the machine's."""
-        return self.deciding(self.experiment.dump())
+        return self.deciding(pin_weights(self.experiment).dump())
 
     def deciding(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return, of a configuration, the keys that decide this cell's result."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from common.architectures import NO_WEIGHTS
 from common.keys import Condition, is_one_of
 from common.methods import METHODS
 
@@ -32,3 +33,4 @@ SOLVED = Condition("frame (or query-frame): sparse_etf", lambda e: "sparse_etf" 
 MMA = Condition("frame-solver: mma", lambda e: e.frame_solver == "mma" and SOLVED.holds(e))
 HAS_SPARSE = Condition("a method with a sparse frame", lambda e: frame_kind(e) not in _EXACT)
 HAS_SOLVED = Condition("a method with a sparse_etf", lambda e: frame_kind(e) == "sparse_etf")
+HAS_WEIGHTS = Condition("weights", lambda e: e.weights != NO_WEIGHTS)
