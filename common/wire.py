@@ -14,11 +14,12 @@
 |                                  |                                     | is asked, why: the rest is in its log  |
 
 Which parts are shared, changed by the coordinator, or extra is each method's row in `common/methods`. The fixed
-frame travels once and is kept by content hash. A site's policy may withhold losses and metrics. No image, label or
-personal part is ever sent: a reply with anything that is not named here is not made. With `wire: half` weights
-cross in half precision, both ways (`common/precision.py`). Model weights and, more directly, extras tell something
-about a site's data all the same: from the class gradients of CReFF the coordinator can work out the feature of an
-image that is a site's only one of its class. Arrays are NumPy's own format without pickled objects.
+frame, and what of a backbone stands still, travel once and are kept by content hash. A site's policy may withhold
+losses and metrics. No image, label or personal part is ever sent: a reply with anything that is not named here is not
+made. With `wire: half` weights cross in half precision, both ways (`common/precision.py`). Model weights and, more
+directly, extras tell something about a site's data all the same: from the class gradients of CReFF the coordinator
+can work out the feature of an image that is a site's only one of its class. Arrays are NumPy's own format without
+pickled objects.
 """
 
 import hashlib
@@ -38,6 +39,7 @@ from common.bounds import check_rounds
 from common.config import Experiment, build, portable
 from common.errors import UserError, last_line, one_line, short_repr
 from common.errors import WireError as WireError
+from common.files import arrays_digest
 from common.installed import code_fingerprint
 from common.methods import METHODS
 from common.multilabel_table import MULTILABEL
@@ -93,6 +95,7 @@ def request(
     sites_dir: Path | None = None,
     model: ArrayRecord | None = None,
     frame: npt.NDArray[np.float32] | None = None,
+    fixed: Mapping[str, npt.NDArray[Any]] | None = None,
     frame_hash: str = "",
 ) -> RecordDict:
     """Pack what the coordinator sends.
@@ -106,7 +109,9 @@ def request(
         evaluate: whether the site evaluates the arriving model before it trains.
         sites_dir: where simulated sites keep their state; a real site has its own and ignores it.
         model: θ and ψ, packed once and shared by all messages of a round; None for hello.
-        frame: the fixed frame [C, d] if the site is not known to hold the one with `frame_hash`.
+        frame: the fixed frame [C, d] if the site is not known to hold what has `frame_hash`.
+        fixed: likewise what of the backbone stands still.
+        frame_hash: `frame_digest` of the two.
     """
     content = RecordDict(
         {
@@ -127,8 +132,8 @@ def request(
     )
     if model is not None:
         content[_MODEL] = model
-    if frame is not None:
-        content[_FRAME] = pack({"frame": frame})
+    if once := ({} if frame is None else {"frame": frame}) | dict(fixed or {}):
+        content[_FRAME] = pack(once)
     return content
 
 
@@ -153,7 +158,8 @@ class Request:
         self.sites_dir = Path(str(config["sites-dir"])) if config["sites-dir"] else None
         self.model = from_wire_precision(unpack(message, _MODEL), self.experiment)
         frame = unpack(message, _FRAME)
-        self.frame: npt.NDArray[np.float32] | None = frame["frame"] if frame else None
+        self.frame: npt.NDArray[np.float32] | None = frame.pop("frame", None)
+        self.fixed = frame
 
 
 @lru_cache(maxsize=4)
@@ -311,6 +317,10 @@ def num_bytes(message: Message) -> int:
     return sum(len(a.data) for r in message.content.array_records.values() for a in r.values())
 
 
-def frame_digest(frame: npt.NDArray[np.float32]) -> str:
-    """Return the content hash that the frame is cached by."""
+def frame_digest(frame: npt.NDArray[np.float32] | None, fixed: Mapping[str, npt.NDArray[Any]] | None = None) -> str:
+    """Return the content hash by which a site caches what is sent once, '' for nothing."""
+    if fixed:
+        return arrays_digest({**fixed, **({} if frame is None else {"frame": frame})})
+    if frame is None:
+        return ""
     return hashlib.sha256(repr(frame.shape).encode() + np.ascontiguousarray(frame).tobytes()).hexdigest()

@@ -32,6 +32,7 @@ from common.models.model import (
     build_model,
     coordinator_state,
     feature_dim,
+    fixed_state,
     frame_kind,
     shared_state,
     uses_attention,
@@ -140,6 +141,7 @@ def _run(
     shot = groups(federation.class_counts) if known else {"many": [], "medium": [], "few": []}
     evaluation = GenericEvaluation(experiment, federation.dataset, shot, frame)
     warn_of_unmeasured(evaluation)
+    warn_of_local_statistics(experiment)
     start_from_weights(evaluation.model, experiment, journal, log_it=not checkpoint)
     method = load_method(experiment.method)(experiment, federation)
     start = shared_state(evaluation.model, row) | coordinator_state(evaluation.model, row)
@@ -149,7 +151,10 @@ def _run(
         start = checkpoint.arrays
     frame_array = None if frame is None else frame.numpy()
     multilabel = federation.dataset.multilabel
-    strategy = FedStrategy(experiment, sites, journal, frame_array, evaluation, method, done, multilabel=multilabel)
+    fixed = fixed_state(evaluation.model, row, experiment)
+    strategy = FedStrategy(
+        *(experiment, sites, journal, frame_array, evaluation, method, done), multilabel=multilabel, fixed=fixed
+    )
     if checkpoint:
         strategy.cooldown.restore(checkpoint.sites)
         strategy.personal_parts.restore(checkpoint.trained)
@@ -201,6 +206,12 @@ def start_from_weights(model: Model, experiment: Experiment, journal: Journal, *
         log.info("backbone from %s: %d arrays%s, SHA-256 %s", loaded.source, loaded.arrays, unused, loaded.sha256[:16])
         facts = {"file": loaded.source.name, "sha256": loaded.sha256, "arrays": loaded.arrays}
         journal.event("weights", round=0, **facts, unused=list(loaded.unused))
+
+
+def warn_of_local_statistics(experiment: Experiment) -> None:
+    """Say what a generic model lacks whose statistics stay at the sites."""
+    if experiment.model.norm == "local" and METHODS[experiment.method].generic_head:
+        log.warning("norm = local: BatchNorm's statistics stay at the sites; the generic model has those of the start")
 
 
 def describe(journal: Journal, experiment: Experiment, federation: Federation, sites: Mapping[str, SiteFacts]) -> None:
@@ -264,7 +275,7 @@ def finish(
 ) -> None:
     """Write the generic model with every head, head norms, summary, analysis and report; print the result."""
     heads = evaluation.heads()
-    final = dict(arrays)
+    final = fixed_state(evaluation.model, METHODS[experiment.method], experiment) | arrays
     vectors = {name: class_vectors(head) for name, head in heads.items()}
     for name, (weight, bias) in vectors.items():  # a frame's projection is among the arrays already
         final[f"{name}.weight"] = weight.cpu().numpy()

@@ -40,12 +40,16 @@ class Backbone(nn.Sequential):
     Attributes:
         feature_dim: length of a feature vector.
         channels_last: whether images and kernels lie in memory with their channels innermost.
+        fixed: names of its state that never change, see `make_stand`.
+        still: BatchNorms that use their statistics in training, too.
         bf16: whether the stages compute in bfloat16 (autocast); features are float32 all the same.
     """
 
     feature_dim: int
     channels_last: bool = False
     bf16: bool = False
+    fixed: frozenset[str] = frozenset()
+    still: tuple[str, ...] = ()
 
     def __init__(self, stages: dict[str, nn.Module], feature_dim: int, norm: nn.Module | None = None) -> None:
         pooled = {"avgpool": nn.AdaptiveAvgPool2d(1)} | ({"classifier": norm} if norm else {})
@@ -69,6 +73,13 @@ class Backbone(nn.Sequential):
             if name in _POOLING:
                 pooled = step(pooled)
         return pooled
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Choose train or eval mode; what stands still stays in eval mode."""
+        super().train(mode)
+        for name in self.still:
+            self.get_submodule(name).eval()
+        return self
 
     def computing(self, images: torch.Tensor) -> AbstractContextManager[None]:
         """Return the context in which the stages compute, in the backbone's precision."""

@@ -46,6 +46,7 @@ class FedStrategy(Strategy):
         method: the coordinator's half of the method.
         done: rounds of the run that are finished.
         multilabel: whether an image may have several labels: sites then have other metrics.
+        fixed: what of the backbone stands still: it is sent once.
 
     Attributes:
         finished: the last round that is finished.
@@ -64,6 +65,7 @@ class FedStrategy(Strategy):
         done: int = 0,
         *,
         multilabel: bool = False,
+        fixed: wire.Arrays | None = None,
     ) -> None:
         self.experiment, self.sites, self.journal, self.evaluation = experiment, sites, journal, evaluation
         self._row, self._method, self._multilabel = METHODS[experiment.method], method, multilabel
@@ -72,7 +74,8 @@ class FedStrategy(Strategy):
         self._reply_filter = ReplyFilter(sites, journal, self._progress)
         self._round_logger = RoundLogger(experiment.rounds.rounds, sites, journal, done)
         self.cooldown, self.personal_parts = Cooldown(experiment, journal), PersonalPartsTracker(journal)
-        self._requests = Requests(experiment, sites, journal, frame, self.personal_parts)
+        self._fixed = fixed or {}
+        self._requests = Requests(experiment, sites, journal, frame, self._fixed, self.personal_parts)
         self._broadcast: wire.Arrays = {}
         self._round, self._retries = Round(0, []), Retries(experiment, journal)
         self.finished = done
@@ -193,7 +196,7 @@ class FedStrategy(Strategy):
     def _aggregated(self, server_round: int, mean: RunningMean) -> wire.Arrays | None:
         """Return the new global model, with the method's own parts; None if it is not finite."""
         arrays, kept = mean.mean(), self._method.state()
-        parts, facts = self._method.finish(self._broadcast, arrays, server_round)
+        parts, facts = self._method.finish(self._broadcast, self._fixed | arrays, server_round)
         arrays |= parts
         if odd := sorted(not_finite(arrays) + not_finite(self._method.state())):
             self._method.restore(kept)

@@ -52,7 +52,7 @@ def test_a_run_starts_from_the_file_and_names_it_everywhere(
     real = site_code.assemble
 
     def listening(request: Request, *rest: Any) -> tuple[Model, int]:
-        arrived.append(request.model)
+        arrived.append(request.fixed | request.model)
         return real(request, *rest)
 
     monkeypatch.setattr(site_code, "assemble", listening)

@@ -8,6 +8,7 @@ from common.methods import METHODS
 
 DEALT = is_one_of("partition", "dirichlet", "iid")
 SIMULATED = is_one_of("partition", "dirichlet", "iid", "natural")
+HEAD = "head"  # `train-from`: of the model, heads alone
 _EXACT = ("etf", "padded_etf", "")  # frames without a share of zeros to choose
 
 
@@ -20,6 +21,11 @@ def frame_kind(e: Any) -> str:
     """Return which fixed frame a run needs, '' for none, of the values of all keys."""
     kind = METHODS[e.method].frame or ("query" if uses_attention(e) else "")
     return {"choice": str(e.frame), "query": str(e.query_frame)}.get(kind, kind)
+
+
+def norm_kind(e: Any) -> str:
+    """Return what BatchNorm does, of the values of all keys: with pretrained weights its statistics stand still."""
+    return str(e.norm or ("batch" if e.weights == NO_WEIGHTS else "frozen"))
 
 
 def _uses_query_frame(e: Any) -> bool:

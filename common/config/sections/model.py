@@ -36,6 +36,16 @@ class ModelSection(KeyModel):
         about="of the file of weights; default: whatever it is when the run begins, which is recorded here",
         acts=Acts(HAS_WEIGHTS),
     )
+    norm: Literal["batch", "frozen", "local", "group"] | None = key(
+        None,
+        about="batch: statistics are averaged; frozen: they stay as they start; local: they stay at the site (SiloBN); "
+        "group: GroupNorm instead; default: frozen with weights, else batch",
+    )
+    train_from: str | None = key(
+        None,
+        about="the first stage of the backbone that trains; those before stand still, and cross once; head: heads "
+        "alone; default: everything trains",
+    )
     head_bias: bool = key(False, about="Eqs. 6–7 realign weight vectors; a bias would keep the tail's prior")
     frame_solver: Literal["projection", "mma"] = key(
         "projection",

@@ -195,6 +195,8 @@ IMPOSSIBLE: list[tuple[str, Any, str]] = [
     ("validation-share", 1, "1"),
     ("backbone", "resnet19", "'resnet18'"),
     ("weights", 5, "string"),
+    ("norm", "layer", "'frozen'"),
+    ("train-from", 5, "string"),
     ("weights", "imagenet", "torchvision:NAME"),
     ("weights-sha256", "abc", "64"),
     ("width", 0, "1"),
