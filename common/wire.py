@@ -13,16 +13,14 @@
 | an error, to any of these        |                                     | its kind; where the site refuses what  |
 |                                  |                                     | is asked, why: the rest is in its log  |
 
-Which parts are shared, changed by the coordinator, or extra is each method's row in `common/methods`. The fixed
-frame, and what of a backbone stands still, travel once and are kept by content hash. A site's policy may withhold
-losses and metrics. No image, label or personal part is ever sent: a reply with anything that is not named here is not
-made. With `wire: half` weights cross in half precision, both ways (`common/precision.py`). Model weights and, more
-directly, extras tell something about a site's data all the same: from the class gradients of CReFF the coordinator
-can work out the feature of an image that is a site's only one of its class. Arrays are NumPy's own format without
-pickled objects.
+Which parts are shared, changed by the coordinator, or extra is each method's row in `common/methods`. What is
+fixed (frame, frozen stages) travels once. A site's policy may withhold losses and metrics. No image, label or
+personal part is ever sent: a reply with anything that is not named here is not made. With `wire: half` weights
+cross in half precision, both ways (`common/precision.py`). Model weights and, more directly, extras tell something
+about a site's data all the same: from the class gradients of CReFF the coordinator can work out the feature of an
+image that is a site's only one of its class. Arrays are NumPy's own format without pickled objects.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -39,11 +37,11 @@ from common.bounds import check_rounds
 from common.config import Experiment, build, portable
 from common.errors import UserError, last_line, one_line, short_repr
 from common.errors import WireError as WireError
-from common.files import arrays_digest
 from common.installed import code_fingerprint
 from common.methods import METHODS
 from common.multilabel_table import MULTILABEL
 from common.names import site_name
+from common.packing import frame_digest as frame_digest
 from common.packing import packed, unpacked
 from common.precision import from_wire_precision
 
@@ -315,12 +313,3 @@ def unpack(message: Message, record: str) -> Arrays:
 def num_bytes(message: Message) -> int:
     """Return the bytes of all arrays in a message (the rest is a few hundred bytes)."""
     return sum(len(a.data) for r in message.content.array_records.values() for a in r.values())
-
-
-def frame_digest(frame: npt.NDArray[np.float32] | None, fixed: Mapping[str, npt.NDArray[Any]] | None = None) -> str:
-    """Return the content hash by which a site caches what is sent once, '' for nothing."""
-    if fixed:
-        return arrays_digest({**fixed, **({} if frame is None else {"frame": frame})})
-    if frame is None:
-        return ""
-    return hashlib.sha256(repr(frame.shape).encode() + np.ascontiguousarray(frame).tobytes()).hexdigest()

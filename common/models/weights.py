@@ -20,6 +20,7 @@ from torch import Tensor
 from common.architectures import IMAGENET, NO_WEIGHTS, RUN, TORCHVISION
 from common.config import Experiment
 from common.errors import UserError, one_line
+from common.files import private_folder
 from common.models.backbones import Backbone
 from common.models.trained import GENERIC
 
@@ -181,7 +182,7 @@ def _imagenet(name: str) -> Path:
     if not path.exists():
         begins = re.search(r"-([a-f0-9]{8,})\.", path.name)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(path.parent)
             torch.hub.download_url_to_file(url, str(path), begins and begins[1], progress=False)
         except (OSError, RuntimeError) as error:  # no network; bytes of another hash
             raise UserError(
