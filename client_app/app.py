@@ -16,7 +16,7 @@ from client_app.methods import LocalMethod
 from client_app.methods import load as load_method
 from client_app.site.device import site_device
 from client_app.site.log import log_exchange, log_warning, redact_error
-from client_app.site.policy import allowed_metrics
+from client_app.site.policy import allowed_class_metrics, allowed_metrics
 from client_app.site.site import Site, find_site
 from client_app.training.evaluation import SiteEvaluator
 from client_app.training.loop import finetune_head, local_context, train_site
@@ -30,6 +30,7 @@ from common.models.description import Description, describe, header
 from common.models.features import extract_features
 from common.models.model import Model, personal_state, shared_state
 from common.models.trained import backbone_digest
+from common.multilabel_by_class import PerClass
 from common.precision import to_wire_precision
 
 app = ClientApp()
@@ -102,24 +103,30 @@ def personalise(message: Message, context: Context) -> Message:
     evaluator = SiteEvaluator(method.personal_backbone(model), site)
     head = method.personal_head(model)
     metrics: dict[str, float | int] = {"num-examples": len(site.train_rows), "num-test": evaluator.num_test}
-    metrics |= evaluator.metrics(head, "final")
+    by_class: dict[str, PerClass] = {}
+    found, by_class["final"] = evaluator.measure(head, "final")
+    metrics |= found
     if len(site.train_rows) and personal_state(model, METHODS[experiment.method]):
         metrics[wire.STARTED_FROM] = started_from
     if (realigned := method.realigned_head(model, local_context(model, method, site))) is not None:
         head = realigned
-        metrics |= evaluator.metrics(head, "realigned")
+        found, by_class["realigned"] = evaluator.measure(head, "realigned")
+        metrics |= found
     if experiment.personalise.finetune_epochs:
         head = finetune(model, head, method, site)
         if method.finetuning(experiment):  # perhaps of the backbone too
             evaluator = SiteEvaluator(method.personal_backbone(model), site)
-        metrics |= evaluator.metrics(head, "finetuned")
+        found, by_class["finetuned"] = evaluator.measure(head, "finetuned")
+        metrics |= found
     backbone = method.personal_backbone(model)
     final = personal_model(backbone, head, request.model)
     facts = header(experiment.dump(), describe_personal(site, evaluator, head, backbone))
     store.save_model(final, round=request.round, method=experiment.method, **facts)
     store.delete_undone(request.checkpointed)
     metrics = _apply_policy(site, metrics)
-    reply = wire.metrics_reply(message, metrics, frame_hash=request.frame_hash)
+    if site.config:  # a simulated site has nothing to hide
+        by_class = allowed_class_metrics(site.config.policy, by_class, evaluator.class_sizes, metrics)
+    reply = wire.metrics_reply(message, metrics, frame_hash=request.frame_hash, class_metrics=by_class)
     title = f"personal model kept in {store.folder}"
     log_exchange(site, model, message, reply, title, metrics, time.monotonic() - began)
     return reply

@@ -1,6 +1,5 @@
 """Words that came from elsewhere, such as names of sites and classes, shown as what they are and never as markup."""
 
-import html
 import re
 
 from common.errors import one_line
@@ -11,14 +10,14 @@ _MARKUP = re.compile(r"[\\`\[\]<>|~&@$:#!{}]|(?<!\s)\*|\*(?!\s)|(?<![^\W_])_|_(?
 _FORMULA = ("=", "+", "-", "@", "\t", "\n", "'")  # how a spreadsheet's formula may begin, and our own mark
 
 
-def escape_html(words: str) -> str:
-    """Return text for HTML and SVG, between tags or as an attribute's value in quotes."""
-    return html.escape(_line(words))
+def plain_line(words: str) -> str:
+    """Return the words, whole, as one line without control characters and surrogates."""
+    return words if words.isprintable() else one_line(words, len(words))
 
 
 def escape_markdown(words: str) -> str:
     """Return text within a line of Markdown or a cell of its tables; line breaks become spaces."""
-    return _MARKUP.sub(lambda found: f"\\{found[0]}", f" {_line(words)} ")[1:-1]
+    return _MARKUP.sub(lambda found: f"\\{found[0]}", f" {plain_line(words)} ")[1:-1]
 
 
 def fenced(text: str, language: str = "") -> str:
@@ -35,8 +34,3 @@ def csv_text(words: str) -> str:
     whole = words.encode(errors="backslashreplace").decode()  # a file's name may be no text
     whole = whole.replace("\r", "\\r")  # Python's writer would not quote it where lines end with \n
     return f"'{whole}" if whole.startswith(_FORMULA) else whole
-
-
-def _line(words: str) -> str:
-    """Return the words as one line, without control characters and surrogates."""
-    return words if words.isprintable() else one_line(words, len(words))

@@ -4,6 +4,7 @@ A metric over no image at all is nan, or None where it goes into JSON; it is nev
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 
 Integers = npt.NDArray[np.integer[Any]] | torch.Tensor  # class indices, [N]; tensors may be on any device
 Groups = dict[str, list[int]]  # 'many' | 'medium' | 'few' -> class indices, largest class first
+Confusion = tuple[tuple[int, int, int], ...]  # (true class, predicted class, images), of pairs that have images
 
 
 def balanced_accuracy(per_class: npt.NDArray[np.float64]) -> float:
@@ -106,6 +108,7 @@ class ClassReport:
         medium: of those with a medium number.
         few: of those with few.
         per_class: each class's recall, [C].
+        confusion: the confusion matrix [C, C] as its entries above 0, sorted: most are 0 where classes are many.
     """
 
     metrics: Mapping[str, float]
@@ -113,6 +116,7 @@ class ClassReport:
     medium: float | None
     few: float | None
     per_class: tuple[float, ...]
+    confusion: Confusion = ()
 
     @property
     def accuracy(self) -> float:
@@ -125,7 +129,7 @@ class ClassReport:
         return self.metrics["balanced_accuracy"]
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain JSON values, None for nan."""
+        """Return plain JSON values, None for nan; without the confusion matrix."""
         return {
             **{name: _or_none(value) for name, value in self.metrics.items()},
             "many": self.many,
@@ -142,12 +146,14 @@ class Tally:
         correct: images predicted right, int64 [C].
         total: images, int64 [C].
         predicted: images taken for the class, int64 [C].
+        pairs: (true class, predicted class) → images.
     """
 
     def __init__(self, num_classes: int) -> None:
         self.correct: npt.NDArray[np.int64] = np.zeros(num_classes, dtype=np.int64)
         self.total: npt.NDArray[np.int64] = np.zeros(num_classes, dtype=np.int64)
         self.predicted: npt.NDArray[np.int64] = np.zeros(num_classes, dtype=np.int64)
+        self.pairs: Counter[tuple[int, int]] = Counter()
 
     def add(self, predictions: Integers, labels: Integers) -> None:
         """Count one batch of [B] predictions; B = 0 is allowed.
@@ -162,6 +168,7 @@ class Tally:
         self.total += np.bincount(true, minlength=classes)
         self.predicted += np.bincount(guessed[(guessed >= 0) & (guessed < classes)], minlength=classes)
         self.correct += np.bincount(true[guessed == true], minlength=classes)
+        self.pairs.update(zip(true.tolist(), guessed.tolist(), strict=True))
 
     @property
     def num_images(self) -> int:
@@ -188,6 +195,7 @@ class Tally:
             medium=by_group["medium"],
             few=by_group["few"],
             per_class=tuple(recalls.tolist()),
+            confusion=tuple((*pair, images) for pair, images in sorted(self.pairs.items())),
         )
 
 

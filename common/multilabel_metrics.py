@@ -1,12 +1,10 @@
 """Multi-label metrics of probabilities [N, C], as shares of 1: overall, by class and by many/medium/few.
 
-A class is measured only where its test labels allow it: AUC needs a positive and a negative, F1 and average
-precision need a positive. Elsewhere the metric is nan (None in JSON) and stays out of every mean; it is
-counted, never set to 0. Pairs (image, class) outside a mask do not exist for any metric.
+Where nothing can be measured a metric is nan (None in JSON) and stays out of every mean; it is counted, never set to 0.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,14 +12,23 @@ import numpy as np
 import numpy.typing as npt
 
 from common.metrics import group_accuracy
+from common.multilabel_by_class import (
+    FIXED_THRESHOLD,
+    Flags,
+    Floats,
+    PerClass,
+    calibration_error,
+    class_auc,
+    class_average_precision,
+    class_f1,
+    counted,
+    f1_of,
+    mean_defined,
+    ranking_auc,
+    tune_thresholds,
+)
 from common.multilabel_table import MULTILABEL
 from common.seeds import numpy_generator
-
-Floats = npt.NDArray[np.floating[Any]]
-Flags = npt.NDArray[np.bool_]
-PerClass = npt.NDArray[np.float64]
-
-FIXED_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,7 @@ def report(
     Raises:
         ValueError: shapes or types do not fit, or a probability is not in 0..1.
     """
-    kept = _counted(probabilities, labels, mask)
+    kept = counted(probabilities, labels, mask)
     num_classes = labels.shape[1]
     auc = class_auc(probabilities, labels, kept)
     precision = class_average_precision(probabilities, labels, kept)
@@ -130,7 +137,7 @@ def report(
         micro_auc=ranking_auc(scores, truth),
         macro_f1=mean_defined(f1),
         macro_f1_tuned=mean_defined(tuned),
-        of1=_f1(scores >= FIXED_THRESHOLD, truth),
+        of1=float(f1_of(probabilities >= FIXED_THRESHOLD, labels, kept, "micro")),
         mean_ap=mean_defined(precision),
         calibration_error=calibration_error(probabilities, labels, kept),
         undefined_auc=int(np.isnan(auc).sum()),
@@ -173,126 +180,6 @@ def split_rows(images: int, seed: int, site: str) -> tuple[npt.NDArray[np.int64]
     """Return the rows of a fifth of the test images, for tuning, and those of the others; see `measure_split`."""
     order = numpy_generator(seed, "thresholds", site).permutation(images)
     return np.sort(order[: images // 5]), np.sort(order[images // 5 :])
-
-
-def ranking_auc(scores: Floats, labels: Flags) -> float:
-    """Return the chance that a positive outscores a negative, ties half; nan without both. Both are [n].
-
-    By the rank sum of positives, with ties at their mean rank (Hanley and McNeil, Radiology 1982).
-
-    Example:
-        >>> import numpy as np
-        >>> ranking_auc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
-        0.75
-    """
-    positives, negatives = int(labels.sum()), int((~labels).sum())
-    if not positives or not negatives:
-        return math.nan
-    _, place, ties = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = np.cumsum(ties) - (ties - 1) / 2
-    return float((ranks[place][labels].sum() - positives * (positives + 1) / 2) / (positives * negatives))
-
-
-def class_auc(probabilities: Floats, labels: Flags, mask: Flags | None = None) -> PerClass:
-    """Return each class's AUC [C]; nan where it lacks positives or negatives. Arguments as for `report`."""
-    kept = _counted(probabilities, labels, mask)
-    return _by_class(lambda c: ranking_auc(probabilities[kept[:, c], c], labels[kept[:, c], c]), labels.shape[1])
-
-
-def class_average_precision(probabilities: Floats, labels: Flags, mask: Flags | None = None) -> PerClass:
-    """Return each class's average precision [C], Σ (R_i − R_{i−1}) P_i over its distinct scores, falling.
-
-    nan where a class has no positive. Arguments as for `report`.
-    """
-    kept = _counted(probabilities, labels, mask)
-
-    def one(c: int) -> float:
-        hits, taken, _ = _counts_above_scores(probabilities[kept[:, c], c], labels[kept[:, c], c])
-        if not len(hits) or not hits[-1]:
-            return math.nan
-        return float((np.diff(hits, prepend=0) * hits / taken).sum() / hits[-1])
-
-    return _by_class(one, labels.shape[1])
-
-
-def class_f1(probabilities: Floats, labels: Flags, thresholds: PerClass, mask: Flags | None = None) -> PerClass:
-    """Return each class's F1 [C] where p ≥ `thresholds` [C] is a yes; nan where a class has no positive."""
-    kept = _counted(probabilities, labels, mask)
-    predicted = probabilities >= thresholds
-    return _by_class(
-        lambda c: _f1(predicted[kept[:, c], c], labels[kept[:, c], c]) if labels[kept[:, c], c].any() else math.nan,
-        labels.shape[1],
-    )
-
-
-def tune_thresholds(probabilities: Floats, labels: Flags, mask: Flags | None = None) -> PerClass:
-    """Return each class's threshold [C] of largest F1 on validation data; arguments as for `report`.
-
-    It is one of the class's own probabilities, of equally good ones the highest. A class without a positive
-    keeps 0.5.
-    """
-    kept = _counted(probabilities, labels, mask)
-
-    def one(c: int) -> float:
-        hits, taken, scores = _counts_above_scores(probabilities[kept[:, c], c], labels[kept[:, c], c])
-        if not len(hits) or not hits[-1]:
-            return FIXED_THRESHOLD
-        return float(scores[np.argmax(2 * hits / (taken + hits[-1]))])
-
-    return _by_class(one, labels.shape[1])
-
-
-def calibration_error(probabilities: Floats, labels: Flags, mask: Flags | None = None, bins: int = 15) -> float:
-    """Return the expected calibration error over all pairs (image, class); nan without any.
-
-    Pairs fall into equally wide bins of their probability, closed on the right; the error is the mean over
-    pairs of their bin's |mean probability − share of positives| (Guo et al., ICML 2017,
-    https://arxiv.org/abs/1706.04599, Eq. 3).
-
-    Example:
-        >>> import numpy as np
-        >>> half = np.full((4, 1), 0.5)
-        >>> calibration_error(half, np.array([[True], [True], [False], [False]]))
-        0.0
-    """
-    kept = _counted(probabilities, labels, mask)
-    scores, truth = probabilities[kept].astype(np.float64), labels[kept]
-    if not scores.size:
-        return math.nan
-    place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], scores)
-    return float(np.abs(np.bincount(place, weights=scores - truth)).sum() / scores.size)
-
-
-def mean_defined(values: PerClass) -> float:
-    """Return the unweighted mean of the entries that are not nan; nan if none is."""
-    present = values[~np.isnan(values)]
-    return float(present.mean()) if present.size else math.nan
-
-
-def _counted(probabilities: Floats, labels: Flags, mask: Flags | None) -> Flags:
-    for name, given in (("labels", labels), ("mask", labels if mask is None else mask)):
-        if given.dtype != np.bool_ or given.ndim != 2 or given.shape != probabilities.shape:
-            raise ValueError(f"{name}: {given.dtype} {given.shape} beside probabilities {probabilities.shape}")
-    if not ((probabilities >= 0) & (probabilities <= 1)).all():
-        raise ValueError("probabilities must be numbers from 0 to 1")
-    return np.ones_like(labels) if mask is None else mask
-
-
-def _counts_above_scores(scores: Floats, labels: Flags) -> tuple[PerClass, PerClass, Floats]:
-    """Return (positives, images) at or above each distinct score, and the scores, from the highest down."""
-    values, place, ties = np.unique(scores, return_inverse=True, return_counts=True)
-    hits = np.bincount(place, weights=labels, minlength=len(values))
-    return np.cumsum(hits[::-1]), np.cumsum(ties[::-1]).astype(np.float64), values[::-1]
-
-
-def _f1(predicted: Flags, labels: Flags) -> float:
-    """Return 2 TP / (yeses + positives), the harmonic mean of precision and recall; nan for 0 / 0."""
-    total = int(predicted.sum()) + int(labels.sum())
-    return 2 * int((predicted & labels).sum()) / total if total else math.nan
-
-
-def _by_class(metric: Callable[[int], float], num_classes: int) -> PerClass:
-    return np.array([metric(c) for c in range(num_classes)], dtype=np.float64)
 
 
 def _or_none(value: float) -> float | None:

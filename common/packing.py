@@ -9,14 +9,39 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from flwr.app import Array
+from flwr.app import Array, ArrayRecord, Message
 from numpy.lib import format as npy
 
 from common.files import arrays_digest
 
+Arrays = dict[str, npt.NDArray[Any]]
+
 _NUMPY = "numpy.ndarray"  # Flower's word for NumPy's own format
 _FIXED = 10  # bytes before a header of version 1.0: magic, version, and how long the header is
 _HEADERS = 1024  # that are kept: a model's arrays have the same ones in every message
+
+
+def pack(arrays: Mapping[str, npt.NDArray[Any]]) -> ArrayRecord:
+    """Turn named arrays into Flower's record."""
+    record = ArrayRecord()  # given a mapping, it would make each array once more
+    for name, array in arrays.items():
+        record[name] = packed(np.asarray(array, order="C"))
+    return record
+
+
+def unpack(message: Message, record: str) -> Arrays:
+    """Return the named arrays of one record of a message, empty if it is absent; anything else raises."""
+    found = message.content.get(record, ArrayRecord())
+    if not isinstance(found, ArrayRecord):
+        raise TypeError(f"{record} is no record of arrays")
+    if odd := [name for name, array in found.items() if not array.data.startswith(b"\x93NUMPY")]:
+        raise ValueError(f"{odd[0]} is not in NumPy's own format")  # nor an archive, which NumPy would open
+    return {name: unpacked(array) for name, array in found.items()}
+
+
+def num_bytes(message: Message) -> int:
+    """Return the bytes of all arrays in a message (the rest is a few hundred bytes)."""
+    return sum(len(a.data) for r in message.content.array_records.values() for a in r.values())
 
 
 def packed(array: npt.NDArray[Any]) -> Array:

@@ -9,12 +9,14 @@
 |                                  | shared parts and those the          | its frame, the round, that of the      |
 |                                  | coordinator changes, the frame      | personal parts that it started from,   |
 |                                  | where the site lacks it             | and the method's extras                |
-| personalise: `train.personalise` | the same, of the end                | test images and metrics of each stage  |
+| personalise: `train.personalise` | the same, of the end                | test images and metrics of each stage, |
+|                                  |                                     | by class where a site's rule allows it |
 | an error, to any of these        |                                     | its kind; where the site refuses what  |
 |                                  |                                     | is asked, why: the rest is in its log  |
 
 Which parts are shared, changed by the coordinator, or extra is each method's row in `common/methods`. What is
-fixed (frame, frozen stages) travels once. A site's policy may withhold losses and metrics. No image, label or
+fixed (frame, frozen stages) travels once. A site's policy may withhold losses and metrics. Metrics by class tell
+which classes a site has: a real site keeps them unless its policy names them. No image, label or
 personal part is ever sent: a reply with anything that is not named here is not made. With `wire: half` weights
 cross in half precision, both ways (`common/precision.py`). Model weights and, more directly, extras tell something
 about a site's data all the same: from the class gradients of CReFF the coordinator can work out the feature of an
@@ -41,8 +43,11 @@ from common.installed import code_fingerprint
 from common.methods import METHODS
 from common.multilabel_table import MULTILABEL
 from common.names import site_name
+from common.packing import Arrays as Arrays
 from common.packing import frame_digest as frame_digest
-from common.packing import packed, unpacked
+from common.packing import num_bytes as num_bytes
+from common.packing import pack as pack
+from common.packing import unpack as unpack
 from common.precision import from_wire_precision
 
 HELLO = "query.hello"
@@ -65,17 +70,21 @@ STAGE_METRICS = frozenset(f"{metric}-{stage}" for metric in TEST_METRICS for sta
 
 POLICY_METRICS = ("loss", *TEST_METRICS)  # what a site's policy may withhold
 
-# What some methods make a site send beside the shared parts; each row of `common/methods` names its own.
+CLASS_METRICS = "class_metrics"
+
+# What a site may send beside the shared parts and plain metrics, and a real one sends only if its policy names it: what
+# some methods need, each row of `common/methods` its own, and metrics by class, which no run needs.
 EXTRAS = {
     "class_counts": "the site's training images of each class, [C]",
     "class_gradients": "mean gradient of the re-trained head over the site's images of each class, "
     "[C, C, d] (d + 1 with a bias); all zero for a class it does not have",
+    CLASS_METRICS: "of each stage of the personal model, [C]: the share of the site's test images of each class that "
+    "were right, or with several labels the class's AUC; nan where there is none",
 }
-
-Arrays = dict[str, npt.NDArray[Any]]
 
 _MAX_REASON_LENGTH = 300  # letters of what a site says went wrong
 _MODEL, _FRAME, _EXTRAS, _CONFIG, _METRICS = "model", "frame", "extras", "config", "metrics"
+_CLASS_METRICS = "class-metrics"
 
 
 # --- coordinator → site ---------------------------------------------------------------------------
@@ -193,18 +202,29 @@ def metrics_reply(
     model: Mapping[str, npt.NDArray[Any]] | None = None,
     frame_hash: str = "",
     extras: Mapping[str, npt.NDArray[Any]] | None = None,
+    class_metrics: Mapping[str, npt.NDArray[np.float64]] | None = None,
 ) -> Message:
     """Answer train or personalise; `model` is left out by a site that had nothing to train on.
 
+    Args:
+        message: what is answered.
+        metrics: names of `COUNTS_AND_LOSSES` and `STAGE_METRICS`, and their values.
+        model: the shared parts.
+        frame_hash: of the frame that the site has.
+        extras: those of the method's row.
+        class_metrics: stage → [C], of personalise alone.
+
     Raises:
         WireError: something that a site does not send: an unknown number, an array that did not come or is of no
-            shared part, an extra of another method.
+            shared part, an extra of another method, metrics by class of another stage.
     """
     asked = message.content[_CONFIG]
     row = METHODS[_parse_experiment(str(asked["experiment"])).method]
     shared = {name for name in message.content.array_records.get(_MODEL, ()) if name.split(".", 1)[0] in row.shared}
     odd = [name for name in metrics if not (COUNTS_AND_LOSSES.fullmatch(name) or name in STAGE_METRICS)]
-    if odd := [*odd, *sorted((model or {}).keys() - shared), *sorted((extras or {}).keys() - {*row.extras})]:
+    stages = STAGES if message.metadata.message_type == PERSONALISE else ()
+    odd += sorted((model or {}).keys() - shared) + sorted((extras or {}).keys() - {*row.extras})
+    if odd := [*odd, *sorted((class_metrics or {}).keys() - {*stages})]:
         raise WireError(f"{short_repr(odd[0])} is nothing that a site sends here: no reply was made")
     about = ConfigRecord({"frame-hash": frame_hash, "round": cast(int, asked["round"])})
     content = RecordDict({_METRICS: MetricRecord(dict(metrics)), _CONFIG: about})
@@ -212,6 +232,8 @@ def metrics_reply(
         content[_MODEL] = pack(model)
     if extras:
         content[_EXTRAS] = pack(extras)
+    if class_metrics:
+        content[_CLASS_METRICS] = pack(class_metrics)
     return Message(content, reply_to=message)
 
 
@@ -225,7 +247,7 @@ class Reply:
     def __init__(self, message: Message) -> None:
         _refuse_error(message)
         try:
-            if odd := set(message.content) - {_METRICS, _CONFIG, _MODEL, _EXTRAS}:
+            if odd := set(message.content) - {_METRICS, _CONFIG, _MODEL, _EXTRAS, _CLASS_METRICS}:
                 raise ValueError(f"it has {short_repr(min(odd))}, too")
             self.metrics = {key: _number(value) for key, value in message.content[_METRICS].items()}
             about = message.content[_CONFIG]
@@ -233,6 +255,7 @@ class Reply:
                 raise ValueError(f"it says {short_repr(dict(about))}")
             self.round, self.frame_hash = _number(about["round"]), about["frame-hash"]
             self.model, self.extras = unpack(message, _MODEL), unpack(message, _EXTRAS)
+            self.class_metrics = unpack(message, _CLASS_METRICS)
             self.num_bytes = num_bytes(message)
         except Exception as error:  # Flower and NumPy raise nearly anything for damaged bytes
             raise WireError(f"not a reply of FedNC's client: {one_line(repr(error), _MAX_REASON_LENGTH)}") from None
@@ -289,27 +312,7 @@ def _refuse_error(message: Message) -> None:
         )
 
 
-# --- arrays ---------------------------------------------------------------------------------------
-
-
-def pack(arrays: Mapping[str, npt.NDArray[Any]]) -> ArrayRecord:
-    """Turn named arrays into Flower's record."""
-    record = ArrayRecord()  # given a mapping, it would make each array once more
-    for name, array in arrays.items():
-        record[name] = packed(np.asarray(array, order="C"))
-    return record
-
-
-def unpack(message: Message, record: str) -> Arrays:
-    """Return the named arrays of one record of a message, empty if it is absent; anything else raises."""
-    found = message.content.array_records.get(record)
-    if found is None:
-        return {}
-    if odd := [name for name, array in found.items() if not array.data.startswith(b"\x93NUMPY")]:
-        raise ValueError(f"{odd[0]} is not in NumPy's own format")  # nor an archive, which NumPy would open
-    return {name: unpacked(array) for name, array in found.items()}
-
-
-def num_bytes(message: Message) -> int:
-    """Return the bytes of all arrays in a message (the rest is a few hundred bytes)."""
-    return sum(len(a.data) for r in message.content.array_records.values() for a in r.values())
+def extras_of(reply: Message) -> list[str]:
+    """Return which of `EXTRAS` a site's reply has."""
+    records = reply.content.array_records
+    return [*records.get(_EXTRAS, ()), *([CLASS_METRICS] if _CLASS_METRICS in records else [])]

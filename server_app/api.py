@@ -30,7 +30,7 @@ Example:
 Importing it imports neither PyTorch nor Flower: what needs them does, when it is called.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +42,6 @@ from common.methods import METHODS
 __all__ = ["Experiment", "load", "rounds", "rows", "run"]
 
 Row = dict[str, Any]
-
-_STAGES = {"arrival": "trained", "final": "trained", "realigned": "realigned", "finetuned": "fine-tuned"}
-_OF_SITES = {"std": "_std", "worst": "_worst"}  # beside the mean over sites
 
 
 def load(config: str | Path = DEFAULT_CONFIG, **keys: Any) -> Experiment:
@@ -109,8 +106,8 @@ def rows(folder: str | Path) -> list[Row]:
 
     Every row has all of these keys; '' stands for what a row does not have:
 
-    - `run`: the run's folder, or the result's file without its suffix; `method`, `seed`, `dataset`; `variant`, a
-      study's; `measured_on`: 'test' or 'validation'
+    - `run`: the name of the run's folder, or of a comparison's run; `method`, `seed`, `dataset`; `variant`, a study's;
+      `measured_on`: 'test' or 'validation'
     - `model`: 'generic', 'personal', or 'run' for the cost of a round
     - `head`: of the generic model; `stage`: of the personal ones: 'trained', 'realigned' or 'fine-tuned'
     - `judged`: whether it is the head, or the stage, that the method is judged by
@@ -126,64 +123,44 @@ def rows(folder: str | Path) -> list[Row]:
     Example:
         `pandas.DataFrame(rows("results")).query("judged").pivot_table("value", "method", ["model", "metric"])`
     """
-    from server_app.run.journal import read_json
+    from server_app.run.journal import log, read_json
 
     folder = Path(folder).resolve()
     if (folder / "config.json").is_file():
         if not (summary := read_json(folder / "summary.json")):
             raise UserError(f"{folder}: the run has not ended: it has no summary.json; continue it with resume=true")
-        return _rows_of(folder, folder.name, read_json(folder / "config.json"), summary)
-    found = [(path, read_json(path)) for path in sorted(folder.glob("*-seed*.json"))]
-    if not found:
+        return _rows_of(folder, folder.name, None, read_json(folder / "config.json"), summary)
+    from server_app.compare.store import Store
+
+    store, table = Store(folder), list[Row]()
+    if not store.runs:
         raise UserError(f"{folder}: has neither a run nor results of `fednc compare`")
-    table: list[Row] = []
-    for path, result in found:
-        table += _rows_of(path, path.stem, result.get("experiment"), result.get("summary"))
+    if store.problems:
+        log.warning(store.problems)
+    names: set[str] = set()
+    for found in store.runs:
+        name = f"{found.stem}-{found.config}" if found.stem in names else found.stem
+        names.add(name)
+        table += _rows_of(folder, name, found.variant, found.result["experiment"], found.result["summary"])
     return table
 
 
-def _rows_of(path: Path, name: str, values: Any, summary: Any) -> list[Row]:
+def _rows_of(path: Path, name: str, variant: str | None, values: Any, summary: Any) -> list[Row]:
+    from server_app.compare.lines import variant_in
+    from server_app.compare.tidy import facts_of, models_of
+
     try:
-        return list(_final_rows(name, values, summary))
+        experiment = build(values, name)
+        if variant is None:  # a run's folder says no more than its name
+            variant = variant_in(name, experiment.method, experiment.run.seed)
+        facts = facts_of(name, variant, experiment)
+        return [
+            {**facts, **about, **_measured(key, value)}
+            for about, metrics in models_of(METHODS[experiment.method], summary)
+            for key, value in metrics.items()
+        ]
     except (KeyError, TypeError, AttributeError, StopIteration):
-        raise UserError(f"{path}: its metrics are not as a run leaves them; move it elsewhere") from None
-
-
-def _final_rows(name: str, values: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[Row]:
-    experiment = build(values, name)
-    method = METHODS[experiment.method]
-    facts = {
-        "run": name,
-        "dataset": experiment.data.dataset,
-        "method": experiment.method,
-        "variant": _variant(name, experiment),
-        "seed": experiment.run.seed,
-        "measured_on": experiment.data.evaluate_on,
-    }
-
-    def row(metric: str, value: float | None, **more: Any) -> Row:
-        return facts | {"model": "run", "head": "", "stage": "", "judged": False} | more | _measured(metric, value)
-
-    for head, metrics in summary["generic"].items():
-        about = {"model": "generic", "head": head, "judged": head == method.reported_head}
-        yield from (row(key, value, **about) for key, value in metrics.items() if key != "score")  # one of the others
-    stages = summary["personal"]
-    judged = method.personal_stage if method.personal_stage in stages else "final"
-    for stage, metrics in stages.items():
-        about = {"model": "personal", "stage": _STAGES[stage], "judged": stage == judged}
-        means = metrics.get("means") or {"mean": metrics["mean"]}
-        yield from (row(key, value, **about) for key, value in means.items())
-        first = next(iter(means))
-        yield from (row(first + _OF_SITES[key], metrics[key], **about) for key in _OF_SITES if key in metrics)
-    yield from (row(key, value) for key, value in summary["cost"].items())
-
-
-def _variant(name: str, experiment: Experiment) -> str:
-    """Return the study's variant in the stem of a comparison's result, as `Cell.stem` puts it together."""
-    words, mark, _ = name.rpartition(f"-seed{experiment.run.seed}")
-    return (
-        words.removeprefix(experiment.method).removeprefix("-") if mark and name.startswith(experiment.method) else ""
-    )
+        raise UserError(f"{path}: {name}: its metrics are not as a run leaves them; move it elsewhere") from None
 
 
 def rounds(folder: str | Path) -> list[Row]:
@@ -202,6 +179,7 @@ def rounds(folder: str | Path) -> list[Row]:
     Example:
         `pandas.DataFrame(rounds(folder)).query("model == 'personal'").groupby(["round", "metric"]).value.mean()`
     """
+    from server_app.compare.tidy import STAGES
     from server_app.run.journal import read_events
 
     table: list[Row] = []
@@ -211,9 +189,9 @@ def rounds(folder: str | Path) -> list[Row]:
             about = {"round": number, "model": "generic", "head": event["head"], "site": "", "stage": ""}
             scores = {key: value for key, value in event.items() if key not in ("round", "time")}
             table += _measured_rows(about, scores, None)
-        elif event["event"] == "personal" and event["stage"] in _STAGES:
+        elif event["event"] == "personal" and event["stage"] in STAGES:
             behind = event["round"] - (event["stage"] == "arrival")  # what arrives has not been trained in the round
-            about = {"round": behind, "model": "personal", "head": "", "stage": _STAGES[event["stage"]]}
+            about = {"round": behind, "model": "personal", "head": "", "stage": STAGES[event["stage"]]}
             for site, scores in event.get("sites", {}).items():
                 table += _measured_rows(about | {"site": site}, scores, scores.get("num_test"))
     return table

@@ -1,5 +1,6 @@
 """The ServerApp: prepare, run the rounds, realign, personalise, report. The whole job on one screen."""
 
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -298,6 +299,7 @@ def finish(
     report = write_report(journal.folder)
     log.info("\n%s", summary.as_text())
     warn_of_unmeasured(evaluation)
+    log.info("for a paper: `fednc report %s` writes its charts as files", shlex.quote(str(journal.folder)))
     log.info("report: %s", report)
 
 

@@ -97,14 +97,15 @@ def follow(
 
 @cli.command()
 def report(folder: Annotated[Path, typer.Argument(help="a run's folder")]) -> None:
-    """Write a run's report.html again."""
+    """Write a run's report.html again, and its charts as files for a paper: SVG, PDF, PNG and the data as CSV."""
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is not a run's folder: it has no config.json")
     from server_app.report import write_report
     from server_app.run.journal import quiet_logging
 
     quiet_logging()
-    typer.echo(write_report(folder))
+    typer.echo(write_report(folder, charts=True))
+    typer.echo(folder / "charts")
 
 
 @cli.command()

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 import flwr.common.logger  # noqa: F401 - gives Flower's logger its handler
 import pytest
 import torch
+from deep import mark
 from hypothesis import HealthCheck, settings
+from trained_runs import TrainedRuns, session_folder
 
 from common.config import Experiment, build
 from common.methods import METHODS
@@ -18,29 +21,13 @@ from common.methods import METHODS
 torch.set_num_threads(1)  # tests run side by side
 _CACHE = tempfile.TemporaryDirectory(prefix="fednc-tests-")  # removed at the end
 os.environ["FEDNC_CACHE"] = _CACHE.name  # decoded images are not kept in the home folder
+# hundreds of processes read the same files: they are compiled once, whatever this shell says
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # The same examples everywhere, and no clock: a busy machine is no failure. `make test-deep` names the profile `deep`.
 settings.register_profile("deep", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("quick", settings.get_profile("deep"), max_examples=25)
 settings.load_profile("quick")
-# What `make test-deep` runs, by file: repeats of a kind of which `make test` has one, containers, killed processes.
-# Parts of a test's name, () for all of a file.
-DEEP: dict[str, tuple[str, ...]] = {
-    "test_compose": (),
-    "test_real_site_killed": (),
-    "test_real_coordinator_killed": (),
-    "test_run_life": (),
-    "test_killed": ("again_and_again", "test_killed_when["),
-    "test_ray_simulation": ("worker_builds", "a_comparison", "by_hand"),
-    "test_stopped_runs": ("takes_its_simulation_along", "comparison_by_flower", "terminal_that_closes"),
-    "test_provisioning": ("a_registered_site_joins", "clock_is_wrong[-600]"),
-    "test_library": ("a_comparison_gives", "readmes_example"),
-    "test_wheel": ("shipped_experiment[flower]",),
-    "test_extended_runs": ("longer_one[creff]",),
-    "test_closed_output": ("[all closed]", "[pipe]", "[full]"),
-    "test_compare": ("time_is_up", "another_configuration_leaves", "of_other_data_or_code", "study_from_the_command"),
-    "test_readme": ("fednc compare scans.yaml", "rounds=200]", "predict list.csv"),
-}
-SAMPLE = ("[a site trains]", "[the checkpoint is half written]", "[the round is over]")  # of the moments of a kill
 # Tests of these files start processes and wait for them most of the time; the longest first.
 WAITING = (
     *("test_compose", "test_real_site_killed", "test_real_coordinator_killed", "test_deployment"),
@@ -54,28 +41,30 @@ LOGS = [
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two workers more than there are cores, since two of them wait most of the time."""
-    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 2
+    """One worker more than there are cores, since one of them waits most of the time."""
+    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 1
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what is deep."""
+    mark(item)
+
+
+@pytest.hookimpl(trylast=True)  # what is not run is no longer there
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is deep, and spread the tests that wait for processes over the workers.
-
-    A worker begins with a share of the list in order.
-    """
-    for item in items:
-        parts = DEEP.get(item.path.stem)
-        named = parts is not None and (not parts or any(part in item.name for part in parts))
-        if named and not item.name.endswith(SAMPLE):
-            item.add_marker(pytest.mark.deep)
+    """Spread the tests that wait for processes over the workers, each of which begins with a share of the list."""
     slow = sorted((i for i in items if i.path.stem in WAITING), key=lambda item: WAITING.index(item.path.stem))
     rest = [item for item in items if item.path.stem not in WAITING]
     workers = pytest_xdist_auto_num_workers()
     slow = [item for worker in range(workers) for item in slow[worker::workers]]
-    step = len(rest) // max(1, len(slow)) + 1
-    items[:] = []
-    for start in range(0, max(len(rest), len(slow) * step), step):
-        items += [*slow[start // step : start // step + 1], *rest[start : start + step]]
+    items[:], step, placed = [], len(rest) / max(1, len(slow)), 0
+    for place, item in enumerate(rest):
+        begins = place == 0 or rest[place - 1].path != item.path  # amid a file its fixtures would be made twice
+        while begins and placed < len(slow) and placed * step <= place:
+            items.append(slow[placed])
+            placed += 1
+        items.append(item)
+    items += slow[placed:]
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +105,8 @@ def tiny(tmp_path: Path) -> Callable[..., Experiment]:
             "output-dir": tmp_path / "runs",
             "run-name": "run",
         }
+        if changes.get("method") == "creff":  # whose 100 and 300 take longer than all the rest
+            values |= {"creff-match-steps": 10, "creff-retrain-epochs": 30}
         return build(values | {key.replace("_", "-"): value for key, value in changes.items()})
 
     return make
@@ -132,3 +123,23 @@ def tiny_for(tiny: Callable[..., Experiment]) -> Callable[..., Experiment]:
         return tiny(method=method, **changes)
 
     return make
+
+
+@pytest.fixture
+def trained(
+    tiny_for: Callable[..., Experiment], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+) -> Iterator[TrainedRuns]:  # fmt: skip
+    """Return what gives a finished run of what `tiny_for` builds: for a test that only looks at it."""
+
+    def unpatched() -> None:
+        if "monkeypatch" in request.fixturenames:
+            patches = request.getfixturevalue("monkeypatch")
+            assert not (patches._setattr or patches._setitem), "what is shared is trained before anything is patched"
+
+    def builder(method: str = "fedloge", **changes: Any) -> Experiment:
+        return tiny_for(method, **changes)
+
+    runs = TrainedRuns(session_folder(tmp_path_factory) / "trained", builder, tmp_path / "runs", unpatched)
+    yield runs
+    runs.check()

@@ -2,8 +2,8 @@
 
 import base64
 import os
-import re
 import socket
+from http.client import HTTPConnection, HTTPException
 from ipaddress import ip_address, ip_network
 from urllib.parse import unquote, urlsplit
 
@@ -11,7 +11,7 @@ from common.errors import UserError, one_line
 
 _NAMES = ("grpc_proxy", "https_proxy", "http_proxy")  # in the order in which gRPC looks
 _SPARED = ("no_grpc_proxy", "no_proxy")
-_LONGEST = 16384  # bytes of an answer's header
+_REFUSED = "Tunnel connection failed: "  # how http.client begins, before status and reason
 
 
 def proxy_for(host: str) -> str:
@@ -35,11 +35,13 @@ def _spares(word: str, host: str) -> bool:
 def connect(host: str, port: int, timeout: float, proxy: str = "") -> socket.socket:
     """Return a connection to HOST:PORT, through a proxy where one is given.
 
+    The way is open where the proxy answers 200, as all do that we know of; gRPC would take any of 200 to 299.
+
     Args:
         host: the coordinator's.
         port: its.
         timeout: seconds for each step.
-        proxy: `http://[user:password@]host:port`, all of it; '' for the direct way.
+        proxy: `http://[user:password@]host:port`, all of it; '' for the direct way. TLS to the proxy is not for gRPC.
 
     Raises:
         UserError: the proxy cannot be used; its password is not shown.
@@ -47,50 +49,42 @@ def connect(host: str, port: int, timeout: float, proxy: str = "") -> socket.soc
     """
     if not proxy:
         return socket.create_connection((host, port), timeout=timeout)
-    where, login = _address(proxy)
-    via = f"the proxy {where[0]}:{where[1]}"
+    way, login = _proxy(proxy, timeout)
+    via = f"the proxy {way.host}:{way.port}"
+    name = f"[{host}]" if ":" in host else host.encode("idna").decode("ascii")
+    target = f"{name}:{port}"
+    secret = base64.b64encode(login.encode()).decode()
+    way.set_tunnel(name, port, {"Host": target} | ({"Proxy-Authorization": f"Basic {secret}"} if login else {}))
     try:
-        way = socket.create_connection(where, timeout=timeout)
-    except OSError as error:
-        raise UserError(f"{via} cannot be reached ({error.strerror or error}); look at FEDNC_PROXY") from None
-    try:
-        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
-        if login:
-            lines.append(f"Proxy-Authorization: Basic {base64.b64encode(login.encode()).decode()}")
-        way.sendall("\r\n".join([*lines, "", ""]).encode())
-        answer = _header(way)
-    except OSError as error:
+        way.connect()
+    except (OSError, HTTPException) as error:
+        reached = way.sock is not None
         way.close()
-        raise UserError(f"{via} does not answer ({error.strerror or error})") from None
-    if not re.match(r"\S+ 2\d\d\b", answer):  # gRPC takes any of them for a yes
-        way.close()
-        raise UserError(f"{via} answers '{answer}' to CONNECT {target}: it must allow that, see Proxy in README.md")
-    return way
+        raise UserError(f"{via} {_trouble(error, target, reached=reached)}") from None
+    return way.sock
 
 
-def _address(proxy: str) -> tuple[tuple[str, int], str]:
-    """Return host and port, and user:password or ''."""
+def _trouble(error: Exception, target: str, *, reached: bool) -> str:
+    """Return what to say of a proxy that opens no way: it refuses, is silent or no proxy, or is not there."""
+    words = one_line(str(error), 200)
+    if words.startswith(_REFUSED):
+        answer = words.removeprefix(_REFUSED)
+        return f"answers '{answer}' to CONNECT {target}: it must allow that, see Proxy in README.md"
+    if isinstance(error, OSError) and error.strerror:
+        words = error.strerror
+    return f"does not answer as one ({words})" if reached else f"cannot be reached ({words}); look at FEDNC_PROXY"
+
+
+def _proxy(address: str, timeout: float) -> tuple[HTTPConnection, str]:
+    """Return the connection to be made to a proxy, and user:password or ''."""
     try:
-        parts = urlsplit(proxy)
+        parts = urlsplit(address)
         host, port = parts.hostname, parts.port
         (host or "").encode("idna")  # as sockets do; a UnicodeError is a ValueError
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""
         login.encode()  # bytes that are no text stand there as letters that cannot be sent
-    except ValueError:
-        host = None
-    if not host or not port or parts.scheme != "http":  # gRPC would go directly, or elsewhere
-        raise UserError("the proxy's address is not of the form http://proxy.example.org:3128")
-    return (host, port), login
-
-
-def _header(way: socket.socket) -> str:
-    """Read to the end of the header, byte by byte: what follows is not the proxy's. Return its first line."""
-    header = b""
-    while not header.endswith(b"\r\n\r\n") and len(header) < _LONGEST:
-        if not (byte := way.recv(1)):
-            break
-        header += byte
-    if not header.endswith(b"\r\n\r\n"):
-        raise OSError("it hung up")
-    return one_line(header.split(b"\r\n")[0].decode("ascii", errors="replace"), 200)
+        if host and port and parts.scheme == "http":  # else gRPC would go directly, or elsewhere
+            return HTTPConnection(host, port, timeout=timeout), login
+    except (ValueError, HTTPException):
+        pass  # the words of these errors may show the password
+    raise UserError("the proxy's address is not of the form http://proxy.example.org:3128")

@@ -42,7 +42,9 @@ class Policy(BaseModel):
     metrics: tuple[str, ...] = Field(
         POLICY_METRICS, description="losses and figures of its test images it tells; default: all"
     )
-    min_class_size: Count = Field(1, description="extras are refused where a class that it has has fewer images")
+    min_class_size: Count = Field(
+        1, description="extras are refused, metrics of a class withheld, where a class that it has has fewer images"
+    )
     max_epochs: Count = Field(20, description="passes over its images in a round, and in the fine-tuning at the end")
     min_images: Count = Field(1, description="with fewer training images it takes no part")
     max_rounds: Count | None = Field(None, description="rounds of a run; default: any number")

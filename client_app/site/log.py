@@ -44,9 +44,9 @@ def log_exchange(
     metrics = ", ".join(f"{name} {value:.4g}" for name, value in done.items())
     device = next(model.parameters()).device.type
     log.info(
-        "%s: got %d bytes of arrays; %d training and %d test images on %s, %.1f s; sends %d bytes of arrays and %s",
+        "%s: got %d bytes of arrays; %d training and %d test images on %s, %.1f s; sends %d bytes of arrays%s and %s",
         title, wire.num_bytes(message), len(site.train_rows), len(site.test_rows), device, seconds,
-        wire.num_bytes(reply), metrics,
+        wire.num_bytes(reply), f" ({', '.join(extras)})" if (extras := wire.extras_of(reply)) else "", metrics,
     )  # fmt: skip
 
 

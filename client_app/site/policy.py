@@ -1,13 +1,16 @@
 """Checks a coordinator's experiment against the site's policy, before any image is read."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+
+import numpy as np
+import numpy.typing as npt
 
 from client_app.methods import load as load_method
 from client_app.site.config import Policy
 from common.config import Experiment
 from common.errors import RefusalError
 from common.methods import Method
-from common.wire import STAGE_METRICS
+from common.wire import CLASS_METRICS, STAGE_METRICS
 
 
 def check_policy(policy: Policy, experiment: Experiment, row: Method) -> None:
@@ -66,6 +69,30 @@ def allowed_metrics(policy: Policy, metrics: Mapping[str, float | int]) -> dict[
         return not (kind == "loss" or name in STAGE_METRICS) or kind in policy.metrics
 
     return {name: value for name, value in metrics.items() if disclosed(name)}
+
+
+def allowed_class_metrics(
+    policy: Policy,
+    by_class: Mapping[str, npt.NDArray[np.float64]],
+    sizes: npt.NDArray[np.int64],
+    metrics: Collection[str],
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return stage → metric by class [C] that the policy lets out: none unless its extras name them.
+
+    They tell which classes the site has.
+
+    Args:
+        policy: the site's.
+        by_class: stage → [C].
+        sizes: test images of each class [C]; one with fewer than the policy's min-class-size becomes nan, as one
+            without any is.
+        metrics: names of those that leave: a stage whose hits or macro AUC stay has none by class either.
+    """
+    if CLASS_METRICS not in policy.extras:
+        return {}
+    told = {name.split("-", 1)[1] for name in metrics if name.startswith(("hits-", "macro_auc-"))}
+    kept_back = sizes < policy.min_class_size
+    return {stage: np.where(kept_back, np.nan, values) for stage, values in by_class.items() if stage in told}
 
 
 def _refused(what: str, why: str) -> RefusalError:

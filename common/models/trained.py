@@ -24,7 +24,7 @@ from common.methods import METHODS
 from common.models.description import Description, header
 from common.models.heads import class_vectors, rebuild_head
 from common.models.model import build_model, load_state, pick_device, uses_attention
-from common.multilabel_metrics import FIXED_THRESHOLD
+from common.multilabel_by_class import FIXED_THRESHOLD
 
 Arrays = dict[str, npt.NDArray[Any]]
 

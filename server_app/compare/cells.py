@@ -1,8 +1,7 @@
-"""The cells of a comparison, and where each one's run and result are kept.
+"""The cells of a comparison, which results are theirs, and where each one's run is kept.
 
-A cell's result is `<stem>.json`, its run is kept in `runs/<stem>`. Where another configuration, or other data, have
-left something of that name, it stays, and a hash of the cell's own is added to its name: whoever runs the former
-command again finds its results.
+A run is kept in `runs/<stem>`. Where another configuration, or other data, have left something of that name, it stays,
+and a hash of the cell's own is added to its name.
 """
 
 import hashlib
@@ -11,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from common.errors import UserError
 from common.files import private_folder, write_text
 from common.installed import code_fingerprint
 from common.models.weights import pin_weights
+from server_app.compare.lines import config_hash, stem_of
 from server_app.run.journal import log
 
 _MARK = re.compile(r"-[0-9a-f]{8}(-\d+)?")  # after a stem
@@ -45,56 +46,54 @@ class Cell:
 
     @property
     def stem(self) -> str:
-        """File stem of the result, e.g. 'fedloge-seed0' or 'fedloge-sparsity-0.8-seed0'."""
-        words = [self.experiment.method, re.sub(r"[^\w.]+", "-", self.variant), f"seed{self.experiment.run.seed}"]
-        return "-".join(word for word in words if word)
+        """Name of the run, e.g. 'fedloge-seed0' or 'fedloge-sparsity-0.8-seed0'."""
+        return stem_of(self.experiment.method, self.variant, self.experiment.run.seed)
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the result: the configuration without what is the machine's."""
-        return self.deciding(pin_weights(self.experiment).dump())
+        return dict(self._identity)
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        experiment = pin_weights(self.experiment)
+        return _deciding(experiment.dump(), experiment)
 
     def deciding(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return, of a configuration, the keys that decide this cell's result."""
-        hosts = keys_where(lambda facts: facts.resume == "host")  # where, not what: the data itself is fingerprinted
-        method = self.experiment.method
-        kept = {k: value for k, value in values.items() if k not in hosts and not of_other_methods(k, method)}
+        """Return, of a configuration of this cell's method, the keys that decide a result."""
         try:
             experiment = build(values)
         except UserError:  # of a version with other keys
-            return kept
-        plain, facts = build({"method": method}).dump(), Values(experiment)
-        idle = {key for key in kept if key in plain and missing_condition(key, experiment, values=facts)}
-        return {key: plain[key] if key in idle else value for key, value in kept.items()}
+            return _of_method(values, self.experiment.method)
+        return _deciding(values, experiment)
 
-    @property
+    @cached_property
     def config_hash(self) -> str:
-        """A hash of the configuration and the data, for names."""
-        facts = json.dumps({"experiment": self.identity(), "data": data_fingerprint(self.experiment)}, sort_keys=True)
-        return hashlib.sha256(facts.encode()).hexdigest()[:8]
+        """A hash of the configuration and the data, as a stored run has it."""
+        return config_hash(self.identity(), data_fingerprint(self.experiment))
+
+    def made(self, result: Mapping[str, Any]) -> bool:
+        """Whether a result is of exactly this configuration and data."""
+        values = _before_keys(self.experiment) | result["experiment"]
+        same = self.deciding(values) == self.identity()
+        return same and bool(result["data"] == data_fingerprint(self.experiment))
 
 
-def find_result(folder: Path, cell: Cell) -> Path | None:
-    """Return the file of a finished run's result, or None if there is none for exactly this configuration and data."""
-    return next((path for path in _named(folder, cell.stem, ".json") if _result_of(path, cell) is not None), None)
+def _of_method(values: Mapping[str, Any], method: str) -> dict[str, Any]:
+    hosts = keys_where(lambda facts: facts.resume == "host")  # where, not what: the data itself is fingerprinted
+    return {key: value for key, value in values.items() if key not in hosts and not of_other_methods(key, method)}
 
 
-def read_result(folder: Path, cell: Cell) -> dict[str, Any] | None:
-    """Return a finished run's result, or None if there is none for exactly this configuration and data."""
-    path = find_result(folder, cell)
-    return None if path is None else _result_of(path, cell)
+def _deciding(values: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
+    """Return, of an experiment's values, those that decide its result; a key without effect has its default."""
+    plain, facts = _defaults(experiment.method), Values(experiment)
+    kept = _of_method(values, experiment.method)
+    idle = {key for key in kept if key in plain and missing_condition(key, experiment, values=facts)}
+    return {key: plain[key] if key in idle else value for key, value in kept.items()}
 
 
-def save_result(folder: Path, cell: Cell, result: Mapping[str, Any]) -> None:
-    """Write a cell's result; that of another configuration or other data keeps its name.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    path = find_result(folder, cell) or _free_path(folder, cell, ".json")
-    try:
-        write_text(path, json.dumps(result, indent=1) + "\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); the run's folder stays") from None
+@cache
+def _defaults(method: str) -> dict[str, Any]:
+    return build({"method": method}).dump()
 
 
 def own_run_folder(folder: Path, cell: Cell) -> Path:
@@ -104,8 +103,8 @@ def own_run_folder(folder: Path, cell: Cell) -> Path:
         UserError: it cannot be made.
     """
     runs = folder / "runs"
-    begun = (path for path in _named(runs, cell.stem) if _has_begun(path, cell))
-    path = next(begun, None) or _free_path(runs, cell)
+    begun = (path for path in _run_folders(runs, cell) if _has_begun(path, cell))
+    path = next(begun, None) or _free_folder(runs, cell)
     if path.name != cell.stem:
         log.info("%s is of another configuration, other data or code, and stays; this one is in %s", cell.stem, path)
     try:
@@ -114,11 +113,6 @@ def own_run_folder(folder: Path, cell: Cell) -> Path:
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --output") from None
     return path
-
-
-def stem_of(path: Path) -> str:
-    """Return the stem of the cell that a result's file is of."""
-    return re.sub(f"{_MARK.pattern}$", "", path.stem)
 
 
 def data_fingerprint(experiment: Experiment) -> str:
@@ -131,18 +125,18 @@ def data_fingerprint(experiment: Experiment) -> str:
     return digest.hexdigest()[:16]
 
 
-def _named(folder: Path, stem: str, suffix: str = "") -> Iterator[Path]:
-    """Yield what there is of a cell's name, the plain one first."""
-    yield folder / f"{stem}{suffix}"
-    for path in sorted(folder.glob(f"{stem}-*{suffix}")):
-        if _MARK.fullmatch(path.name.removesuffix(suffix).removeprefix(stem)):
+def _run_folders(runs: Path, cell: Cell) -> Iterator[Path]:
+    """Yield what folders of runs there are of a cell's name, the plain one first."""
+    yield runs / cell.stem
+    for path in sorted(runs.glob(f"{cell.stem}-*")):
+        if _MARK.fullmatch(path.name.removeprefix(cell.stem)):
             yield path
 
 
-def _free_path(folder: Path, cell: Cell, suffix: str = "") -> Path:
-    """Return the first name for a cell under which nothing is kept that another one may need."""
+def _free_folder(runs: Path, cell: Cell) -> Path:
+    """Return the first name for a cell's run under which nothing is kept that another one may need."""
     names = (f"{cell.stem}-{cell.config_hash}{f'-{count}' if count else ''}" for count in itertools.count())
-    paths = (folder / f"{name}{suffix}" for name in itertools.chain([cell.stem], names))
+    paths = (runs / name for name in itertools.chain([cell.stem], names))
     return next(path for path in paths if not (_holds_something(path) if path.is_dir() else path.exists()))
 
 
@@ -151,19 +145,9 @@ def _holds_something(run_folder: Path) -> bool:
     return any((run_folder / name).exists() for name in ("config.json", "metrics.jsonl", "checkpoints", "sites"))
 
 
-def _result_of(path: Path, cell: Cell) -> dict[str, Any] | None:
-    try:
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        made_with = cell.deciding(_before_keys(cell.experiment) | result["experiment"])
-        fits = made_with == cell.identity() and result["data"] == data_fingerprint(cell.experiment)
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    return result if fits else None
-
-
 def _before_keys(experiment: Experiment) -> dict[str, Any]:
     """Return what each key meant before there was such a key: its default, but patients were not kept together."""
-    values = build({"method": experiment.method}).dump()
+    values = dict(_defaults(experiment.method))
     dealt = not missing_condition("keep-patients", experiment.replace(keep_patients=False))
     if dealt and not experiment.data.composites and load_dataset(experiment).train_groups is not None:
         values["keep-patients"] = False

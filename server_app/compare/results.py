@@ -1,6 +1,9 @@
-"""What a comparison leaves: `headline.md`, `results.md`, `results.csv` and the page `results.html`."""
+"""What a comparison shows of its runs: `headline.md`, `results.md`, `results.csv`, the page `results.html`, charts."""
 
+import csv
 import hashlib
+import io
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,19 +11,24 @@ from common.data import build_federation
 from common.errors import UserError
 from common.files import private_folder, write_text
 from common.methods import METHODS
-from server_app.compare.cells import Cell, find_result, read_result, stem_of
+from server_app.compare.cells import Cell
 from server_app.compare.page import comparison_page
+from server_app.compare.store import Store
 from server_app.compare.tables import Entry, as_csv, as_markdown, further_rows, headline_rows, read_entries, rows_of
+from server_app.report.charts.files import FOLDER, write_charts
 from server_app.run.journal import log, percent
 
-_TABLES = ("headline.md", "results.md", "results.csv", "results.html")
-_SHOWN = "tables.txt"  # the results that the tables show, a line each
+# the last one says which runs all of them show
+_TABLES = ("headline.md", "results.md", "results.html", "results.csv")
 
 
 def write_results(cells: Sequence[Cell], folder: Path, cell_of: Callable[[str, int], Cell] | None = None) -> str:
-    """Write the table in three forms and return the Markdown; without a finished run, say so and write nothing.
+    """Write the tables, the page and its charts, and return the Markdown.
 
-    `headline.md` has the most important metrics, `results.md` each head's and all others, the other two all of them.
+    Without a finished run, say so and write nothing.
+
+    `headline.md` has the most important metrics, `results.md` each head's and all others, over seeds; `results.csv` has
+    each run's, and the page all of it.
 
     Args:
         cells: the command's.
@@ -40,59 +48,51 @@ def write_results(cells: Sequence[Cell], folder: Path, cell_of: Callable[[str, i
         markdown += "\n" + as_markdown(further)
     for note in (_partition(entries) if further else "", _versions(entries)):
         markdown += f"\n{note}\n" if note else ""
-    _keep_other_tables(folder, [path.name for entry in entries for path in _files(entry, folder)])
-    short = as_markdown(list(headline_rows(rows)))
-    files = {
-        "headline.md": short,
-        "results.md": markdown,
-        "results.csv": as_csv(entries),
-        "results.html": comparison_page(entries, rows),
-        _SHOWN: "".join(f"{path.name}\n" for entry in entries for path in _files(entry, folder)),
-    }
-    for name, text in files.items():
+    short, table, page = as_markdown(list(headline_rows(rows))), as_csv(entries), comparison_page(entries, rows)
+    _keep_other_tables(folder, table)
+    for name, text in zip(_TABLES, (short, markdown, page.html(), table), strict=True):
         try:
             write_text(folder / name, text)
         except OSError as error:
-            raise UserError(f"{folder / name}: cannot be written ({error.strerror}); the runs' files stay") from None
+            raise UserError(f"{folder / name}: cannot be written ({error.strerror}); the results stay") from None
+    write_charts(page.charts(), folder)
     return markdown
 
 
 def with_saved_results(cells: Sequence[Cell], folder: Path, cell_of: Callable[[str, int], Cell]) -> list[Cell]:
     """Return the cells in the order of the table of methods, with those beside them whose results are kept."""
-    known = {cell.stem: cell for cell in cells}
-    for path in folder.glob("*-seed*.json"):
-        method, _, seed = (stem := stem_of(path)).rpartition("-seed")
-        if method in METHODS and seed.isdecimal() and stem not in known:
-            cell = cell_of(method, int(seed))
-            if read_result(folder, cell):
-                known[stem] = cell
+    known, store = {cell.stem: cell for cell in cells}, Store(folder)
+    for run in store.runs:
+        if run.method in METHODS and not run.variant and run.stem not in known:
+            cell = cell_of(run.method, run.seed)
+            if store.find(cell):
+                known[run.stem] = cell
     order = list(METHODS)
     return sorted(known.values(), key=lambda cell: (order.index(cell.experiment.method), cell.experiment.run.seed))
 
 
-def _files(entry: Entry, folder: Path) -> list[Path]:
-    """Return the results that an entry of the tables is made of."""
-    return [path for cell in entry.cells if (path := find_result(folder, cell))]
-
-
-def _keep_other_tables(folder: Path, shown: Sequence[str]) -> None:
-    """Move tables that show more than the new ones into `tables/`: they are of another configuration or study."""
-    tables = [path for name in _TABLES if (path := folder / name).exists()]
-    if not tables:
+def _keep_other_tables(folder: Path, new: str) -> None:
+    """Move tables into `tables/` where they show runs that a new results.csv does not: those of another command."""
+    of_older_versions = "tables.txt"
+    tables = [path for name in (*_TABLES, FOLDER, of_older_versions) if (path := folder / name).exists()]
+    listed = folder / _TABLES[-1]
+    before = listed.read_text(encoding="utf-8") if listed.exists() else ""
+    if not tables or (before and _runs_in(before) <= _runs_in(new)):
         return
-    listed = folder / _SHOWN  # of older versions there is none, nor results of two configurations
-    plain = [path.name for path in folder.glob("*-seed*.json") if stem_of(path) == path.stem]
-    before = listed.read_text(encoding="utf-8").splitlines() if listed.exists() else plain
-    if set(before) <= set(shown):
-        return
-    kept = folder / "tables" / hashlib.sha256("\n".join(sorted(before)).encode()).hexdigest()[:8]
+    kept = folder / "tables" / hashlib.sha256(before.encode()).hexdigest()[:8]
     try:
         private_folder(kept)
-        for path in (*tables, *([listed] if listed.exists() else [])):
+        shutil.rmtree(kept / FOLDER, ignore_errors=True)  # of the same runs; a folder takes no full one's place
+        for path in tables:
             path.replace(kept / path.name)
     except OSError as error:
-        raise UserError(f"{kept}: cannot be written ({error.strerror}); the runs' files stay") from None
-    log.info("the tables that were here show other runs, too: moved to %s", kept)
+        raise UserError(f"{kept}: cannot be written ({error.strerror}); the results stay") from None
+    log.info("the tables that were here show other runs, too, or are of an older version: moved to %s", kept)
+
+
+def _runs_in(table: str) -> set[tuple[str | None, str | None]]:
+    """Return the runs that a results.csv shows; of older versions, which had a line over all seeds, it names none."""
+    return {(row.get("run"), row.get("config")) for row in csv.DictReader(io.StringIO(table))}
 
 
 def _partition(entries: Sequence[Entry]) -> str:
@@ -114,4 +114,4 @@ def _versions(entries: Sequence[Entry]) -> str:
     codes = {result.get("versions", {}).get("code") for entry in entries for result in entry.found}
     if len(codes) < 2:
         return ""
-    return f"The runs were made by {len(codes)} states of the code; each file names its own (`versions`)."
+    return f"The runs were made by {len(codes)} states of the code; each line of `runs.jsonl` names its own."

@@ -1,7 +1,7 @@
 """Methods × a study's variants × seeds on one experiment, several runs side by side, finished runs kept.
 
 Every run starts from the same initial weights, partition and budget: all of them derive from the seed
-and the experiment alone. One small JSON file a run; an interrupted comparison continues where it was.
+and the experiment alone. Finished runs are lines of `runs.jsonl`; an interrupted comparison continues where it was.
 """
 
 import json
@@ -22,8 +22,9 @@ from common.data import load_dataset
 from common.data.sources.checks import class_notes, named, unmeasured
 from common.errors import UserError, last_line
 from common.files import private_file, private_folder
-from server_app.compare.cells import Cell, data_fingerprint, own_run_folder, read_result, save_result
+from server_app.compare.cells import Cell, data_fingerprint, own_run_folder
 from server_app.compare.progress import Display
+from server_app.compare.store import Store
 from server_app.engines.engines import run_experiment
 from server_app.engines.flower_run import KEEP_MEMORY
 from server_app.engines.process_group import process_group
@@ -32,7 +33,7 @@ from server_app.generic.multilabel_analysis import prototype_cosine
 from server_app.run.journal import log, read_events
 from server_app.run.metrics import generic_score
 
-__all__ = ["Cell", "compare", "curves", "data_fingerprint", "read_result", "run_cell"]
+__all__ = ["Cell", "compare", "curves", "data_fingerprint", "run_cell"]
 
 _POLL_SECONDS = 0.25
 _STOP_SECONDS = 20.0  # longer than a child waits for its SuperLink
@@ -52,7 +53,7 @@ def compare(cells: Sequence[Cell], folder: Path, jobs: int, engine: str = "local
 
     Args:
         cells: the runs.
-        folder: results, one file each, see `cells.py`; made if absent. What other configurations left stays.
+        folder: of the results, see `store.py`; made if absent. What other configurations left stays.
         jobs: how many runs side by side, each in a process of its own.
         engine: what runs them; the results are equal.
         minutes: after which it stops, and says so; with none left it starts nothing.
@@ -68,11 +69,14 @@ def compare(cells: Sequence[Cell], folder: Path, jobs: int, engine: str = "local
     # fetched and checked once, before any worker needs it; notes on the data are logged here as a run would
     for note in dict.fromkeys(note for cell in cells for note in _data_notes(cell)):
         log.warning(note)
-    open_cells = [cell for cell in cells if read_result(folder, cell) is None]
+    store = Store.begin(folder, cells)
+    if store.problems:
+        log.warning(store.problems)
+    open_cells = [cell for cell in cells if store.find(cell) is None]
     kept = len(cells) - len(open_cells)
     log.info("%d runs, %d of them already done", len(cells), kept)
     with Display(len(cells), kept, sum(cell.experiment.rounds.rounds for cell in open_cells)) as display:
-        return _run_all(open_cells, folder, jobs, engine, display, time.monotonic() + 60 * minutes)
+        return _run_all(open_cells, store, jobs, engine, display, time.monotonic() + 60 * minutes)
 
 
 def curves(run_folder: Path) -> dict[str, list[list[float]]]:
@@ -113,10 +117,10 @@ def run_cell(values: str, engine: str) -> None:
         exit_now(stop)
 
 
-def _run_all(cells: Sequence[Cell], folder: Path, jobs: int, engine: str, display: Display, end: float) -> int:
+def _run_all(cells: Sequence[Cell], store: Store, jobs: int, engine: str, display: Display, end: float) -> int:
     """Keep `jobs` children running until every cell has had its turn; leave none behind. Return the failures."""
     running: list[_Child] = []
-    waiting, failed = list(cells), 0
+    waiting, failed, folder = list(cells), 0, store.folder
     with collect_signals() as signals, process_group() as environment:
         try:
             while waiting or running:
@@ -128,7 +132,7 @@ def _run_all(cells: Sequence[Cell], folder: Path, jobs: int, engine: str, displa
                 display.refresh()
                 for child in [c for c in running if c.process.poll() is not None]:
                     running.remove(child)
-                    trouble = _collect(child, folder)
+                    trouble = _collect(child, store)
                     failed += trouble is not None
                     display.finished(child.cell.stem, trouble)
                 if signals:
@@ -163,7 +167,7 @@ def _start(cell: Cell, folder: Path, engine: str, environment: Mapping[str, str]
     return _Child(cell, run_folder, process)
 
 
-def _collect(child: _Child, folder: Path) -> str | None:
+def _collect(child: _Child, store: Store) -> str | None:
     """Keep the result of a child that has ended; return the reason where it failed."""
     cell, run_folder = child.cell, child.folder
     if child.process.returncode:
@@ -178,7 +182,7 @@ def _collect(child: _Child, folder: Path) -> str | None:
     }
     if (cosine := prototype_cosine(run_folder)) is not None:
         result["prototype_cosine"] = cosine
-    save_result(folder, cell, result)
+    store.save(cell, result)
     return None
 
 

@@ -16,7 +16,7 @@ class Variant:
     """One row of an ablation, or one point of a grid.
 
     Attributes:
-        label: as the table shows it; also part of the result's file name.
+        label: as the table shows it; also part of the run's name.
         overrides: keys of the experiment.
     """
 

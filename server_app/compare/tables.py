@@ -13,7 +13,10 @@ from common.methods import HEAD_TITLES, METHODS, Method
 from common.metrics import further_metrics
 from common.multilabel_table import short_titles
 from common.wire import STAGES
-from server_app.compare.cells import Cell, read_result
+from server_app.compare.cells import Cell
+from server_app.compare.lines import config_hash
+from server_app.compare.store import Store
+from server_app.compare.tidy import facts_of, models_of
 
 # metrics of several labels an image beside macro AUC, and those that have a table of their own
 MULTILABEL_COLUMNS, FURTHER = short_titles("main"), short_titles("further")
@@ -71,10 +74,11 @@ class Entry:
 
 def read_entries(cells: Sequence[Cell], folder: Path) -> list[Entry]:
     """Return the finished runs by method and variant, in the order of the cells."""
-    entries = []
+    entries, store = [], Store(folder)
     for method, variant in dict.fromkeys((cell.experiment.method, cell.variant) for cell in cells):
         mine = tuple(c for c in cells if (c.experiment.method, c.variant) == (method, variant))
-        entries.append(Entry(mine, tuple(read_result(folder, cell) for cell in mine)))
+        found = [store.find(cell) for cell in mine]
+        entries.append(Entry(mine, tuple(run.result if run else None for run in found)))
     return entries
 
 
@@ -106,27 +110,33 @@ def further_rows(entries: Sequence[Entry]) -> Iterator[dict[str, str]]:
 
 
 def as_csv(entries: Sequence[Entry]) -> str:
-    """Return a line a method and generic head as comma-separated values: shares, seconds and megabytes as numbers."""
-    lines: list[dict[str, object]] = []
-    for entry, head in _heads(entries):
-        judged = head == entry.method.reported_head
-        line = {
-            "method": entry.method.name,
-            "variant": csv_text(entry.variant),
-            "head": head or "",
-            "judged": int(judged),
-        }
-        line |= {"measured_on": entry.measured_on, "seeds": len(entry.found)}
-        for key, values in metrics_of(entry, head).items():
-            known = [value for value in values if value is not None]
-            line[f"{key}_mean"] = f"{fmean(known):.6g}" if known else ""
-            line[f"{key}_sd"] = f"{stdev(known):.6g}" if len(known) > 1 else ""
-        lines.append(line)
+    """Return a line a run and model as comma-separated values: shares of 1, seconds and bytes as numbers.
+
+    `server_app/compare/README.md` says what each column is.
+    """
+    lines = [line for entry in entries for line in _csv_lines(entry)]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(key for line in lines for key in line)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()
+
+
+def _csv_lines(entry: Entry) -> Iterator[dict[str, Any]]:
+    for cell, result in zip(entry.cells, entry.results, strict=True):
+        if result is None:
+            continue
+        config = config_hash(result["experiment"], result["data"])
+        facts = {"run": cell.stem, "config": config, **facts_of(cell.stem, csv_text(entry.variant), cell.experiment)}
+        for about, metrics in models_of(entry.method, result["summary"]):
+            line = {**facts, **about, "judged": int(about["judged"]), **metrics}
+            if about["model"] == "run":
+                yield line | {"prototype_cosine": result.get("prototype_cosine")}
+            elif about["stage"] in ("", "trained"):  # what is measured while it trains
+                curve = trained_curve(result, entry) if about["stage"] else result["curves"].get(about["head"])
+                yield line | {"best": _best(curve)}
+            else:
+                yield line
 
 
 def metrics_of(entry: Entry, head: str | None) -> Metrics:

@@ -1,6 +1,6 @@
 """Choosing hyper-parameters without the test set: grids over seeds, measured on held-out training images.
 
-The runs are a comparison's: one small result file each, finished ones kept, tables of the same form. All of them have
+The runs are a comparison's: finished ones kept, tables of the same form. All of them have
 `evaluate-on: validation`. The choice is the variant with the best mean over seeds of one metric:
 
     generic     balanced accuracy of the generic head that the method is judged by
@@ -24,6 +24,7 @@ from common.config.rows import ROWS, keys_where
 from common.errors import UserError, run_all, unknown
 from common.methods import METHODS
 from server_app.checks.override_checks import check_effective, check_own_runs, check_simulated
+from server_app.compare.store import Store
 from server_app.compare.studies import Variant, product
 from server_app.engines.choices import TUNING_METRICS
 from server_app.run.journal import percent
@@ -155,12 +156,11 @@ def tuning_cells(
 
 def ranking(cells: "Sequence[Cell]", by: str, folder: Path) -> "list[tuple[Cell, float | None]]":
     """Return a cell of each variant with its mean over seeds, best first; None where a run or metric is missing."""
-    from server_app.compare.cells import read_result
-
     metrics: dict[str, list[float | None]] = {}
+    store = Store(folder)
     for cell in cells:
-        result = read_result(folder, cell)
-        metrics.setdefault(cell.variant, []).append(_metric(result["summary"], by) if result else None)
+        run = store.find(cell)
+        metrics.setdefault(cell.variant, []).append(_metric(run.result["summary"], by) if run else None)
     cell_of = {cell.variant: cell for cell in reversed(cells)}
     ranked = [(cell_of[variant], _mean(found)) for variant, found in metrics.items()]
     return sorted(ranked, key=lambda pair: float("inf") if pair[1] is None else -pair[1])

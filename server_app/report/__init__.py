@@ -1,6 +1,6 @@
 """The report of a run: one HTML file that holds everything it shows and asks for nothing outside itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -8,13 +8,16 @@ from typing import Literal
 from common.errors import UserError
 from common.files import write_text
 from server_app.report.attention import attention, image_notice
+from server_app.report.blocks import Block
+from server_app.report.charts.files import write_charts
 from server_app.report.class_auc import auc_against_counts
 from server_app.report.classes import per_class
+from server_app.report.confusion import confusion
 from server_app.report.geometry import frame_geometry, head_norms
 from server_app.report.headline import headline
 from server_app.report.label_pairs import label_pairs
 from server_app.report.multilabel_headline import multilabel_headline
-from server_app.report.page import DASH, page, plain
+from server_app.report.page import DASH, Page, plain
 from server_app.report.prototypes import class_features
 from server_app.report.record import RunRecord, read_run
 from server_app.report.rounds import accuracy_by_round, losses_by_round
@@ -29,19 +32,17 @@ class Section:
 
     Attributes:
         title: its heading.
-        write: makes its HTML.
+        write: gives its blocks; none: it is left out, as what a method lacks is.
         labels: of runs with one label an image, with many, or any.
-        wanted: whether a run has it.
     """
 
     title: str
-    write: Callable[[RunRecord], str]
+    write: Callable[[RunRecord], Sequence[Block]]
     labels: Literal["one", "many", "any"] = "any"
-    wanted: Callable[[RunRecord], bool] = lambda run: True
 
     def belongs(self, run: RunRecord) -> bool:
         """Whether it is on a run's page."""
-        return self.labels in ("any", "many" if run.multilabel else "one") and self.wanted(run)
+        return self.labels in ("any", "many" if run.multilabel else "one")
 
 
 # a row each, in the order of the page
@@ -53,9 +54,10 @@ _SECTIONS: tuple[Section, ...] = (
     Section("Losses by round", losses_by_round),
     Section("Accuracy by class", per_class, "one"),
     Section("AUC by class", per_class, "many"),
+    Section("Confusion", confusion, "one"),
     Section("AUC against class counts", auc_against_counts, "many"),
     Section("Class features", class_features, "many"),
-    Section("Where the classes look", attention, "many", lambda run: run.uses_attention),
+    Section("Where the classes look", attention, "many"),
     Section("Frame geometry", frame_geometry),
     Section("Head norms", head_norms),
     Section("Sites", sites),
@@ -64,19 +66,20 @@ _SECTIONS: tuple[Section, ...] = (
 )
 
 
-def write_report(run_dir: Path) -> Path:
+def write_report(run_dir: Path, *, charts: bool = False) -> Path:
     """Write `report.html` into a run's folder and return its path.
 
     Whatever the folder lacks (a run that stopped, a method without a frame) the report says and leaves out.
 
     Args:
         run_dir: a run's folder, with config.json, federation.json, metrics.jsonl and so on.
+        charts: whether the charts are also written as files, see `write_charts`, which takes seconds.
 
     What is missing or broken is in the log too.
 
     Raises:
-        UserError: there is no such folder, the report cannot be written, or its journal is lost and there is a
-            report from before.
+        UserError: there is no such folder, the report or a chart cannot be written, or its journal is lost and there
+            is a report from before.
     """
     if not run_dir.is_dir():
         raise UserError(f"no run's folder '{run_dir}': give the folder that holds the run's metrics.jsonl")
@@ -89,14 +92,16 @@ def write_report(run_dir: Path) -> Path:
             f"{run_dir / 'metrics.jsonl'} has no event to report on: put a copy back; {path} stays as it is"
         )
     parts = [(section.title, section.write(run)) for section in _SECTIONS if section.belongs(run)]
-    html = page(run.name, _lead(run), parts, image_notice(run))
+    page = Page(run.name, _lead(run), parts, image_notice(run))
     try:
-        write_text(path, html)  # a reader never sees half a report
+        write_text(path, page.html())  # a reader never sees half a report
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); make room: the figures stay, "
             f"and `fednc report {run_dir}` writes it again"
         ) from None
+    if charts:
+        write_charts(page.charts(), run_dir)
     return path
 
 

@@ -11,6 +11,11 @@ def part(run: RunRecord, name: str) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
 
 
+def has_backbone(run: RunRecord) -> bool:
+    """Whether there is a generic backbone to look into: none where BatchNorm is each site's own."""
+    return run.method is None or not run.method.local_norm
+
+
 def class_indices(values: object, run: RunRecord) -> list[int]:
     """Return a list of class indices; empty if one of them is no class."""
     found = [int(c) if c is not None and 0 <= c < len(run.classes) else -1 for c in numbers(values)]

@@ -8,17 +8,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from common.markup import escape_html as escape
-from server_app.report.analysis import Matrix, class_indices
-from server_app.report.axes import svg, text
-from server_app.report.charts import WIDTH, shorten
-from server_app.report.page import figure, paragraph, percent
+from server_app.report.analysis import Matrix, class_indices, has_backbone
+from server_app.report.blocks import Block, Paragraph, Picture, PictureGroup, Pictures
+from server_app.report.charts import shorten
+from server_app.report.page import percent
 from server_app.report.record import RunRecord, numbers
 
 _HEAT = (213, 94, 0)  # the second of the page's colours
 _COVER = 220  # of 255, at full colour
-_SIDE = 128.0  # pixels that a picture takes
-_COLUMNS = 3
+_SIDE = 128  # pixels that a picture takes on the page
 _LEAST = 128  # pixels of an overlay's shorter side at least, so that the map is smooth
 
 
@@ -41,17 +39,13 @@ class Sample:
     attention: npt.NDArray[np.float64]
 
 
-def attention(run: RunRecord) -> str:
-    """Return the pictures, most frequent classes first; without `report-images`, how to ask for them."""
+def attention(run: RunRecord) -> list[Block]:
+    """Return the pictures, most frequent classes first; nothing without `report-images`, or attention."""
+    if not (run.shows_images and run.uses_attention):
+        return []
     samples = _samples(run)
-    if not run.shows_images:
-        kept = f" The folder's analysis.json has {len(samples)} all the same: do not hand it on." if samples else ""
-        return paragraph(
-            "Test images and where the classes look on them are shown where the run is made with report-images=true, "
-            f"since they may be of patients.{kept}"
-        )
     if not samples:
-        return paragraph("No attention was recorded.")
+        return [Paragraph("No attention was recorded.")] if has_backbone(run) else []
     words = (
         "For some classes, the most frequent and the rarest, one of the coordinator's test images that have the label, "
         "drawn at random, and beside it where the class looks: attention of the final generic model, mean over heads, "
@@ -59,7 +53,21 @@ def attention(run: RunRecord) -> str:
         "full colour: twice that, or the largest there is, which stands above the picture. Below: the probability "
         "of the class, and the image's labels."
     )
-    return figure(_grid(run, samples), words)
+    return [Pictures([_group(run, one) for one in samples], words)]
+
+
+def how_to_ask(run: RunRecord) -> list[Block]:
+    """Return how to see where the classes look; nothing where that is shown or a method has no attention."""
+    count = len(_samples(run))
+    if run.shows_images or not (count or (run.uses_attention and has_backbone(run))):
+        return []
+    kept = f" The folder's analysis.json has {count} all the same: do not hand it on." if count else ""
+    return [
+        Paragraph(
+            "Test images and where the classes look on them are shown where the run is made with report-images=true, "
+            f"since they may be of patients.{kept}"
+        )
+    ]
 
 
 def image_notice(run: RunRecord) -> str:
@@ -115,30 +123,23 @@ def overlay(image: Image.Image, weights: npt.NDArray[np.float64]) -> Image.Image
     return Image.composite(Image.new("RGB", size, _HEAT), grey, cover)
 
 
-def _grid(run: RunRecord, samples: list[Sample]) -> str:
-    step, row = WIDTH / _COLUMNS, _SIDE + 62
-    parts = []
-    for i, one in enumerate(samples):
-        left, top = (i % _COLUMNS) * step, (i // _COLUMNS) * row
-        group = run.group_of.get(one.kind, "")
-        name = shorten(run.classes[one.kind], 18) + (f" ({group})" if group else "")
-        parts.append(text(left, top + 14, name, "start", "name"))
-        peak = one.attention.max() / one.attention.mean()
-        parts.append(text(left + 2 * _SIDE + 6, top + 14, f"{peak:.1f} ×", "end"))
-        label = f"test image of class {run.classes[one.kind]}"
-        parts.append(_image(one.image, left, top + 20, label))
-        parts.append(_image(overlay(one.image, one.attention), left + _SIDE + 6, top + 20, f"attention on the {label}"))
-        chance = "" if one.probability is None else f"{percent(one.probability)}; "
-        labels = shorten(chance + "labels: " + ", ".join(run.classes[c] for c in one.labels), 38)
-        parts.append(text(left, top + _SIDE + 36, labels, "start"))
-    rows = -(-len(samples) // _COLUMNS)
-    return svg(parts, WIDTH, rows * row, "Test images, and where each one's class looks")
+def _group(run: RunRecord, sample: Sample) -> PictureGroup:
+    name, group = run.classes[sample.kind], run.group_of.get(sample.kind, "")
+    label = f"test image of class {name}"
+    chance = "" if sample.probability is None else f"{percent(sample.probability)}; "
+    labels = ", ".join(run.classes[c] for c in sample.labels)
+    return PictureGroup(
+        title=shorten(name, 18) + (f" ({group})" if group else ""),
+        aside=f"{sample.attention.max() / sample.attention.mean():.1f} ×",
+        pictures=[
+            _png(sample.image, label),
+            _png(overlay(sample.image, sample.attention), f"attention on the {label}"),
+        ],
+        words=shorten(f"{chance}labels: {labels}", 76),
+    )
 
 
-def _image(image: Image.Image, left: float, top: float, label: str) -> str:
+def _png(image: Image.Image, label: str) -> Picture:
     file = io.BytesIO()
     image.save(file, "PNG")
-    data = base64.b64encode(file.getvalue()).decode("ascii")
-    crisp = ' style="image-rendering:pixelated"' if max(image.size) < _SIDE else ""
-    box = f'x="{left:g}" y="{top:g}" width="{_SIDE:g}" height="{_SIDE:g}"{crisp}'
-    return f'<image {box} href="data:image/png;base64,{data}"><title>{escape(label)}</title></image>'
+    return Picture(base64.b64encode(file.getvalue()).decode("ascii"), label, crisp=max(image.size) < _SIDE)

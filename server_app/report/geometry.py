@@ -2,9 +2,10 @@
 
 import math
 
+from server_app.report.blocks import Block, Note, Paragraph, Table, figure
 from server_app.report.charts import Series, scatter_chart
 from server_app.report.headline import HEADS, head_name
-from server_app.report.page import DASH, figure, note, paragraph, plain, table
+from server_app.report.page import DASH, plain
 from server_app.report.record import RunRecord, at, number, numbers
 from server_app.report.rounds import STYLE
 
@@ -16,11 +17,11 @@ def ideal_angle(num_classes: int) -> float:
     return math.degrees(math.acos(-1 / (num_classes - 1)))
 
 
-def frame_geometry(run: RunRecord) -> str:
-    """Return the frame's quality record beside its ideal."""
+def frame_geometry(run: RunRecord) -> list[Block]:
+    """Return the frame's quality record beside its ideal; nothing for a method without a frame."""
     if not run.frame:
         without = run.method is not None and not run.method.frame
-        return paragraph("This method has no fixed frame." if without else "The fixed frame left no record.")
+        return [] if without else [Paragraph("The fixed frame left no record.")]
     count = len(run.classes)
     words = (
         "The frame gives each class a fixed direction. Ideally all class vectors have the same length and "
@@ -36,18 +37,19 @@ def frame_geometry(run: RunRecord) -> str:
     if run.frame_trains:
         words += " The class vectors that classify start as this frame and learn; the measures are of the start."
     rows = [[_words(key), _value(value), _ideal(key, run)] for key, value in run.frame.items()]
-    return paragraph(words) + table("Geometry of the fixed frame", ["Measure", "This run", "Ideal"], rows)
+    return [Paragraph(words), Table("Geometry of the fixed frame", ["Measure", "This run", "Ideal"], rows)]
 
 
-def head_norms(run: RunRecord) -> str:
+def head_norms(run: RunRecord) -> list[Block]:
     """Return the scatter of class-vector norms against class counts."""
     events = run.of("norms")
     if not events:
-        return paragraph("No norms of the heads' class vectors were recorded.")
+        return [Paragraph("No norms of the heads' class vectors were recorded.")]
     heads = events[-1].get("heads")
     heads = heads if isinstance(heads, dict) else {}
     if not run.class_counts:
-        return note("The sites do not disclose how many images each class has, so norms cannot be set against counts.")
+        words = "The sites do not disclose how many images each class has, so norms cannot be set against counts."
+        return [Note(words)]
     if "frame" not in run.heads:  # it asks the attention and is no head
         heads = {head: norms for head, norms in heads.items() if head != "frame"}
     known = [head for head in HEADS if head in heads] + [head for head in heads if head not in HEADS]
@@ -57,9 +59,10 @@ def head_norms(run: RunRecord) -> str:
         points = [(n, at(norms, c, None)) for c, n in enumerate(run.class_counts)]
         series.append(Series(head_name(head, run), points, STYLE.get(head, 5)))
     names = [at(run.classes, c, f"class {c}") for c in range(len(run.class_counts))]
-    chart = scatter_chart(
-        series, names, "norm of the class vector", "Norm of each head's class vectors against class counts"
-    )
+    label = "Norm of each head's class vectors against class counts"
+    if not any(one.known for one in series):  # all heads stay at the sites
+        return []
+    chart = scatter_chart("head-norms", series, names, "norm of the class vector", label)
     words = "One mark a class and head. "
     fixed = "frame" in known and not run.frame_trains
     if run.multilabel and known == ["frame"] and fixed:
@@ -68,7 +71,7 @@ def head_norms(run: RunRecord) -> str:
     words += "which favours them"
     words += "; realignment evens this out" if "aux_head_realigned" in known else ""
     words += ", and the fixed frame is even from the start" if fixed else ""
-    return figure(chart, words + ".") or paragraph("No norms of the heads' class vectors were recorded.")
+    return figure(chart, words + ".")
 
 
 def _words(key: str) -> str:

@@ -2,7 +2,8 @@
 
 from common.methods import HEAD_TITLES
 from common.metrics import further_metrics
-from server_app.report.page import DASH, details, note, percent, plain, table, terms, tile_list
+from server_app.report.blocks import Block, Details, Note, Table, Terms, Tile, Tiles
+from server_app.report.page import DASH, percent, plain
 from server_app.report.record import GROUPS, Event, RunRecord, number, round_of
 from server_app.report.words import metric_names_of
 
@@ -64,11 +65,11 @@ _FINETUNE = (
 )
 
 
-def headline(run: RunRecord) -> str:
+def headline(run: RunRecord) -> list[Block]:
     """Return the headline metrics: generic by head, personal by stage."""
-    notes = [note(words) for words in remarks(run)]
-    parts = [*notes, _tiles(run), _generic_table(run), personal_table(run)]
-    return "".join(parts) + details("Words used here", terms(_terms(run)))
+    notes = [Note(words) for words in remarks(run)]
+    blocks = [*notes, *_tiles(run), *_generic_table(run), *personal_table(run)]
+    return [*blocks, Details("Words used here", [Terms(_terms(run))])]
 
 
 def _terms(run: RunRecord) -> list[tuple[str, str]]:
@@ -148,24 +149,22 @@ def remarks(run: RunRecord) -> list[str]:
     return words
 
 
-def _tiles(run: RunRecord) -> str:
+def _tiles(run: RunRecord) -> list[Block]:
     tiles = []
     if generic := reported_generic(run):
         head, event = generic
-        tiles.append((percent(event.get("balanced_accuracy")), "generic, balanced accuracy", head_name(head, run)))
-        tiles.append(
-            (percent(event.get("few")), "generic, mean over the classes with few images", head_name(head, run))
-        )
+        name = head_name(head, run)
+        tiles.append(Tile(percent(event.get("balanced_accuracy")), "generic, balanced accuracy", name))
+        tiles.append(Tile(percent(event.get("few")), "generic, mean over the classes with few images", name))
     if personal := reported_personal(run):
         stage, event = personal
-        tiles.append((percent(event.get("mean")), "personal, plain accuracy, mean over sites", stage))
-        tiles.append(
-            (percent(event.get("worst")), "personal, plain accuracy, worst site", str(event.get("worst_site") or stage))
-        )
-    return tile_list(tiles) if tiles else ""
+        worst = str(event.get("worst_site") or stage)
+        tiles.append(Tile(percent(event.get("mean")), "personal, plain accuracy, mean over sites", stage))
+        tiles.append(Tile(percent(event.get("worst")), "personal, plain accuracy, worst site", worst))
+    return [Tiles(tiles)] if tiles else []
 
 
-def _generic_table(run: RunRecord) -> str:
+def _generic_table(run: RunRecord) -> list[Block]:
     rows = []
     for head in run.heads:
         event = run.generic(head)
@@ -186,10 +185,10 @@ def _generic_table(run: RunRecord) -> str:
         *further_metrics().values(),
         "Best (test-selected)",
     ]
-    return table("Generic model on the coordinator's test images", header, rows) if rows else ""
+    return [Table("Generic model on the coordinator's test images", header, rows)] if rows else []
 
 
-def personal_table(run: RunRecord) -> str:
+def personal_table(run: RunRecord) -> list[Block]:
     """Return the primary metric of the personal models by stage."""
     rows = []
     before = "final" if run.personal("final") else "arrival"
@@ -212,7 +211,7 @@ def personal_table(run: RunRecord) -> str:
         "Best mean (test-selected)",
     ]
     caption = f"Personal models, {metric_names_of(run).personal} on each site's own test images"
-    return table(caption, header, rows) if rows else ""
+    return [Table(caption, header, rows)] if rows else []
 
 
 def hundred(value: object) -> float | None:

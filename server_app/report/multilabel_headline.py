@@ -1,5 +1,6 @@
 """Section 1 of a run of several labels an image: what came out, and the words that the report uses."""
 
+from server_app.report.blocks import Block, Details, Note, Table, Terms, Tile, Tiles
 from server_app.report.headline import (
     BEST,
     LOCAL_REALIGN,
@@ -12,7 +13,7 @@ from server_app.report.headline import (
     reported_personal,
     unpersonal,
 )
-from server_app.report.page import details, note, percent, plain, table, terms, tile_list
+from server_app.report.page import percent, plain
 from server_app.report.record import GROUPS, RunRecord, round_of
 from server_app.report.words import BY_SHOT, METRIC_TITLES
 
@@ -82,28 +83,28 @@ _FINETUNE = (
 )
 
 
-def multilabel_headline(run: RunRecord) -> str:
+def multilabel_headline(run: RunRecord) -> list[Block]:
     """Return the headline metrics: generic by head, personal by stage."""
-    notes = [note(words) for words in remarks(run)]
-    parts = [*notes, _tiles(run), _generic_tables(run), personal_table(run), _personal_means(run)]
-    return "".join(parts) + details("Words used here", terms(_terms(run)))
+    notes = [Note(words) for words in remarks(run)]
+    blocks = [*notes, *_tiles(run), *_generic_tables(run), *personal_table(run), *_personal_means(run)]
+    return [*blocks, Details("Words used here", [Terms(_terms(run))])]
 
 
-def _tiles(run: RunRecord) -> str:
+def _tiles(run: RunRecord) -> list[Block]:
     tiles = []
     if generic := reported_generic(run):
         head, event = generic
-        tiles.append((percent(event.get("macro_auc")), "generic, macro AUC", head_name(head, run)))
-        tiles.append((percent(event.get("mean_ap")), "generic, mAP", head_name(head, run)))
+        tiles.append(Tile(percent(event.get("macro_auc")), "generic, macro AUC", head_name(head, run)))
+        tiles.append(Tile(percent(event.get("mean_ap")), "generic, mAP", head_name(head, run)))
     if personal := reported_personal(run):
         stage, event = personal
-        tiles.append((percent(event.get("mean")), "personal, macro AUC, mean over sites", stage))
+        tiles.append(Tile(percent(event.get("mean")), "personal, macro AUC, mean over sites", stage))
         worst = str(event.get("worst_site") or stage)
-        tiles.append((percent(event.get("worst")), "personal, macro AUC, worst site", worst))
-    return tile_list(tiles) if tiles else ""
+        tiles.append(Tile(percent(event.get("worst")), "personal, macro AUC, worst site", worst))
+    return [Tiles(tiles)] if tiles else []
 
 
-def _generic_tables(run: RunRecord) -> str:
+def _generic_tables(run: RunRecord) -> list[Block]:
     ranking, answers = [], []
     for head in run.heads:
         event = run.generic(head)
@@ -116,18 +117,22 @@ def _generic_tables(run: RunRecord) -> str:
         ranking.append([name, f"{round_of(event)}, {stage}", *shares, undefined, chosen])
         answers.append([name, *(percent(event.get(key)) for key in _ANSWERS)])
     if not ranking:
-        return ""
+        return []
     header = ["Head", "Round", "Macro AUC", "Many", "Medium", "Few"]
     header += [METRIC_TITLES["micro_auc"], METRIC_TITLES["undefined_auc"], BEST[0]]
-    return table("Generic model on the coordinator's test images: AUC", header, ranking) + table(
-        "Generic model on the coordinator's test images: precision, answers and probabilities",
-        ["Head", *(METRIC_TITLES[key] for key in _ANSWERS)],
-        answers,
-    )
+    caption = "Generic model on the coordinator's test images"
+    return [
+        Table(f"{caption}: AUC", header, ranking),
+        Table(
+            f"{caption}: precision, answers and probabilities",
+            ["Head", *(METRIC_TITLES[key] for key in _ANSWERS)],
+            answers,
+        ),
+    ]
 
 
-def _personal_means(run: RunRecord) -> str:
-    """The other metrics of the personal models by stage, means over sites."""
+def _personal_means(run: RunRecord) -> list[Block]:
+    """Return the other metrics of the personal models by stage, means over sites."""
     found: dict[str, dict[str, float | None]] = {}
     for stage in ("final" if run.personal("final") else "arrival", "realigned", "finetuned"):
         if isinstance(means := (run.personal(stage) or {}).get("means"), dict):
@@ -139,7 +144,7 @@ def _personal_means(run: RunRecord) -> str:
         for name, means in found.items()
     ]
     header = ["Personal models", *((METRIC_TITLES | BY_SHOT)[key] for key in (*shares, "undefined_auc"))]
-    return table("Personal models, other figures, means over sites", header, rows) if rows else ""
+    return [Table("Personal models, other figures, means over sites", header, rows)] if rows else []
 
 
 def _terms(run: RunRecord) -> list[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """How images with several labels were dealt to simulated sites, and how the sites are tested on them."""
 
-from server_app.report.page import DASH, paragraph, percent, table
+from server_app.report.blocks import Block, Paragraph, Table
+from server_app.report.page import DASH, percent
 from server_app.report.record import RunRecord, number, numbers
 
 _RULES = {
@@ -23,11 +24,11 @@ def local_test(run: RunRecord) -> str:
     return words + ". A site's thresholds for tuned F1 are from a fifth of its test images, its figures of the others."
 
 
-def partition(run: RunRecord) -> str:
+def partition(run: RunRecord) -> list[Block]:
     """Return what was asked of the partition and what came out; nothing where that was not recorded."""
     dealt = run.federation.get("partition")
     if not isinstance(dealt, dict) or not run.simulated:
-        return ""
+        return []
     by_site = [share for share in numbers(dealt.get("missing_by_site")) if share is not None]
     span = f", from {percent(min(by_site))} to {percent(max(by_site))}" if len(set(by_site)) > 1 else ""
     rows = [
@@ -38,10 +39,12 @@ def partition(run: RunRecord) -> str:
         ["Classes at fewer than two sites", DASH, _lonely(run, dealt.get("lonely_classes"))],
     ]  # fmt: skip
     rule = str(run.config.get("label-rule"))
-    words = ""
+    blocks: list[Block] = []
     if run.config.get("partition") == "dirichlet" and rule in _RULES:
-        words = paragraph(f"Rule for images whose classes no single site has (label-rule): {rule}: {_RULES[rule]}.")
-    return words + table("Training images dealt to the sites", ["Share", "Asked", "Achieved"], rows)
+        blocks.append(
+            Paragraph(f"Rule for images whose classes no single site has (label-rule): {rule}: {_RULES[rule]}.")
+        )
+    return [*blocks, Table("Training images dealt to the sites", ["Share", "Asked", "Achieved"], rows)]
 
 
 def _lonely(run: RunRecord, found: object) -> str:

@@ -66,10 +66,35 @@ class RunRecord:
         events = self.of("generic", head=head, stage="final") or self.of("generic", head=head)
         return events[-1] if events else None
 
+    def confusion(self, head: str) -> dict[tuple[int, int], int]:
+        """Return a generic head's confusion matrix [C, C] on the coordinator's test images, at the end of the run.
+
+        (true class, predicted class) → images, of the pairs that have any: `.get((true, predicted), 0)`. A class's
+        images over all predictions are its test images. Empty where images have several labels, the run has not come
+        to its end, or training diverged.
+        """
+        events = self.of("generic", head=head, stage="final")
+        rows = events[-1].get("confusion", []) if events else []
+        return {(row[0], row[1]): row[2] for row in rows if len(row) == 3}
+
     def personal(self, stage: str) -> Event | None:
         """Return the last personal metrics of a stage."""
         events = self.of("personal", stage=stage)
         return events[-1] if events else None
+
+    def site_class_accuracy(self, stage: str) -> dict[str, list[float | None]]:
+        """Return site → metric of its personal model in each class [C] on the site's own test images, by stage.
+
+        Args:
+            stage: 'final', 'realigned' or 'finetuned'.
+
+        Returns:
+            The share of a class's images that were right; of several labels the class's AUC. None where the site has
+            no test image of the class, or fewer than its rule tells of. Simulated sites all have it; real ones that do
+            not let it out are absent.
+        """
+        found = (self.personal(stage) or {}).get("per_class", {})
+        return {site: numbers(values) for site, values in sorted(found.items())}
 
     @property
     def finished(self) -> bool:
@@ -145,6 +170,15 @@ class RunRecord:
     def test_counts(self) -> list[list[float]]:
         """Test images [K, C], or empty where sites do not disclose them."""
         return self._counts("test_counts") if self.simulated else []
+
+    @cached_property
+    def majority_shares(self) -> dict[str, float]:
+        """Site → share of its test images that are of its most frequent class, which always answering with it gets
+        right; empty where sites do not disclose it or an image has several labels."""
+        rows = [] if self.multilabel else self.test_counts
+        return {
+            site: max(row) / images for site, row in zip(self.site_names, rows, strict=False) if (images := sum(row))
+        }
 
     @cached_property
     def class_counts(self) -> list[float]:

@@ -2,16 +2,17 @@
 
 import json
 
-from server_app.report.page import DASH, note, table
+from server_app.report.blocks import Block, Note, Table
+from server_app.report.page import DASH
 from server_app.report.record import Event, RunRecord, number, round_of
 
 
-def resumption(run: RunRecord) -> str:
-    """Return the tables of what changed and what was missing where the run was taken up; '' if nothing did."""
-    return _changed(run) + _missing(run)
+def resumption(run: RunRecord) -> list[Block]:
+    """Return the tables of what changed and what was missing where the run was taken up; none if nothing did."""
+    return [*_changed(run), *_missing(run)]
 
 
-def _changed(run: RunRecord) -> str:
+def _changed(run: RunRecord) -> list[Block]:
     rows = []
     for event in run.of("changed"):
         keys = event.get("keys")
@@ -21,10 +22,11 @@ def _changed(run: RunRecord) -> str:
                 [str(round_of(event) + 1), str(key), *(json.dumps(value, ensure_ascii=False) for value in both)]
             )
     header = ["From round", "Key", "Before", "Now"]
-    return table("Keys that changed where the run was taken up", header, rows, ["code", "code", "code"]) if rows else ""
+    caption = "Keys that changed where the run was taken up"
+    return [Table(caption, header, rows, ["code", "code", "code"])] if rows else []
 
 
-def _missing(run: RunRecord) -> str:
+def _missing(run: RunRecord) -> list[Block]:
     rows = [
         [str(round_of(e)), "coordinator", str(e.get("what", DASH)), str(e.get("then", DASH))] for e in run.of("missing")
     ]
@@ -32,11 +34,10 @@ def _missing(run: RunRecord) -> str:
         [str(round_of(e)), str(e.get("site", DASH)), str(e.get("what", DASH)), _went_on(e)] for e in run.of("lost")
     ]
     if not rows:
-        return ""
+        return []
     words = "The run was taken up without something that it should have had: a run without that loss would differ."
-    return note(words) + table(
-        "What was missing", ["Round", "Where", "What", "What became of it"], rows, ["code", "", ""]
-    )
+    header = ["Round", "Where", "What", "What became of it"]
+    return [Note(words), Table("What was missing", header, rows, ["code", "", ""])]
 
 
 def _went_on(event: Event) -> str:

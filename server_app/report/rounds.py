@@ -1,9 +1,11 @@
 """Sections 2 and 3: accuracy and losses by round."""
 
+from statistics import mean
+
 from common.methods import Method
-from server_app.report.charts import Series, line_chart
+from server_app.report.blocks import Block, Paragraph, figure
+from server_app.report.charts import Level, Series, line_chart
 from server_app.report.headline import head_name
-from server_app.report.page import figure, paragraph
 from server_app.report.record import RunRecord, number, round_of
 from server_app.report.words import metric_names_of
 
@@ -24,7 +26,7 @@ _ARRIVAL = (
 _STAGE_STYLE = {"realigned": ("personal, realigned", 4), "finetuned": ("personal, fine-tuned", 5)}
 
 
-def accuracy_by_round(run: RunRecord) -> str:
+def accuracy_by_round(run: RunRecord) -> list[Block]:
     """Return curves of the generic heads and of the personal mean, with the final points marked."""
     series = [_generic_curve(run, head) for head in run.heads]
     series += _personal_curves(run)
@@ -42,11 +44,17 @@ def accuracy_by_round(run: RunRecord) -> str:
             "Generic: macro AUC on the coordinator's test images. Personal: macro AUC on the site's own test images, "
             "over the labels known there, mean over the sites that took part in the round; the two are not comparable."
         )
-    chart = line_chart(series, "round", axis, label, percent=True, close=run.multilabel)
-    return figure(chart, f"{caption} {_ARRIVAL}") or paragraph("No evaluation was recorded.")
+    level, guess = None, 0.5 if run.multilabel else None
+    if shares := run.majority_shares.values():
+        level = Level("always the most frequent class", mean(shares))
+        caption += " The grey line: a model that always answers with its site's most frequent class, mean over sites."
+    chart = line_chart(
+        "accuracy-by-round", series, "round", axis, label, percent=True, close=run.multilabel, guess=guess, level=level
+    )
+    return figure(chart, f"{caption} {_ARRIVAL}") or [Paragraph("No evaluation was recorded.")]
 
 
-def losses_by_round(run: RunRecord) -> str:
+def losses_by_round(run: RunRecord) -> list[Block]:
     """Return curves of the training losses."""
     rounds = run.of("round")
     names = dict.fromkeys(key for event in rounds for key in _loss(event.get("loss")))
@@ -58,13 +66,15 @@ def losses_by_round(run: RunRecord) -> str:
             label = _trained_by(key, run.method, label)
         points = [(float(round_of(e)), number(_loss(e.get("loss")).get(key))) for e in rounds]
         series.append(Series(label, points, style))
-    chart = line_chart(series, "round", "training loss", "Mean training loss of each part of the model, by round")
+    chart = line_chart(
+        "losses-by-round", series, "round", "training loss", "Mean training loss of each part of the model, by round"
+    )
     words = "Mean loss over the training images of the sites that took part."
     if framed:
         words += (
             " The backbone learns through the fixed frame alone; the heads learn on its features without changing it."
         )
-    return figure(chart, words) or paragraph("No loss was recorded.")
+    return figure(chart, words) or [Paragraph("No loss was recorded.")]
 
 
 def _trained_by(loss: str, method: Method, label: str) -> str:

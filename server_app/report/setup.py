@@ -3,35 +3,34 @@
 import json
 from statistics import mean
 
+from server_app.report.blocks import Block, Details, Note, Paragraph, Table, figure
 from server_app.report.charts import Series, line_chart
-from server_app.report.page import DASH, details, figure, note, paragraph, plain, table
+from server_app.report.page import DASH, plain
 from server_app.report.record import Event, RunRecord, number, reason_of, round_of
 from server_app.report.resumption import resumption
 
 
-def setup(run: RunRecord) -> str:
+def setup(run: RunRecord) -> list[Block]:
     """Return what the run cost, what was noted about its images, its configuration and the versions it ran on."""
     config = [[key, _value(value)] for key, value in run.config.items()]
     versions = [[name, str(version)] for name, version in run.versions.items()]
-    return "".join(
-        (
-            _cost(run),
-            _notes(run),
-            resumption(run),
-            paragraph("Folders of the machine that the run was made on are left out; its config.json names them."),
-            table("Configuration", ["Key", "Value"], config, ["code"]) if config else paragraph("No configuration."),
-            table("Versions", ["Package", "Version"], versions, ["code"]) if versions else paragraph("No versions."),
-        )
-    )
+    return [
+        *_cost(run),
+        *_notes(run),
+        *resumption(run),
+        Paragraph("Folders of the machine that the run was made on are left out; its config.json names them."),
+        Table("Configuration", ["Key", "Value"], config, ["code"]) if config else Paragraph("No configuration."),
+        Table("Versions", ["Package", "Version"], versions, ["code"]) if versions else Paragraph("No versions."),
+    ]
 
 
-def _notes(run: RunRecord) -> str:
+def _notes(run: RunRecord) -> list[Block]:
     """Return how many notes there are: they name files, which may be named after patients, and a page is handed on."""
     number = len(run.federation.get("notes") or ())
     if not number:
-        return ""
+        return []
     what = "There is 1 note" if number == 1 else f"There are {number} notes"
-    return paragraph(f"{what} about the images (files skipped, copies, …) in the run's federation.json and log.")
+    return [Paragraph(f"{what} about the images (files skipped, copies, …) in the run's federation.json and log.")]
 
 
 def size(value: object) -> str:
@@ -57,10 +56,10 @@ def duration(value: object) -> str:
     return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min {seconds % 60:.0f} s"
 
 
-def _cost(run: RunRecord) -> str:
+def _cost(run: RunRecord) -> list[Block]:
     rounds = run.of("round")
     if not rounds:
-        return paragraph("No round was completed.")
+        return [Paragraph("No round was completed.")]
     rows = []
     for name, key, form in (
         ("Time", "seconds", duration),
@@ -84,29 +83,30 @@ def _cost(run: RunRecord) -> str:
         "and what follows the last round (realignment, fine-tuning) come on top."
     )
     header = ["", "Mean of a round", "Largest round", "All rounds"]
-    body = table("Time and traffic of the training rounds", header, rows)
-    return paragraph(words) + _rejected(run) + body + _seconds(rounds) + _by_round(rounds)
+    table = Table("Time and traffic of the training rounds", header, rows)
+    return [Paragraph(words), *_rejected(run), table, *_seconds(rounds), _by_round(rounds)]
 
 
-def _rejected(run: RunRecord) -> str:
+def _rejected(run: RunRecord) -> list[Block]:
     rows = [[str(round_of(e)), str(e.get("site", DASH)), reason_of(e) or DASH] for e in run.of("rejected")]
     if not rows:
-        return ""
-    body = table("Replies that were left out", ["Round", "Site", "Reason"], rows, ["", "code"])
-    return note(f"{len(rows):,} replies of sites could not be used and were left out.") + (
-        body if len(rows) <= 12 else details("Each of them, with the reason", body)
-    )
+        return []
+    table = Table("Replies that were left out", ["Round", "Site", "Reason"], rows, ["", "code"])
+    return [
+        Note(f"{len(rows):,} replies of sites could not be used and were left out."),
+        table if len(rows) <= 12 else Details("Each of them, with the reason", [table]),
+    ]
 
 
-def _seconds(rounds: list[Event]) -> str:
+def _seconds(rounds: list[Event]) -> list[Block]:
     series = Series("seconds", [(float(round_of(e)), number(e.get("seconds"))) for e in rounds], 0)
     return figure(
-        line_chart([series], "round", "seconds", "Seconds that each round took"),
+        line_chart("seconds-by-round", [series], "round", "seconds", "Seconds that each round took"),
         "Seconds that each round took.",
     )
 
 
-def _by_round(rounds: list[Event]) -> str:
+def _by_round(rounds: list[Event]) -> Block:
     rows = [
         [
             str(round_of(e)),
@@ -118,7 +118,7 @@ def _by_round(rounds: list[Event]) -> str:
         for e in rounds
     ]
     header = ["Round", "Sites answered", "Time", "Sent", "Received"]
-    return details("Every round as a table", table("Time and traffic by round", header, rows))
+    return Details("Every round as a table", [Table("Time and traffic by round", header, rows)])
 
 
 def _value(value: object) -> str:

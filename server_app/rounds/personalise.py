@@ -1,7 +1,7 @@
 """After the last round: every site makes its personal model of the final θ and ψ."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
@@ -19,7 +19,21 @@ from server_app.run.metrics import site_metrics
 from server_app.sites.discovery import SiteFacts
 from server_app.sites.newcomers import Newcomers
 
-Stages = dict[str, dict[str, dict[str, float]]]  # stage → site → metric → value
+
+@dataclass
+class StageMetrics:
+    """The metrics of a stage.
+
+    Attributes:
+        sites: site → metric → value.
+        by_class: site → metric of each class [C], nan where there is none; of the sites that tell them.
+    """
+
+    sites: dict[str, dict[str, float]] = field(default_factory=dict)
+    by_class: dict[str, list[float]] = field(default_factory=dict)
+
+
+Stages = dict[str, StageMetrics]
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,7 @@ class Personalisation:
         newcomers: admits a site again that has reconnected as another node.
         progress: logs how many have answered.
         multilabel: whether an image may have several labels: sites then have other metrics.
+        num_classes: C.
     """
 
     experiment: Experiment
@@ -45,6 +60,7 @@ class Personalisation:
     newcomers: Newcomers
     progress: RoundProgress
     multilabel: bool
+    num_classes: int
 
     def run(self, grid: Grid, arrays: ArrayRecord) -> Stages:
         """Return the metrics of each stage and site.
@@ -59,7 +75,7 @@ class Personalisation:
             wire.WireError: fewer sites than the quorum made a personal model.
         """
         everyone, deployed = sorted(self.sites), self.experiment.sites.partition == "deployed"
-        stages: Stages = {stage: {} for stage in wire.STAGES}
+        stages: Stages = {stage: StageMetrics() for stage in wire.STAGES}
         needed, made, missing = quorum_size(self.experiment, len(everyone)), set[str](), everyone
         diverged, given_up = set[str](), set[str]()
         for attempt in range(self.experiment.rounds.round_retries + 1):
@@ -83,7 +99,8 @@ class Personalisation:
     def _ask(self, grid: Grid, arrays: ArrayRecord, names: list[str], stages: Stages) -> Round:
         """Ask these sites once, and add the metrics of those whose replies can be used."""
         timeout = self.experiment.rounds.round_timeout
-        now = Round(self.experiment.rounds.rounds + 1, names, metric_names(wire.STAGES, multilabel=self.multilabel))
+        metrics = metric_names(wire.STAGES, multilabel=self.multilabel)
+        now = Round(self.experiment.rounds.rounds + 1, names, metrics, self.num_classes)
         self.progress.begin(now)
         messages = self.requests.messages(wire.PERSONALISE, now, arrays, evaluate=True)
         replies = grid.send_and_receive(messages, timeout=timeout)
@@ -93,8 +110,10 @@ class Personalisation:
                 now.answered.append(site)
                 self.personal_parts.record(site, reply)
                 for stage, found in stages.items():
-                    if metrics := site_metrics(reply.metrics, stage, incoming.facts.num_test):
-                        found[site] = metrics
+                    if told := site_metrics(reply.metrics, stage, incoming.facts.num_test):
+                        found.sites[site] = told
+                        if stage in reply.class_metrics:
+                            found.by_class[site] = reply.class_metrics[stage].tolist()
         self.reply_filter.reject_silent(now, timeout)
         return now
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
 from flwr.app import Message
 
 from common import wire
 from common.config import Experiment
-from common.errors import one_line
+from common.errors import one_line, short_repr
 from common.precision import from_wire_precision
 from server_app.aggregation.mean import RunningMean
 from server_app.aggregation.values import MAX_MAGNITUDE, BadReplyError, DivergedError
@@ -163,6 +164,21 @@ def metrics_are_in_range(incoming: Incoming) -> None:
             raise BadReplyError(f"{name} = {value:g}: not a share of 1")
 
 
+def class_metrics_agree(incoming: Incoming) -> None:
+    """Refuse metrics by class of another stage or form, and values that are no shares of 1 nor nan: not measured."""
+    stages = wire.STAGES if incoming.now.num_classes else ()
+    for stage, values in incoming.reply.class_metrics.items():
+        if stage not in stages:
+            raise BadReplyError(f"metrics by class of {short_repr(stage)}, which nobody asked for")
+        if values.dtype != np.float64 or values.shape != (incoming.now.num_classes,):
+            raise BadReplyError(f"metrics by class are {values.dtype} {values.shape}: not one number a class")
+        measured = values[~np.isnan(values)]
+        if not ((measured >= 0) & (measured <= 1)).all():
+            raise BadReplyError("metrics by class: not all are shares of 1")
+        if measured.size and not incoming.facts.num_test:
+            raise BadReplyError("metrics by class of no test image")
+
+
 # --- its update: extras and model -----------------------------------------------------------------------
 
 
@@ -217,6 +233,7 @@ CHECKS: tuple[Callable[[Incoming], None], ...] = (
     started_from_an_earlier_round,
     tested_on_declared_images,
     metrics_are_in_range,
+    class_metrics_agree,
     brings_a_model_if_trained,
     extras_agree,
     precision_is_agreed,

@@ -14,6 +14,7 @@ class Round:
     number: int
     asked: list[str]
     metrics: frozenset[str] = frozenset()  # names of those that were asked for
+    num_classes: int = 0  # C of the metrics by class [C] that may come, one array a stage; 0: none may
     started: float = field(default_factory=time.monotonic)
     responded: set[str] = field(default_factory=set)  # sites that sent any reply, usable or not
     answered: list[str] = field(default_factory=list)  # sites whose reply was accepted

@@ -52,15 +52,20 @@ class RoundLogger:
             bytes_up=now.bytes_up,
         )
 
-    def record_personal(self, stage: str, metrics: SiteMetrics, server_round: int) -> dict[str, Any]:
-        """Journal the sites' metrics of a stage: means over sites, and the spread and worst site of the primary one."""
+    def record_personal(
+        self, stage: str, metrics: SiteMetrics, server_round: int, by_class: Mapping[str, list[float]] | None = None
+    ) -> dict[str, Any]:
+        """Journal the sites' metrics of a stage: means over sites, and the spread and worst site of the primary one.
+
+        `by_class`, site → metric of each class [C], is of the sites that tell it.
+        """
         primary = next(iter(next(iter(metrics.values()))))
         overall = spread({name: site[primary] for name, site in sorted(metrics.items())}).as_json()
         sites = {name: {**site, "num_test": self._sites[name].num_test} for name, site in sorted(metrics.items())}
-        means = site_means(metrics)
-        self._journal.event(
-            "personal", round=server_round, stage=stage, figure=primary, **overall, means=means, sites=sites
-        )
+        facts = {"means": site_means(metrics), "sites": sites}
+        if by_class:
+            facts["per_class"] = dict(sorted(by_class.items()))
+        self._journal.event("personal", round=server_round, stage=stage, figure=primary, **overall, **facts)
         return overall
 
     def log(self, now: Round) -> None:

@@ -229,7 +229,8 @@ class FedStrategy(Strategy):
             reports = self.evaluation(as_broadcast(arrays, self.experiment)[1])
             stage = "final" if server_round == self.experiment.rounds.rounds else "training"
             for head, report in reports.items():
-                self.journal.event("generic", round=server_round, stage=stage, head=head, **generic_facts(report))
+                facts = generic_facts(report, final=stage == "final")
+                self.journal.event("generic", round=server_round, stage=stage, head=head, **facts)
             reported = reports.get(self._row.reported_head or "")
             self._round_logger.generic = primary(reported) if reported else None
         return None
@@ -260,7 +261,9 @@ class FedStrategy(Strategy):
         personalisation = Personalisation(
             *(self.experiment, self.sites, self._requests, self._reply_filter),
             *(self.personal_parts, self._newcomers, self._progress, self._multilabel),
+            len(self.evaluation.dataset.classes),
         )
         for stage, found in personalisation.run(grid, arrays).items():
-            if found:
-                self._round_logger.record_personal(stage, found, self.experiment.rounds.rounds)
+            if found.sites:
+                rounds = self.experiment.rounds.rounds
+                self._round_logger.record_personal(stage, found.sites, rounds, found.by_class)

@@ -43,6 +43,7 @@ class _Generic(_Line):
     figure: str = ""
     balanced_accuracy: Number = None
     macro_auc: Number = None
+    confusion: list[list[int]] = []
 
 
 class _Personal(_Line):
@@ -50,6 +51,7 @@ class _Personal(_Line):
     stage: str
     mean: Number
     sites: dict[str, dict[str, Any]] = {}
+    per_class: dict[str, list[Number]] = {}
 
 
 KINDS: dict[str, type[_Line]] = {

@@ -19,9 +19,14 @@ def primary(report: Report) -> float:
     return report.macro_auc if isinstance(report, MultilabelReport) else report.balanced_accuracy
 
 
-def generic_facts(report: Report) -> dict[str, Any]:
-    """Return a generic report as the journal keeps it: many, medium, few and per_class are AUCs for several labels."""
+def generic_facts(report: Report, *, final: bool = False) -> dict[str, Any]:
+    """Return a generic report as the journal keeps it: many, medium, few and per_class are AUCs for several labels.
+
+    The final one of one label an image has the confusion matrix too, as [true class, predicted class, images].
+    """
     facts = report.as_json()
+    if final and isinstance(report, ClassReport):
+        facts["confusion"] = report.confusion
     if isinstance(report, MultilabelReport):
         groups = facts.pop("groups")
         facts |= {group: metrics["auc"] for group, metrics in groups.items()}

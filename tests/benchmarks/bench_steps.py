@@ -57,7 +57,7 @@ def steps(sizes: Sizes, folder: Path, device: str) -> Iterator[Ratio]:
             continue
         yield _row(f"bare loop with {name} ÷ plain, {backbone}", device, found)
     if device == "cpu" and sys.platform == "linux":
-        yield _kept_memory(experiment(), backbone, own.laps)
+        yield _kept_memory(experiment(), backbone, own.laps, 1 if sizes is QUICK else 2)
 
 
 def _row(what: str, device: str, found: dict[str, list[float]]) -> Ratio:
@@ -103,11 +103,11 @@ def anew(experiment: Experiment) -> Work:
     return lambda lap: run(_AnewGrid(experiment, lap), experiment)
 
 
-def _kept_memory(experiment: Experiment, backbone: str, laps: int) -> Ratio:
-    """Compare processes of which one keeps its large blocks of memory, two of each in turns."""
+def _kept_memory(experiment: Experiment, backbone: str, laps: int, each: int) -> Ratio:
+    """Compare processes that keep their large blocks of memory with others, one or two of each in turns."""
     found: dict[bool, list[float]] = {True: [], False: []}
     without = {key: value for key, value in os.environ.items() if key not in KEEP_MEMORY}
-    for kept in (True, False, False, True):
+    for kept in (True, False, False, True)[: 2 * each]:
         command = [sys.executable, "-m", "tests.benchmarks.bench_steps", json.dumps(experiment.dump()), str(laps)]
         environment = without | (KEEP_MEMORY if kept else {})
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=APP_ROOT, env=environment)

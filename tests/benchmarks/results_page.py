@@ -4,16 +4,17 @@ python -m tests.benchmarks.results_page > tests/benchmarks/results/README.md
 python -m tests.benchmarks.results_page --short
 """
 
-import json
 import re
 import sys
+from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 from common.config import build
 from common.methods import METHODS
 from server_app.compare.cells import Cell
-from server_app.compare.tables import Entry, as_markdown, further_rows, headline_rows, rows_of
+from server_app.compare.lines import StoredRun
+from server_app.compare.store import Store
+from server_app.compare.tables import Entry, as_csv, as_markdown, further_rows, headline_rows, rows_of
 
 RESULTS = Path(__file__).parent / "results"
 NOTES = (
@@ -39,32 +40,28 @@ def page() -> str:
 
 
 def entries(folder: Path) -> list[Entry]:
-    """Return the rows' runs in the order of a folder's table, read from their JSON files."""
-    methods = {method.title: method.name for method in METHODS.values()}
-    found = []
-    for title in dict.fromkeys(
-        re.findall(r"^\| (\S.*?) \|", (folder / "results.md").read_text(encoding="utf-8"), re.M)
-    ):
-        if title == "method":
-            continue
-        known = max((name for name in methods if title == name or title.startswith(f"{name}, ")), key=len)
-        variant = title.removeprefix(known).removeprefix(", ")
-        stem = "-".join(word for word in (methods[known], re.sub(r"[^\w.]+", "-", variant)) if word)
-        results: list[dict[str, Any]] = [
-            json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob(f"{stem}-seed*.json"))
-        ]
-        cells = tuple(Cell(build(result["experiment"], folder.name), variant) for result in results)
-        found.append(Entry(cells, tuple(results)))
-    return found
+    """Return the rows' runs in the order of a folder's table, read from its `runs.jsonl`."""
+    runs: dict[str, list[StoredRun]] = defaultdict(list)
+    for run in Store(folder).runs:
+        runs[", ".join(filter(None, (METHODS[run.method].title, run.variant)))].append(run)
+    table = (folder / "results.md").read_text(encoding="utf-8")
+    titles = [title for title in dict.fromkeys(re.findall(r"^\| (\S.*?) \|", table, re.M)) if title != "method"]
+    return [_entry(sorted(runs[title], key=lambda run: run.seed), folder.name) for title in titles]
+
+
+def _entry(runs: list[StoredRun], source: str) -> Entry:
+    cells = (Cell(build(run.result["experiment"], source), run.variant) for run in runs)
+    return Entry(tuple(cells), tuple(run.result for run in runs))
 
 
 def tables(folder: Path) -> dict[str, str]:
-    """Return the tables of a folder as its JSON files give them: `headline.md`, and the tables of `results.md`."""
+    """Return the tables of a folder as its runs give them: `headline.md`, the tables of `results.md`, `results.csv`."""
     of = entries(folder)
     rows, further = list(rows_of(of)), list(further_rows(of))
     return {
         "headline.md": as_markdown(list(headline_rows(rows))),
         "results.md": as_markdown(rows) + ("\n" + as_markdown(further) if further else ""),
+        "results.csv": as_csv(of),
     }
 
 

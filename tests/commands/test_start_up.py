@@ -1,12 +1,14 @@
 """`--help` and a mistyped word answer at once: they import neither PyTorch nor Flower, Ray or scikit-learn."""
 
+import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import typer
-from cold import PROGRAMS, main_of, start, variables
+from cold import PROGRAMS, Answer, start, variables
 
 from client_app.cli import cli as fednc_site
 from server_app.cli import cli as fednc
@@ -66,34 +68,60 @@ def commands() -> list[str]:
     return [words for name, app in apps for words in below(name, typer.main.get_command(app))]
 
 
-def imported(command: str, folder: Path) -> tuple[set[str], subprocess.CompletedProcess[str]]:
-    """Run a command in a process of its own; return the packages that it has imported when it exits."""
-    name, *words = command.split()
-    notes = folder / "imported"
-    program = f"import atexit, sys; atexit.register(lambda: open({str(notes)!r}, 'w').write(' '.join(sys.modules)))\n"
-    done = subprocess.run(
-        [sys.executable, "-c", program + main_of(name), *words],
-        cwd=folder,
-        env=variables(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    return {module.split(".")[0] for module in notes.read_text().split()}, done
+# a process that has imported what both commands begin with, and runs each that it reads in a copy of itself
+FORKS = """
+import atexit, json, os, sys
+from importlib import import_module
+programs = {name: import_module(module) for name, module in PROGRAMS.items()}
+for line in sys.stdin:
+    words, folder = json.loads(line)
+    if child := os.fork():
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    os.chdir(folder)
+    for number, name in enumerate(("in", "out", "error")):
+        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), number)
+    atexit.register(lambda: open("imported", "w").write(" ".join(sys.modules)))
+    sys.argv = words
+    sys.exit(programs[words[0]].main())
+"""
+Run = Callable[[str], tuple[set[str], Answer]]
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator["subprocess.Popen[str]"]:
+    program = FORKS.replace("PROGRAMS", repr(PROGRAMS))
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", program], env=variables(), text=True, **pipes) as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def run(forks: "subprocess.Popen[str]", tmp_path: Path) -> Run:
+    """Return what runs a command in a process of its own; it gives the packages that were imported at its exit."""
+
+    def run(command: str) -> tuple[set[str], Answer]:
+        assert forks.stdin and forks.stdout
+        print(json.dumps([command.split(), str(tmp_path)]), file=forks.stdin, flush=True)
+        code = int(forks.stdout.readline())
+        packages = {module.split(".")[0] for module in (tmp_path / "imported").read_text().split()}
+        return packages, Answer(code, (tmp_path / "out").read_text(), (tmp_path / "error").read_text(), 0)
+
+    return run
 
 
 @pytest.mark.parametrize("command", commands())
-def test_help_of_every_command_imports_nothing_heavy(command: str, tmp_path: Path) -> None:
-    packages, done = imported(f"{command} --help", tmp_path)
-    assert done.returncode == 0 and f"Usage: {command} " in done.stdout and not done.stderr
+def test_help_of_every_command_imports_nothing_heavy(command: str, run: Run) -> None:
+    packages, answer = run(f"{command} --help")
+    assert answer.code == 0 and f"Usage: {command} " in answer.out and not answer.error
     assert packages & HEAVY == set()
 
 
 @pytest.mark.parametrize(("command", "hint"), MISTAKES, ids=[command for command, _ in MISTAKES])
-def test_a_mistyped_word_imports_nothing_heavy(command: str, hint: str, tmp_path: Path) -> None:
-    packages, done = imported(command, tmp_path)
-    assert done.returncode in (1, 2) and hint in done.stderr and "Traceback" not in done.stderr
+def test_a_mistyped_word_imports_nothing_heavy(command: str, hint: str, run: Run) -> None:
+    packages, answer = run(command)
+    assert answer.code in (1, 2) and hint in answer.error and "Traceback" not in answer.error
     messages = {"flwr"} if "check nowhere" in command else set()  # its policy's words are those of the wire: 0.3 s
     assert packages & HEAVY <= messages
 
@@ -108,6 +136,5 @@ def test_what_is_read_first_imports_nothing_heavy(module: str) -> None:
 @pytest.mark.parametrize("words", ["--help", "chekc", "--hlp"])
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_help_and_a_typo_take_little_time(name: str, words: str, tmp_path: Path) -> None:
-    """The smallest of three, since another process on the same processor makes one slower."""
-    seconds = min(start(name, words, folder=tmp_path).cpu for _ in range(3))
-    assert seconds < SECONDS
+    """The first, the second or the third time, since another process on the same processor makes one slower."""
+    assert any(start(name, words, folder=tmp_path).cpu < SECONDS for _ in range(3))

@@ -205,6 +205,14 @@ bad_figures = st.one_of(
     st.just(other_record("metrics", MetricRecord())),
     st.just(other_record("metrics", MetricRecord({f"loss-{n:x}": 1.0 for n in range(2000)}))),
     st.builds(many_losses, st.integers(8, 50)),
+    st.builds(
+        lambda stage, values: other_record("class-metrics", wire.pack({stage: values})),
+        st.sampled_from(["arrival", *wire.STAGES]),
+        st.sampled_from([np.ones(3), np.ones((2, 1)), np.ones(2, np.float32), np.ones(2, np.int64), np.float64(1)])
+        | st.floats().filter(lambda v: not (0 <= v <= 1 or np.isnan(v))).map(lambda v: np.array([0.5, v])),
+    ),
+    st.just(other_record("class-metrics", wire.pack({"personal": np.ones(2)}))),
+    st.just(other_record("class-metrics", MetricRecord({"final": 0.5}))),
 )
 bad_words = st.one_of(
     st.builds(lambda v: about("round", v), st.sampled_from([ROUND - 1, 0, -1, ROUND + 1, 10**30, "5", b"5", [5]])),

@@ -31,7 +31,7 @@ def strategy_of(experiment: Experiment, journal: Journal, multilabel: bool = Fal
     sites = {name: SiteFacts(node, IMAGES, TESTED) for name, node in NODES.items()}
     federation: Any = SimpleNamespace(dataset=SimpleNamespace(classes=("a", "b")))
     method = load_method(experiment.method)(experiment, federation)
-    evaluation: Any = None
+    evaluation: Any = federation  # of which the classes alone are asked
     return FedStrategy(experiment, sites, journal, None, evaluation, method, done=ROUND - 1, multilabel=multilabel)
 
 

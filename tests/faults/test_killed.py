@@ -19,9 +19,11 @@ import pytest
 import yaml
 from killed_coordinator import run
 from safetensors.numpy import load_file
+from trained_runs import TrainedRuns
 
 from common.config import APP_ROOT, Experiment
 from common.errors import UserError
+from server_app.cli import main
 from server_app.engines.engines import run_local
 from server_app.report import write_report
 from server_app.rounds import strategy
@@ -30,9 +32,11 @@ from server_app.run.journal import read_events
 
 Tiny = Callable[..., Experiment]
 ROUNDS = 4
-# a server that has imported everything once, from which each coordinator is forked
+# a server that has imported everything once, also what a run imports on its way, from which each coordinator is forked
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["killed_coordinator", "server_app.cli", "client_app.app"])
+processes.set_forkserver_preload(
+    ["killed_coordinator", "server_app.engines.engines", "client_app.app", "sklearn.datasets", "torch._dynamo"]
+)
 
 
 class Runs:
@@ -82,7 +86,7 @@ class Runs:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     made = Runs(tmp_path_factory.mktemp("killed"))
-    made.end("warm", *MOMENTS["the frame is built"])  # the server of processes has imported everything now
+    assert made.end("warm", *MOMENTS["the frame is built"]) == -signal.SIGKILL  # the server of processes is there now
     start = time.monotonic()
     assert made.end("whole") == 0
     made.seconds = time.monotonic() - start
@@ -143,15 +147,13 @@ def test_killed_again_and_again_at_any_moment(runs: Runs) -> None:
     runs.check(name)
 
 
-def command(runs: Runs, name: str) -> list[str]:
-    program = "from server_app.cli import main; main()"
-    words = ["run", str(runs.config), "--engine", "local", f"run-name={name}", "resume=true"]
-    return [sys.executable, "-c", program, *words]
-
-
-def test_the_command_itself_killed_and_its_newest_checkpoint_damaged(runs: Runs) -> None:
+def test_the_command_itself_killed_and_its_newest_checkpoint_damaged(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     environment = {**os.environ, "PYTHONPATH": str(APP_ROOT), "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command(runs, "real"), stdout=subprocess.PIPE, env=environment, text=True) as process:
+    words = ["run", str(runs.config), "--engine", "local", "run-name=real", "resume=true"]
+    command = [sys.executable, "-c", "from server_app.cli import main; main()", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("round 3/") and " | " in line:
@@ -160,8 +162,11 @@ def test_the_command_itself_killed_and_its_newest_checkpoint_damaged(runs: Runs)
     content = bytearray(newest.read_bytes())
     content[-2] ^= 4
     newest.write_bytes(content)
-    done = subprocess.run(command(runs, "real"), capture_output=True, env=environment, text=True, check=True)
-    said = done.stdout + done.stderr
+    monkeypatch.setattr(sys, "argv", ["fednc", *words])  # the same command, here
+    with pytest.raises(SystemExit) as exit_info:
+        main()
+    assert not exit_info.value.code
+    said = "".join(capsys.readouterr())
     assert f"{newest.name} is damaged" in said and "trying the one before it" in said
     assert f"taken up after round {int(newest.stem[-5:]) - 1} of {ROUNDS}" in said
     runs.check("real")
@@ -181,8 +186,10 @@ def full_disk(room: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_at_the_coordinator_leaves_the_checkpoints(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run_local(tiny(run_name="whole", rounds=3))
+def test_a_full_disk_at_the_coordinator_leaves_the_checkpoints(
+    tiny: Tiny, trained: TrainedRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained(rounds=3)
     real = strategy.save_checkpoint
 
     def save(folder: Path, checkpoint: Any, keep: int) -> None:
@@ -193,7 +200,7 @@ def test_a_full_disk_at_the_coordinator_leaves_the_checkpoints(tiny: Tiny, monke
         patch.setattr(strategy, "save_checkpoint", save)
         with pytest.raises(UserError, match=r"round-00003\.safetensors: cannot be written .* resume=true"):
             run_local(tiny(run_name="cut", rounds=3))
-    folder = whole.parent / "cut"
+    folder = tiny().run.output_dir / "cut"
     kept = [path.name for path in sorted((folder / "checkpoints").iterdir())]
     assert kept == ["round-00001.safetensors", "round-00002.safetensors"]  # and no half of the third
     run_local(tiny(run_name="cut", rounds=3, resume=True))
@@ -201,11 +208,11 @@ def test_a_full_disk_at_the_coordinator_leaves_the_checkpoints(tiny: Tiny, monke
     assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
 
 
-def test_a_folder_or_a_report_that_cannot_be_written_is_told(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_folder_or_a_report_that_cannot_be_written_is_told(trained: TrainedRuns, tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("a file is in the way")
     with pytest.raises(UserError, match=r"checkpoints: cannot be written .* resume=true"):
         strategy.save_checkpoint(tmp_path, Checkpoint(1, {}, {}), 3)
-    folder = run_local(tiny(rounds=1))
+    folder = trained.copy(rounds=1)
     report = (folder / "report.html").read_text()
     with full_disk(2000), pytest.raises(UserError, match=r"report\.html: cannot be written .* make room"):
         write_report(folder)
@@ -213,8 +220,10 @@ def test_a_folder_or_a_report_that_cannot_be_written_is_told(tiny: Tiny, tmp_pat
 
 
 @pytest.mark.parametrize("room", [0, 3000])
-def test_a_full_disk_while_the_journal_is_written(tiny: Tiny, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
-    whole = run_local(tiny(run_name="whole", rounds=3))
+def test_a_full_disk_while_the_journal_is_written(
+    tiny: Tiny, trained: TrainedRuns, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    whole = trained(rounds=3)
     real = strategy.FedStrategy._record_round
 
     def record(self: strategy.FedStrategy) -> None:

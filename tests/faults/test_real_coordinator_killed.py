@@ -1,12 +1,12 @@
 """A real coordinator killed in the middle of a run, with all its processes, and started again: the sites stay."""
 
-import time
 from pathlib import Path
 
 import numpy as np
 import yaml
 from real_processes import CLASSES, deployment, write_folders, write_site_config
 from safetensors.numpy import load_file
+from waiting import wait_until
 
 from common.config import load
 from server_app.app import run
@@ -37,14 +37,17 @@ def test_a_killed_coordinator_is_started_again_and_the_run_taken_up(tmp_path: Pa
     whole = run(grid, load(experiment, {"run-name": "whole"}))
     killed = whole.parent / "killed"
     words = {"config": experiment, "run-name": "killed"}
+    # a SuperLink of its own: it is killed, and its database must outlive it
     with deployment(tmp_path, database=str(tmp_path / "superlink.db")) as real:
         for name, config in zip(names, configs("real"), strict=True):
             real.start_site(name, real.register(name), config)
         real.start("run", "flwr", *real.run_words(words))
-        end = time.monotonic() + SECONDS
-        while not list(killed.glob("checkpoints/round-00001.safetensors")):
-            assert time.monotonic() < end and real.processes["run"].poll() is None, real.log("run")[-3000:]
-            time.sleep(0.1)
+
+        def first_round_is_kept() -> bool:
+            assert real.processes["run"].poll() is None, real.log("run")[-3000:]
+            return (killed / "checkpoints" / "round-00001.safetensors").exists()
+
+        wait_until(first_round_is_kept, SECONDS, lambda: real.log("run")[-3000:])
         real.kill_all_of("superlink")
         real.kill("run")
         real.start_coordinator()

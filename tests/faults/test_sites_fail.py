@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flaky_grid import FlakyGrid
 from safetensors.numpy import load_file
+from trained_runs import TrainedRuns
 
 import client_app.app as site_code
 from common import wire
@@ -85,9 +86,9 @@ def test_every_site_failing_once_ends_well(tiny: Tiny, failing: Callable[[Fails]
 
 
 def test_all_sites_failing_at_once_leave_the_checkpoint(
-    tiny: Tiny, failing: Callable[[Fails], None], monkeypatch: pytest.MonkeyPatch
+    tiny: Tiny, trained: TrainedRuns, failing: Callable[[Fails], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = run_local(tiny(rounds=3, run_name="whole"))
+    whole = trained(rounds=3)
     failing(lambda _, server_round: server_round == 2)
     with pytest.raises(wire.WireError, match=r"round 2: 0 of 3 replies .* resume=true"):
         run_local(tiny(rounds=3, run_name="cut", rest_after=1))

@@ -7,8 +7,9 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-from containers import Federation, Machine, docker, run, set_up, user, wait_until
+from containers import Federation, Machine, docker, run, set_up, user
 from real_processes import CLASSES
+from waiting import wait_until
 
 from server_app.engines.flower_run import tool
 from server_app.provision.flower import connect

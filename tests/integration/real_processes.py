@@ -3,11 +3,11 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,12 +18,14 @@ import numpy as np
 import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
+from waiting import wait_until
 
 from common.config import APP_ROOT
 from server_app.engines.flower_run import QUIET, free_port
 from server_app.provision import federation
 from server_app.provision.certificates import now
 
+PORTS = "ports.json"
 CLASSES = tuple(f"digit-{n}" for n in range(10))
 
 
@@ -64,17 +66,22 @@ class Deployment:
         home: the federation's folder, Flower's configuration and logs.
         database: the SuperLink's; in memory unless it must outlive its process: on a busy machine, SQLite's file is
             now and then locked for longer than Flower waits.
+        link: the home of a deployment whose SuperLink serves this one too; the sites' keys are its own.
     """
 
-    def __init__(self, home: Path, database: str = ":flwr-in-memory:") -> None:
+    def __init__(self, home: Path, database: str = ":flwr-in-memory:", link: Path | None = None) -> None:
         self.home, self.database = home, database
-        self.port, self.fleet, self.control = free_port(), free_port(), free_port()
+        ports = json.loads((link / PORTS).read_text()) if link else [free_port() for _ in range(3)]
+        self.port, self.fleet, self.control = ports
         self.environment = {**os.environ, **QUIET, "FLWR_HOME": str(home / "flower")}
         self.environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         self.environment["PYTHONPATH"] = str(APP_ROOT)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.federation = home / "federation"
-        federation.make(self.federation, ["127.0.0.1"], self.fleet, 90, now())
+        if link:
+            shutil.copytree(link / "federation", self.federation)
+        else:
+            federation.make(self.federation, ["127.0.0.1"], self.fleet, 90, now())
         (home / "flower").mkdir()
         (home / "flower" / "config.toml").write_text(
             f'[superlink]\ndefault = "prod"\n\n[superlink.prod]\naddress = "127.0.0.1:{self.port}"\n'
@@ -89,12 +96,12 @@ class Deployment:
                 start_new_session=True,
             )  # fmt: skip
 
-    def start_coordinator(self) -> None:
-        """Start the SuperLink and wait until its fleet port answers."""
+    def start_coordinator(self, *below: str) -> None:
+        """Start the SuperLink, `below` another command, and wait until it answers."""
         (self.home / "superlink.log").unlink(missing_ok=True)  # of one before it
         secrets = self.federation / "coordinator" / "secrets"
         self.start(
-            "superlink", "flower-superlink", "--host", "127.0.0.1", "--port", str(self.port),
+            "superlink", *below, "flower-superlink", "--host", "127.0.0.1", "--port", str(self.port),
             "--fleet-api-type", "grpc-rere", "--fleet-api-address", f"127.0.0.1:{self.fleet}",
             "--control-api-address", f"127.0.0.1:{self.control}",
             "--ssl-certfile", str(secrets / "server.crt"), "--ssl-keyfile", str(secrets / "server.key"),
@@ -102,16 +109,24 @@ class Deployment:
             "--enable-supernode-auth", "--isolation", "subprocess", "--disable-runtime-dependency-installation",
         )  # fmt: skip
         self.wait_for("superlink", r"Fleet API|gRPC")
+        asks = str(APP_ROOT / "docker" / "health.py"), f"https://localhost:{self.port}/health", str(secrets / "ca.crt")
+
+        def healthy() -> bool:
+            return subprocess.run([sys.executable, *asks], capture_output=True, check=False).returncode == 0
+
+        wait_until(healthy, 300, lambda: self.log("superlink"))
+        (self.home / PORTS).write_text(json.dumps([self.port, self.fleet, self.control]))
 
     def wait_for(self, name: str, pattern: str, seconds: float = 90) -> None:
         """Wait until a process's log says something."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if re.search(pattern, self.log(name)):
-                return
-            assert self.processes[name].poll() is None, f"{name} ended: {self.log(name)[-2000:]}"
-            time.sleep(0.2)
-        raise AssertionError(f"{name} did not say {pattern!r} within {seconds:g} s: {self.log(name)[-2000:]}")
+
+        def said() -> bool:
+            running = self.processes[name].poll() is None  # before the log is read, which may have its last words
+            found = bool(re.search(pattern, self.log(name)))
+            assert found or running, f"{name} ended: {self.log(name)[-2000:]}"
+            return found
+
+        wait_until(said, seconds, lambda: f"{name} says {pattern!r}: {self.log(name)[-2000:]}")
 
     def log(self, name: str) -> str:
         return (self.home / f"{name}.log").read_text(errors="replace")
@@ -153,6 +168,15 @@ class Deployment:
         listed = json.loads(self.flwr("ls", "prod", "--format", "json").stdout)
         return str(listed["runs"][0]["status"])
 
+    def end(self) -> None:
+        """End all processes; a site that is asked to says that it leaves, unless it ends by itself just then."""
+        for process in self.processes.values():
+            process.terminate()
+        for name, process in self.processes.items():
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=30)
+            self.kill(name)
+
     def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self.processes[name].pid, how)
@@ -183,10 +207,15 @@ class Line:
 
     Args:
         port: where it leads.
+
+    Attributes:
+        calls: how many came through since it was made or restored.
+        refused: how many came while it was cut.
     """
 
     def __init__(self, port: int) -> None:
-        self._end, self._ends, self._whole, self.calls = ("127.0.0.1", port), list[socket.socket](), True, 0
+        self._end, self._ends, self._whole = ("127.0.0.1", port), list[socket.socket](), True
+        self.calls = self.refused = 0
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         Thread(target=self._listen, daemon=True).start()
@@ -206,6 +235,7 @@ class Line:
             caller, _ = self._listening.accept()
             if not self._whole:
                 caller.close()
+                self.refused += 1
                 continue
             with suppress(OSError):
                 called = socket.create_connection(self._end)

@@ -24,11 +24,29 @@ from common.methods import METHODS
 from server_app.cli import main
 from server_app.compare.cells import own_run_folder
 from server_app.compare.results import write_results
-from server_app.compare.runner import Cell, compare, curves, data_fingerprint, read_result
+from server_app.compare.runner import Cell, compare, curves, data_fingerprint
+from server_app.compare.store import Store
 from server_app.engines.engines import run_local
 from server_app.run.journal import read_events
 
 Tiny = Callable[..., Experiment]
+
+
+def read_result(folder: Path, cell: Cell) -> dict[str, Any] | None:
+    run = Store(folder).find(cell)
+    return run.result if run else None
+
+
+def lines_of(folder: Path) -> list[str]:
+    return (folder / "runs.jsonl").read_text(encoding="utf-8").splitlines()
+
+
+def save(folder: Path, cell: Cell, **changes: Any) -> dict[str, Any]:
+    """Keep a result of this cell, and return it."""
+    content = {"experiment": cell.identity(), "data": data_fingerprint(cell.experiment), "summary": {}, "curves": {}}
+    Store.begin(folder, [cell]).save(cell, content | changes)
+    return content | changes
+
 
 # before a cell's program: its sites train in round 3 until the process is stopped
 HELD_IN_ROUND_3 = """
@@ -49,9 +67,9 @@ def test_a_comparison_keeps_finished_runs_and_writes_tables(tiny: Tiny, tmp_path
     folder = tmp_path / "results"
     assert compare(cells, folder, jobs=2) == 0
     write_results(cells, folder)
-    kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("*-seed*.json")}
-    assert sorted(kept) == ["fedavg-seed0.json", "fedloge-seed0.json"]
-    assert str(tmp_path) not in (folder / "fedavg-seed0.json").read_text()  # no paths of this machine
+    kept = lines_of(folder)
+    assert sorted(json.loads(line)["method"] for line in kept) == ["fedavg", "fedloge"]
+    assert str(tmp_path) not in "".join(kept) + (folder / "experiment.yaml").read_text()  # no paths of this machine
 
     more = [*cells, Cell(tiny(method="fedavg", seed=1, rounds=1, run_name=None))]
     assert compare(more, folder, jobs=1) == 0
@@ -61,19 +79,21 @@ def test_a_comparison_keeps_finished_runs_and_writes_tables(tiny: Tiny, tmp_path
         return Cell(tiny(method=method, seed=seed, rounds=1, run_name=None))
 
     write_results([more[2]], folder, cell_of)  # a smaller command leaves the others' rows in the table
-    assert {name: (folder / name).stat().st_mtime_ns for name in kept} == kept  # not run again
+    assert lines_of(folder)[:2] == kept and len(lines_of(folder)) == 3  # not run again
     rows = list(csv.DictReader((folder / "results.csv").open(encoding="utf-8")))
-    assert [(r["method"], r["head"], r["judged"], r["seeds"]) for r in rows] == [
-        ("fedavg", "aux_head", "1", "2"),
-        ("fedloge", "aux_head", "0", "1"),
-        ("fedloge", "aux_head_realigned", "1", "1"),
-        ("fedloge", "frame", "0", "1"),
+    assert [(r["run"], r["head"], r["judged"]) for r in rows if r["model"] == "generic"] == [
+        ("fedavg-seed0", "aux_head", "1"),
+        ("fedavg-seed1", "aux_head", "1"),
+        ("fedloge-seed0", "aux_head", "0"),
+        ("fedloge-seed0", "aux_head_realigned", "1"),
+        ("fedloge-seed0", "frame", "0"),
     ]
-    summary = json.loads((folder / "fedloge-seed0.json").read_text())["summary"]
-    figure = summary["personal"]["realigned"]["mean"]
-    assert float(rows[2]["realigned_mean"]) == float(rows[2]["personal_mean"]) == pytest.approx(figure, abs=1e-6)
+    judged = [row for row in rows if row["method"] == "fedloge" and row["judged"] == "1"]
+    summary = next(json.loads(line)["summary"] for line in kept if json.loads(line)["method"] == "fedloge")
+    assert [row["stage"] for row in judged] == ["", "realigned"]
+    assert float(judged[1]["accuracy"]) == summary["personal"]["realigned"]["means"]["accuracy"]
     page = (folder / "results.html").read_text(encoding="utf-8")
-    assert "runs: 3 of 3" in page and f"{100 * float(rows[2]['generic_mean']):.1f}" in page
+    assert "runs: 3 of 3" in page and f"{100 * float(judged[0]['balanced_accuracy']):.1f}" in page
 
 
 def test_a_comparison_stops_when_its_time_is_up_and_goes_on(
@@ -116,16 +136,12 @@ def test_a_comparison_stops_when_its_time_is_up_and_goes_on(
 
 def test_a_result_of_another_configuration_or_other_data_is_not_taken(tiny: Tiny, tmp_path: Path) -> None:
     cell = Cell(tiny(method="fedavg"))
-    content = {"experiment": cell.identity(), "data": data_fingerprint(cell.experiment)}
-    path = tmp_path / f"{cell.stem}.json"
-    path.write_text(json.dumps(content))
-    assert read_result(tmp_path, cell) == content
-    assert read_result(tmp_path, Cell(tiny(method="fedavg", rounds=9))) is None
-    assert read_result(tmp_path, Cell(tiny(method="fedavg", output_dir=tmp_path))) == content
-    path.write_text(json.dumps(content | {"data": "other"}))
-    assert read_result(tmp_path, cell) is None
-    path.write_text("{")
-    assert read_result(tmp_path, cell) is None
+    content = save(tmp_path / "same", cell)
+    assert read_result(tmp_path / "same", cell) == content
+    assert read_result(tmp_path / "same", Cell(tiny(method="fedavg", rounds=9))) is None
+    assert read_result(tmp_path / "same", Cell(tiny(method="fedavg", output_dir=tmp_path))) == content
+    save(tmp_path / "other", cell, data="other")
+    assert read_result(tmp_path / "other", cell) is None
     assert write_results([], tmp_path) == "no finished runs\n"
 
 
@@ -154,8 +170,7 @@ def test_a_result_depends_on_the_keys_that_its_method_reads(tiny: Tiny) -> None:
 def test_a_result_of_a_key_that_did_nothing_is_found_again(tiny: Tiny, tmp_path: Path) -> None:
     plain, typed = Cell(tiny(method="fedavg")), Cell(tiny(method="fedavg", sparsity=0.2))
     written = plain.experiment.dump() | {"sparsity": 0.2, "frame-norm": 0.3}  # as a result of an older version
-    content = {"experiment": written, "data": data_fingerprint(plain.experiment)}
-    (tmp_path / f"{plain.stem}.json").write_text(json.dumps(content))
+    content = save(tmp_path, plain, experiment=written)
     assert read_result(tmp_path, plain) == read_result(tmp_path, typed) == content
     assert read_result(tmp_path, Cell(tiny(method="fedavg", momentum=0.1))) is None
 
@@ -189,7 +204,7 @@ def test_a_failing_run_is_reported_and_the_others_finish(tiny: Tiny, tmp_path: P
     bad = Cell(tiny(method="fedavg", width=4, image_size=2))
     good = Cell(tiny(method="fedloge", rounds=1))
     assert compare([bad, good], tmp_path / "results", jobs=1) == 1
-    assert [p.name for p in (tmp_path / "results").glob("*-seed*.json")] == ["fedloge-seed0.json"]
+    assert [run.stem for run in Store(tmp_path / "results").runs] == ["fedloge-seed0"]
     assert "cnn" in (tmp_path / "results" / "runs" / "fedavg-seed0" / "log.txt").read_text()
 
 
@@ -204,14 +219,13 @@ def test_ctrl_c_keeps_finished_runs_and_stops_the_others(tiny: Tiny, tmp_path: P
         cwd=APP_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # ignored in some shells
     )  # fmt: skip
-    first = output / "fedavg-seed0.json"
-    while not first.exists() and process.poll() is None:
+    while not Store(output).runs and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     printed, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert error == f"stopped (Ctrl-C)\n{output} keeps the finished runs, and the same command goes on\n"
-    assert "fedavg-seed0: done" in printed and first.is_file()
+    assert "fedavg-seed0: done" in printed and Store(output).runs[0].stem == "fedavg-seed0"
     for left in Path("/proc").glob("[0-9]*/cmdline"):  # where there is a /proc, no child is left
         assert str(output).encode() not in _content(left)
 
@@ -235,10 +249,10 @@ def test_a_study_from_the_command_line(
     assert not exit_info.value.code
     printed = capsys.readouterr().out
     assert "| FedLoGe, frame=etf | ψ |" in printed and "| FedLoGe, frame=sparse_etf | ψ |" in printed
-    assert {p.name for p in (tmp_path / "out").glob("*.json")} == {
-        "fedloge-frame-etf-seed0.json",
-        "fedloge-frame-sparse_etf-seed0.json",
-    }
+    assert [(run.method, run.variant) for run in Store(tmp_path / "out").runs] == [
+        ("fedloge", "frame=etf"),
+        ("fedloge", "frame=sparse_etf"),
+    ]
 
 
 def test_a_round_in_which_nothing_could_be_measured_has_no_point(tmp_path: Path) -> None:
@@ -259,13 +273,14 @@ def test_another_configuration_leaves_finished_runs_and_tables_as_they_are(tiny:
     cells.append(Cell(tiny(method="fedavg", rounds=1, head_class_size=25, run_name=None)))
     assert compare(cells[:1], tmp_path, jobs=1) == 0
     write_results(cells[:1], tmp_path)
-    tables = {path.name: path.read_bytes() for path in tmp_path.glob("*.*") if path.suffix != ".json"}
-    before = contents_of(tmp_path) - {Path(name) for name in tables}
-    texts = {path: (tmp_path / path).read_bytes() for path in before}
+    tables = {path.name: path.read_bytes() for pattern in ("*.md", "results.*") for path in tmp_path.glob(pattern)}
+    before = contents_of(tmp_path) - {Path(name) for name in (*tables, "runs.jsonl")}
+    texts, first = {path: (tmp_path / path).read_bytes() for path in before}, lines_of(tmp_path)
     for cell in cells[1:]:
         assert compare([cell], tmp_path, jobs=1) == 0
         write_results([cell], tmp_path, lambda method, seed, cell=cell: cell)
     assert {path: (tmp_path / path).read_bytes() for path in before} == texts
+    assert lines_of(tmp_path)[:1] == first and len(lines_of(tmp_path)) == 3
     kept = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in (tmp_path / "tables").iterdir()]
     assert len(kept) == 2 and tables in kept
     results = [read_result(tmp_path, cell) for cell in cells]
@@ -286,8 +301,7 @@ def contents_of(folder: Path) -> set[Path]:
 
 def test_keys_that_do_not_decide_a_result_do_not_void_it(tiny: Tiny, tmp_path: Path) -> None:
     cell = Cell(tiny(method="fedavg"))
-    content = {"experiment": cell.experiment.dump(), "data": data_fingerprint(cell.experiment)}  # as of older versions
-    (tmp_path / f"{cell.stem}.json").write_text(json.dumps(content))
+    content = save(tmp_path, cell, experiment=cell.experiment.dump())  # as of older versions
     changes = {"round_timeout": 9, "round_retries": 0, "max_step": 5, "checkpoint_every": 2, "image_memory": 1}
     for key, value in {**changes, "name": "other", "report_images": True}.items():
         assert read_result(tmp_path, Cell(tiny(method="fedavg", **{key: value}))) == content, key
@@ -341,8 +355,7 @@ def test_a_result_from_before_patients_were_kept_together(
         return Cell(tiny(method="fedavg", head_class_size=None, imbalance_factor=1, sites=2, **keys, **more))
 
     values = {key: value for key, value in cell().experiment.dump().items() if key != "keep-patients"}
-    content = {"experiment": values, "data": data_fingerprint(cell().experiment)}
-    (tmp_path / f"{cell().stem}.json").write_text(json.dumps(content))
+    save(tmp_path, cell(), experiment=values)
     assert (read_result(tmp_path, cell()) is not None) == (meant is None)
     if meant is not None:
         assert read_result(tmp_path, cell(keep_patients=meant)) is not None

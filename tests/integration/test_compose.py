@@ -29,11 +29,11 @@ from containers import (
     run,
     set_up,
     user,
-    wait_until,
 )
 from real_processes import CLASSES, write_folders
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
+from waiting import wait_until
 
 from server_app.cli import cli
 from server_app.engines.flower_run import free_port, tool

@@ -13,6 +13,7 @@ import pytest
 import torch
 from flwr.app import Message
 from safetensors.numpy import load_file
+from sklearn.metrics import confusion_matrix
 
 from client_app.methods import LocalMethod, load
 from common import wire
@@ -24,6 +25,7 @@ from common.models.model import build_model, coordinator_state, personal_state, 
 from common.models.trained import PERSONAL, TrainedModel, load_trained
 from common.multilabel_metrics import measure_split
 from server_app.engines.engines import run_local
+from server_app.report.record import read_run
 from server_app.run.journal import read_events
 
 Tiny = Callable[..., Experiment]
@@ -41,15 +43,21 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     real = wire.metrics_reply
 
     def listening(
-        message: Message, metrics: dict, model: dict | None = None, frame_hash: str = "", extras: dict | None = None
+        message: Message,
+        metrics: dict,
+        model: dict | None = None,
+        frame_hash: str = "",
+        extras: dict | None = None,
+        class_metrics: dict | None = None,
     ) -> Message:
         replies.append(model or {})
-        answer = real(message, metrics, model, frame_hash, extras)
+        answer = real(message, metrics, model, frame_hash, extras, class_metrics)
         asked_for = METHODS[wire.Request(message).experiment.method].extras if model else ()
         assert {*(extras or {})} == {*asked_for}
         others = {name for name in metrics if not name.startswith("loss-")} - wire.STAGE_METRICS
         assert others <= {"num-examples", "num-test", wire.STARTED_FROM}
-        assert {*answer.content.array_records} <= {"model"} | ({"extras"} if asked_for else set())
+        by_class = {"class-metrics"} if message.metadata.message_type == wire.PERSONALISE else set()
+        assert {*answer.content.array_records} <= {"model"} | ({"extras"} if asked_for else set()) | by_class
         return answer
 
     monkeypatch.setattr(wire, "metrics_reply", listening)
@@ -135,7 +143,7 @@ def final_of(folder: Path) -> dict[str, Any]:
 def assert_the_models_can_be_rebuilt(experiment: Experiment, folder: Path) -> None:
     """The files that a run leaves give its last metrics again, those of the generic heads and of every site."""
     federation = build_federation(experiment)
-    events = read_events(folder)
+    events, record = read_events(folder), read_run(folder)
     everything = np.arange(len(federation.dataset.test))
     finals = [e for e in events if e["event"] == "generic" and e["stage"] == "final"]
     for event in finals:
@@ -148,6 +156,9 @@ def assert_the_models_can_be_rebuilt(experiment: Experiment, folder: Path) -> No
         else:
             hits = answers.argmax(axis=1) == labels
             assert event["per_class"] == [hits[labels == c].mean() for c in range(10)]
+            matrix = confusion_matrix(labels, answers.argmax(axis=1), labels=np.arange(10))
+            assert event["confusion"] == [[*pair, matrix[*pair]] for pair in np.argwhere(matrix).tolist()]
+            assert record.confusion(event["head"]) == {(t, p): images for t, p, images in event["confusion"]}
     if not finals:
         with pytest.raises(UserError, match="has no generic model"):
             load_trained(folder)
@@ -161,8 +172,12 @@ def assert_the_models_can_be_rebuilt(experiment: Experiment, folder: Path) -> No
             reported = last["sites"][name]["macro_auc"]
             assert reported == pytest.approx(report.macro_auc) or np.isnan(report.macro_auc)
             assert np.isnan(report.thresholds).any() or model.thresholds.tolist() == list(report.thresholds)
+            by_class = [None if np.isnan(auc) else pytest.approx(auc) for auc in report.auc]
         else:
-            assert last["sites"][name]["accuracy"] == (answers.argmax(axis=1) == labels).mean()
+            hits = answers.argmax(axis=1) == labels
+            assert last["sites"][name]["accuracy"] == hits.mean()
+            by_class = [hits[labels == c].mean() if (labels == c).any() else None for c in range(10)]
+        assert record.site_class_accuracy(last["stage"])[name] == by_class
 
 
 def answers_of(model: TrainedModel, dataset: Dataset, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from compared_runs import PowerCutError, arrays_of, metrics_of
+from trained_runs import TrainedRuns
 
 from common.config import APP_ROOT, Experiment
 from common.config.rows import keys_where
@@ -26,9 +27,9 @@ def same(ours: Path, theirs: Path) -> bool:
 
 
 @pytest.mark.parametrize("method", ["fedloge", "creff", "fedavg"])
-def test_a_finished_run_that_is_extended_equals_a_longer_one(tiny: Tiny, method: str) -> None:
+def test_a_finished_run_that_is_extended_equals_a_longer_one(tiny: Tiny, trained: TrainedRuns, method: str) -> None:
     values: dict[str, Any] = {"method": method, "participation": 0.7, "evaluate_every": 3}
-    whole = run_local(tiny(**values, rounds=8, run_name="whole"))
+    whole = trained(**values, rounds=8)
     folder = run_local(tiny(**values, rounds=4, run_name="short"))
     assert json.loads((folder / "config.json").read_text())["rounds"] == 4
     assert run_local(tiny(**values, rounds=8, run_name="short", resume=True)) == folder
@@ -40,8 +41,10 @@ def test_a_finished_run_that_is_extended_equals_a_longer_one(tiny: Tiny, method:
     assert "Keys that changed where the run was taken up" in page and "has not finished" not in page
 
 
-def test_a_stopped_run_may_be_extended_and_ended_early(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = {rounds: run_local(tiny(rounds=rounds, run_name=f"whole-{rounds}")) for rounds in (2, 5)}
+def test_a_stopped_run_may_be_extended_and_ended_early(
+    tiny: Tiny, trained: TrainedRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = {rounds: trained(rounds=rounds) for rounds in (2, 5)}
     for rounds, name in ((5, "longer"), (2, "ended")):
         with monkeypatch.context() as patch, pytest.raises(PowerCutError):
             patch.setattr(FedStrategy, "_record_round", stop_in_round_3)
@@ -58,8 +61,10 @@ def stop_in_round_3(self: FedStrategy, real: Any = FedStrategy._record_round) ->
     real(self)
 
 
-def test_earlier_results_stay_until_the_extended_run_ends(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = run_local(tiny(rounds=2))
+def test_earlier_results_stay_until_the_extended_run_ends(
+    tiny: Tiny, trained: TrainedRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = trained.copy(rounds=2)
     names = ["generic.safetensors", "summary.json", "report.html"]
     paths = [*(folder / name for name in names), *folder.glob("sites/*/personal_model.safetensors")]
     before = {path: path.read_bytes() for path in paths}
@@ -72,8 +77,8 @@ def test_earlier_results_stay_until_the_extended_run_ends(tiny: Tiny, monkeypatc
     assert all(path.read_bytes() != content for path, content in before.items())
 
 
-def test_fewer_rounds_than_are_done_are_refused(tiny: Tiny) -> None:
-    folder = run_local(tiny(rounds=3))
+def test_fewer_rounds_than_are_done_are_refused(tiny: Tiny, trained: TrainedRuns) -> None:
+    folder = trained.copy(rounds=3)
     before = {path: path.read_bytes() for path in folder.rglob("*.json*")}
     with pytest.raises(
         UserError, match=r"resume: rounds = 2, but the run in .*run has 3 rounds behind it: give 3.*or more"
@@ -83,10 +88,10 @@ def test_fewer_rounds_than_are_done_are_refused(tiny: Tiny) -> None:
 
 
 def test_keys_that_are_free_on_resume_leave_finished_rounds_as_they_are(
-    tiny: Tiny, capsys: pytest.CaptureFixture[str]
+    tiny: Tiny, trained: TrainedRuns, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Evaluating more often, or waiting longer, changes no weight."""
-    whole = run_local(tiny(rounds=4, evaluate_every=2, run_name="whole"))
+    whole = trained(rounds=4, evaluate_every=2)
     run_local(tiny(rounds=2, evaluate_every=2, run_name="cut"))
     more = {"evaluate_every": 1, "quorum": 0.9, "round_timeout": 60, "rest_after": 1, "rounds": 4}
     folder = run_local(tiny(**more, run_name="cut", resume=True))
@@ -96,8 +101,8 @@ def test_keys_that_are_free_on_resume_leave_finished_rounds_as_they_are(
     assert json.loads((again / "summary.json").read_text())["personal"]["finetuned"]["mean"] is not None
 
 
-def test_keys_that_decide_finished_rounds_stay(tiny: Tiny) -> None:
-    run_local(tiny(rounds=1))
+def test_keys_that_decide_finished_rounds_stay(tiny: Tiny, trained: TrainedRuns) -> None:
+    trained.copy(rounds=1)
     for key, value in (("learning_rate", 0.5), ("local_epochs", 2), ("seed", 3), ("wire", "half"), ("sites", 4)):
         with pytest.raises(UserError, match=f"resume: {key.replace('_', '-')} = .*use the same"):
             run_local(tiny(**{"rounds": 2, "resume": True, key: value}))

@@ -1,12 +1,12 @@
 """`wire: half`: weights cross in float16, both ways, and all sums and models stay in single precision."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 from flwr.app import Message
 from safetensors.numpy import load_file
+from trained_runs import TrainedRuns
 
 import client_app.app as site_code
 from common.config import Experiment, build
@@ -56,9 +56,9 @@ def test_sites_that_change_nothing_give_back_what_they_got_rounded(tiny: Tiny, m
             np.testing.assert_array_equal(found[name], expected)
 
 
-def test_the_mean_is_not_rounded(tiny: Tiny) -> None:
+def test_the_mean_is_not_rounded(trained: TrainedRuns) -> None:
     """What the coordinator keeps has more digits than half precision: else small steps would be lost for good."""
-    checkpoint = load_checkpoint(run_local(tiny(wire="half", rounds=2)))
+    checkpoint = load_checkpoint(trained(wire="half", rounds=2))
     assert checkpoint is not None
     weight = checkpoint.arrays["aux_head.weight"]
     assert (weight.astype(np.float16).astype(np.float32) != weight).mean() > 0.5
@@ -77,19 +77,19 @@ def test_an_array_in_single_precision_is_refused() -> None:
 
 
 @pytest.mark.parametrize("method", ["fedloge", "fedavg_la_global"])
-def test_a_personal_model_fits_the_generic_one(tiny: Tiny, method: str) -> None:
+def test_a_personal_model_fits_the_generic_one(trained: TrainedRuns, method: str) -> None:
     """Both are what the sites had at the end: the rounded weights."""
-    folder = run_local(tiny(method=method, wire="half", rounds=1))
+    folder = trained(method=method, wire="half", rounds=1)
     for personal in folder.glob("sites/*/personal_model.safetensors"):
         load_trained(folder / "generic.safetensors", personal=personal)
     generic = load_file(folder / "generic.safetensors")["backbone.stage1.0.weight"]
     np.testing.assert_array_equal(generic, generic.astype(np.float16).astype(np.float32))
 
 
-def test_a_run_learns_as_in_single_precision(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_run_learns_as_in_single_precision(trained: TrainedRuns) -> None:
     losses = {}
     for precision in ("single", "half"):
-        folder = run_local(tiny(wire=precision, rounds=4, run_name=precision))
+        folder = trained(wire=precision, rounds=4)
         losses[precision] = [e["loss"]["backbone"] for e in read_events(folder) if e["event"] == "round"]
     assert losses["half"] != losses["single"]
     np.testing.assert_allclose(losses["half"], losses["single"], rtol=0.02)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from flwr.app import Message
 from safetensors.numpy import load_file
+from trained_runs import TrainedRuns
 
 from common import wire
 from common.config import APP_ROOT, Experiment, load
@@ -37,8 +38,8 @@ def arrays_of(folder: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def test_the_runs_folder_is_complete(tiny: Tiny) -> None:
-    folder = run_local(tiny(finetune_epochs=1, checkpoint_every=1))
+def test_the_runs_folder_is_complete(trained: TrainedRuns) -> None:
+    folder = trained(finetune_epochs=1, checkpoint_every=1)
     for name in ("config", "versions", "frame", "federation", "summary"):
         assert json.loads((folder / f"{name}.json").read_text())
     assert (folder / "report.html").read_text().startswith("<!DOCTYPE html>")
@@ -58,10 +59,9 @@ def test_the_runs_folder_is_complete(tiny: Tiny) -> None:
     assert {("generic", "training"), ("generic", "final"), ("norms", None), ("summary", None)} <= kinds
 
 
-def test_the_frame_is_bit_identical_after_a_run(tiny: Tiny) -> None:
-    experiment = tiny()
-    folder = run_local(experiment)
-    built, _ = build_frame(experiment, num_classes=10, dim=16)
+def test_the_frame_is_bit_identical_after_a_run(tiny: Tiny, trained: TrainedRuns) -> None:
+    folder = trained()
+    built, _ = build_frame(tiny(), num_classes=10, dim=16)
     kept = [load_file(folder / "generic.safetensors")["frame.weight"]]
     kept += [load_file(p)["frame"] for p in folder.glob("sites/*/frame.safetensors")]
     assert len(kept) == 4
@@ -100,8 +100,8 @@ def test_only_sampled_sites_are_asked(tiny: Tiny) -> None:
     assert len(final["sites"]) == 5  # everybody gets a personal model
 
 
-def test_the_frame_travels_once(tiny: Tiny) -> None:
-    down = [e["bytes_down"] for e in read_events(run_local(tiny(rounds=3))) if e["event"] == "round"]
+def test_the_frame_travels_once(trained: TrainedRuns) -> None:
+    down = [e["bytes_down"] for e in read_events(trained(rounds=3)) if e["event"] == "round"]
     frame_bytes = 3 * (10 * 16 * 4 + 128)  # float32 and NumPy's header, at three sites
     assert down[0] - down[1] == frame_bytes
     assert down[1] == down[2]
@@ -147,9 +147,9 @@ def test_natural_sites_take_their_names_and_test_images_from_the_data(tiny: Tiny
     assert images == {"rosendahl": 476, "vidir_modern": 623, "vidir_molemax": 799, "vienna_dias": 93}
 
 
-def test_what_is_saved_can_be_loaded_and_gives_the_reported_figures(tiny: Tiny) -> None:
+def test_what_is_saved_can_be_loaded_and_gives_the_reported_figures(tiny: Tiny, trained: TrainedRuns) -> None:
     experiment = tiny(checkpoint_every=2)
-    folder = run_local(experiment)
+    folder = trained(checkpoint_every=2)
     federation = build_federation(experiment)
     saved = load_file(folder / "generic.safetensors")
     shared = {k: v for k, v in saved.items() if k.startswith("backbone.")} | {

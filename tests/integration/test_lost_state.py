@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord
 from safetensors.numpy import load_file
+from trained_runs import TrainedRuns
 from written_sites import write_site
 
 from client_app.training.store import SiteStore
@@ -73,15 +74,15 @@ def test_a_site_that_lost_its_personal_parts_is_named(
     assert "it last trained in round 2, and began anew" in page and "without 2 thing(s)" in page
 
 
-def test_parts_lost_before_the_last_step_are_named_too(tiny: Tiny) -> None:
-    folder = run_local(tiny())
+def test_parts_lost_before_the_last_step_are_named_too(tiny: Tiny, trained: TrainedRuns) -> None:
+    folder = trained.copy()
     shutil.rmtree(folder / "sites" / "site-00")
     run_local(tiny(resume=True))
     assert said(folder) == [("personal parts", "site-00")]
 
 
-def test_a_method_that_keeps_nothing_at_sites_loses_nothing(tiny: Tiny) -> None:
-    folder = run_local(tiny(method="fedavg"))
+def test_a_method_that_keeps_nothing_at_sites_loses_nothing(tiny: Tiny, trained: TrainedRuns) -> None:
+    folder = trained.copy(method="fedavg")
     shutil.rmtree(folder / "sites")
     run_local(tiny(method="fedavg", resume=True))
     assert said(folder) == []
@@ -111,8 +112,10 @@ def test_a_journal_that_lost_some_rounds_is_named(tiny: Tiny, monkeypatch: pytes
     assert said(folder) == [("lines of metrics.jsonl", "")]
 
 
-def test_a_lost_identity_is_taken_from_the_checkpoint(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run_local(tiny(rounds=4, run_name="whole"))
+def test_a_lost_identity_is_taken_from_the_checkpoint(
+    tiny: Tiny, trained: TrainedRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained(rounds=4)
     folder = stopped(tiny, monkeypatch)
     identity = json.loads((folder / "run.json").read_text())
     (folder / "run.json").unlink()
@@ -125,9 +128,9 @@ def test_a_lost_identity_is_taken_from_the_checkpoint(tiny: Tiny, monkeypatch: p
 
 
 def test_a_lost_checkpoint_is_named_even_where_an_older_one_takes_its_place(
-    tiny: Tiny, capsys: pytest.CaptureFixture[str]
+    tiny: Tiny, trained: TrainedRuns, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = run_local(tiny(rounds=3))
+    folder = trained.copy(rounds=3)
     before = load_file(folder / "generic.safetensors")
     (folder / "checkpoints" / "round-00003.safetensors").unlink()
     run_local(tiny(rounds=3, resume=True))

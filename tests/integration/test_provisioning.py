@@ -3,8 +3,6 @@
 import json
 import os
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -14,6 +12,9 @@ from pathlib import Path
 import grpc
 import httpx
 import pytest
+from real_processes import Deployment
+from shared_superlink import alone
+from waiting import wait_until
 
 from server_app.engines.flower_run import QUIET, free_port, tool
 from server_app.provision import federation
@@ -26,18 +27,20 @@ pytestmark = pytest.mark.skipif(FLOWER >= (1, 40), reason="sites reach this Flow
 
 
 class Coordinator:
-    """A SuperLink with a provisioned folder."""
+    """A provisioned folder and the SuperLink that it is of, which may know other folders' sites too."""
 
-    def __init__(self, folder: Path, fleet: int, control: int) -> None:
-        self.folder, self.fleet, self.control = folder, fleet, control
-        self.superlink = f"127.0.0.1:{control}"
+    def __init__(self, folder: Path, fleet: int, superlink: int) -> None:
+        self.folder, self.fleet = folder, fleet
+        self.superlink = f"127.0.0.1:{superlink}"
 
     def nodes(self) -> dict[str, str]:
-        """Return the status of every node id."""
+        """Return the status of every node id of this folder's sites."""
         with provision_flower.connect(self.superlink, self.folder / "ca" / "ca.crt") as connection:
             words = [*tool("flwr"), "supernode", "list", connection.name, "--format", "json", "-v"]
             done = subprocess.run(words, env=connection.environment, capture_output=True, text=True, check=True)
-        return {str(node["node-id"]): node["status"] for node in json.loads(done.stdout)["nodes"]}
+        ours = {key.node_id for key in load(self.folder).keys}
+        nodes = {str(node["node-id"]): node["status"] for node in json.loads(done.stdout)["nodes"]}
+        return {node: status for node, status in nodes.items() if node in ours}
 
     def supernode(self, kit: Path, ca: Path | None = None) -> list[str]:
         secrets = kit / "secrets"
@@ -68,35 +71,23 @@ def start(tmp_path: Path) -> Iterator[Callable[[list[str], str], "subprocess.Pop
 
 
 @pytest.fixture
-def coordinator(tmp_path: Path, start: Callable[[list[str], str], "subprocess.Popen[bytes]"]) -> Coordinator:
-    """Return a running SuperLink with one site's kit."""
-    fleet, control = free_port(), free_port()
-    folder = tmp_path / "federation"
-    federation.make(folder, ["127.0.0.1"], fleet, 90, now())
-    federation.add_site(folder, "hospital-1", now())
-    secrets = folder / "coordinator" / "secrets"
-    command = [
-        *tool("flower-superlink"), "--enable-supernode-auth", "--isolation", "process",
-        "--disable-runtime-dependency-installation", "--database", ":flwr-in-memory:",
-        "--superexec-auth-secret-file", str(secrets / "superexec.secret"), "--fleet-api-type", "grpc-rere",
-        "--fleet-api-address", f"127.0.0.1:{fleet}", "--host", "127.0.0.1", "--port", str(control),
-    ]  # fmt: skip
-    for option, name in (("certfile", "server.crt"), ("keyfile", "server.key"), ("ca-certfile", "ca.crt")):
-        command += [f"--ssl-{option}", str(secrets / name)]
-    start(command, "superlink.log")
-    health = [sys.executable, "docker/health.py", f"https://localhost:{control}/health", str(secrets / "ca.crt")]
-    wait(lambda: subprocess.run(health, capture_output=True, check=False).returncode == 0, 300)
-    return Coordinator(folder, fleet, control)
+def coordinator(tmp_path: Path, superlink: Path) -> Coordinator:
+    """Return the shared SuperLink with a folder and a site's kit of one's own."""
+    home = tmp_path / "provisioned"
+    home.mkdir()
+    deployed = Deployment(home, link=superlink)
+    federation.add_site(deployed.federation, "hospital-1", now())
+    return Coordinator(deployed.federation, deployed.fleet, deployed.port)
 
 
-def wait(condition: Callable[[], bool], seconds: float) -> None:
-    """Wait until the condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.5)
+@pytest.fixture
+def no_runs(superlink: Path) -> Iterator[None]:
+    """Let no other test run anything meanwhile: it would ask the sites that are there."""
+    with alone(superlink):
+        yield
 
 
+@pytest.mark.usefixtures("no_runs")
 def test_a_registered_site_joins_and_a_revoked_one_is_refused(
     coordinator: Coordinator, start: Callable[[list[str], str], "subprocess.Popen[bytes]"], tmp_path: Path
 ) -> None:
@@ -109,7 +100,7 @@ def test_a_registered_site_joins_and_a_revoked_one_is_refused(
     node = load(coordinator.folder).keys[0].node_id
     assert coordinator.nodes() == {node: "registered"}
     running = start(coordinator.supernode(kit), "site.log")
-    wait(lambda: coordinator.nodes() == {node: "online"}, 300)
+    wait_until(lambda: coordinator.nodes() == {node: "online"}, 300, (tmp_path / "site.log").read_text)
 
     keep = kit.with_name("kept")
     kit.rename(keep)  # the site has its copy of the kit
@@ -173,9 +164,8 @@ def test_an_expired_certificate_of_the_coordinator_is_named(
     server.start()
     site = start(Coordinator(folder, port, port).supernode(folder / "sites" / "hospital-1"), "expired.log")
     try:
-        wait(
-            lambda: "certificate has expired" in (tmp_path / "expired.log").read_text() or site.poll() is not None, 120
-        )
+        log = tmp_path / "expired.log"
+        wait_until(lambda: site.poll() is not None or "certificate has expired" in log.read_text(), 120, log.read_text)
     finally:
         server.stop(None).wait()
     assert "CERTIFICATE_VERIFY_FAILED: certificate has expired" in (tmp_path / "expired.log").read_text()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flwr.app import Message
 from safetensors.numpy import load_file
+from trained_runs import TrainedRuns
 
 import client_app.app as site_code
 from common import wire
@@ -40,8 +41,10 @@ def models(folder: Path) -> dict[str, Any]:
     return {f"{path.relative_to(folder)}:{k}": v for path in paths for k, v in load_file(path).items()}
 
 
-def test_a_repeated_round_leaves_no_trace_in_the_result(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run_local(tiny(rounds=3, run_name="whole"))
+def test_a_repeated_round_leaves_no_trace_in_the_result(
+    tiny: Tiny, trained: TrainedRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained(rounds=3)
     failures = [2, 2, 2, 3, 3, 3]  # all three sites, once in round 2 and once in round 3
 
     def broken(request: wire.Request) -> bool:
@@ -63,8 +66,10 @@ def test_a_repeated_round_leaves_no_trace_in_the_result(tiny: Tiny, monkeypatch:
     assert len(generic) == len(set(generic))
 
 
-def test_too_many_such_rounds_end_the_run_and_it_can_be_taken_up(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run_local(tiny(rounds=3, run_name="whole"))
+def test_too_many_such_rounds_end_the_run_and_it_can_be_taken_up(
+    tiny: Tiny, trained: TrainedRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained(rounds=3)
     with monkeypatch.context() as patch:
         break_replies(patch, lambda request: request.round == 3)
         with pytest.raises(wire.WireError, match=r"round 3: 0 of 3 replies .* 2 are needed; .* resume=true"):
@@ -105,8 +110,10 @@ def test_a_robust_round_of_too_few_models_is_repeated(tiny: Tiny, monkeypatch: p
     assert [e["answered"] for e in events if e["event"] == "round"] == [3, 3]
 
 
-def test_the_last_step_needs_a_quorum_too_and_asks_again(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run_local(tiny(finetune_epochs=1, run_name="whole"))
+def test_the_last_step_needs_a_quorum_too_and_asks_again(
+    tiny: Tiny, trained: TrainedRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained(finetune_epochs=1)
     real, left = site_code.finetune, [4]
 
     def finetune(*args: Any) -> Any:

@@ -18,7 +18,9 @@ from safetensors.numpy import load_file
 
 from common.config import APP_ROOT, Experiment
 from server_app.app import run
-from server_app.compare.runner import Cell, compare, read_result
+from server_app.cli import main
+from server_app.compare.runner import Cell, compare
+from server_app.compare.store import Store
 from server_app.engines.engines import load_client_app, run_local
 from server_app.engines.flower_run import QUIET, free_port
 from server_app.grids.local_grid import LocalGrid
@@ -133,16 +135,18 @@ def test_flwr_run_by_hand_says_how_to_get_all_sites(tiny: Tiny, tmp_path: Path, 
     assert "FedAvg" in text
 
 
-def test_a_users_mistake_in_a_flower_run_is_one_line(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_users_mistake_in_a_flower_run_is_one_line(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Found before anything starts: a line, no frames, and an exit code."""
     config = write_config(tiny(image_size=2), tmp_path / "tiny.yaml")
-    done = subprocess.run(
-        [sys.executable, "-c", "from server_app.cli import main; main()", "run", str(config)],
-        capture_output=True, text=True, timeout=600, cwd=APP_ROOT, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ") and "cnn" in done.stderr and done.stderr.count("\n") == 1
-    assert "Traceback" not in done.stdout + done.stderr
+    monkeypatch.setattr(sys, "argv", ["fednc", "run", str(config)])
+    with pytest.raises(SystemExit) as exit_info:
+        main()
+    said = capsys.readouterr()
+    assert exit_info.value.code == 1
+    assert said.err.startswith("error: ") and "cnn" in said.err and said.err.count("\n") == 1
+    assert "Traceback" not in said.out + said.err
 
 
 def test_a_comparison_has_the_same_results_from_flower(tiny: Tiny, tmp_path: Path) -> None:
@@ -153,8 +157,9 @@ def test_a_comparison_has_the_same_results_from_flower(tiny: Tiny, tmp_path: Pat
         folder = tmp_path / engine
         cells = [good, bad] if engine == "flower" else [good]
         assert compare(cells, folder, jobs=2, engine=engine) == len(cells) - 1
-        results[engine] = read_result(folder, good)
-        assert results[engine] is not None
+        run = Store(folder).find(good)
+        assert run is not None
+        results[engine] = run.result
         results[engine]["summary"].pop("cost")  # seconds differ
     assert results["flower"] == results["local"]
     (said,) = [text for log in (tmp_path / "flower").rglob("log.txt") if "finished:failed" in (text := log.read_text())]

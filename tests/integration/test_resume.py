@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from compared_runs import PowerCutError, arrays_of, metrics_of
 from safetensors.numpy import load_file, save_file
+from trained_runs import TrainedRuns
 
 from common.config import Experiment
 from common.errors import UserError
@@ -51,10 +52,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_for: Tiny, name: str, mo
 
 @pytest.mark.parametrize(("where", "server_round"), [("evaluate_generic", 2), ("personalise", 0), ("_add_reply", 1)])
 def test_wherever_the_coordinator_stopped(
-    tiny: Tiny, where: str, server_round: int, monkeypatch: pytest.MonkeyPatch
+    tiny: Tiny, trained: TrainedRuns, where: str, server_round: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values: dict[str, Any] = {"rounds": 3, "wire": "half" if where == "_add_reply" else "single"}
-    whole = run_local(tiny(**values, run_name="whole"))
+    whole = trained(**values)
     with monkeypatch.context() as patch, pytest.raises(PowerCutError):
         cut(patch, where, server_round)
         run_local(tiny(**values, run_name="cut"))
@@ -90,8 +91,8 @@ def test_a_damaged_checkpoint_is_said_aloud_and_the_one_before_it_is_used(
     assert all(np.array_equal(expected[key], found[key]) for key in expected)
 
 
-def test_a_finished_run_taken_up_again_only_ends_again(tiny: Tiny) -> None:
-    folder = run_local(tiny(run_name="whole"))
+def test_a_finished_run_taken_up_again_only_ends_again(tiny: Tiny, trained: TrainedRuns) -> None:
+    folder = trained.copy(run_name="whole")
     before, figures = arrays_of(folder), metrics_of(folder)
     again = arrays_of(run_local(tiny(run_name="whole", resume=True)))
     assert all(np.array_equal(before[key], again[key]) for key in before)
@@ -132,8 +133,8 @@ def test_rounds_between_checkpoints_may_change_where_a_run_is_taken_up(
     assert metrics_of(resumed) == metrics_of(whole)
 
 
-def test_with_every_checkpoint_damaged_the_run_begins_again_only_if_asked_to(tiny: Tiny) -> None:
-    folder = run_local(tiny(run_name="whole", rounds=4))
+def test_with_every_checkpoint_damaged_the_run_begins_again_only_if_asked_to(tiny: Tiny, trained: TrainedRuns) -> None:
+    folder = trained.copy(run_name="whole", rounds=4)
     before = arrays_of(folder)
     for path in (folder / "checkpoints").glob("round-*"):
         path.write_bytes(path.read_bytes()[:100])
@@ -151,9 +152,9 @@ def test_with_every_checkpoint_damaged_the_run_begins_again_only_if_asked_to(tin
 
 @pytest.mark.parametrize("what", ["open", "iterdir"])
 def test_a_checkpoint_that_cannot_be_read_just_now_is_not_damaged(
-    tiny: Tiny, what: str, monkeypatch: pytest.MonkeyPatch
+    tiny: Tiny, trained: TrainedRuns, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = run_local(tiny(run_name="whole"))
+    folder = trained.copy(run_name="whole")
     before = sorted(path.name for path in folder.rglob("*"))
     real = getattr(Path, what)
 
@@ -170,8 +171,8 @@ def test_a_checkpoint_that_cannot_be_read_just_now_is_not_damaged(
     run_local(tiny(run_name="whole", resume=True))
 
 
-def test_other_data_or_other_versions_are_noticed(tiny: Tiny) -> None:
-    folder = run_local(tiny(run_name="whole"))
+def test_other_data_or_other_versions_are_noticed(tiny: Tiny, trained: TrainedRuns) -> None:
+    folder = trained.copy(run_name="whole")
     versions = json.loads((folder / "versions.json").read_text())
     (folder / "versions.json").write_text(json.dumps(versions | {"torch": "1.0"}))
     run_local(tiny(run_name="whole", resume=True))
@@ -187,8 +188,10 @@ def test_other_data_or_other_versions_are_noticed(tiny: Tiny) -> None:
 
 
 @pytest.mark.parametrize("name", ["config", "versions", "run", "sites", "federation"])
-def test_a_damaged_file_is_refused_before_anything_changes_and_the_run_goes_on_without(tiny: Tiny, name: str) -> None:
-    folder = run_local(tiny(run_name="whole"))
+def test_a_damaged_file_is_refused_before_anything_changes_and_the_run_goes_on_without(
+    tiny: Tiny, trained: TrainedRuns, name: str
+) -> None:
+    folder = trained.copy(run_name="whole")
     (folder / f"{name}.json").write_text("[1, 2")
     before = content_of(folder)
     with pytest.raises(UserError, match=rf"{name}\.json: cannot be read: .*put a copy back, or remove it"):
@@ -226,8 +229,8 @@ def test_resume_without_a_run_begins_one(tiny: Tiny) -> None:
     assert (run_local(tiny(run_name="new", resume=True)) / "summary.json").exists()
 
 
-def test_another_experiment_is_not_taken_up(tiny: Tiny) -> None:
-    folder = run_local(tiny(run_name="whole"))
+def test_another_experiment_is_not_taken_up(tiny: Tiny, trained: TrainedRuns) -> None:
+    folder = trained.copy(run_name="whole")
     with pytest.raises(UserError, match=r"learning-rate = 0\.5, but the run in .*whole has 0\.03"):
         run_local(tiny(run_name="whole", resume=True, learning_rate=0.5))
     (folder / "config.json").write_text("{")

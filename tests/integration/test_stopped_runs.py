@@ -13,8 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from waiting import wait_until
 
 from common.config import APP_ROOT, Experiment
+from server_app.cli import main
 from server_app.engines.watcher import lives
 from server_app.run.disk import locked
 
@@ -53,17 +55,18 @@ class Command:
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     def wait_until(self, there: Callable[[], object], seconds: float = 600) -> None:
-        end = time.monotonic() + seconds
-        while not there():
-            assert self.process.poll() is None and time.monotonic() < end, self.output
-            time.sleep(0.05)
+        def running_and_there() -> object:
+            assert self.process.poll() is None, self.output
+            return there()
+
+        wait_until(running_and_there, seconds, lambda: self.output)
 
     def signal(self, *numbers: int) -> None:
         """Note what it has started, and send signals to this process alone."""
         self.left()
-        for number in numbers:
+        for place, number in enumerate(numbers):
+            time.sleep(0.2 if place else 0)  # as long as a person takes to press the keys again
             self.process.send_signal(number)
-            time.sleep(0.2)
 
     def left(self) -> list[str]:
         """Return the names of what is alive of it, this process aside."""
@@ -99,20 +102,27 @@ def write_config(experiment: Experiment, path: Path) -> str:
     return str(path)
 
 
-def continues(output: str, *more: str) -> str:
-    """Run the command of the last line to its end, and return what it said."""
-    line = output.splitlines()[-1]
-    assert re.match(r"to continue after round \d+: fednc run ", line), output
-    words = shlex.split(line.partition("fednc ")[2])
-    done = subprocess.run(
-        [*FEDNC, *words, *more], capture_output=True, text=True, timeout=600, cwd=APP_ROOT, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+@pytest.fixture
+def continues(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Return what runs the command of the last line to its end, in this process, and gives what it said."""
+
+    def run(output: str, *more: str) -> str:
+        line = output.splitlines()[-1]
+        assert re.match(r"to continue after round \d+: fednc run ", line), output
+        monkeypatch.setattr(sys, "argv", [*shlex.split(line.partition(": ")[2]), *more])
+        monkeypatch.chdir(APP_ROOT)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_info:
+            main()
+        said = capsys.readouterr()
+        assert not exit_info.value.code, said.out + said.err
+        return said.out
+
+    return run
 
 
 def test_ctrl_c_of_a_simulation_leaves_nothing_and_its_last_line_continues_it(
-    tiny: Tiny, tmp_path: Path, start: Callable[..., Command]
+    tiny: Tiny, tmp_path: Path, start: Callable[..., Command], continues: Callable[..., str]
 ) -> None:
     """Twice, as an impatient person does; the run has no name of its own."""
     config = write_config(tiny(run_name=None, rounds=400, method="fedavg"), tmp_path / "tiny.yaml")
@@ -135,10 +145,7 @@ def test_a_command_that_is_killed_takes_its_simulation_along(
     command = start("run", write_config(tiny(rounds=400, method="fedavg"), tmp_path / "tiny.yaml"))
     command.wait_until(lambda: "round   2/400" in command.output)
     command.signal(signal.SIGKILL)
-    end = time.monotonic() + 60
-    while command.left() and time.monotonic() < end:
-        time.sleep(0.1)
-    assert command.left() == []
+    wait_until(lambda: command.left() == [], 60, lambda: str(command.left()))
     with locked(tmp_path / "runs" / "run"):
         pass
 
@@ -169,7 +176,9 @@ def test_a_terminal_that_closes_while_flower_starts(tiny: Tiny, tmp_path: Path, 
     assert list((tmp_path / "runs").iterdir()) == []
 
 
-def test_a_run_in_its_own_process_ends_in_order(tiny: Tiny, tmp_path: Path, start: Callable[..., Command]) -> None:
+def test_a_run_in_its_own_process_ends_in_order(
+    tiny: Tiny, tmp_path: Path, start: Callable[..., Command], continues: Callable[..., str]
+) -> None:
     """What nohup has ignored stays ignored."""
     config = write_config(tiny(rounds=60, method="fedavg"), tmp_path / "tiny.yaml")
     command = start("run", config, "--engine", "local", ignored=[signal.SIGHUP])

@@ -22,7 +22,7 @@ def test_tuning_chooses_the_better_of_two_values_and_keeps_its_runs(
     config.write_text(yaml.safe_dump({key: value for key, value in values.items() if value is not None}))
     words = ["fednc", "tune", str(config), "--method", "fedavg", "--grid", "learning-rate=0.0001,0.05"]
     monkeypatch.setattr("sys.argv", words)
-    written: list[dict[str, int]] = []
+    written: list[bytes] = []
     for _ in range(2):  # the second time from the kept results
         with pytest.raises(SystemExit) as exit_info:
             main()
@@ -30,12 +30,12 @@ def test_tuning_chooses_the_better_of_two_values_and_keeps_its_runs(
         printed = capsys.readouterr().out
         assert "best: learning-rate=0.05; for the YAML file:\n\ntuned:\n  fedavg:\n    learning-rate: 0.05\n" in printed
         folder = tmp_path / "runs" / "tune-small-fedavg"
-        written.append({path.name: path.stat().st_mtime_ns for path in folder.glob("*.json")})
-    assert written[0] == written[1]
-    assert sorted(written[0]) == ["fedavg-learning-rate-0.0001-seed0.json", "fedavg-learning-rate-0.05-seed0.json"]
+        written.append((folder / "runs.jsonl").read_bytes())
+    assert written[0] == written[1] and written[0].count(b"\n") == 2
 
     rows = list(csv.DictReader((folder / "results.csv").open(encoding="utf-8")))
-    poor, good = (float(row["generic_mean"]) for row in rows)
+    poor, good = (float(row["balanced_accuracy"]) for row in rows if row["head"])
+    assert [row["variant"] for row in rows if row["head"]] == ["learning-rate=0.0001", "learning-rate=0.05"]
     assert good > poor + 0.2
     assert {row["measured_on"] for row in rows} == {"validation"}
     assert "(validation-selected)" in (folder / "results.md").read_text(encoding="utf-8")

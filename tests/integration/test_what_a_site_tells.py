@@ -18,6 +18,7 @@ from common.errors import UserError
 from server_app.app import run
 from server_app.engines.engines import load_client_app
 from server_app.grids.local_grid import LocalGrid
+from server_app.report.record import read_run
 from server_app.run.journal import read_events
 
 Deployed = Callable[..., Experiment]
@@ -146,6 +147,26 @@ def test_a_policy_keeps_losses_figures_and_small_classes_at_the_site(
     assert refusal.endswith(
         "site 'north': this site refuses to send class_counts: a class has fewer than its policy's min-class-size 4"
     )
+
+
+def test_metrics_by_class_leave_where_the_policy_names_them_and_only_there(
+    tmp_path: Path, deployed: Deployed, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    open_site = write_site(tmp_path, "west", policy={"extras": ["class_metrics"]})
+    small = write_site(tmp_path, "south", policy={"extras": ["class_metrics"], "min-class-size": 2})
+    folder = start(deployed(sites=3, finetune_epochs=1), open_site, small, write_site(tmp_path, "north"))
+    record = read_run(folder)
+    for stage in ("final", "finetuned"):
+        told = record.site_class_accuracy(stage)
+        assert told.keys() == {"west", "south"} and told["south"] == [None, None]  # one test image a class
+        hits = (record.personal(stage) or {})["sites"]["west"]["accuracy"]
+        assert set(told["west"]) <= {0.0, 1.0} and hits == sum(map(float, told["west"])) / 2
+    assert not [e for e in read_events(folder) if e["event"] == "rejected"]
+    logged = [line for line in lines(caplog, "fednc.site").splitlines() if "personal model kept in" in line]
+    assert [("north-state" in line, "bytes of arrays (class_metrics) and" in line) for line in sorted(logged)] == [
+        (True, False), (False, True), (False, True),
+    ]  # fmt: skip
 
 
 def test_a_sites_log_names_the_device_and_the_bytes_that_were_sent(

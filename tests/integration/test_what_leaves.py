@@ -113,7 +113,7 @@ def test_a_comparison_names_no_folder_and_is_its_owners_alone(telling: Experimen
     folder = tmp_path / "Vergleich Meier" / "first"
     assert compare(cells, folder, jobs=1) == 0
     write_results(cells, folder)
-    assert {"results.html", "results.md", "results.csv", "headline.md", "fedavg-seed0.json"} <= {
+    assert {"results.html", "results.md", "results.csv", "headline.md", "experiment.yaml", "runs.jsonl"} <= {
         path.name for path in folder.iterdir()
     }
     assert telling_files(folder, [*NAMES.values(), "Patienten", str(tmp_path), "Vergleich Meier"]) == []

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
-from server_app.report.charts import spread_labels
+from server_app.report.charts.series import spread_labels
 
 
 @given(st.lists(st.floats(-50, 400), min_size=1, max_size=20), st.floats(5, 17))

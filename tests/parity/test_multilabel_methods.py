@@ -10,6 +10,7 @@ import torch
 from safetensors.numpy import load_file
 from sklearn.metrics import roc_auc_score
 from torch import nn
+from trained_runs import TrainedRuns
 
 from client_app.methods import load
 from client_app.methods.base import LocalContext
@@ -216,8 +217,8 @@ def test_realignment_leaves_the_reported_auc_of_a_run_and_moves_its_f1(tiny_for:
         *((name, {"attention": True, "label_rule": "strict"}) for name in ("fedprox", "fedbn", "fedrep", "ditto")),
     ],
 )
-def test_options_of_several_labels_go_together(tiny_for: TinyFor, method: str, options: dict[str, Any]) -> None:
-    folder = run_local(tiny_for(method, multilabel=True, missing_classes=0.3, **options))
+def test_options_of_several_labels_go_together(trained: TrainedRuns, method: str, options: dict[str, Any]) -> None:
+    folder = trained(method=method, multilabel=True, missing_classes=0.3, **options)
     events = read_events(folder)
     final = {e["head"]: e for e in events if e["event"] == "generic" and e["stage"] == "final"}
     assert all(0 < e["macro_auc"] < 1 for e in final.values())
@@ -254,9 +255,9 @@ def test_the_personal_head_keeps_its_own_bias(tiny_for: TinyFor) -> None:
     assert head is not None and torch.equal(head.bias, model.personal_head.bias)
 
 
-def test_generic_figures_are_those_of_scikit_learn(tiny_for: TinyFor) -> None:
+def test_generic_figures_are_those_of_scikit_learn(tiny_for: TinyFor, trained: TrainedRuns) -> None:
     experiment = tiny_for("fedavg", multilabel=True)
-    folder = run_local(experiment)
+    folder = trained(method="fedavg", multilabel=True)
     federation = build_federation(experiment)
     from common.models.features import extract_features
     from common.models.model import load_state

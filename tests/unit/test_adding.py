@@ -109,11 +109,12 @@ FILES = {
     "server_app/report/greeting.py": '''
         """A section that greets."""
 
+        from server_app.report.blocks import Block, Paragraph
         from server_app.report.record import RunRecord
 
 
-        def greeting(run: RunRecord) -> str:
-            return f"<p>Hello from {run.name}.</p>"
+        def greeting(run: RunRecord) -> list[Block]:
+            return [Paragraph(f"Hello from {run.name}.")]
     ''',
 }
 # rows of tables, each below the table's file

@@ -110,15 +110,19 @@ def test_only_the_gpu_profile_reserves_a_gpu() -> None:
 
 
 def test_flower_has_every_option_that_the_compose_files_use() -> None:
+    tools = {service["command"][0] for service in SERVICES.values()}
+    said = {
+        tool: subprocess.run(
+            [str(Path(sys.executable).parent / tool), "--help"], capture_output=True, text=True, check=True
+        ).stdout
+        for tool in tools
+    }
     for name, service in SERVICES.items():
         tool, *options = service["command"]
-        answer = subprocess.run(
-            [str(Path(sys.executable).parent / tool), "--help"], capture_output=True, text=True, check=True
-        )
-        if tool == "flower-superlink" and "--fleet-api-type" not in answer.stdout:
+        if tool == "flower-superlink" and "--fleet-api-type" not in said[tool]:
             continue  # a Flower without gRPC; the images pin one with it
         words = [option.split("=")[0] for option in options]
-        assert [word for word in words if word not in answer.stdout] == [], name
+        assert [word for word in words if word not in said[tool]] == [], name
 
 
 @pytest.mark.skipif(not shutil.which("docker-compose"), reason="docker-compose is not installed")
@@ -136,6 +140,14 @@ def test_docker_compose_accepts_filled_in_kits(tmp_path: Path) -> None:
         assert set(answer.stdout.split()) >= services and not answer.stderr
     gpu = ["docker-compose", "-f", "compose.yml", "-f", "compose.gpu.yml", "config", "--quiet"]
     subprocess.run(gpu, cwd=folder / "coordinator", capture_output=True, text=True, check=True)
+
+
+def test_what_a_container_keeps_for_itself_is_in_its_memory() -> None:
+    """The image's file system is read-only; /tmp is not, and goes with the container."""
+    image = (DOCKER / "Dockerfile").read_text()
+    places = dict(re.findall(r"\b(FLWR_HOME|XDG_CACHE_HOME|MPLCONFIGDIR)=(\S+)", image))
+    assert len(places) == 3 and all(place.startswith("/tmp/") for place in places.values())
+    assert all(service["tmpfs"] == ["/tmp:mode=1777,size=2g"] for service in SERVICES.values() if "tmpfs" in service)
 
 
 def test_versions_are_pinned_once() -> None:

@@ -18,7 +18,7 @@ MODULES = [
 SHOWN = (
     *("common.config.reading.build", "common.data.sources.loading.load_dataset"),
     *("common.data.federation.build.build_federation", "common.data.federation.partition.dirichlet"),
-    *("common.models.backbones.build_backbone", "common.metrics.groups", "common.multilabel_metrics.ranking_auc"),
+    *("common.models.backbones.build_backbone", "common.metrics.groups", "common.multilabel_by_class.ranking_auc"),
     *(
         "server_app.frames.build.etf",
         "server_app.frames.build.sparse_etf",

@@ -39,7 +39,8 @@ ROOMS = {
     "server_app/run": "",
     "server_app/checks": "",
     "server_app/frames": "",
-    "server_app/report": "run",
+    "server_app/report/charts": "run",
+    "server_app/report": "run report/charts",
     "server_app/sites": "run",
     "server_app/grids": "run",
     "server_app/generic": "run report",
@@ -48,10 +49,10 @@ ROOMS = {
     "server_app/rounds": "run sites generic aggregation methods",
     "server_app/app.py": "run checks frames report sites grids generic aggregation methods rounds",
     "server_app/engines": "run grids app.py",
-    "server_app/compare": "run checks report generic engines",
+    "server_app/compare": "run checks report report/charts generic engines",
     "server_app/new": "checks",
     "server_app/provision": "engines",
-    "server_app/api.py": "run checks engines",
+    "server_app/api.py": "run checks engines compare",
     "server_app/cli.py": "run checks report generic engines compare new provision",
 }
 

@@ -1,8 +1,7 @@
-"""Whatever a site or a class is called, a page, a table and a terminal show the name and nothing else."""
+"""Whatever a site or a class is called, Markdown and a spreadsheet show the name and nothing else."""
 
 import csv
 import io
-from html.parser import HTMLParser
 
 import pytest
 from hypothesis import example, given
@@ -11,7 +10,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from common.errors import one_line
-from common.markup import csv_text, escape_html, escape_markdown, fenced
+from common.markup import csv_text, escape_markdown, fenced
 
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 EVIL = (
@@ -52,29 +51,11 @@ def test_markdown_shows_any_name_as_it_is(name: str) -> None:
 @pytest.mark.parametrize("name", EVIL)
 def test_names_that_would_be_markup_are_letters(name: str) -> None:
     test_markdown_shows_any_name_as_it_is.hypothesis.inner_test(name)  # type: ignore[attr-defined]
-    test_html_shows_any_name_as_it_is.hypothesis.inner_test(name)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", ["site-03", "padded_etf", "sparsity=0.6", "ψ *", "1.5 ± 0.2", "Klinik Süd (2)", "–"])
 def test_plain_names_stay_readable_as_text(name: str) -> None:
-    assert escape_markdown(name) == name == csv_text(name) == escape_html(name)
-
-
-@given(NAMES)
-def test_html_shows_any_name_as_it_is(name: str) -> None:
-    found: list[str] = []
-
-    class Reader(HTMLParser):
-        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            assert tag == "p" and [key for key, _ in attrs] == ["title"]
-            found.append(attrs[0][1] or "")
-
-        def handle_data(self, data: str) -> None:
-            found.append(data)
-
-    Reader().feed(f'<p title="{escape_html(name)}">{escape_html(name)}</p>')
-    assert found[0].split() == "".join(found[1:]).split() == words(name)
-    escape_html(name).encode()  # no surrogate, which no file could hold
+    assert escape_markdown(name) == name == csv_text(name)
 
 
 @given(st.text(st.sampled_from("`~ a\n"), max_size=40))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, recall_score
 
 from common import metrics
 
@@ -49,6 +49,20 @@ def test_figures_equal_scikit_learns(pairs: list[tuple[int, int]]) -> None:
         assert balanced == pytest.approx(balanced_accuracy_score(labels, predictions))
 
 
+@given(PAIRS)
+def test_the_confusion_matrix_is_scikit_learns(pairs: list[tuple[int, int]]) -> None:
+    predictions, labels = split(pairs)
+    report = tally(predictions, labels).report(metrics.groups([1] * CLASSES))
+    matrix = np.zeros((CLASSES, CLASSES), np.int64)
+    for true, predicted, images in report.confusion:
+        matrix[true, predicted] = images
+    np.testing.assert_array_equal(matrix, confusion_matrix(labels, predictions, labels=np.arange(CLASSES)))
+    np.testing.assert_array_equal(matrix.sum(axis=1), np.bincount(labels, minlength=CLASSES))
+    recalls = [row[c] / row.sum() if row.any() else math.nan for c, row in enumerate(matrix)]
+    np.testing.assert_array_equal(report.per_class, recalls)
+    assert all(images for *_, images in report.confusion) and list(report.confusion) == sorted(report.confusion)
+
+
 @given(PAIRS, st.lists(st.integers(0, 60), max_size=4), COUNTS.filter(lambda c: len(c) >= CLASSES))
 def test_tally_in_batches_equals_one_pass(pairs: list[tuple[int, int]], cuts: list[int], counts: list[int]) -> None:
     predictions, labels = split(pairs)
@@ -57,6 +71,7 @@ def test_tally_in_batches_equals_one_pass(pairs: list[tuple[int, int]], cuts: li
         batches.add(torch.from_numpy(predictions[rows]), torch.from_numpy(labels[rows]))
 
     assert batches.num_images == len(pairs)
+    assert batches.pairs == tally(predictions, labels).pairs
     report = batches.report(metrics.groups(counts[:CLASSES]))
     recalls = tally(predictions, labels).per_class()
     np.testing.assert_array_equal(report.per_class, recalls)

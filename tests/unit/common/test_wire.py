@@ -77,6 +77,20 @@ def test_a_site_makes_no_reply_with_anything_else(name: str) -> None:
             wire.metrics_reply(sent, metrics, shared, "", extras | {odd: array})
 
 
+def test_metrics_by_class_come_at_the_end_alone() -> None:
+    by_class = {"final": np.array([0.5, np.nan]), "finetuned": np.ones(2)}
+    sent = Message(wire.request(build({}), run="r"), 1, wire.PERSONALISE)
+    answer = wire.metrics_reply(sent, {}, class_metrics=by_class)
+    reply = wire.Reply(answer)
+    assert {stage: values.tolist() for stage, values in reply.class_metrics.items()}.keys() == by_class.keys()
+    np.testing.assert_array_equal(reply.class_metrics["final"], by_class["final"])
+    assert wire.extras_of(answer) == [wire.CLASS_METRICS] and wire.extras_of(wire.metrics_reply(sent, {})) == []
+    with pytest.raises(wire.WireError, match="'arrival' is nothing that a site sends here"):
+        wire.metrics_reply(sent, {}, class_metrics={"arrival": np.ones(2)})
+    with pytest.raises(wire.WireError, match="'final' is nothing that a site sends here"):
+        wire.metrics_reply(message_with(), {}, class_metrics=by_class)
+
+
 def test_failures_and_strangers_are_said_in_one_line() -> None:
     sent = message_with()
     failed = Message(Error(3, 'Traceback…\n  File "x"\ncommon.errors.UserError: no images\n'), reply_to=sent)

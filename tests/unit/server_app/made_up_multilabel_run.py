@@ -13,6 +13,7 @@ from PIL import Image
 from common.methods import METHODS
 from common.wire import MULTILABEL_METRICS
 
+LOOK = "Where the classes look"
 SEVERAL = (
     "Results",
     "AUC by round",
@@ -20,7 +21,7 @@ SEVERAL = (
     "AUC by class",
     "AUC against class counts",
     "Class features",
-    "Where the classes look",
+    LOOK,
     "Frame geometry",
     "Head norms",
     "Sites",
@@ -92,9 +93,11 @@ def png(width: int, height: int) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def multilabel_report(folder: Path, without: str = "") -> Any:
-    """Return HTML and page; `without` is the section that is left out."""
-    return report_with(folder, tuple(name for name in SEVERAL if name != without))
+def multilabel_report(folder: Path, *without: str) -> Any:
+    """Return HTML and page; `without` are the sections that are left out, as the photographs' unless asked for."""
+    asked = json.loads((folder / "config.json").read_text()).get("report-images")
+    left_out = without if asked else (*without, LOOK)
+    return report_with(folder, tuple(name for name in SEVERAL if name not in left_out))
 
 
 def _told(event: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:

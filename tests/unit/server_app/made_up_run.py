@@ -19,6 +19,7 @@ SECTIONS = (
     "Accuracy by round",
     "Losses by round",
     "Accuracy by class",
+    "Confusion",
     "Frame geometry",
     "Head norms",
     "Sites",
@@ -125,7 +126,10 @@ def _end(rng: np.random.Generator, r: int, names: list[str], totals: Any) -> lis
         _generic(rng, r, "final", "aux_head", 0.58, len(totals), 0.5),
         _generic(rng, r, "final", "frame", 0.52, len(totals), 0.4),
         _generic(rng, r, "final", "aux_head_realigned", 0.62, len(totals), 0.2),
-        *(_personal(rng, r, s, m, names) for s, m in (("final", 0.74), ("realigned", 0.78), ("finetuned", 0.8))),
+        *(
+            _personal(rng, r, s, m, names, len(totals))
+            for s, m in (("final", 0.74), ("realigned", 0.78), ("finetuned", 0.8))
+        ),
         {"event": "norms", "round": r, "heads": {name: norms.tolist() for name, norms in heads.items()}},
         {"event": "summary", "rounds": r},
     ]
@@ -143,6 +147,7 @@ def _generic(
         "medium": mean,
         "few": mean - 0.2,
     }
+    told = {"confusion": _confusion(values)} if stage == "final" else {}
     return {
         "event": "generic",
         "round": r,
@@ -150,15 +155,30 @@ def _generic(
         "head": head,
         **figures,
         "per_class": [None, *values.tolist()[1:]],
+        **told,
     }
 
 
-def _personal(rng: np.random.Generator, r: int, stage: str, mean: float, names: list[str]) -> dict[str, Any]:
+def _confusion(values: Any) -> list[list[int]]:
+    """20 test images of every class but the first; those that are not right are taken for the class before."""
+    right = np.round(20 * values[1:]).astype(int).tolist()
+    rows = [[[c, c - 1, 20 - n], [c, c, n]] for c, n in enumerate(right, 1)]
+    return [row for pair in rows for row in pair if row[2]]
+
+
+def _personal(
+    rng: np.random.Generator, r: int, stage: str, mean: float, names: list[str], num_classes: int = 0
+) -> dict[str, Any]:
+    """One stage's metrics of the sites; where `num_classes` is given those of each class too, the first's unknown."""
     values = np.clip(rng.normal(mean, 0.08, len(names)), 0, 1)
     sites = {n: {"accuracy": float(v), "num_test": 40 + k} for k, (n, v) in enumerate(zip(names, values, strict=True))}
     figures = {"mean": float(values.mean()), "std": float(values.std()), "worst": float(values.min())}
     worst = names[int(values.argmin())]
-    return {"event": "personal", "round": r, "stage": stage, **figures, "worst_site": worst, "sites": sites}
+    told: dict[str, Any] = {}
+    if num_classes:
+        falling = {n: np.linspace(1, v, num_classes - 1).tolist() for n, v in zip(names, values, strict=True)}
+        told["per_class"] = {name: [None, *metrics] for name, metrics in falling.items()}
+    return {"event": "personal", "round": r, "stage": stage, **figures, "worst_site": worst, "sites": sites, **told}
 
 
 def keep_events(folder: Path, keep: Any) -> None:
@@ -168,8 +188,9 @@ def keep_events(folder: Path, keep: Any) -> None:
     path.write_text("\n".join(lines))
 
 
-def report(folder: Path) -> tuple[str, Page]:
-    return report_with(folder, SECTIONS)
+def report(folder: Path, *without: str) -> tuple[str, Page]:
+    """Write and read back a report, which has every section but those."""
+    return report_with(folder, tuple(name for name in SECTIONS if name not in without))
 
 
 def report_with(folder: Path, sections: tuple[str, ...]) -> tuple[str, Page]:

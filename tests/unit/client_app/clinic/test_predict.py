@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from trained_runs import TrainedRuns
 
 from client_app import cli
 from client_app.clinic.predict import find_images, predict, write_predictions
@@ -19,19 +20,23 @@ from common.data.images.levels import Depth
 from common.data.images.source import read_image
 from common.errors import UserError
 from common.models.trained import PERSONAL, load_trained
-from server_app.engines.engines import run_local
 
 Tiny = Callable[..., Experiment]
 
 
 @pytest.fixture
-def several(tiny_for: Tiny) -> tuple[Path, Path]:
+def several(tiny_for: Tiny, trained: TrainedRuns) -> tuple[Path, Path]:
     """Return the folder of a run with several labels an image, and one with eight of its test images."""
-    return run_and_images(tiny_for("fedloge_ml", rounds=1))
+    return with_images(trained.copy(method="fedloge_ml", rounds=1), tiny_for("fedloge_ml"))
 
 
-def run_and_images(experiment: Experiment) -> tuple[Path, Path]:
-    folder = run_local(experiment)
+@pytest.fixture
+def single(tiny: Tiny, trained: TrainedRuns) -> tuple[Path, Path]:
+    """Return the same of a run with one label an image."""
+    return with_images(trained.copy(rounds=1), tiny())
+
+
+def with_images(folder: Path, experiment: Experiment) -> tuple[Path, Path]:
     test = build_federation(experiment).dataset.test
     images = folder.parent / "images"
     (images / "sub").mkdir(parents=True)
@@ -52,15 +57,16 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_folder_is_answered_as_the_model_answers_its_pixels(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    experiment = tiny(rounds=1)
-    folder, images = run_and_images(experiment)
+def test_a_folder_is_answered_as_the_model_answers_its_pixels(
+    tiny: Tiny, single: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, images = single
     output = folder.parent / "out.csv"
     words = (images, "--model", folder, "--output", output, "--batch", "3", "--device", "cpu")
     assert run_main(monkeypatch, *words) == 0
     rows = rows_of(output)
     assert [row["image"] for row in rows] == [*(f"{i}.png" for i in range(6)), "sub/6.png", "sub/7.png"]
-    test = build_federation(experiment).dataset.test
+    test = build_federation(tiny()).dataset.test
     with torch.no_grad():
         expected = load_trained(folder)(test.batch(np.arange(8))).numpy()
     found = np.array([[float(row[f"p:{c}"]) for c in range(10)] for row in rows])
@@ -90,9 +96,9 @@ def test_a_manifest_several_labels_and_the_personal_model(
 
 
 def test_unreadable_images_are_named_and_the_others_answered(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    single: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder, images = run_and_images(tiny(rounds=1))
+    folder, images = single
     (images / "2.png").write_bytes(b"no image")
     (images / "list.csv").write_text("image\n1.png\n2.png\nnone.png\n3.png\n", encoding="utf-8")
     output = folder.parent / "out.csv"
@@ -182,7 +188,7 @@ def test_answers_are_their_owners_alone_and_no_formula(several: tuple[Path, Path
     ],
 )
 def test_a_users_mistake_is_one_line_and_a_failure(
-    tiny: Tiny,
+    single: tuple[Path, Path],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
@@ -190,7 +196,7 @@ def test_a_users_mistake_is_one_line_and_a_failure(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    folder, images = run_and_images(tiny(rounds=1))
+    folder, images = single
     (images / "empty").mkdir()
     assert run_main(monkeypatch, *(word.format(images=images) for word in words), "--model", folder) == 1
     error = capsys.readouterr().err.strip()
@@ -222,8 +228,8 @@ def test_files_that_predict_skips_are_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("depth", ["percentile", "stored"])
-def test_a_finished_model_reads_deep_images_as_training_did(tiny: Tiny, depth: Depth, tmp_path: Path) -> None:
-    model = load_trained(run_and_images(tiny(rounds=1, depth=depth))[0])
+def test_a_finished_model_reads_deep_images_as_training_did(trained: TrainedRuns, depth: Depth, tmp_path: Path) -> None:
+    model = load_trained(trained(rounds=1, depth=depth))
     Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 100 + 20_000).save(tmp_path / "x.png")
     (answer,) = predict(model, find_images([tmp_path / "x.png"]), 1, model.thresholds)
     source = FileImages([tmp_path / "x.png"], np.zeros(1, np.int64), depth=depth)

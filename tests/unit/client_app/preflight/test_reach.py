@@ -1,5 +1,6 @@
 """The way to the coordinator, against small servers on this machine with certificates of several kinds."""
 
+import base64
 import datetime
 import ipaddress
 import socket
@@ -7,7 +8,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from client_app.preflight.coordinator import probe_coordinator
-from client_app.preflight.proxy import proxy_for
+from client_app.preflight.proxy import connect, proxy_for
 from tests.proxy import proxying
 
 ErrorOf = Callable[[Callable[[], object]], str]
@@ -143,24 +144,84 @@ def test_the_way_through_a_proxy(login: str, authority: Authority, monkeypatch: 
         monkeypatch.setenv("grpc_proxy", f"http://{user}127.0.0.1:{proxy}")
         answer = reach(f"localhost:{port}", authority.path)
         assert (answer.through, answer.doubts) == ("proxy", ())
-        assert asked == [f"CONNECT localhost:{port} HTTP/1.1"]
+        assert [line.rpartition("/")[0] for line in asked] == [f"CONNECT localhost:{port} HTTP"]
         monkeypatch.setenv("no_proxy", "localhost")
         assert reach(f"localhost:{port}", authority.path).through == "direct" and len(asked) == 1
 
 
 @pytest.mark.parametrize(
-    ("answer", "open_"), [("201 Created", True), ("299", True), ("2000 Odd", False), ("300 No", False)]
+    ("answer", "words"),
+    [
+        ("200", ""),  # without a reason
+        ("201 Created", "answers '201 Created' to CONNECT localhost:"),
+        ("403 Forbidden", "answers '403 Forbidden' to CONNECT localhost:"),
+        ("502 Bad \x1b[2JGateway", "answers '502 Bad  [2JGateway' to CONNECT localhost:"),
+        ("2000 Odd", "does not answer as one (HTTP/1.1 2000 Odd"),
+    ],
 )
-def test_any_answer_of_200_to_299_opens_the_way_as_for_grpc(
-    answer: str, open_: bool, authority: Authority, monkeypatch: pytest.MonkeyPatch, error_of: ErrorOf
+def test_an_answer_of_200_opens_the_way(
+    answer: str, words: str, authority: Authority, monkeypatch: pytest.MonkeyPatch, error_of: ErrorOf
 ) -> None:
     with serving(authority.server()) as port, proxying(yes=answer) as (proxy, _):
         monkeypatch.setenv("grpc_proxy", f"http://127.0.0.1:{proxy}")
-        if open_:
-            assert reach(f"localhost:{port}", authority.path).through == "proxy"
+        if words:
+            assert words in error_of(lambda: reach(f"localhost:{port}", authority.path))
         else:
-            said = error_of(lambda: reach(f"localhost:{port}", authority.path))
-            assert f"answers 'HTTP/1.1 {answer}' to CONNECT localhost:{port}" in said
+            assert reach(f"localhost:{port}", authority.path).through == "proxy"
+
+
+@contextmanager
+def answering(words: bytes | None) -> Iterator[int]:
+    """Say this to each connection and hang up; None: say nothing, and stay."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            while words is not None:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:  # closed
+                    return
+                with connection, suppress(OSError):
+                    connection.recv(4096)
+                    connection.sendall(words)
+
+        threading.Thread(target=answer, daemon=True).start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "SSH-2.0-OpenSSH_9.2"),
+        (b"", "Remote end closed connection without response"),
+        (b"HTTP/1.1 " + b"x" * 100_000, "got more than 65536 bytes when reading status line"),
+        (None, "timed out"),
+    ],
+)
+def test_what_is_no_proxy(
+    words: bytes | None, said: str, authority: Authority, monkeypatch: pytest.MonkeyPatch, error_of: ErrorOf
+) -> None:
+    with answering(words) as proxy:
+        monkeypatch.setenv("grpc_proxy", f"http://anna:s3cret@127.0.0.1:{proxy}")
+        found = error_of(lambda: reach("localhost:1", authority.path, timeout=0.5 if words is None else 300))
+    assert found.startswith(f"the proxy 127.0.0.1:{proxy} does not answer as one (") and said in found
+    assert (
+        "s3cret" not in found
+        and base64.b64encode(b"anna:s3cret").decode() not in found
+        and len(found.splitlines()) == 1
+    )
+
+
+@pytest.mark.parametrize(("host", "name"), [("::1", "[::1]"), ("bücher.example", "xn--bcher-kva.example")])
+def test_how_a_host_is_named_to_the_proxy(host: str, name: str, authority: Authority, error_of: ErrorOf) -> None:
+    with proxying("anna:s3cret") as (proxy, asked):
+        found = error_of(lambda: connect(host, 9092, 300, f"http://127.0.0.1:{proxy}"))
+    assert f"answers '407 Proxy Authentication Required' to CONNECT {name}:9092: it must allow that" in found
+    assert [line.split(" HTTP")[0] for line in asked] == [f"CONNECT {name}:9092"]
 
 
 def test_a_proxy_that_refuses_or_is_not_there(
@@ -170,13 +231,19 @@ def test_a_proxy_that_refuses_or_is_not_there(
         with proxying("anna:right") as (proxy, _):
             monkeypatch.setenv("grpc_proxy", f"http://anna:wrong@127.0.0.1:{proxy}")
             said = error_of(lambda: reach(f"localhost:{port}", authority.path))
-        assert f"the proxy 127.0.0.1:{proxy} answers 'HTTP/1.1 407 Proxy Auth" in said and "wrong" not in said
+        assert f"the proxy 127.0.0.1:{proxy} answers '407 Proxy Auth" in said and "wrong" not in said
         with nobody() as proxy:
             monkeypatch.setenv("grpc_proxy", f"http://anna:wrong@127.0.0.1:{proxy}")
             said = error_of(lambda: reach(f"localhost:{port}", authority.path))
         assert f"the proxy 127.0.0.1:{proxy} cannot be reached" in said and "wrong" not in said
         form = ("http://proxy:port", "http://proxy", "https://proxy:3128", "proxy:3128", "http://:3128")
-        for odd in (*form, "http://a..b:3128", f"http://{'a' * 64}.org:3128", "http://anna\udcff:s3cret@proxy:3128"):
+        for odd in (
+            *form,
+            "http://a..b:3128",
+            "http://a b:3128",
+            f"http://{'a' * 64}.org:3128",
+            "http://anna\udcff:s3cret@proxy:3128",
+        ):
             monkeypatch.setenv("grpc_proxy", odd)
             assert "not of the form" in error_of(lambda: reach(f"localhost:{port}", authority.path))
 

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from client_app.site.config import Policy, SiteConfig, load_site_config
-from client_app.site.policy import check_policy
+from client_app.site.policy import allowed_class_metrics, allowed_metrics, check_policy
 from common.config import APP_ROOT, Experiment
 from common.errors import MistakesError
 from common.methods import METHODS
@@ -145,6 +146,30 @@ def test_a_site_refuses_what_its_policy_forbids(
     row = METHODS[experiment.method]
     found = error_of(lambda: check_policy(Policy.model_validate(policy), experiment, row))
     assert found.startswith("this site refuses ") and message in found
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"),
+    [
+        ({}, {}),
+        ({"extras": ["class_counts", "class_gradients"]}, {}),
+        ({"extras": ["class_metrics"]}, {"final": [0.5, 1.0, None], "finetuned": [0.0, 1.0, None]}),
+        (
+            {"extras": ["class_metrics"], "min-class-size": 2},
+            {"final": [0.5, None, None], "finetuned": [0.0, None, None]},
+        ),
+        ({"extras": ["class_metrics"], "metrics": ["loss"]}, {}),
+    ],
+)
+def test_metrics_by_class_stay_unless_a_policy_names_them(
+    policy: dict[str, Any], told: dict[str, list[float | None]]
+) -> None:
+    rule = Policy.model_validate(policy)
+    metrics = allowed_metrics(rule, {"hits-final": 1, "hits-finetuned": 1, "num-test": 3})
+    by_class = {"final": np.array([0.5, 1.0, np.nan]), "finetuned": np.array([0.0, 1.0, np.nan])}
+    found = allowed_class_metrics(rule, by_class, np.array([2, 1, 0]), metrics)
+    plain = {name: [None if np.isnan(v) else v for v in values] for name, values in found.items()}
+    assert plain == told
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
+from trained_runs import TrainedRuns
 
 from common.config import Experiment
 from common.data import build_federation
 from common.files import arrays_digest, read_arrays, save_arrays
 from common.models.description import Description
 from common.models.trained import PERSONAL, TrainedModel, load_trained
-from server_app.engines.engines import run_local
 from server_app.run.journal import read_events
 
 Tiny = Callable[..., Experiment]
@@ -24,8 +24,8 @@ ErrorOf = Callable[[Callable[[], object]], str]
 
 
 @pytest.fixture
-def run(tiny: Tiny) -> Path:
-    return run_local(tiny(rounds=1))
+def run(trained: TrainedRuns) -> Path:
+    return trained(rounds=1)
 
 
 @pytest.mark.parametrize(
@@ -37,9 +37,9 @@ def run(tiny: Tiny) -> Path:
     ],
     ids=str,
 )
-def test_options_of_one_label_give_the_reported_hits(tiny: Tiny, changes: dict[str, Any]) -> None:
+def test_options_of_one_label_give_the_reported_hits(tiny: Tiny, trained: TrainedRuns, changes: dict[str, Any]) -> None:
     experiment = tiny(**changes)
-    folder, federation = run_local(experiment), build_federation(experiment)
+    folder, federation = trained(**changes), build_federation(experiment)
     last = [e for e in read_events(folder) if e["event"] == "personal"][-1]["sites"]
     for name, rows in zip(federation.site_names, federation.test_rows, strict=True):
         model = load_trained(folder, folder / "sites" / name / PERSONAL)
@@ -55,8 +55,8 @@ def test_options_of_one_label_give_the_reported_hits(tiny: Tiny, changes: dict[s
     ("method", "changes"),
     [("fedavg", {"attention": True}), ("fedper", {"attention": True}), ("fednca_ml", {"frame_trains": True})],
 )
-def test_attention_finds_its_query_in_the_file(tiny_for: Tiny, method: str, changes: dict[str, Any]) -> None:
-    folder = run_local(tiny_for(method, True, rounds=1, **changes))
+def test_attention_finds_its_query_in_the_file(trained: TrainedRuns, method: str, changes: dict[str, Any]) -> None:
+    folder = trained(method=method, multilabel=True, rounds=1, **changes)
     model = load_trained(folder, folder / "sites" / "site-00" / PERSONAL)
     frame = load_file(folder / "frame.safetensors")["frame"]
     assert np.array_equal(model.backbone.get_buffer("frame").numpy(), frame)
@@ -81,8 +81,10 @@ def test_thresholds_are_a_half_unless_tuned() -> None:
         assert model.thresholds.tolist() == expected
 
 
-def test_a_personal_model_refuses_the_generic_model_of_another_run(run: Path, tiny: Tiny, error_of: ErrorOf) -> None:
-    other = run_local(tiny(rounds=1, seed=1, run_name="other"))
+def test_a_personal_model_refuses_the_generic_model_of_another_run(
+    run: Path, trained: TrainedRuns, error_of: ErrorOf
+) -> None:
+    other = trained(rounds=1, seed=1)
     message = error_of(lambda: load_trained(other, run / "sites" / "site-00" / PERSONAL))
     assert "belongs on the generic model of another run" in message
 

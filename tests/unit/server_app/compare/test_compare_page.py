@@ -8,7 +8,8 @@ from made_up_run import Page
 
 from common.config import Experiment
 from common.methods import METHODS
-from server_app.compare.page import comparison_page, mean_curve
+from server_app.compare.charts import by_round
+from server_app.compare.page import comparison_page
 from server_app.compare.runner import Cell
 from server_app.compare.tables import Entry, rows_of
 
@@ -48,10 +49,10 @@ def entry(tiny: Tiny, method: str, *results: dict[str, Any] | None, variant: str
 
 
 def render(*entries: Entry) -> tuple[str, Page]:
-    html = comparison_page(entries, list(rows_of(entries)))
+    html = comparison_page(entries, list(rows_of(entries))).html()
     page = Page(html)
     assert [heading.split(". ", 1)[1] for heading in page.headings] == SECTIONS
-    assert not re.search(r"@import|@font-face|url\(|<script|https?://", html)
+    assert not re.search(r"@import|@font-face|url\((?!#)|<script|https?://(?!www\.w3\.org/2000/svg)", html)
     return html, page
 
 
@@ -130,7 +131,7 @@ def test_only_personal_methods_and_nothing_from_outside(tiny: Tiny) -> None:
     assert charts(page) == []
 
 
-def test_a_mean_curve_has_the_rounds_that_every_seed_measured() -> None:
-    curve = mean_curve([[[0, 0.1], [5, 0.25], [10, 0.5]], [[0, 0.2], [5, 0.75]]])
-    assert curve == [(5.0, 0.5)]
-    assert mean_curve([None, [[5, 0.5]]]) == []
+def test_a_curve_has_the_rounds_that_every_seed_measured() -> None:
+    curve = by_round([[[0, 0.1], [5, 0.25], [10, 0.5]], [[0, 0.2], [5, 0.75]]])
+    assert curve == [(5.0, [0.25, 0.75])]
+    assert by_round([None, [[5, 0.5]]]) == []

@@ -1,6 +1,5 @@
 """Tuning: which metric decides, which variant wins, and the one line a user gets for each mistake."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from common.methods import METHODS
 from server_app import cli
 from server_app.compare.results import write_results
 from server_app.compare.runner import Cell, data_fingerprint
+from server_app.compare.store import Store
 from server_app.compare.studies import product
 from server_app.compare.tune import (
     choice,
@@ -42,7 +42,7 @@ def write(folder: Path, cell: Cell, generic: float | None, **personal: float | N
     stages = {stage: {"mean": mean} for stage, mean in personal.items()}
     summary = {"generic": heads, "personal": stages, "headline": figures, "cost": cost}
     content = {"experiment": cell.identity(), "data": data_fingerprint(cell.experiment), "summary": summary}
-    (folder / f"{cell.stem}.json").write_text(json.dumps(content | {"curves": {head: [[1, 0.5]]}}))
+    Store.begin(folder, [cell]).save(cell, content | {"curves": {head or "personal": [[1, 0.5]]}})
 
 
 # --- grids ------------------------------------------------------------------------------------------

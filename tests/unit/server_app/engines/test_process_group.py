@@ -4,12 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
+from waiting import wait_until
 
 from common.errors import UserError
 from server_app.engines import flower_run
@@ -37,9 +37,7 @@ def start_orphan(folder: Path, environment: dict[str, str]) -> psutil.Process:
 
 def written(path: Path, seconds: float = 30) -> psutil.Process:
     """Return the process whose number is written there."""
-    end = time.monotonic() + seconds
-    while not path.exists() and time.monotonic() < end:
-        time.sleep(0.02)
+    wait_until(path.exists, seconds, f"a process writes its number to {path}")
     return psutil.Process(int(path.read_text()))
 
 
@@ -85,10 +83,8 @@ def test_where_the_command_itself_is_killed_its_processes_end_too(tmp_path: Path
         assert orphan in marked(mark)
         command.send_signal(how)  # the default: it ends at once
         command.wait()
-        end = time.monotonic() + 30
-        while marked(mark) and time.monotonic() < end:
-            time.sleep(0.05)
-        assert not lives(orphan) and marked(mark) == set()
+        wait_until(lambda: marked(mark) == set(), 30, lambda: str(marked(mark)))
+        assert not lives(orphan)
 
 
 def paths() -> dict[str, str]:

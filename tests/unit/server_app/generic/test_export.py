@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from trained_runs import TrainedRuns
 
 from common.config import Experiment
 from common.data import build_federation
@@ -47,11 +48,13 @@ def run_main(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> int:
         ("fednca_ml", {"precision": "bf16", "channels_last": True}),
     ],
 )
-def test_onnx_answers_as_pytorch_does_for_any_batch(tiny_for: Tiny, method: str, changes: dict[str, Any]) -> None:
+def test_onnx_answers_as_pytorch_does_for_any_batch(
+    tiny_for: Tiny, trained: TrainedRuns, method: str, changes: dict[str, Any]
+) -> None:
     import onnxruntime
 
     experiment = tiny_for(method, rounds=1, **changes)
-    folder = run_local(experiment)
+    folder = trained.copy(method=method, rounds=1, **changes)
     lines, trouble = export.export(folder)
     assert "its answers differ from PyTorch's by" in lines[1] and not trouble
     session = onnxruntime.InferenceSession(folder / "export" / "model.onnx", providers=["CPUExecutionProvider"])
@@ -83,7 +86,7 @@ def failing(*_: object, **__: object) -> None:
     ],
 )
 def test_the_other_files_are_written_where_onnx_cannot_be(
-    tiny: Tiny,
+    trained: TrainedRuns,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     replaced: str,
@@ -91,7 +94,7 @@ def test_the_other_files_are_written_where_onnx_cannot_be(
     message: str,
 ) -> None:
     """Whether an answer differs or something fails: one line says why, and the exit code is 1."""
-    folder = run_local(tiny(rounds=1, method="fedavg"))
+    folder = trained.copy(rounds=1, method="fedavg")
     (folder / "export").mkdir()
     (folder / "export" / "model.onnx").write_bytes(b"of another export")
     capsys.readouterr()
@@ -130,9 +133,13 @@ def test_an_onnx_file_has_no_notes_of_its_exporter(tmp_path: Path) -> None:
 
 
 def test_without_the_extra_the_other_files_are_written(
-    tiny: Tiny, no_onnx: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    trained: TrainedRuns,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
-    folder = run_local(tiny(rounds=1, method="fedavg"))
+    folder = trained.copy(rounds=1, method="fedavg")
+    monkeypatch.setattr(export, "find_spec", lambda name: None)
     assert run_main(monkeypatch, folder, "--output", tmp_path / "out") == 0
     assert "model.onnx: left out, it needs more packages: pip install 'fednc[onnx]'" in capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["MODEL_CARD.md", "model.safetensors"]
@@ -140,8 +147,8 @@ def test_without_the_extra_the_other_files_are_written(
     assert torch.equal(load_trained(tmp_path / "out" / "model.safetensors")(images), load_trained(folder)(images))
 
 
-def test_nothing_is_kept_that_could_not_be_compared(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = run_local(tiny(rounds=1, method="fedavg"))
+def test_nothing_is_kept_that_could_not_be_compared(trained: TrainedRuns, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = trained.copy(rounds=1, method="fedavg")
     monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxruntime" else object())
     (folder / "export").mkdir()
     (folder / "export" / "model.onnx").write_bytes(b"of another export")
@@ -150,9 +157,12 @@ def test_nothing_is_kept_that_could_not_be_compared(tiny: Tiny, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(("method", "several"), [("fedloge", False), ("fedloge_ml", True)])
-def test_the_card_says_what_the_run_found(tiny_for: Tiny, no_onnx: None, method: str, several: bool) -> None:
+def test_the_card_says_what_the_run_found(
+    tiny_for: Tiny, trained: TrainedRuns, monkeypatch: pytest.MonkeyPatch, method: str, several: bool
+) -> None:
     experiment = tiny_for(method, several, rounds=1, finetune_epochs=1)
-    folder = run_local(experiment)
+    folder = trained.copy(method=method, multilabel=several, rounds=1, finetune_epochs=1)
+    monkeypatch.setattr(export, "find_spec", lambda name: None)
     export.export(folder)
     card = (folder / "export" / "MODEL_CARD.md").read_text(encoding="utf-8")
     run, federation = read_run(folder), build_federation(experiment)
@@ -183,15 +193,16 @@ def test_what_is_exported_names_no_folder_of_this_machine(tiny: Tiny, no_onnx: N
 
 
 def test_mistakes_are_one_line(
-    tiny: Tiny, no_onnx: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    trained: TrainedRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = run_local(tiny(rounds=1, method="fedper"))
+    folder = trained(rounds=1, method="fedper")
     (tmp_path / "file").write_text("")
     (tmp_path / "begun").mkdir()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "MODEL_CARD.md").write_text("of another run")
     (tmp_path / "begun" / "config.json").write_text("{}")
-    other = run_local(tiny(rounds=1, method="fedavg", run_name="other"))
+    other = trained.copy(rounds=1, method="fedavg")
+    monkeypatch.setattr(export, "find_spec", lambda name: None)
     capsys.readouterr()
     for words, message in (
         ((tmp_path,), "is not a run's folder"),

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics.pairwise import cosine_similarity
+from trained_runs import TrainedRuns
 
 from common.config import Experiment
 from common.data import build_federation
@@ -60,15 +61,15 @@ def test_a_run_of_several_labels_leaves_its_analysis_and_a_report(
     assert "Labels that occur together" in (folder / "report.html").read_text()
 
 
-def test_no_image_and_no_map_of_one_is_kept_unless_asked_for(tiny_for: Tiny) -> None:
-    folder = run_local(tiny_for("fedloge_ml", rounds=1))
+def test_no_image_and_no_map_of_one_is_kept_unless_asked_for(trained: TrainedRuns) -> None:
+    folder = trained(method="fedloge_ml", rounds=1)
     assert set(json.loads((folder / "analysis.json").read_text())) == {"label_pairs", "prototypes", "points"}
     page = (folder / "report.html").read_text()
     assert "data:image" not in page and "report-images=true" in page
 
 
-def test_a_run_of_one_label_leaves_none(tiny: Tiny) -> None:
-    assert not (run_local(tiny(method="fedavg", rounds=1)) / "analysis.json").exists()
+def test_a_run_of_one_label_leaves_none(trained: TrainedRuns) -> None:
+    assert not (trained(method="fedavg", rounds=1) / "analysis.json").exists()
 
 
 def test_a_part_that_fails_is_one_line_and_the_run_keeps_its_result(

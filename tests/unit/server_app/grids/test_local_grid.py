@@ -8,6 +8,7 @@ from unittest.mock import Mock
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
+from waiting import wait_until
 
 from common.config import Experiment
 from server_app.aggregation.mean import RunningMean
@@ -31,14 +32,6 @@ def echo_app() -> ClientApp:
         return Message(RecordDict({"seen": seen}), reply_to=message)
 
     return app
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    """Return as soon as something is true: what another thread does comes when it comes."""
-    end = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 def ask(grid: LocalGrid, *nodes: int) -> list[Message]:
@@ -86,7 +79,7 @@ def test_sites_that_work_ahead_are_one_ahead() -> None:
     replies = grid.send_and_receive(ask(grid, 1, 2, 3, 4))
     assert next(replies).metadata.src_node_id == 1
     assert next(replies).has_error()
-    wait_until(lambda: len(seen) == 3)
+    wait_until(lambda: len(seen) == 3, 60, "the third site works")
     replies.close()  # the third is under way: it is waited for, and the fourth never asked
     assert [node for node, _ in seen] == [1, 2, 3]
     assert [r.metadata.src_node_id for r in grid.send_and_receive(ask(grid, 4, 1))] == [4, 1]
@@ -100,7 +93,7 @@ def slow_app(begun: list[int], ended: list[int]) -> ClientApp:
     @app.query()
     def answer(message: Message, context: Context) -> Message:
         begun.append(context.node_id)
-        time.sleep(0.2)
+        time.sleep(0.2)  # a site that takes its time
         ended.append(context.node_id)
         return Message(RecordDict(), reply_to=message)
 
@@ -128,28 +121,28 @@ def test_whatever_ends_a_round_ends_the_work_ahead(
     replies = grid.send_and_receive(ask(grid, 1, 2, 3, 4))
     with pytest.raises(KeyboardInterrupt), reply_filter.usable(replies, Round(1, []), broadcast):
         assert next(replies).metadata.src_node_id == 1
-        wait_until(lambda: 2 in begun)
+        wait_until(lambda: 2 in begun, 60, "the second site works")
         raise KeyboardInterrupt
     assert seen == [1, 2]
-    time.sleep(0.5)
-    assert seen == [1, 2]
+    assert list(grid.send_and_receive(ask(grid, 1)))  # the grid's one thread has no other work before this
+    assert seen == [1, 2, 1]
 
 
 def test_an_interrupt_while_a_site_is_waited_for_waits_for_it_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
     begun, seen = list[int](), list[int]()
 
     def interrupted(future: Future[object], timeout: float) -> None:
-        wait_until(lambda: 1 in begun)
+        wait_until(lambda: 1 in begun, 60, "the first site works")
         raise KeyboardInterrupt
 
     grid = LocalGrid(slow_app(begun, seen), 3, ahead=True)
     replies = grid.send_and_receive(ask(grid, 1, 2, 3))
-    monkeypatch.setattr(Future, "result", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Future, "result", interrupted)
         next(replies)
     assert seen == [1]  # the second was under way in name only
-    time.sleep(0.5)
-    assert seen == [1]
+    assert list(grid.send_and_receive(ask(grid, 3)))  # the grid's one thread has no other work before this
+    assert seen == [1, 3]
 
 
 def test_a_reply_past_the_timeout_is_dropped_and_the_others_are_asked_all_the_same() -> None:

@@ -131,6 +131,41 @@ def elsewhere(**changes: Any) -> Incoming:
     return incoming
 
 
+def by_class_of(by_class: wire.Arrays, *, num_classes: int = 2, num_test: int = 4) -> Incoming:
+    """Return a reply of the end with metrics by class, where so many classes were asked for."""
+    facts = SiteFacts(1, 5, num_test)
+    told = PERSONAL | {"num-test": num_test}
+    incoming = incoming_of(told, model=False, facts=facts, asked_for=END, trains=False)
+    incoming.now.num_classes = num_classes
+    incoming.message.content["class-metrics"] = wire.pack(by_class)
+    return incoming
+
+
+def test_metrics_by_class_are_shares_or_not_measured() -> None:
+    for good in (np.array([0.0, 1.0]), np.array([0.5, NAN]), np.full(2, NAN)):
+        assert first_refusal(by_class_of({"final": good, "finetuned": good})) is None
+    assert first_refusal(by_class_of({"final": np.full(2, NAN)}, num_test=0)) is None
+
+
+@pytest.mark.parametrize(
+    ("by_class", "more", "words"),
+    [
+        ({"arrival": np.ones(2)}, {}, "metrics by class of 'arrival', which nobody asked for"),
+        ({"final": np.ones(2)}, {"num_classes": 0}, "metrics by class of 'final', which nobody asked for"),
+        ({"final": np.ones(3)}, {}, "metrics by class are float64 (3,): not one number a class"),
+        ({"final": np.ones((2, 1))}, {}, "metrics by class are float64 (2, 1): not one number a class"),
+        ({"final": np.ones(2, np.float32)}, {}, "metrics by class are float32 (2,): not one number a class"),
+        ({"final": np.array([1.1, NAN])}, {}, "not all are shares of 1"),
+        ({"final": np.array([-0.1, 0])}, {}, "not all are shares of 1"),
+        ({"realigned": np.array([INF, 0])}, {}, "not all are shares of 1"),
+        ({"final": np.array([0.0, NAN])}, {"num_test": 0}, "metrics by class of no test image"),
+    ],
+)
+def test_other_metrics_by_class_are_refused(by_class: wire.Arrays, more: dict[str, int], words: str) -> None:
+    refusal = first_refusal(by_class_of(by_class, **more))
+    assert isinstance(refusal, BadReplyError) and words in str(refusal)
+
+
 REFUSED: dict[str, Callable[[], Incoming]] = {  # check: what it alone is there for
     "was_asked": lambda: elsewhere(site="node 7"),
     "answers_once": lambda: elsewhere(responded={"a"}),
@@ -143,6 +178,7 @@ REFUSED: dict[str, Callable[[], Incoming]] = {  # check: what it alone is there 
     "started_from_an_earlier_round": lambda: incoming_of(GOOD | {wire.STARTED_FROM: 3}),
     "tested_on_declared_images": lambda: incoming_of(GOOD | {"num-test": 3}),
     "metrics_are_in_range": lambda: incoming_of(GOOD | {"hits-arrival": 5}),
+    "class_metrics_agree": lambda: by_class_of({"final": np.ones(2)}, num_classes=0),
     "brings_a_model_if_trained": lambda: incoming_of(GOOD, model=False),
     "extras_agree": lambda: elsewhere(extras={"class_counts": np.ones(2, np.float32)}),
     "precision_is_agreed": lambda: incoming_of(GOOD, experiment=build({"wire": "half"})),

@@ -3,12 +3,13 @@ from pathlib import Path
 
 import pytest
 from flwr.app import Message
+from trained_runs import TrainedRuns
 
 from common import wire
 from common.config import Experiment
 from common.errors import UserError
 from server_app.app import run
-from server_app.engines.engines import load_client_app, run_local
+from server_app.engines.engines import load_client_app
 from server_app.grids.local_grid import LocalGrid
 from server_app.rounds.round import Round
 from server_app.rounds.strategy import FedStrategy
@@ -87,11 +88,11 @@ def test_every_message_is_good_until_the_rounds_deadline(tiny: Tiny) -> None:
     assert grid.seen == {wire.HELLO: {777}, wire.TRAIN: {777}, wire.PERSONALISE: {777}}
 
 
-def test_no_site_counts_for_more_images_than_allowed(tiny: Tiny) -> None:
+def test_no_site_counts_for_more_images_than_allowed(trained: TrainedRuns) -> None:
     """A site may claim any number when the run begins."""
     weights = [
-        next(event["weights"] for event in read_events(run_local(tiny(rounds=1, **more))) if event["event"] == "round")
-        for more in ({"run_name": "free"}, {"run_name": "bounded", "max_site_images": 40})
+        next(event["weights"] for event in read_events(trained(rounds=1, **more)) if event["event"] == "round")
+        for more in ({}, {"max_site_images": 40})
     ]
     assert max(weights[0].values()) > 40
     assert weights[1] == {name: min(40, images) for name, images in weights[0].items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from trained_runs import TrainedRuns
 
 from common.config import Experiment
 from common.data import build_federation
@@ -92,7 +93,7 @@ def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_lost_split_is_named_where_a_run_is_taken_up(small: Tiny, tiny: Tiny) -> None:
+def test_a_lost_split_is_named_where_a_run_is_taken_up(small: Tiny, tiny: Tiny, trained: TrainedRuns) -> None:
     folder = run_local(small(method="fedavg", run_name="lost"))
     before = (folder / "splits.csv").read_text()
     (folder / "splits.csv").unlink()
@@ -100,7 +101,7 @@ def test_a_lost_split_is_named_where_a_run_is_taken_up(small: Tiny, tiny: Tiny) 
     assert (folder / "splits.csv").read_text() == before
     missing = [event["what"] for event in read_events(folder) if event["event"] == "missing"]
     assert missing == ["splits.csv"] and "splits.csv" in (folder / "report.html").read_text(encoding="utf-8")
-    other = run_local(tiny(method="fedavg", run_name="digits", rounds=1))  # whose images are no files
+    other = trained.copy(method="fedavg", run_name="digits", rounds=1)  # whose images are no files
     run_local(tiny(method="fedavg", run_name="digits", resume=True, rounds=2))
     assert not [event for event in read_events(other) if event["event"] == "missing"]
 

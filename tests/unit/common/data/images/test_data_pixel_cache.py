@@ -269,16 +269,28 @@ def test_a_killed_process_leaves_nothing_that_is_trusted(files: list[Path], tmp_
 
 
 def test_of_several_processes_one_decodes_and_the_others_wait(files: list[Path], tmp_path: Path) -> None:
-    program = (
-        "import time\ndef slow(self, row, content):\n    open(cache.parent / f'decoded-{os.getpid()}', 'w').close()\n"
-        "    time.sleep(2)\n    return decode(self, row, content)\nFileImages.decode = slow\n"
-        "print('sum', cached(source, cache)[0].batch(np.arange(7)).sum().item())"
-    )
+    """The one ends when the others have said that they wait."""
+    program = """
+import time
+class Noted(logging.Handler):
+    def emit(self, record):
+        if "waiting for it" in record.getMessage():
+            (cache.parent / f"waits-{os.getpid()}").touch()
+def slow(self, row, content):
+    (cache.parent / f"decoded-{os.getpid()}").touch()
+    end = time.monotonic() + 60
+    while len(list(cache.parent.glob("waits-*"))) < 2 and time.monotonic() < end:
+        time.sleep(0.01)
+    return decode(self, row, content)
+FileImages.decode = slow
+logging.getLogger().addHandler(Noted())
+print("sum", cached(source, cache)[0].batch(np.arange(7)).sum().item())
+"""
     others = [process(program, files[0].parent, tmp_path / "cache") for _ in range(3)]
     answers = [other.communicate()[0] for other in others]
     assert all(f"sum {plain(files).sum()}" in answer for answer in answers), answers
     assert len(list(tmp_path.glob("decoded-*"))) == 1
-    assert "another process decodes these images into" in "".join(answers)
+    assert "".join(answers).count("another process decodes these images into") == 2
     assert np.array_equal(pixels(cached(images(files), tmp_path / "cache")[0]), plain(files))
 
 

@@ -1,0 +1,33 @@
+"""Which tests are of `make test-deep` alone: repeats of what `make test` has one of, containers, killed processes."""
+
+import pytest
+
+# by file: parts of a test's name, () for all of a file
+DEEP: dict[str, tuple[str, ...]] = {
+    "test_compose": (),
+    "test_real_site_killed": (),
+    "test_real_coordinator_killed": (),
+    "test_run_life": (),
+    "test_killed": ("again_and_again", "test_killed_when["),
+    "test_ray_simulation": ("worker_builds", "a_comparison", "by_hand"),
+    "test_stopped_runs": ("takes_its_simulation_along", "comparison_by_flower", "terminal_that_closes"),
+    "test_provisioning": ("a_registered_site_joins", "clock_is_wrong_is_refused[-600]"),
+    "test_library": ("a_comparison_gives", "readmes_example"),
+    "test_wheel": ("shipped_experiment[flower]",),
+    "test_extended_runs": ("longer_one[creff]",),
+    "test_closed_output": ("[all closed]", "[pipe]", "[full]"),
+    "test_compare": ("time_is_up", "another_configuration_leaves", "of_other_data_or_code", "study_from_the_command"),
+    "test_readme": ("fednc compare scans.yaml", "rounds=100 seed=1]", "rounds=200]", "predict list.csv"),
+}
+SAMPLE = ("[a site trains]", "[the checkpoint is half written]", "[the round is over]")  # of the moments of a kill
+NAMED: dict[str, set[str]] = {}  # by file that was collected, the parts that are in the name of a test of it
+
+
+def mark(item: pytest.Item) -> None:
+    """Mark a test that is deep."""
+    path = item.path.stem
+    if path in DEEP:
+        parts = {part for part in DEEP[path] if part in item.name}
+        NAMED.setdefault(path, set()).update(parts)
+        if (parts or not DEEP[path]) and not item.name.endswith(SAMPLE):
+            item.add_marker(pytest.mark.deep)
