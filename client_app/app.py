@@ -200,7 +200,9 @@ def assemble(request: wire.Request, site: Site, store: SiteStore, started_from: 
     experiment, dataset = site.experiment, site.dataset
     kept = None if kept is None else {name: array for name, array in kept.items() if not is_state(name)}
     torch.set_num_threads(experiment.run.threads or torch.get_num_threads())
-    frame, shape = _frame(request, store), (dataset.train.channels, len(dataset.classes))
+    frame, fixed = _sent_once(request, store)
+    request.model = fixed | request.model  # the whole generic model, whenever its arrays came
+    shape = (dataset.train.channels, len(dataset.classes))
     device = site_device(experiment, site.config)
     model = model_for(experiment, device, *shape, frame, request.frame_hash, site.name, request.model, kept)
     if site.config and started_from < request.trained:
@@ -216,13 +218,17 @@ def assemble(request: wire.Request, site: Site, store: SiteStore, started_from: 
     return model
 
 
-def _frame(request: wire.Request, store: SiteStore) -> torch.Tensor | None:
-    """Return the fixed frame, from the message or from this site's cache, checked by its hash."""
+def _sent_once(request: wire.Request, store: SiteStore) -> tuple[torch.Tensor | None, wire.Arrays]:
+    """Return the fixed frame, if any, and what of the backbone stands still.
+
+    From the message or from this site's cache, checked by its hash.
+    """
     if not request.frame_hash:
-        return None
-    if request.frame is not None:
-        store.save("frame", {"frame": request.frame})
-    kept = store.load("frame")
-    if kept is None or wire.frame_digest(kept["frame"]) != request.frame_hash:
+        return None, {}
+    if request.frame is not None or request.fixed:
+        store.save("frame", ({} if request.frame is None else {"frame": request.frame}) | request.fixed)
+    fixed = store.load("frame") or {}
+    frame = fixed.pop("frame", None)
+    if wire.frame_digest(frame, fixed) != request.frame_hash:
         raise UserError("the frame is not cached here or differs from the coordinator's; it will be sent again")
-    return torch.from_numpy(kept["frame"])
+    return None if frame is None else torch.from_numpy(frame), fixed

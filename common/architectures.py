@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 _HERE = "common.models.backbones"
+TORCHVISION = "torchvision:"  # before the name of any of its classification models, which it knows itself
+NO_WEIGHTS, IMAGENET, RUN = "none", "imagenet", "run:"  # `weights`, where it is no file
 
 
 @dataclass(frozen=True)
@@ -12,7 +14,7 @@ class Architecture:
     Attributes:
         build: 'module:function', of (channels of the images, width or None) to a freshly initialised `Backbone`.
         min_side: pixels; the smallest height and width of images that the backbone takes.
-        fixed_width: the only width that a backbone of torchvision has; None: any.
+        fixed_width: the only width that a backbone of torchvision has, 0 where none has a meaning; None: any.
         large: whether it is slow to train without a GPU.
     """
 
@@ -30,3 +32,8 @@ BACKBONES: dict[str, Architecture] = {
     "resnet34": Architecture(f"{_HERE}:resnet34", large=True),
     "resnet50": Architecture(f"{_HERE}:resnet50", fixed_width=64, large=True),
 }
+
+
+def architecture(name: str) -> Architecture:
+    """Return the row of a backbone; one that torchvision has under its prefix needs none of its own here."""
+    return BACKBONES[name] if name in BACKBONES else Architecture("", fixed_width=0, large=True)

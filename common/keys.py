@@ -139,18 +139,36 @@ class OneOf:
 
     Attributes:
         names: that are allowed, in the table's order.
+        prefixes: before names of a library's, which are looked up where it is imported: 'torchvision:'.
     """
 
     names: Collection[str]
+    prefixes: tuple[str, ...] = ()
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_before_validator_function(self._check, handler(source))
 
     def _check(self, word: Any) -> Any:
-        if not isinstance(word, str) or word not in self.names:
+        if not isinstance(word, str) or not (word in self.names or self._of_a_library(word)):
             near = did_you_mean(nearest(str(word), self.names))
-            raise ValueError(f"{near}allowed: {', '.join(sorted(self.names))}")
+            raise ValueError(f"{near}allowed: {', '.join([*sorted(self.names), *map('{}NAME'.format, self.prefixes)])}")
         return word
+
+    def _of_a_library(self, word: str) -> bool:
+        return any(word.removeprefix(prefix).isidentifier() for prefix in self.prefixes if word.startswith(prefix))
+
+
+@dataclass(frozen=True)
+class PathOr:
+    """A key's text names a file or folder, unless it is one of a few words: `Annotated[str, PathOr(("none",))]`.
+
+    Attributes:
+        words: that are no paths.
+        prefix: that may stand before a path.
+    """
+
+    words: tuple[str, ...]
+    prefix: str
 
 
 def facts_of(info: FieldInfo) -> KeyFacts:

@@ -1,5 +1,6 @@
 """Arrays as Flower's messages carry them, NumPy's own format, with as few copies as can be."""
 
+import hashlib
 import math
 from collections.abc import Mapping
 from functools import lru_cache
@@ -10,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, Message
 from numpy.lib import format as npy
+
+from common.files import arrays_digest
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -80,3 +83,12 @@ def _read(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     stream = BytesIO(header)
     npy.read_magic(stream)
     return npy.read_array_header_1_0(stream)
+
+
+def frame_digest(frame: npt.NDArray[np.float32] | None, fixed: Mapping[str, npt.NDArray[Any]] | None = None) -> str:
+    """Return the content hash by which a site caches what is sent once, '' for nothing."""
+    if fixed:
+        return arrays_digest({**fixed, **({} if frame is None else {"frame": frame})})
+    if frame is None:
+        return ""
+    return hashlib.sha256(repr(frame.shape).encode() + np.ascontiguousarray(frame).tobytes()).hexdigest()

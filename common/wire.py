@@ -14,8 +14,8 @@
 | an error, to any of these        |                                     | its kind; where the site refuses what  |
 |                                  |                                     | is asked, why: the rest is in its log  |
 
-Which parts are shared, changed by the coordinator, or extra is each method's row in `common/methods`. The fixed
-frame travels once and is kept by content hash. A site's policy may withhold losses and metrics. Metrics by class tell
+Which parts are shared, changed by the coordinator, or extra is each method's row in `common/methods`. What is
+fixed (frame, frozen stages) travels once. A site's policy may withhold losses and metrics. Metrics by class tell
 which classes a site has: a real site keeps them unless its policy names them. No image, label or
 personal part is ever sent: a reply with anything that is not named here is not made. With `wire: half` weights
 cross in half precision, both ways (`common/precision.py`). Model weights and, more directly, extras tell something
@@ -23,7 +23,6 @@ about a site's data all the same: from the class gradients of CReFF the coordina
 image that is a site's only one of its class. Arrays are NumPy's own format without pickled objects.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -45,6 +44,7 @@ from common.methods import METHODS
 from common.multilabel_table import MULTILABEL
 from common.names import site_name
 from common.packing import Arrays as Arrays
+from common.packing import frame_digest as frame_digest
 from common.packing import num_bytes as num_bytes
 from common.packing import pack as pack
 from common.packing import unpack as unpack
@@ -103,6 +103,7 @@ def request(
     sites_dir: Path | None = None,
     model: ArrayRecord | None = None,
     frame: npt.NDArray[np.float32] | None = None,
+    fixed: Mapping[str, npt.NDArray[Any]] | None = None,
     frame_hash: str = "",
 ) -> RecordDict:
     """Pack what the coordinator sends.
@@ -117,7 +118,9 @@ def request(
         evaluate: whether the site evaluates the arriving model before it trains.
         sites_dir: where simulated sites keep their state; a real site has its own and ignores it.
         model: θ and ψ, packed once and shared by all messages of a round; None for hello.
-        frame: the fixed frame [C, d] if the site is not known to hold the one with `frame_hash`.
+        frame: the fixed frame [C, d] if the site is not known to hold what has `frame_hash`.
+        fixed: likewise what of the backbone stands still.
+        frame_hash: `frame_digest` of the two.
     """
     config: dict[str, Any] = {
         "experiment": experiment_json(experiment),
@@ -134,8 +137,8 @@ def request(
     content = RecordDict({_CONFIG: ConfigRecord(config)})
     if model is not None:
         content[_MODEL] = model
-    if frame is not None:
-        content[_FRAME] = pack({"frame": frame})
+    if once := ({} if frame is None else {"frame": frame}) | dict(fixed or {}):
+        content[_FRAME] = pack(once)
     return content
 
 
@@ -161,7 +164,8 @@ class Request:
         self.sites_dir = Path(str(config["sites-dir"])) if config["sites-dir"] else None
         self.model = from_wire_precision(unpack(message, _MODEL), self.experiment)
         frame = unpack(message, _FRAME)
-        self.frame: npt.NDArray[np.float32] | None = frame["frame"] if frame else None
+        self.frame: npt.NDArray[np.float32] | None = frame.pop("frame", None)
+        self.fixed = frame
 
 
 @lru_cache(maxsize=4)
@@ -311,8 +315,3 @@ def extras_of(reply: Message) -> list[str]:
     """Return which of `EXTRAS` a site's reply has."""
     records = reply.content.array_records
     return [*records.get(_EXTRAS, ()), *([CLASS_METRICS] if _CLASS_METRICS in records else [])]
-
-
-def frame_digest(frame: npt.NDArray[np.float32]) -> str:
-    """Return the content hash that the frame is cached by."""
-    return hashlib.sha256(repr(frame.shape).encode() + np.ascontiguousarray(frame).tobytes()).hexdigest()

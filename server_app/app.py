@@ -14,6 +14,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common import wire
+from common.architectures import NO_WEIGHTS
 from common.config import APP_ROOT, Experiment, from_run_config
 from common.config.overrides import not_applied
 from common.data import Federation, build_federation
@@ -26,8 +27,19 @@ from common.metrics import groups
 from common.models.description import describe as describe_model
 from common.models.description import header
 from common.models.heads import class_vectors
-from common.models.model import build_model, coordinator_state, feature_dim, frame_kind, shared_state, uses_attention
+from common.models.model import (
+    Model,
+    body_of,
+    build_model,
+    coordinator_state,
+    feature_dim,
+    fixed_state,
+    frame_kind,
+    shared_state,
+    uses_attention,
+)
 from common.models.trained import GENERIC, QUERY
+from common.models.weights import load_weights, pin_weights
 from common.own_packages import hidden_by_us
 from server_app.aggregation.robust import check_enough_sites
 from server_app.checks.feasibility import check_feasible
@@ -80,6 +92,7 @@ def run(grid: Grid, experiment: Experiment) -> Path:
     deployed = experiment.sites.partition == "deployed"
     if not deployed:
         experiment = fit_to_nodes(experiment, len(list(grid.get_node_ids())))
+    experiment = pin_weights(experiment)
     torch.set_num_threads(experiment.run.threads or torch.get_num_threads())  # equal threads, equal sums
     federation = check_feasible(experiment)
     folder = run_folder(experiment)
@@ -129,6 +142,8 @@ def _run(
     shot = groups(federation.class_counts) if known else {"many": [], "medium": [], "few": []}
     evaluation = GenericEvaluation(experiment, federation.dataset, shot, frame)
     warn_of_unmeasured(evaluation)
+    warn_of_local_statistics(experiment)
+    start_from_weights(evaluation.model, experiment, journal, log_it=not checkpoint)
     method = load_method(experiment.method)(experiment, federation)
     start = shared_state(evaluation.model, row) | coordinator_state(evaluation.model, row)
     if checkpoint:
@@ -138,8 +153,12 @@ def _run(
     frame_array = None if frame is None else frame.numpy()
     multilabel = federation.dataset.multilabel
     trained = [name for name, _ in evaluation.model.named_parameters()]
+    fixed = fixed_state(evaluation.model, row, experiment)
     strategy = FedStrategy(
-        *(experiment, sites, journal, frame_array, evaluation, method, done), multilabel=multilabel, trained=trained
+        *(experiment, sites, journal, frame_array, evaluation, method, done),
+        multilabel=multilabel,
+        trained=trained,
+        fixed=fixed,
     )
     if checkpoint:
         strategy.cooldown.restore(checkpoint.sites)
@@ -181,6 +200,24 @@ def fixed_frame(journal: Journal, experiment: Experiment, num_classes: int, dim:
     journal.write_json("frame", asdict(quality))
     save_arrays(path, {"frame": frame.numpy()}, {})
     return frame
+
+
+def start_from_weights(model: Model, experiment: Experiment, journal: Journal, *, log_it: bool) -> None:
+    """Put pretrained weights into the backbone, if the experiment has any; say so in the log and the journal."""
+    if experiment.model.weights == NO_WEIGHTS:
+        return
+    loaded = load_weights(body_of(model.backbone), experiment)
+    if log_it:
+        unused = f", {len(loaded.unused)} of a classifier left out" if loaded.unused else ""
+        log.info("backbone from %s: %d arrays%s, SHA-256 %s", loaded.source, loaded.arrays, unused, loaded.sha256[:16])
+        facts = {"file": loaded.source.name, "sha256": loaded.sha256, "arrays": loaded.arrays}
+        journal.event("weights", round=0, **facts, unused=list(loaded.unused))
+
+
+def warn_of_local_statistics(experiment: Experiment) -> None:
+    """Say what a generic model lacks whose statistics stay at the sites."""
+    if experiment.model.norm == "local" and METHODS[experiment.method].generic_head:
+        log.warning("norm = local: BatchNorm's statistics stay at the sites; the generic model has those of the start")
 
 
 def describe(journal: Journal, experiment: Experiment, federation: Federation, sites: Mapping[str, SiteFacts]) -> None:
@@ -244,7 +281,7 @@ def finish(
 ) -> None:
     """Write the generic model with every head, head norms, summary, analysis and report; print the result."""
     heads = evaluation.heads()
-    final = dict(arrays)
+    final = fixed_state(evaluation.model, METHODS[experiment.method], experiment) | arrays
     vectors = {name: class_vectors(head) for name, head in heads.items()}
     for name, (weight, bias) in vectors.items():  # a frame's projection is among the arrays already
         final[f"{name}.weight"] = weight.cpu().numpy()

@@ -24,6 +24,7 @@ from common.data.federation.validation import SubsetImages
 from common.data.images.bad_images import BadImagesError, skip_bad_images, without_rows
 from common.data.images.encoded import FileImages
 from common.data.images.pixel_cache import Encoded, cached
+from common.data.images.pretrained import pretrained_moments
 from common.data.images.source import ArrayImages, ImageSource, Labels, relabelled
 from common.data.sources import npz
 from common.data.sources.animations import animation_notes
@@ -93,6 +94,7 @@ def _dataset(config: SiteConfig, experiment: Experiment, train: ImageSource, tes
     mean, std = (
         values * (channels // len(values)) for values in (experiment.data.pixel_mean, experiment.data.pixel_std)
     )
+    mean, std = pretrained_moments(experiment) or (mean, std)
     return Dataset(config.name, agreed_classes(experiment), train, test, mean, std, **more)
 
 

@@ -132,7 +132,8 @@ def _epoch(
 def _frozen(model: Model, parts: tuple[str, ...]) -> Iterator[None]:
     """Train the model with some parts frozen: no gradients, and BatchNorm by its statistics."""
     model.train()
-    frozen = [attrgetter(part)(model) for part in parts]
+    frozen: list[nn.Module | nn.Parameter] = [attrgetter(part)(model) for part in parts]
+    moving = [p for part in frozen for p in _parameters(part) if p.requires_grad]  # others stand still anyway
     for part in frozen:
         part.requires_grad_(False)
         if isinstance(part, nn.Module):
@@ -140,8 +141,12 @@ def _frozen(model: Model, parts: tuple[str, ...]) -> Iterator[None]:
     try:
         yield
     finally:
-        for part in frozen:
-            part.requires_grad_(True)
+        for parameter in moving:
+            parameter.requires_grad_(True)
+
+
+def _parameters(part: nn.Module | nn.Parameter) -> list[nn.Parameter]:
+    return list(part.parameters()) if isinstance(part, nn.Module) else [part]
 
 
 def batches(rows: Rows, size: int, order_rng: np.random.Generator) -> Iterator[Rows]:

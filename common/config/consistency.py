@@ -6,8 +6,9 @@ a key whose value is not known (it was no valid one) says nothing.
 
 from collections.abc import Callable, Iterator
 
-from common.architectures import BACKBONES
+from common.architectures import IMAGENET, NO_WEIGHTS, RUN, TORCHVISION, architecture
 from common.config.rows import ROWS
+from common.config.sections.conditions import HEAD, uses_attention
 from common.config.values import UnknownValueError, Values
 from common.data_sets import DATA_SETS
 from common.errors import short_repr
@@ -65,8 +66,25 @@ def _resume(e: Values) -> Iterator[Mistake]:
 
 
 def _width(e: Values) -> Iterator[Mistake]:
-    if (own := BACKBONES[e.backbone].fixed_width) and e.width not in (None, own):
-        yield "width", f"width = {e.width}: {e.backbone} is torchvision's, whose width is {own}; leave width out"
+    own = architecture(e.backbone).fixed_width
+    if own is not None and e.width not in (None, own):
+        what = f"is torchvision's, whose width is {own}" if own else "has its own"
+        yield "width", f"width = {e.width}: {e.backbone} {what}; leave width out"
+
+
+def _weights(e: Values) -> Iterator[Mistake]:
+    if e.weights == IMAGENET and not e.backbone.startswith(TORCHVISION):
+        yield "weights", f"weights = 'imagenet': there are none for '{e.backbone}'; choose a backbone {TORCHVISION}NAME"
+
+
+def _norm(e: Values) -> Iterator[Mistake]:
+    if e.norm == "group" and e.weights != NO_WEIGHTS and not e.weights.startswith(RUN):
+        yield "norm", "norm = 'group': weights are of networks with BatchNorm; leave norm out, or the weights"
+
+
+def _train_from(e: Values) -> Iterator[Mistake]:
+    if e.train_from == HEAD and METHODS[e.method].shared == ("backbone",) and not uses_attention(e):
+        yield "train-from", f"train-from = 'head': '{e.method}' shares the backbone alone; name a stage of it"
 
 
 def _composites(e: Values) -> Iterator[Mistake]:
@@ -98,6 +116,6 @@ def _missing_classes(e: Values) -> Iterator[Mistake]:
 
 
 _RULES: tuple[Rule, ...] = (
-    *(_natural, _site_key, _group_key, _classes, _pixels, _resume, _width),
+    *(_natural, _site_key, _group_key, _classes, _pixels, _resume, _width, _weights, _norm, _train_from),
     *(_composites, _labels, _label_rule, _missing_classes),
 )

@@ -111,8 +111,8 @@ def takes(row: KeyRow) -> str:
     """Return what a key takes, in words."""
     if row.name == "method":
         return "see below"
-    if names := next((limit.names for limit in row.info.metadata if isinstance(limit, OneOf)), None):
-        return ", ".join(f"`{name}`" for name in names)
+    if table := next((limit for limit in row.info.metadata if isinstance(limit, OneOf)), None):
+        return ", ".join(f"`{name}`" for name in [*table.names, *map("{}NAME".format, table.prefixes)])
     kinds = [kind for kind in _kinds(row.info.annotation) if kind is not NoneType]
     words = " or ".join(dict.fromkeys(_word(kind) for kind in kinds))
     return f"{words}{_limits(row.info.metadata, *kinds)}"

@@ -17,7 +17,7 @@ from common.config.consistency import contradictions
 from common.config.effects import missing_condition, no_effect_message
 from common.config.experiment import Experiment
 from common.config.layout import flatten, flatten_typed, leaf, merged, validated
-from common.config.rows import PATH_KEYS, ROWS, keys_where
+from common.config.rows import MIXED_KEYS, PATH_KEYS, ROWS, keys_where
 from common.config.values import UnknownValueError, Values
 from common.config.yaml_files import read_yaml
 from common.errors import MistakesError, UserError, did_you_mean, nearest, short_repr, unknown
@@ -189,7 +189,12 @@ def _resolved(values: Mapping[str, Any]) -> bool:
 def portable(experiment: Mapping[str, Any]) -> dict[str, Any]:
     """Return a flat configuration as it may be handed on: without what is of the machine, or the start, it ran on."""
     own = keys_where(lambda facts: facts.stays)
-    return {key: value for key, value in experiment.items() if key not in own}
+    found = {key: value for key, value in experiment.items() if key not in own}
+    for key, rule in MIXED_KEYS.items():
+        if isinstance(text := found.get(key), str) and text not in rule.words:
+            prefix = rule.prefix if text.startswith(rule.prefix) else ""
+            found[key] = prefix + Path(text.removeprefix(prefix)).name
+    return found
 
 
 def check_key(key: str, value: Any, source: str) -> None:
@@ -267,16 +272,29 @@ def _tuned_mistakes(method: str, layer: _Layer) -> list[str]:
 def _absolute(layer: _Layer, base: Path | None) -> list[tuple[str, str]]:
     """Make a layer's folders absolute, in place; return the mistakes, whose keys are then left out."""
     found = []
-    for key in PATH_KEYS:
+    for key in (*PATH_KEYS, *MIXED_KEYS):
         if not isinstance(value := layer.values.get(key), str | Path):
             continue
         try:
-            path = expand(value, key)
-            if not path.is_absolute() and base is None:
-                why = "a Flower run does not know your folder; give an absolute path"
-                raise UserError(f"{key} = {str(value)!r}: {why}")
-            layer.values[key] = ((base or Path()) / path).resolve()
+            layer.values[key] = _absolute_text(key, value, base) if key in MIXED_KEYS else _path(key, value, base)
         except UserError as error:
             found.append((layer.source, str(error)))
             del layer.values[key]
     return found
+
+
+def _absolute_text(key: str, value: str | Path, base: Path | None) -> str:
+    """Return the text of a key that may name a path: that path absolute, a word as it is."""
+    text, rule = str(value), MIXED_KEYS[key]
+    if text in rule.words:
+        return text
+    prefix = rule.prefix if text.startswith(rule.prefix) else ""
+    return f"{prefix}{_path(key, text.removeprefix(prefix), base)}"
+
+
+def _path(key: str, value: str | Path, base: Path | None) -> Path:
+    path = expand(value, key)
+    if not path.is_absolute() and base is None:
+        why = "a Flower run does not know your folder; give an absolute path"
+        raise UserError(f"{key} = {str(value)!r}: {why}")
+    return ((base or Path()) / path).resolve()

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from common.config.sections import SECTIONS
 from common.config.top import TopKeys
-from common.keys import Acts, KeyFacts, KeyModel, facts_of, key_name, python_name
+from common.keys import Acts, KeyFacts, KeyModel, PathOr, facts_of, key_name, python_name
 from common.methods import METHODS, methods_with
 
 
@@ -57,6 +57,11 @@ class KeyRow:
         """Whether it names a folder or file of one machine."""
         return Path in {self.info.annotation, *get_args(self.info.annotation)}
 
+    @property
+    def path_or(self) -> PathOr | None:
+        """The words that its text may be, where it names a file or folder otherwise."""
+        return next((rule for rule in self.info.metadata if isinstance(rule, PathOr)), None)
+
 
 def _rows() -> dict[str, KeyRow]:
     found: dict[str, KeyRow] = {}
@@ -86,6 +91,7 @@ def _same(one: FieldInfo, other: FieldInfo) -> bool:
 ROWS: dict[str, KeyRow] = _rows()
 KEYS: tuple[str, ...] = tuple(ROWS)
 PATH_KEYS: tuple[str, ...] = tuple(name for name, row in ROWS.items() if row.is_path)
+MIXED_KEYS: dict[str, PathOr] = {name: row.path_or for name, row in ROWS.items() if row.path_or}  # words, or paths
 
 
 def keys_where(holds: Callable[[KeyFacts], bool]) -> frozenset[str]:

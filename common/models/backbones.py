@@ -1,10 +1,11 @@
 """Backbones θ: images [B, C, H, W] to features [B, d], d = `feature_dim`; heads live in `common/models/model.py`.
 
-Every backbone ends in ReLU and global average pooling, so features are non-negative and images of any size
-from its row's `min_side` will do. Sources: CIFAR ResNets, He et al., CVPR 2016, section 4.2 (6n+2
-layers, 3×3 stem, no max-pool, https://arxiv.org/abs/1512.03385); `resnet18`/`resnet34` have the blocks of
-its Table 1 behind the CIFAR stem. Shortcuts that change shape are 1×1 projections (its option B) everywhere:
-1 % more parameters in `resnet20` than the zero padding of option A, and one rule for all.
+Those of this file end in ReLU and global average pooling, so features are non-negative and images of any size
+from their row's `min_side` will do; torchvision's are in `torchvision_backbones.py`. Sources: CIFAR ResNets, He et
+al., CVPR 2016, section 4.2 (6n+2 layers, 3×3 stem, no max-pool, https://arxiv.org/abs/1512.03385);
+`resnet18`/`resnet34` have the blocks of its Table 1 behind the CIFAR stem. Shortcuts that change shape are 1×1
+projections (its option B) everywhere: 1 % more parameters in `resnet20` than the zero padding of option A, and one
+rule for all.
 
 BatchNorm in train mode needs more than one value a channel. A batch of one image has them wherever the
 smallest feature map is larger than 1×1, which is from a side of 8 pixels for `cnn`, 5 for `resnet8` and
@@ -14,42 +15,52 @@ a batch of one: the caller leaves such a batch out, or joins it to the one befor
 
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 
 import torch
 from torch import nn
 
-from common.architectures import BACKBONES, Architecture
+from common.architectures import BACKBONES, TORCHVISION, Architecture
 from common.errors import UserError, unknown
 
-_POOLING = ("avgpool", "flatten")
+_POOLING = ("avgpool", "classifier", "flatten")
 
 Builder = Callable[[int, int | None], "Backbone"]
 
 
 class Backbone(nn.Sequential):
-    """Named stages in a row: float [B, C, H, W] to float [B, feature_dim], non-negative.
+    """Named stages in a row: float [B, C, H, W] to float [B, feature_dim].
+
+    Args:
+        stages: by name, in order.
+        feature_dim: length of a feature vector.
+        norm: of what is pooled, [B, feature_dim, 1, 1], named as in torchvision's models; None: there is none.
 
     Attributes:
         feature_dim: length of a feature vector.
         channels_last: whether images and kernels lie in memory with their channels innermost.
+        fixed: names of its state that never change, see `make_stand`.
+        still: BatchNorms that use their statistics in training, too.
         bf16: whether the stages compute in bfloat16 (autocast); features are float32 all the same.
     """
 
     feature_dim: int
     channels_last: bool = False
     bf16: bool = False
+    fixed: frozenset[str] = frozenset()
+    still: tuple[str, ...] = ()
 
-    def __init__(self, stages: dict[str, nn.Module], feature_dim: int) -> None:
-        pooled = {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
-        super().__init__(OrderedDict(stages | pooled))
+    def __init__(self, stages: dict[str, nn.Module], feature_dim: int, norm: nn.Module | None = None) -> None:
+        pooled = {"avgpool": nn.AdaptiveAvgPool2d(1)} | ({"classifier": norm} if norm else {})
+        super().__init__(OrderedDict(stages | pooled | {"flatten": nn.Flatten()}))
         self.feature_dim = feature_dim
 
     def feature_map(self, images: torch.Tensor) -> torch.Tensor:
         """Return the last feature map [B, feature_dim, h, w], before pooling."""
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+        with self.computing(images):
             for name, stage in self.named_children():
                 if name not in _POOLING:
                     images = stage(images)
@@ -58,9 +69,25 @@ class Backbone(nn.Sequential):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return features [B, feature_dim] of images."""
         pooled = self.feature_map(images)
-        for name in _POOLING:
-            pooled = self.get_submodule(name)(pooled)
+        for name, step in self.named_children():
+            if name in _POOLING:
+                pooled = step(pooled)
         return pooled
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Choose train or eval mode; what stands still stays in eval mode."""
+        super().train(mode)
+        for name in self.still:
+            self.get_submodule(name).eval()
+        return self
+
+    def computing(self, images: torch.Tensor) -> AbstractContextManager[None]:
+        """Return the context in which the stages compute, in the backbone's precision."""
+        return torch.autocast(images.device.type, torch.bfloat16) if self.bf16 else nullcontext()
+
+    def stage_names(self) -> tuple[str, ...]:
+        """Return the stages with weights, in order."""
+        return tuple(name for name, stage in self.named_children() if stage.state_dict())
 
     def set_format(self, channels_last: bool, bf16: bool) -> "Backbone":
         """Choose memory format and precision in place; the weights stay what they are."""
@@ -96,12 +123,12 @@ def build_backbone(name: str, channels: int, width: int | None = None) -> Backbo
     """Build a freshly initialised backbone; only here, and from torch's global generator, are weights drawn.
 
     Args:
-        name: a key of `BACKBONES` in `common/architectures.py`.
+        name: a key of `BACKBONES` in `common/architectures.py`, or `torchvision:` with the name of a model of its.
         channels: channels of the images, 1 for grey, 3 for colour.
         width: channels of the first stage; None is the backbone's own (16; `resnet18` and up: 64).
 
     Raises:
-        UserError: unknown name, or a width that `resnet50` cannot have.
+        UserError: unknown name, or a width that torchvision's models cannot have.
 
     Example:
         >>> import torch
@@ -109,6 +136,12 @@ def build_backbone(name: str, channels: int, width: int | None = None) -> Backbo
         >>> backbone(torch.zeros(2, 1, 8, 8)).shape
         torch.Size([2, 64])
     """
+    if name.startswith(TORCHVISION):
+        from common.models.torchvision_backbones import torchvision_backbone  # takes seconds to import
+
+        if width is not None:
+            raise UserError(f"width = {width}: {name} has its own; leave width out")
+        return torchvision_backbone(name.removeprefix(TORCHVISION))
     module, _, function = _architecture(name).build.partition(":")
     build: Builder = getattr(import_module(module), function)
     return build(channels, width)
@@ -122,12 +155,21 @@ def check_image_size(name: str, size: tuple[int, int]) -> None:
     Raises:
         UserError: unknown name, or a side below the backbone's `min_side`.
     """
-    smallest = _architecture(name).min_side
-    if min(size) < smallest:
+    if (smallest := _needed_side(name, size)) is not None:
         raise UserError(
             f"images of {size[0]}×{size[1]} pixels are too small for backbone '{name}', which needs "
             f"{smallest}×{smallest}; set image-size to {smallest} or more, or choose another backbone"
         )
+
+
+def _needed_side(name: str, size: tuple[int, int]) -> int | None:
+    """Return the side that images of a size (H, W) should have; None where they will do as they are."""
+    if name.startswith(TORCHVISION):
+        from common.models.torchvision_backbones import needed_side
+
+        return needed_side(name.removeprefix(TORCHVISION), size)
+    smallest = _architecture(name).min_side
+    return smallest if min(size) < smallest else None
 
 
 def _architecture(name: str) -> Architecture:
@@ -185,13 +227,14 @@ resnet34 = _small_image_resnet((3, 4, 6, 3), own_width=64)
 
 
 def resnet50(channels: int, width: int | None) -> Backbone:
-    """Rearrange torchvision's ResNet-50, without `fc`, under its own names."""
+    """Return torchvision's ResNet-50, without `fc`, under its own names, on images that have no third channel too."""
     if width not in (None, 64):
         raise UserError(f"width = {width}: resnet50 is torchvision's, whose width is 64; leave width out")
     from torchvision import models  # takes seconds to import, and only needed here
 
-    stages = dict(models.resnet50(weights=None).named_children())
-    del stages["avgpool"], stages["fc"]  # Backbone brings its own pooling, last in order
+    from common.models.torchvision_backbones import TorchvisionBackbone
+
+    model = models.resnet50(weights=None)
     if channels != 3:
-        stages["conv1"] = _convolution(channels, 64, kernel=7, stride=2)
-    return Backbone(stages, feature_dim=2048)
+        model.conv1 = _convolution(channels, 64, kernel=7, stride=2)
+    return TorchvisionBackbone(model, repeats_grey=False)

@@ -22,7 +22,8 @@ class Description(BaseModel):
         multilabel: whether an image has any number of them, instead of one.
         channels: 1 (grey) or 3 (RGB).
         size: (H, W) in pixels.
-        mean: subtracted from pixels in 0..1; one value a channel, or one for all.
+        mean: subtracted from pixels in 0..1; one value a channel, or one for all; of grey
+            images three where pretrained weights have three.
         std: by which they are then divided.
         method: a row of `common/methods`.
         rounds: of training.
@@ -51,7 +52,7 @@ class Description(BaseModel):
     def _consistent(self) -> Self:
         if self.method not in METHODS:
             raise ValueError(f"method '{self.method}' is not known here")
-        if {len(self.mean), len(self.std)} - {1, self.channels}:
+        if {len(self.mean), len(self.std)} - {1, 3, self.channels}:
             raise ValueError("mean and std have another number of channels than the images")
         per_class = [*self.thresholds.values(), *([] if self.present is None else [self.present])]
         if any(len(values) != len(self.classes) for values in per_class):

@@ -10,15 +10,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from common.architectures import NO_WEIGHTS
 from common.config import Experiment
 from common.config.sections import conditions
 from common.config.values import Values
 from common.errors import UserError
 from common.methods import METHODS, Method, PartContext
-from common.models.backbones import build_backbone
+from common.models.backbones import Backbone, build_backbone
 from common.models.heads import FrameClassifier, Projection, linear_from, projected
 from common.models.ladm import LabelAwareBackbone, PerClassHead
 from common.models.parts import PARTS, build_parts, seeded
+from common.models.standing import STATISTICS, Norm, make_stand
 from common.seeds import derive
 
 
@@ -42,8 +44,12 @@ class Model(nn.Module):
         class_head: scale and biases of the frame as a multi-label head, or None.
         class_weights: [C], a weight of each class that the coordinator computes, a buffer; or None.
         class_state: [3, C], running statistics of each class that the site keeps, a buffer; or None.
+        fixed: names of θ's state that never change: they cross once.
+        local_norms: names of BatchNorm's state that stays at the site.
     """
 
+    fixed: frozenset[str] = frozenset()
+    local_norms: frozenset[str] = frozenset()
     frame: Tensor | None
     aux_head: nn.Linear | None
     personal_head: nn.Linear | None
@@ -113,7 +119,7 @@ def build_model(
 
     def body() -> nn.Module:
         build = partial(build_backbone, experiment.model.backbone, channels, experiment.model.width)
-        pooled = seeded(derive(experiment.run.seed, "backbone"), build)
+        pooled = make_stand(seeded(derive(experiment.run.seed, "backbone"), build), experiment)
         pooled.set_format(experiment.model.channels_last, experiment.model.precision == "bf16")
         if not uses_attention(experiment):
             return pooled
@@ -124,7 +130,11 @@ def build_model(
 
     row, dim = METHODS[experiment.method], feature_dim(backbone)
     parts = build_parts(PartContext(row, experiment, num_classes, dim, frame, site, body))
-    return Model(backbone, None if frame is None else frame.clone(), **parts)
+    model = Model(backbone, None if frame is None else frame.clone(), **parts)
+    prefix = "backbone." if backbone is body_of(backbone) else "backbone.body."
+    model.fixed = frozenset(prefix + name for name in body_of(backbone).fixed)
+    model.local_norms = _local_norms(model, experiment) - model.fixed
+    return model
 
 
 def uses_attention(experiment: Experiment) -> bool:
@@ -142,21 +152,36 @@ def last_step_needs_frame(experiment: Experiment) -> bool:
     return METHODS[experiment.method].frame_scores or uses_attention(experiment)
 
 
+def body_of(backbone: nn.Module) -> Backbone:
+    """Return what computes the map or the features, without label-aware attention behind it."""
+    body = backbone.body if isinstance(backbone, LabelAwareBackbone) else backbone
+    assert isinstance(body, Backbone)
+    return body
+
+
 def feature_dim(backbone: nn.Module) -> int:
     """Return d, the length of a backbone's feature vector."""
     return int(getattr(backbone, "feature_dim"))  # noqa: B009 - nn.Module attributes are untyped
 
 
 def shared_state(model: nn.Module, method: Method, *, copy: bool = True) -> dict[str, npt.NDArray[Any]]:
-    """Return what crosses the wire as NumPy: the method's shared parts, without BatchNorm where that is local.
+    """Return what is averaged as NumPy: the method's shared parts, without what stands still or stays at the site.
 
     Args:
         model: whose state.
         method: its row.
         copy: whether the arrays stay as they are when the model moves on; else they may be views of its weights.
     """
-    norms = _norm_names(model) if method.local_norm else frozenset()
-    return _arrays(model, lambda name: _part(name) in method.shared and name not in norms, copy)
+    out = _left_out(model)
+    return _arrays(model, lambda name: _part(name) in method.shared and name not in out, copy)
+
+
+def fixed_state(model: nn.Module, method: Method, experiment: Experiment) -> dict[str, npt.NDArray[Any]]:
+    """Copy what crosses once to NumPy: what stands still, and with weights where the sites' own BatchNorm starts."""
+    kept = model.fixed if isinstance(model, Model) else frozenset()
+    if experiment.model.weights != NO_WEIGHTS and isinstance(model, Model):
+        kept |= model.local_norms
+    return _arrays(model, lambda name: _part(name) in method.shared and name in kept)
 
 
 def coordinator_state(model: nn.Module, method: Method) -> dict[str, npt.NDArray[Any]]:
@@ -166,9 +191,9 @@ def coordinator_state(model: nn.Module, method: Method) -> dict[str, npt.NDArray
 
 def personal_state(model: nn.Module, method: Method) -> dict[str, npt.NDArray[Any]]:
     """Copy what stays at the site to NumPy: the method's personal parts, and BatchNorm where that is local."""
-    if not method.personal and not method.local_norm:
+    norms = model.local_norms if isinstance(model, Model) else frozenset()
+    if not method.personal and not norms:
         return {}
-    norms = _norm_names(model) if method.local_norm else frozenset()
     return _arrays(model, lambda name: _part(name) in method.personal or name in norms)
 
 
@@ -181,9 +206,20 @@ def _part(name: str) -> str:
     return name.split(".", 1)[0]
 
 
-def _norm_names(model: nn.Module) -> frozenset[str]:
-    norms = {name: m for name, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
-    return frozenset(f"{name}.{key}" for name, norm in norms.items() for key in norm.state_dict())
+def _left_out(model: nn.Module) -> frozenset[str]:
+    return model.fixed | model.local_norms if isinstance(model, Model) else frozenset()
+
+
+def _local_norms(model: nn.Module, experiment: Experiment) -> frozenset[str]:
+    """Return the state of BatchNorm that stays at the site: all of it (FedBN), its statistics (SiloBN), or nothing."""
+    norms = {name: part for name, part in model.named_modules() if isinstance(part, Norm)}
+    names = frozenset(f"{name}.{key}" for name, norm in norms.items() for key in norm.state_dict())
+    if METHODS[experiment.method].local_norm:
+        return names
+    if conditions.norm_kind(Values(experiment)) != "local":
+        return frozenset()
+    shared = METHODS[experiment.method].shared
+    return frozenset(name for name in names if name.endswith(STATISTICS) and _part(name) in shared)
 
 
 def load_state(model: nn.Module, arrays: Mapping[str, npt.NDArray[Any]]) -> None:

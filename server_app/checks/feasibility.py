@@ -9,6 +9,8 @@ from common.errors import UserError, run_all
 from common.methods import METHODS, methods_for
 from common.models.backbones import check_image_size
 from common.models.model import pick_device, uses_attention
+from common.models.standing import check_train_from
+from common.models.weights import pin_weights
 from server_app.checks.override_checks import check_simulated
 
 
@@ -17,11 +19,13 @@ def check_feasible(experiment: Experiment) -> Federation:
 
     Raises:
         UserError: missing or malformed data, a partition that cannot be had, a method for another kind of labels,
-            images that are too small, or a device that is not there.
+            images that are too small, weights or a device that are not there.
     """
     federation = build_federation(experiment)
     check_task(experiment, federation.dataset)
     check_image_size(experiment.model.backbone, federation.dataset.train.size)
+    check_train_from(experiment)
+    pin_weights(experiment)
     pick_device(experiment.run.device)
     return federation
 

@@ -25,6 +25,7 @@ from common.errors import UserError
 from common.files import private_folder, write_text
 from common.installed import code_fingerprint
 from common.methods import METHODS
+from common.models.weights import pin_weights
 from server_app.compare.lines import config_hash, stem_of
 from server_app.run.journal import log
 
@@ -55,7 +56,8 @@ class Cell:
 
     @cached_property
     def _identity(self) -> dict[str, Any]:
-        return _deciding(self.experiment.dump(), self.experiment)
+        experiment = pin_weights(self.experiment)
+        return _deciding(experiment.dump(), experiment)
 
     def deciding(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return, of a configuration of this cell's method, the keys that decide a result."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 from flwr.clientapp import ClientApp
 
-from common.architectures import BACKBONES
+from common.architectures import architecture
 from common.config import Experiment
 from common.config.overrides import everyday_values
 from common.data import build_federation
@@ -77,7 +77,7 @@ def works_ahead(experiment: Experiment) -> bool:
     """
     if pick_device(experiment.run.device).type == "cuda":
         return True
-    return BACKBONES[experiment.model.backbone].large and 0 < experiment.run.threads < (os.cpu_count() or 1)
+    return architecture(experiment.model.backbone).large and 0 < experiment.run.threads < (os.cpu_count() or 1)
 
 
 def number_of_sites(experiment: Experiment) -> int:

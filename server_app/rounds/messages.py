@@ -52,11 +52,12 @@ class Requests:
         sites: Mapping[str, SiteFacts],
         journal: Journal,
         frame: npt.NDArray[np.float32] | None,
+        fixed: wire.Arrays,
         personal_parts: PersonalPartsTracker,
     ) -> None:
         self._experiment, self._sites, self._journal = experiment, sites, journal
-        self._frame, self._personal_parts = frame, personal_parts
-        self.frame_hash = "" if frame is None else wire.frame_digest(frame)
+        self._frame, self._fixed, self._personal_parts = frame, fixed, personal_parts
+        self.frame_hash = wire.frame_digest(frame, fixed)
 
     def messages(self, kind: str, now: Round, model: ArrayRecord, *, evaluate: bool) -> Iterator[Message]:
         """Return a message to each site that a round asks, made when it is sent.
@@ -74,7 +75,7 @@ class Requests:
         self, kind: str, site: str, now: Round, model: ArrayRecord, evaluate: bool, checkpointed: list[int]
     ) -> Message:
         facts = self._sites[site]
-        needs_frame = kind == wire.TRAIN or last_step_needs_frame(self._experiment)
+        needs_frame = kind == wire.TRAIN or last_step_needs_frame(self._experiment) or bool(self._fixed)
         simulated = self._experiment.sites.partition != "deployed"
         content = wire.request(
             self._experiment,
@@ -88,6 +89,7 @@ class Requests:
             sites_dir=self._journal.folder / "sites" if simulated else None,
             model=model,
             frame=self._frame if needs_frame and not facts.has_frame else None,
+            fixed=None if facts.has_frame else self._fixed,
             frame_hash=self.frame_hash if needs_frame else "",
         )
         message = Message(content, facts.node_id, kind, ttl=self._experiment.rounds.round_timeout)

@@ -49,6 +49,7 @@ class FedStrategy(Strategy):
         done: rounds of the run that are finished.
         multilabel: whether an image may have several labels: sites then have other metrics.
         trained: names of the model's parameters, which a server optimiser steps.
+        fixed: what of the backbone stands still: it is sent once.
 
     Attributes:
         finished: the last round that is finished.
@@ -69,6 +70,7 @@ class FedStrategy(Strategy):
         *,
         multilabel: bool = False,
         trained: Collection[str] = (),
+        fixed: wire.Arrays | None = None,
     ) -> None:
         self.experiment, self.sites, self.journal, self.evaluation = experiment, sites, journal, evaluation
         self._row, self._method, self._multilabel = METHODS[experiment.method], method, multilabel
@@ -78,7 +80,8 @@ class FedStrategy(Strategy):
         self._round_logger = RoundLogger(experiment.rounds.rounds, sites, journal, done)
         self.cooldown, self.personal_parts = Cooldown(experiment, journal), PersonalPartsTracker(journal)
         self.optimiser = ServerOptimiser(experiment, trained)
-        self._requests = Requests(experiment, sites, journal, frame, self.personal_parts)
+        self._fixed = fixed or {}
+        self._requests = Requests(experiment, sites, journal, frame, self._fixed, self.personal_parts)
         self._broadcast: wire.Arrays = {}
         self._round, self._retries = Round(0, []), Retries(experiment, journal)
         self.finished = done
@@ -204,7 +207,7 @@ class FedStrategy(Strategy):
         arrays = mean.mean()
         if mean.weight:  # else no site has trained, and there is no step
             arrays = self.optimiser.step(self._broadcast, arrays)
-        parts, facts = self._method.finish(self._broadcast, arrays, server_round)
+        parts, facts = self._method.finish(self._broadcast, self._fixed | arrays, server_round)
         arrays |= parts
         if odd := sorted(n for of in (arrays, self._method.state(), self.optimiser.state()) for n in not_finite(of)):
             self._method.restore(kept[0])

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -19,7 +20,8 @@ SOURCES = [path for room in ROOMS for path in (APP_ROOT / room).rglob("*.py")]
 def test_rooms_keep_apart_and_files_small(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.count("\n") <= 320  # a hint at two subjects, no aim
-    assert "torch.load(" not in text
+    unpickled = re.findall(r"torch\.load\([^)]*\)", text)
+    assert all("weights_only=True" in call for call in unpickled)  # tensors, and nothing else
     room = path.relative_to(APP_ROOT).parts[0]
     for node in ast.walk(ast.parse(text)):
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []

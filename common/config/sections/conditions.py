@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from common.architectures import NO_WEIGHTS
 from common.keys import Condition, is_one_of
 from common.methods import METHODS
 
 DEALT = is_one_of("partition", "dirichlet", "iid")
 SIMULATED = is_one_of("partition", "dirichlet", "iid", "natural")
+HEAD = "head"  # `train-from`: of the model, heads alone
 _EXACT = ("etf", "padded_etf", "")  # frames without a share of zeros to choose
 
 
@@ -19,6 +21,11 @@ def frame_kind(e: Any) -> str:
     """Return which fixed frame a run needs, '' for none, of the values of all keys."""
     kind = METHODS[e.method].frame or ("query" if uses_attention(e) else "")
     return {"choice": str(e.frame), "query": str(e.query_frame)}.get(kind, kind)
+
+
+def norm_kind(e: Any) -> str:
+    """Return what BatchNorm does, of the values of all keys: with pretrained weights its statistics stand still."""
+    return str(e.norm or ("batch" if e.weights == NO_WEIGHTS else "frozen"))
 
 
 def _uses_query_frame(e: Any) -> bool:
@@ -37,3 +44,4 @@ SOLVED = Condition("frame (or query-frame): sparse_etf", lambda e: "sparse_etf" 
 MMA = Condition("frame-solver: mma", lambda e: e.frame_solver == "mma" and SOLVED.holds(e))
 HAS_SPARSE = Condition("a method with a sparse frame", lambda e: frame_kind(e) not in _EXACT)
 HAS_SOLVED = Condition("a method with a sparse_etf", lambda e: frame_kind(e) == "sparse_etf")
+HAS_WEIGHTS = Condition("weights", lambda e: e.weights != NO_WEIGHTS)

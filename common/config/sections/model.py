@@ -2,26 +2,50 @@
 
 from typing import Annotated, Literal
 
-from common.architectures import BACKBONES
+from common.architectures import BACKBONES, IMAGENET, NO_WEIGHTS, RUN, TORCHVISION
 from common.config.sections.conditions import (
     HAS_SOLVED,
     HAS_SPARSE,
+    HAS_WEIGHTS,
     MMA,
     SOLVED,
     SPARSE,
     USES_ATTENTION,
     USES_QUERY_FRAME,
 )
-from common.keys import Acts, KeyModel, OneOf, Positive, is_one_of, key
+from common.keys import Acts, KeyModel, OneOf, PathOr, Positive, is_one_of, key
 
 
 class ModelSection(KeyModel):
     """Backbone, heads, frame and attention."""
 
-    backbone: Annotated[str, OneOf(BACKBONES)] = key(
-        "cnn", about="cnn: three layers for tiny images; CIFAR ResNets have a 3×3 stem; resnet50: torchvision's"
+    backbone: Annotated[str, OneOf(BACKBONES, (TORCHVISION,))] = key(
+        "cnn",
+        about="cnn: three layers for tiny images; ResNets up to 34 are CIFAR's, with a 3×3 stem; torchvision: any "
+        "classification model of its, such as torchvision:mobilenet_v2; resnet50 is one of them, on grey images too",
     )
     width: Positive | None = key(None, le=4096, about="of the first stage, in channels; default: the backbone's")
+    weights: Annotated[str, PathOr((NO_WEIGHTS, IMAGENET), RUN)] = key(
+        NO_WEIGHTS,
+        about="of the backbone at the start: none: drawn from the seed; imagenet: torchvision's, fetched by the "
+        "coordinator; a file (.safetensors, .pth); run:FOLDER: an earlier run's generic model, of whatever classes",
+    )
+    weights_sha256: str | None = key(
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        about="of the file of weights; default: whatever it is when the run begins, which is recorded here",
+        acts=Acts(HAS_WEIGHTS),
+    )
+    norm: Literal["batch", "frozen", "local", "group"] | None = key(
+        None,
+        about="batch: statistics are averaged; frozen: they stay as they start; local: they stay at the site (SiloBN); "
+        "group: GroupNorm instead; default: frozen with weights, else batch",
+    )
+    train_from: str | None = key(
+        None,
+        about="the first stage of the backbone that trains; those before stand still, and cross once; head: heads "
+        "alone; default: everything trains",
+    )
     head_bias: bool = key(False, about="Eqs. 6–7 realign weight vectors; a bias would keep the tail's prior")
     frame_solver: Literal["projection", "mma"] = key(
         "projection",

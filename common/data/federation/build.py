@@ -17,6 +17,7 @@ from common.data.federation.longtail import long_tail_rows
 from common.data.federation.multilabel_local_split import multilabel_test_rows
 from common.data.federation.multilabel_partition import deal, everywhere
 from common.data.federation.validation import hold_out
+from common.data.images.pretrained import Moments, pretrained_moments
 from common.data.images.source import Labels
 from common.data.sources.checks import check_classes, class_notes
 from common.data.sources.dataset import Dataset, label_counts, padded_names
@@ -78,7 +79,8 @@ def build_federation(experiment: Experiment) -> Federation:
     images name their site too, a site's test split is its own test images. With `evaluate-on: validation`
     images held out from the training images stand in for the test images everywhere. With `composites` the
     single-label images give way to composites of what the long tail leaves of them. With `keep-patients` all training
-    images of a patient (or lesion) lie at one site; that does not reach composites, of two images each.
+    images of a patient (or lesion) lie at one site; that does not reach composites, of two images each. With pretrained
+    `weights` pixels are normalised as they expect.
 
     Raises:
         UserError: missing or malformed data, keys that do not go with its labels, or a partition or validation
@@ -90,14 +92,20 @@ def build_federation(experiment: Experiment) -> Federation:
         >>> federation.site_names, federation.train_counts.shape
         (('site-00', 'site-01', 'site-02', 'site-03'), (4, 10))
     """
-    if experiment.sites.partition == "deployed":
-        return _coordinators(experiment)
-    return _build(reduce(experiment, {"look", "images", "sites"}))
+    deployed = experiment.sites.partition == "deployed"
+    found = _coordinators(experiment) if deployed else _build(reduce(experiment, {"look", "images", "sites"}))
+    moments = pretrained_moments(experiment)
+    return found if moments is None else _with_moments(found, moments)
 
 
 def count_classes(rows: tuple[Rows, ...], labels: Labels, classes: int) -> npt.NDArray[np.int64]:
     """Return [len(rows), classes] images of each class in each array of rows; see `label_counts`."""
     return np.stack([label_counts(labels[site_rows], classes) for site_rows in rows])
+
+
+@lru_cache(maxsize=2)
+def _with_moments(federation: Federation, moments: Moments) -> Federation:
+    return replace(federation, dataset=replace(federation.dataset, mean=moments[0], std=moments[1]))
 
 
 @lru_cache(maxsize=2)

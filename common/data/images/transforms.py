@@ -19,7 +19,8 @@ class Scaling:
     serves nobody afterwards.
 
     Args:
-        mean: of a channel's pixels in 0..1, one value for all channels or one each.
+        mean: of a channel's pixels in 0..1, one value for all channels or one each; three make three
+            channels of grey pixels.
         std: likewise.
         device: of the network.
     """

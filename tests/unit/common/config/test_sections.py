@@ -99,7 +99,7 @@ def test_a_key_alone_is_every_methods_that_has_it_and_a_block_one_methods() -> N
         ({"run": {"method": "fedavg"}}, "run.method = 'fedavg': method stands at the top, below no section"),
         ({"fedavg": {"frame-norm": 1}}, "fedavg.frame-norm = 1: frame-norm stands below fedloge or fedloge_ml"),
         ({"train": {"lerning-rate": 1}}, "unknown key 'train.lerning-rate' (value 1): did you mean 'learning-rate'?"),
-        ({"fedloge": {"norm": 1}}, "unknown key 'fedloge.norm' (value 1): did you mean 'frame-norm'?"),
+        ({"fedloge": {"frame-nrm": 1}}, "unknown key 'fedloge.frame-nrm' (value 1): did you mean 'frame-norm'?"),
         ({"trian": {"momentum": 0.1}}, "did you mean 'train'?"),
         ({"train": 3}, "train = 3: has keys below it (local-epochs, batch-size"),
         ({"fedavg": 3}, "fedavg = 3: a method without keys of its own; leave it out"),

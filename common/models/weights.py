@@ -1,0 +1,206 @@
+"""Pretrained weights of a backbone: found, hashed and read on the coordinator alone; sites get them by broadcast.
+
+`weights` names torchvision's own for ImageNet, a file of arrays (`.safetensors`, or a PyTorch state dict, of which
+nothing but tensors is unpickled), or an earlier run. What a file has for a classifier is left out; all else must fit.
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from common.architectures import IMAGENET, NO_WEIGHTS, RUN, TORCHVISION
+from common.config import Experiment
+from common.errors import UserError, one_line
+from common.files import private_folder
+from common.models.backbones import Backbone
+from common.models.trained import GENERIC
+
+_HEADS = ("fc.", "classifier.", "head.", "heads.", "AuxLogits.", "aux1.", "aux2.")  # torchvision's, not of a backbone
+_WRAPPERS = ("state_dict", "model")  # under which training scripts put a state dict
+_NAMED = 3  # keys of a kind that an error writes out
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What became of a file's arrays.
+
+    Attributes:
+        source: of the arrays.
+        sha256: of the file.
+        arrays: how many the backbone took.
+        unused: names of those that it has no place for: a classifier's.
+    """
+
+    source: Path
+    sha256: str
+    arrays: int
+    unused: tuple[str, ...]
+
+
+def pin_weights(experiment: Experiment) -> Experiment:
+    """Return the experiment with the hash of its weights, by which it differs from one with another file.
+
+    Raises:
+        UserError: the file is not there or cannot be fetched, or `weights-sha256` asks for another.
+    """
+    if experiment.model.weights == NO_WEIGHTS:
+        return experiment
+    path = weights_file(experiment)
+    digest, wanted = _sha256(path), experiment.model.weights_sha256
+    if wanted not in (None, digest):
+        raise UserError(f"{path}: another file than weights-sha256 asks for: its SHA-256 is {digest}, not {wanted}")
+    return experiment.replace(weights_sha256=digest)
+
+
+def weights_file(experiment: Experiment) -> Path:
+    """Return the file of an experiment's weights, fetched where it is torchvision's and not here yet."""
+    wanted = experiment.model.weights
+    if wanted == IMAGENET:
+        return _imagenet(experiment.model.backbone.removeprefix(TORCHVISION))
+    path = Path(wanted.removeprefix(RUN))
+    path = path / GENERIC if wanted.startswith(RUN) else path
+    if not path.is_file():
+        kind = "an earlier run's folder" if wanted.startswith(RUN) else "a file of weights"
+        raise UserError(f"weights = '{wanted}': there is no {path}; give {kind}, imagenet, or none")
+    return path
+
+
+def load_weights(backbone: Backbone, experiment: Experiment) -> Loaded:
+    """Put the weights of `pin_weights` into a backbone, in place.
+
+    Raises:
+        UserError: the file is damaged or not the one that was pinned, or its arrays do not fit: missing, unexpected, of
+            another shape, not finite; each is named.
+    """
+    path = weights_file(experiment)
+    if (digest := _sha256(path)) != experiment.model.weights_sha256:
+        raise UserError(
+            f"{path}: has changed since the run began; put back the file of {experiment.model.weights_sha256}"
+        )
+    arrays = read_weights(path)
+    if experiment.model.weights.startswith(RUN):
+        arrays = _of_run(arrays)
+    own, unused = backbone.state_dict(), []
+    for name in sorted(arrays.keys() - own.keys()):
+        if name.startswith(_HEADS):
+            unused.append(name)
+            del arrays[name]
+    arrays |= {name: _fitted(name, arrays[name], own[name]) for name in arrays.keys() & own.keys()}
+    _check(path, experiment.model.backbone, arrays, own)
+    with torch.no_grad():
+        for name, value in arrays.items():
+            own[name].copy_(value)
+    return Loaded(path, digest, len(arrays), tuple(unused))
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file by name.
+
+    Raises:
+        UserError: it cannot be read, is damaged, or holds something else than tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # each format has its own, and damaged bytes raise nearly anything
+        why = one_line(str(error), 200)
+        raise UserError(
+            f"{path}: cannot be read as weights ({why}); give .safetensors, or a PyTorch state dict"
+        ) from None
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    odd = (
+        next((key for key, value in content.items() if not isinstance(value, Tensor)), None) if _named(content) else ""
+    )
+    if odd is not None:
+        raise UserError(f"{path}: no state dict: {odd or 'what it holds'} is no tensor under a name; save state_dict()")
+    return {name.removeprefix("module."): value for name, value in content.items()}
+
+
+def _named(content: Any) -> bool:
+    return isinstance(content, Mapping) and all(isinstance(name, str) for name in content)
+
+
+def _of_run(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the backbone of a run's generic model, without what its attention has learned."""
+    found = {name.removeprefix("backbone."): value for name, value in arrays.items() if name.startswith("backbone.")}
+    bodies = {name.removeprefix("body."): value for name, value in found.items() if name.startswith("body.")}
+    return bodies or found
+
+
+def _fitted(name: str, value: Tensor, own: Tensor) -> Tensor:
+    """Return a vision transformer's positions on the grid of ours; anything else as it is."""
+    if name == "encoder.pos_embedding" and value.dim() == 3 and value.shape[2:] == own.shape[2:]:
+        from common.models.torchvision_backbones import interpolated
+
+        side = math.isqrt(own.shape[1] - 1)
+        return interpolated(value.float(), side, side)
+    return value
+
+
+def _check(path: Path, backbone: str, arrays: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    shared = sorted(arrays.keys() & own.keys())
+    # files of early versions of PyTorch have no counters
+    missing = [name for name in own if name not in arrays and not name.endswith("num_batches_tracked")]
+    shapes = [
+        f"{name} is {list(arrays[name].shape)}, not {list(own[name].shape)}"
+        for name in shared
+        if arrays[name].shape != own[name].shape
+    ]
+    faults = {
+        "missing": missing,
+        "unexpected": sorted(arrays.keys() - own.keys()),
+        "of another shape": shapes,
+        "not finite": [name for name in shared if not arrays[name].isfinite().all()],
+    }
+    if found := [f"{what}: {_list(names)}" for what, names in faults.items() if names]:
+        raise UserError(f"{path}: does not fit backbone '{backbone}': {'; '.join(found)}")
+
+
+def _list(names: list[str]) -> str:
+    rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + rest
+
+
+def _imagenet(name: str) -> Path:
+    """Return torchvision's newest weights of a model for ImageNet, fetched into PyTorch's own cache."""
+    from torchvision.models import get_model_weights
+
+    url = str(get_model_weights(name).DEFAULT.url)
+    path = Path(str(torch.hub.get_dir())) / "checkpoints" / url.rpartition("/")[2]
+    if not path.exists():
+        begins = re.search(r"-([a-f0-9]{8,})\.", path.name)
+        try:
+            private_folder(path.parent)
+            torch.hub.download_url_to_file(url, str(path), begins and begins[1], progress=False)
+        except (OSError, RuntimeError) as error:  # no network; bytes of another hash
+            raise UserError(
+                f"weights = 'imagenet': {url} cannot be fetched ({one_line(str(error), 200)}); "
+                f"fetch it where there is a network and put it at {path}, or name it in weights"
+            ) from None
+    return path
+
+
+def _sha256(path: Path) -> str:
+    try:
+        facts = path.stat()
+        return _sha256_of(path, facts.st_mtime_ns, facts.st_size)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); let it be read, and try again") from None
+
+
+@lru_cache(maxsize=16)
+def _sha256_of(path: Path, *version: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
