@@ -19,11 +19,10 @@ def wait_until(condition: Callable[[], _Found], seconds: float, why: str | Calla
         AssertionError: it has not become true in time.
     """
     end = time.monotonic() + seconds
-    asked = time.monotonic()
-    while not (found := condition()):
-        now = time.monotonic()
-        assert now < end, f"not within {seconds:g} s: {why if isinstance(why, str) else why()}"
-        # a condition may start a process to ask, and others work here
-        time.sleep(max(0.02, 2 * (now - asked)))
+    while True:
         asked = time.monotonic()
-    return found
+        if found := condition():
+            return found
+        # an answer from before the deadline is not the last word: this process may have stood still
+        assert asked < end, f"not within {seconds:g} s: {why if isinstance(why, str) else why()}"
+        time.sleep(max(0.02, 2 * (time.monotonic() - asked)))  # asking may cost a process

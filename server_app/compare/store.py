@@ -71,6 +71,8 @@ class Store:
         Raises:
             UserError: as `Store`; or something cannot be written.
         """
+        if (folder / EXPERIMENT).exists() and not (folder / RUNS).exists():
+            check_own(folder)  # before anything is written there
         with _locked(folder) as file:
             if not _size(file):  # after the first line it is never written again
                 if (folder / EXPERIMENT).exists():
@@ -125,12 +127,14 @@ def _parse(content: bytes, shared: Mapping[str, Any], folder: Path) -> tuple[lis
         if line is None:
             continue
         run = run_of(line, shared)
-        runs.append(run)
-        if run.config != line["config"]:
+        if run.config == line["config"]:
+            runs.append(run)
+        else:
             strange.append(number)
-    if strange:
-        count = f"{len(strange)} of {len(runs)} runs"
+    if len(strange) > len(runs):  # what they share has changed, not a line of them
+        count = f"{len(strange)} of {len(runs) + len(strange)} runs"
         raise changed(folder, f"is not the one that {count} were written with (the first: line {strange[0]})")
+    problems += [f"line {number}: its keys are not those that it was written with" for number in strange]
     return runs, _named(problems, folder / RUNS)
 
 

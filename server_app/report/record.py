@@ -1,7 +1,6 @@
 """Reading a run's folder: whatever is missing, cut short or not a number becomes `None` or empty."""
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,12 +16,13 @@ Event: TypeAlias = dict[str, Any]
 T = TypeVar("T")
 D = TypeVar("D")
 GROUPS = ("many", "medium", "few")
+_LARGEST = 1e100  # far above any metric or count; the span of an axis must be finite
 _PLACE = re.compile(r"(?:^|[\s'\"(\[=:])(?:~?/+[^\s/]|[A-Za-z]:\\)")  # where an absolute path begins
 
 
 def number(value: object) -> float | None:
-    """Return a finite float, or None for anything else (null, NaN, text, absent)."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    """Return a float that a chart can hold, or None for anything else (null, NaN, text, absent, 10³⁰⁰)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
         return None
     return float(value)
 
@@ -197,8 +197,9 @@ class RunRecord:
     @cached_property
     def group_of(self) -> dict[int, str]:
         """Class index to 'many', 'medium' or 'few'."""
-        groups = self.federation.get("groups") or {}
-        return {int(c): name for name in GROUPS for c in groups.get(name) or ()}
+        groups = self.federation.get("groups")
+        groups = groups if isinstance(groups, dict) else {}
+        return {int(c): name for name in GROUPS for c in numbers(groups.get(name)) if c is not None}
 
     @cached_property
     def class_order(self) -> list[int]:

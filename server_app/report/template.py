@@ -111,9 +111,6 @@ dl{margin:8px 0;max-width:80ch}dt{font-weight:600;margin-top:8px}dd{margin:0}
 details{margin:10px 0}summary{cursor:pointer;color:var(--s0)}
 figure{margin:14px 0 20px}figcaption{font-size:.9rem;color:var(--soft);max-width:80ch;margin-top:4px}
 figure svg{display:block;width:100%;height:auto}
-.legend{list-style:none;margin:6px 0;padding:0;display:flex;flex-wrap:wrap;gap:2px 18px;font-size:.88rem}
-.legend li{display:flex;align-items:center;gap:6px}
-.legend svg{width:14px;height:14px;min-width:14px}
 figure svg *{stroke-linejoin:round;stroke-linecap:butt}
 figure svg text{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif!important}
 svg:has(.series:hover) .series:not(:hover){opacity:.15}
@@ -123,5 +120,6 @@ svg:has(.series:hover) .series:not(:hover){opacity:.15}
 .pictures p{grid-column:span 2;margin:0;display:flex;justify-content:space-between;overflow-wrap:anywhere}
 .pictures img{width:128px;height:128px;object-fit:contain;object-position:left;display:block}
 .crisp{image-rendering:pixelated}
-@media print{body{max-width:none}figure,table{break-inside:avoid}}
+@media print{body{max-width:none}figure,table{break-inside:avoid}.scroll{overflow:visible;background:none}
+figure svg{min-width:0!important}table{font-size:.7rem}th,td{padding-right:6px;overflow-wrap:anywhere}}
 """

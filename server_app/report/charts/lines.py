@@ -51,7 +51,7 @@ def line_chart(
         axes = canvas.axes(xlabel=x_label)
         axes.set_title(y_label, loc="left", color=SOFT)
         xs = [x for s in shown for x, _ in s.known]
-        axes.set_xlim(min(xs), max(max(xs), min(xs) + 1))
+        axes.set_xlim(min(xs), max(max(xs), min(xs) + 1, min(xs) * (1 + 1e-9)))
         whole_ticks(axes.xaxis)
         values = [y for s in shown for _, y in s.known] + ([level.value] if level else [])
         edges = [edge for s in shown for pair in s.band if pair for edge in pair]

@@ -119,6 +119,7 @@ def test_a_whole_line_may_lack_its_end(tiny: Tiny, tmp_path: Path) -> None:
         (lambda line: json.dumps({k: v for k, v in line.items() if k != "summary"}), "summary: field required"),
         (lambda line: json.dumps(line | {"seed": "0"}), "seed: should be a valid integer"),
         (lambda line: json.dumps(line | {"overrides": [1]}), "overrides: should be a valid dictionary"),
+        (lambda line: json.dumps(line | {"seed": 7}), "its keys are not those that it was written with"),
     ],
 )
 def test_a_line_that_is_no_result_is_named_and_left_alone(
@@ -161,6 +162,7 @@ def test_an_experiment_yaml_of_the_users_own_is_left_alone(tiny: Tiny, tmp_path:
     with pytest.raises(UserError, match=r"experiment\.yaml is there, and is no comparison's: choose another --output"):
         Store.begin(tmp_path, cells_of(tiny))
     assert (tmp_path / "experiment.yaml").read_text() == "rounds: 3\n" and Store(tmp_path).runs == []
+    assert [path.name for path in tmp_path.iterdir()] == ["experiment.yaml"]
 
 
 def test_other_configurations_and_other_data_stand_beside(tiny: Tiny, tmp_path: Path) -> None:

@@ -136,6 +136,23 @@ def test_broken_files_and_unknown_figures(tmp_path: Path) -> None:
     assert "versions.json is not readable" in page.text
 
 
+@pytest.mark.parametrize("groups", [[1, 2], {"many": ["a"], "medium": 5, "few": [1.5, None]}, "few"])
+def test_groups_that_are_none(tmp_path: Path, groups: object) -> None:
+    federation = json.loads((write_run(tmp_path) / "federation.json").read_text())
+    dump(tmp_path, federation={**federation, "groups": groups})
+    report(tmp_path)
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_that_no_axis_can_hold(tmp_path: Path) -> None:
+    path = write_run(tmp_path) / "metrics.jsonl"
+    heads = {"aux_head": [1e308, -1e308, None] + [1.0] * 7}
+    events = [json.loads(line) | {"round": 10**30} for line in path.read_text().splitlines()]
+    events.append({"event": "norms", "round": 10**30, "heads": heads})
+    path.write_text("".join(json.dumps(event) + "\n" for event in events))
+    report(tmp_path)
+
+
 def test_a_resumed_run_counts_a_repeated_round_once(tmp_path: Path) -> None:
     write_run(tmp_path, rounds=3)
     path = tmp_path / "metrics.jsonl"
