@@ -29,24 +29,35 @@ SAFE = {
     "common/data/federation/build.py: Federation.train_counts": "NumPy's, of the object",
     "common/data/federation/build.py: _build": "pixels and labels are NumPy's or files",
     "common/data/federation/build.py: _coordinators": "pixels and labels are NumPy's or files",
+    "common/data/federation/build.py: _with_moments": "pixels and labels are NumPy's or files",
+    "common/data/images/pretrained.py: _of": NO_TENSOR,
     "common/data/sources/loading.py: _load": "pixels and labels are NumPy's or files",
     "common/data/sources/loading.py: _reduce": NO_TENSOR,
     "common/data/images/pixel_cache.py: _decoder": NO_TENSOR,
     "common/data/images/resident.py: _held": "one a device, made outside inference mode; nothing traced uses it",
     "common/installed.py: check_installed": NO_TENSOR,
     "common/installed.py: code_fingerprint": NO_TENSOR,
+    "common/models/torchvision_backbones.py: _shapes": "on the meta device, and asked for shapes alone",
+    "common/models/weights.py: _sha256_of": NO_TENSOR,
     "common/packing.py: _header": NO_TENSOR,
     "common/packing.py: _read": NO_TENSOR,
     "common/wire.py: _parse_experiment": NO_TENSOR,
     "common/wire.py: experiment_json": NO_TENSOR,
+    "server_app/compare/cells.py: Cell._identity": NO_TENSOR,
+    "server_app/compare/cells.py: Cell.config_hash": NO_TENSOR,
+    "server_app/compare/cells.py: _defaults": NO_TENSOR,
+    "server_app/compare/lines.py: StoredRun.config": NO_TENSOR,
+    "server_app/compare/lines.py: StoredRun.stem": NO_TENSOR,
     "server_app/generic/multilabel_analysis.py: AnalysisInput.features": "NumPy's, of the object",
     "server_app/generic/multilabel_analysis.py: AnalysisInput.order": NO_TENSOR,
     "server_app/generic/multilabel_analysis.py: AnalysisInput.positives": "NumPy's, of the object",
+    "server_app/report/page.py: _environment": NO_TENSOR,
     "server_app/report/record.py: RunRecord.class_counts": NO_TENSOR,
     "server_app/report/record.py: RunRecord.class_order": NO_TENSOR,
     "server_app/report/record.py: RunRecord.classes": NO_TENSOR,
     "server_app/report/record.py: RunRecord.group_of": NO_TENSOR,
     "server_app/report/record.py: RunRecord.heads": NO_TENSOR,
+    "server_app/report/record.py: RunRecord.majority_shares": NO_TENSOR,
     "server_app/report/record.py: RunRecord.site_names": NO_TENSOR,
     "server_app/report/record.py: RunRecord.test_counts": NO_TENSOR,
     "server_app/report/record.py: RunRecord.train_counts": NO_TENSOR,
@@ -85,7 +96,7 @@ def changed_names(tree: ast.AST) -> set[str]:
                 found.add(word(node.value))
             elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CHANGES:
                 found.add(word(node.func.value))
-    return found
+    return found - {""}  # of what has no name of its own
 
 
 def module_caches(tree: ast.Module) -> Iterator[str]:
@@ -96,6 +107,7 @@ def module_caches(tree: ast.Module) -> Iterator[str]:
             node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
         )
         value = getattr(node, "value", None)
+        targets = [name for target in targets for name in (target.elts if isinstance(target, ast.Tuple) else [target])]
         for name in map(word, targets):
             made = isinstance(value, ast.Call) and word(value) in CONTAINERS | DECORATORS
             empty = isinstance(value, ast.Dict | ast.List) and not _filled(value)
