@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import flwr.common.logger  # noqa: F401 - gives Flower's logger its handler
 import pytest
@@ -17,6 +18,7 @@ from trained_runs import TrainedRuns, session_folder
 
 from common.config import Experiment, build
 from common.methods import METHODS
+from server_app.report.charts import Chart
 
 torch.set_num_threads(1)  # tests run side by side
 _CACHE = tempfile.TemporaryDirectory(prefix="fednc-tests-")  # removed at the end
@@ -33,6 +35,7 @@ WAITING = (
     *("test_compose", "test_real_site_killed", "test_real_coordinator_killed", "test_deployment"),
     *("test_ray_simulation", "test_stopped_runs", "test_provisioning"),
 )
+DRAWN = ("report", "compare", "browser", "commands")  # folders of tests that look at charts
 # loggers that a run makes speak, as they are before any run
 LOGS = [
     (log, list(log.handlers), log.level, log.propagate)
@@ -65,6 +68,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             placed += 1
         items.append(item)
     items += slow[placed:]
+
+
+@pytest.fixture(autouse=True)
+def _charts_are_drawn_where_they_are_looked_at(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leave charts empty in the pages of other tests' runs: there are hundreds, and drawing takes a second."""
+    if request.path.parent.name in DRAWN:
+        yield
+        return
+    empty = '<svg xmlns="http://www.w3.org/2000/svg" role="img"/>'
+    # no `monkeypatch`, which would make a run one of this test alone
+    with patch.object(Chart, "svg", lambda chart: empty), patch.object(Chart, "file", lambda chart, kind: b""):
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -157,7 +157,7 @@ _ODD = st.recursive(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=settings.default.max_examples // 3)  # each draws a page
 @given(st.data())
 def test_whatever_a_broken_analysis_holds_the_report_survives(tmp_path_factory: Any, data: st.DataObject) -> None:
     folder = write_multilabel_run(tmp_path_factory.mktemp("run"), 4, 2, rounds=1, **{"report-images": True})
