@@ -2,6 +2,10 @@
 
 import pytest
 
+from common.methods import METHODS
+
+_ALSO_QUICK = ("fedloge", "fednca_ml", "fedbn")  # of the methods on a pretrained backbone
+
 # by file: parts of a test's name, () for all of a file
 DEEP: dict[str, tuple[str, ...]] = {
     "test_compose": (),
@@ -16,6 +20,8 @@ DEEP: dict[str, tuple[str, ...]] = {
     "test_wheel": ("shipped_experiment[flower]",),
     "test_extended_runs": ("longer_one[creff]",),
     "test_closed_output": ("[all closed]", "[pipe]", "[full]"),
+    "test_standing": tuple(f"backbone_of_torchvision[{name}]" for name in METHODS if name not in _ALSO_QUICK),
+    "test_torchvision_backbones": ("own_model[maxvit_t]", "own_model[vgg11]", "own_model[densenet121]"),
     "test_compare": ("time_is_up", "another_configuration_leaves", "of_other_data_or_code", "study_from_the_command"),
     "test_readme": ("fednc compare scans.yaml", "rounds=100 seed=1]", "rounds=200]", "predict list.csv"),
 }
