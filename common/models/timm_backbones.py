@@ -1,0 +1,330 @@
+"""Any model of timm as a backbone, under its own names: `timm:mobilenetv3_small_050` (extra `fednc[timm]`).
+
+What is taken is timm's model without its classifier (`num_classes=0`): features are what it gives then, so that d may be
+longer than its last map has channels (MobileNetV3). Label-aware attention asks the last map, or the patches' tokens; where
+d is longer, what the model makes of each of its pixels by itself; a model of several maps has a single pixel, its features.
+Three things differ from timm's own model, and none changes what weights mean: dropout and stochastic depth are off, grey
+images are repeated over three channels, and where timm can do it, images have any size, positions being interpolated.
+
+Families compute in ways of their own. Which of a model's parts run in a row, each on what the one before gave and on nothing
+else, is seen by watching it once on the meta device: these are its stages. What comes before them is one step.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from common.architectures import TIMM
+from common.errors import UserError, did_you_mean, nearest
+from common.models.backbones import Backbone
+
+INSTALL = "pip install 'fednc[timm]'"
+_ROWS = ("blocks", "stages", "layers", "features", "levels", "network", "transformers")  # rows of stages, not stages
+_ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
+_RATES = ("drop_prob", "drop_rate", "drop_path_rate", "attn_drop_rate", "proj_drop_rate")
+_LARGEST_SIDE = 1024  # pixels; no model needs more
+_BEFORE, _HEAD = "before", "pooling"  # steps that are no part of timm's
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a model computes.
+
+    Attributes:
+        row: paths of the parts that run in a row, up to the last map.
+        whole: whether the row begins with the images.
+        single: whether there is one last map, [B, c, h, w], [B, h, w, c] or tokens [B, n, c].
+        feature_dim: length of a feature vector.
+        channels: c.
+        before_tokens: tokens that are no patches: class, registers.
+    """
+
+    row: tuple[str, ...]
+    whole: bool
+    single: bool
+    feature_dim: int
+    channels: int
+    before_tokens: int
+
+
+class TimmBackbone(Backbone):
+    """A model of timm.
+
+    Args:
+        model: timm's, without a classifier.
+        layout: of that model.
+    """
+
+    def __init__(self, model: nn.Module, layout: Layout) -> None:
+        super().__init__({}, layout.feature_dim)
+        # The state is timm's, under its names. What computes the first step and pooling is timm's model, whose own
+        # parameters are therefore these very dictionaries: what moves or replaces one here does so there.
+        parts, rows = dict(model.named_children()), _without(model, layout.row)
+        self._parameters, self._buffers = model._parameters, model._buffers
+        self._non_persistent_buffers_set = model._non_persistent_buffers_set
+        self._modules = dict(parts)
+        model._modules |= rows
+        self._layout = layout
+        self._unregistered = (_Before(model, layout), _Pooling(model, layout))
+
+    def steps(self) -> dict[str, nn.Module]:
+        """Return what computes the features, in order: what comes before the row, the row, and pooling."""
+        before, pooling = self._unregistered
+        first: dict[str, nn.Module] = {} if self._layout.whole else {_BEFORE: before}
+        return first | {path: self.get_submodule(path) for path in self._layout.row} | {_HEAD: pooling}
+
+    def map_steps(self) -> int:
+        """Return how many of the steps come before pooling."""
+        return len(self.steps()) - 1
+
+    def from_images(self, images: Tensor) -> Tensor:
+        """Return images in colour."""
+        return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Return the last map, or the patches' tokens, as a map [B, feature_dim, h, w]."""
+        found, layout = super().feature_map(images), self._layout
+        if not layout.single:
+            return self.pooled(found)[:, :, None, None]
+        if found.dim() == 4 and found.shape[1] != layout.channels:
+            found = found.permute(0, 3, 1, 2)
+        if found.dim() == 3:
+            found = _as_map(found[:, layout.before_tokens :], tuple(images.shape[-2:]))
+        return found if layout.channels == layout.feature_dim else self._each_pixel(found)
+
+    def pooled(self, feature_map: Tensor) -> Tensor:
+        """Return features [B, feature_dim] of what the last step before pooling gives."""
+        with self.computing(feature_map):
+            features: Tensor = self._unregistered[1](feature_map)
+        return features.float()
+
+    def train(self, mode: bool = True) -> "TimmBackbone":
+        """Choose train or eval mode; what stands still stays in eval mode."""
+        for step in self._unregistered:
+            step.training = step.model.training = mode
+        super().train(mode)
+        return self
+
+    def stage_names(self) -> tuple[str, ...]:
+        """Return the parts of the row that have weights, in order."""
+        return tuple(path for path in self._layout.row if self.get_submodule(path).state_dict())
+
+    def _each_pixel(self, found: Tensor) -> Tensor:
+        """Return what pooling makes of each pixel by itself, as a map [B, feature_dim, h, w] of a map [B, c, h, w]."""
+        batch, channels, height, width = found.shape
+        pixels = found.permute(0, 2, 3, 1).reshape(-1, channels, 1, 1)
+        return self.pooled(pixels).reshape(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+class _Before(nn.Module):
+    """What a model does before its row: all of it, with nothing where the row is."""
+
+    def __init__(self, model: nn.Module, layout: Layout) -> None:
+        super().__init__()
+        self.model, self.single = model, layout.single
+
+    def forward(self, images: Tensor) -> Tensor:
+        answer: Tensor = self.model.forward_features(images) if self.single else self.model(images)  # type: ignore[operator]
+        return answer
+
+
+class _Pooling(nn.Module):
+    """What a model makes of its last map: features [B, d]."""
+
+    def __init__(self, model: nn.Module, layout: Layout) -> None:
+        super().__init__()
+        self.model, self.single = model, layout.single
+
+    def forward(self, found: Tensor) -> Tensor:
+        answer: Tensor = self.model.forward_head(found, pre_logits=True) if self.single else found  # type: ignore[operator]
+        return answer.flatten(1)
+
+
+def timm_backbone(name: str) -> Backbone:
+    """Build a freshly initialised backbone.
+
+    Args:
+        name: as timm has it, without our prefix; with or without the tag of its weights.
+
+    Raises:
+        UserError: timm is not installed, or has no such model.
+    """
+    known = layout(name)
+    return TimmBackbone(timm_model(name), known)
+
+
+def timm_model(name: str) -> nn.Module:
+    """Return timm's own model without classifier, freshly initialised, dropout and stochastic depth off."""
+    model = _create(name, **_arguments(name))
+    for part in model.modules():
+        if isinstance(part, nn.modules.dropout._DropoutNd):
+            part.p = 0.0
+        for rate in _RATES:
+            if isinstance(getattr(part, rate, None), float):
+                setattr(part, rate, 0.0)
+    return model
+
+
+def timm_library() -> Any:
+    """Return timm.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        return import_module("timm")
+    except ImportError:
+        raise UserError(f"a backbone {TIMM}NAME needs timm: {INSTALL}") from None
+
+
+@lru_cache(maxsize=16)
+def pretrained_facts(name: str) -> dict[str, Any]:
+    """Return what timm knows of a model's weights: mean, std, interpolation, input_size, where they are.
+
+    Raises:
+        UserError: timm is not installed, or has no such model or weights.
+    """
+    timm = timm_library()
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        near = nearest(architecture, timm.list_models())
+        hint = did_you_mean(near and TIMM + near)
+        raise UserError(f"unknown backbone '{TIMM}{name}': {hint}timm.list_models() names all that timm has")
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        hint = did_you_mean(nearest(tag, tags))
+        raise UserError(f"unknown backbone '{TIMM}{name}': {hint}weights of {architecture}: {', '.join(tags) or 'none'}")
+    found: dict[str, Any] = timm.get_pretrained_cfg(name).to_dict()
+    return found
+
+
+@lru_cache(maxsize=16)
+def layout(name: str) -> Layout:
+    """Return how a model computes; nothing is: it is watched on the meta device."""
+    side = pretrained_facts(name)["input_size"][-1]
+    model, images = _on_meta(name), torch.empty(2, 3, side, side, device="meta")
+    calls: list[tuple[str, Any, Any]] = []
+    hooks = [part.register_forward_hook(_noting(calls, path), with_kwargs=True) for path, part in _pieces(model)]
+    with torch.no_grad():
+        last = model.forward_features(images)  # type: ignore[operator]
+        for hook in hooks:
+            hook.remove()
+        single = isinstance(last, Tensor)
+        answer = model.forward_head(last, pre_logits=True) if single else model(images)  # type: ignore[operator]
+    row, start = _row(calls, last) if single else ([], None)
+    channels = int(model.num_features)  # type: ignore[arg-type]
+    tokens = single and last.dim() == 3 and (getattr(model, "num_prefix_tokens", None) or _odd_tokens(last.shape[1]))
+    return Layout(tuple(row), start is images, single, answer.flatten(1).shape[1], channels, int(tokens))
+
+
+def needed_side(name: str, size: tuple[int, int]) -> int | None:
+    """Return None where the model takes images of `size` (H, W); else the side nearest above that it takes.
+
+    Where it takes none above, the one that it was made for. Nothing is computed: shapes alone go through the model.
+    """
+    if _takes(name, *size):
+        return None
+    sides = range(max(1, min(size)), _LARGEST_SIDE + 1)
+    made_for = int(pretrained_facts(name)["input_size"][-1])
+    return next((side for side in sides if _takes(name, side, side)), made_for)
+
+
+@torch.no_grad()
+def _takes(name: str, height: int, width: int) -> bool:
+    try:
+        features = _shapes(name)(torch.empty(1, 3, height, width, device="meta"))
+    except (RuntimeError, ValueError, AssertionError):
+        return False
+    return bool(features.numel())
+
+
+@lru_cache(maxsize=4)
+def _shapes(name: str) -> nn.Module:
+    return TimmBackbone(_on_meta(name), layout(name)).eval()
+
+
+def _on_meta(name: str) -> nn.Module:
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return timm_model(name).eval()
+
+
+@lru_cache(maxsize=16)
+def _arguments(name: str) -> dict[str, Any]:
+    """Return what lets a model take images of any size, as far as it can."""
+    for arguments in _ANY_SIZE:
+        try:
+            with torch.random.fork_rng(devices=[]), torch.device("meta"):
+                _create(name, **arguments)
+            return arguments
+        except TypeError:  # not a key of this family
+            continue
+    return {}
+
+
+def _create(name: str, **arguments: Any) -> nn.Module:
+    pretrained_facts(name)  # for what it raises
+    model: nn.Module = timm_library().create_model(name, pretrained=False, num_classes=0, **arguments)
+    return model
+
+
+def _pieces(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the parts of a model by path; of a row of stages each stage."""
+    for name, part in model.named_children():
+        if name in _ROWS and type(part) in (nn.Sequential, nn.ModuleList):
+            yield from ((f"{name}.{inner}", stage) for inner, stage in part.named_children())
+        else:
+            yield name, part
+
+
+def _noting(calls: list[tuple[str, Any, Any]], path: str) -> Any:
+    def note(_: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
+        plain = len(inputs) == 1 and not any(value is not None for value in keywords.values())
+        calls.append((path, inputs[0] if plain else None, output))
+
+    return note
+
+
+def _row(calls: list[tuple[str, Any, Any]], last: Tensor) -> tuple[list[str], Any]:
+    """Return the paths that lead to the last map in a row, and what the first of them was given."""
+    row: list[str] = []
+    wanted: Any = last
+    for path, given, output in reversed(calls):
+        if output is not wanted or given is None or [called for called, *_ in calls].count(path) > 1:
+            break
+        row.insert(0, path)
+        wanted = given
+    return row, wanted
+
+
+def _without(model: nn.Module, row: tuple[str, ...]) -> dict[str, nn.Module]:
+    """Return by name what stands in a model where the row does its work: nothing is done there."""
+    found: dict[str, nn.Module] = {}
+    for path in row:
+        name, _, inner = path.partition(".")
+        if not inner:
+            found[name] = nn.Identity()
+            continue
+        stages = dict(found.get(name, model.get_submodule(name)).named_children()) | {inner: nn.Identity()}
+        found[name] = nn.Sequential()
+        for key, stage in stages.items():
+            found[name].add_module(key, stage)
+    return found
+
+
+def _odd_tokens(number: int) -> int:
+    """Return how many of the tokens are above the largest square grid: none, or a class token."""
+    return 1 if number > 1 and math.isqrt(number - 1) ** 2 == number - 1 and math.isqrt(number) ** 2 != number else 0
+
+
+def _as_map(tokens: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Return tokens [B, h·w, c] as a map [B, c, h, w] of the images' form, or as a column."""
+    number = tokens.shape[1]
+    height = round(math.sqrt(number * size[0] / size[1])) or 1
+    grid = (height, number // height) if number % height == 0 else (number, 1)
+    return tokens.transpose(1, 2).unflatten(2, grid)
