@@ -36,7 +36,7 @@ from common.data.images.source import ArrayImages, Rows
 from common.data.images.transforms import Scaling
 from common.errors import UserError
 from common.models.backbones import Backbone
-from common.models.trunk import through_trunk
+from common.models.trunk import through_trunk, trunk_of
 from common.models.trunk_files import Layout, MemoryStore, Store, TrunkFiles
 
 _FILL_BATCH = 256  # images a forward pass
@@ -97,10 +97,8 @@ class TrunkCache:
 
     def _opened(self, name: str, body: Backbone, images: ImageSource, dataset: Dataset) -> Store | None:
         if (self.folder, name) not in _stores:
-            device = next(body.parameters()).device
-            one = BatchSlices(images, np.zeros(1, np.int64), device).pixels(slice(0, 1))
-            shape = through_trunk(body, Scaling(dataset.mean, dataset.std, device)(one)).shape[1:]
-            _stores[self.folder, name] = self._open(name, Layout((len(images), *shape), self.precision))
+            layout = Layout((len(images), *_shape(body, images, dataset)), self.precision)
+            _stores[self.folder, name] = self._open(name, layout)
         _stores.move_to_end((self.folder, name))
         while len(_stores) > _OPENED:
             _stores.popitem(last=False)
@@ -149,9 +147,23 @@ def use_trunk_cache(model: nn.Module, experiment: Experiment, folder: Path | Non
     """
     keys, cache = experiment.model, None
     if keys.train_from is not None and keys.trunk_cache:
-        cache = TrunkCache(folder or cache_folder(experiment) / "trunks", keys.trunk_precision, keys.trunk_memory << 20)
+        cache = TrunkCache(folder or trunk_folder(experiment), keys.trunk_precision, keys.trunk_memory << 20)
     for body in (part for part in model.modules() if isinstance(part, Backbone)):
         body.trunk_cache = cache
+
+
+def trunk_folder(experiment: Experiment) -> Path:
+    """Return where a simulation keeps what trunks make of images: beside decoded images."""
+    return cache_folder(experiment) / "trunks"
+
+
+def cache_bytes(model: nn.Module, images: ImageSource, rows: int, dataset: Dataset) -> int:
+    """Return the bytes that a model's cache takes for so many of some images, of which there is one; 0 without one."""
+    body = trunk_of(model)
+    if body is None or body.trunk_cache is None:
+        return 0
+    with _evaluating(body):
+        return Layout((rows, *_shape(body, images, dataset)), body.trunk_cache.precision).num_bytes
 
 
 class TrunkOutputs:
@@ -209,6 +221,13 @@ def fill(store: Store, body: Backbone, images: ImageSource, rows: Rows, dataset:
                 logging.INFO, "the backbone's frozen part: %s of %s images, about %.0f s to go",
                 f"{done:,}", f"{len(missing):,}", (now - began) / done * (len(missing) - done),
             )  # fmt: skip
+
+
+def _shape(body: Backbone, images: ImageSource, dataset: Dataset) -> torch.Size:
+    """Return the shape of what a trunk makes of an image."""
+    device = next(body.parameters()).device
+    one = BatchSlices(images, np.zeros(1, np.int64), device).pixels(slice(0, 1))
+    return through_trunk(body, Scaling(dataset.mean, dataset.std, device)(one)).shape[1:]
 
 
 def trunk_digest(body: Backbone) -> str:
