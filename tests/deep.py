@@ -21,6 +21,16 @@ DEEP: dict[str, tuple[str, ...]] = {
     "test_extended_runs": ("longer_one[creff]",),
     "test_closed_output": ("[all closed]", "[pipe]", "[full]"),
     "test_standing": tuple(f"backbone_of_torchvision[{name}]" for name in METHODS if name not in _ALSO_QUICK),
+    "test_trunk_cache": (
+        *(f"the_run_without[{name}]" for name in METHODS if name not in _ALSO_QUICK),
+        *(
+            "the_features[torchvision:resnet18",
+            "[torchvision:densenet121",
+            "[torchvision:swin_t",
+            "[torchvision:convnext",
+        ),
+        *("[torchvision:regnet", "company[torchvision:resnet18]"),
+    ),
     "test_torchvision_backbones": ("own_model[maxvit_t]", "own_model[vgg11]", "own_model[densenet121]"),
     "test_compare": ("time_is_up", "another_configuration_leaves", "of_other_data_or_code", "study_from_the_command"),
     "test_readme": ("fednc compare scans.yaml", "rounds=100 seed=1]", "rounds=200]", "predict list.csv"),

@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from operator import attrgetter
 
 import numpy as np
@@ -15,10 +16,12 @@ from client_app.methods.base import LocalContext, LocalMethod, Phase
 from client_app.site.site import Site
 from client_app.training.optimiser import State, optimiser_for, state_of, take_step
 from common.config import Experiment
-from common.data.images.resident import BatchSlices
-from common.data.images.transforms import Scaling, augment, draw
+from common.data.images.transforms import Draws, augment, draw
 from common.errors import RefusalError
+from common.models.backbones import Backbone
+from common.models.features import model_inputs
 from common.models.model import Model
+from common.models.trunk import behind_trunk, trunk_of
 from common.rates import finetune_rate
 from common.seeds import numpy_generator, torch_generator
 
@@ -67,13 +70,13 @@ def train_site(
     local = local_context(model, method, site)
     rate = experiment.train.learning_rate if learning_rate is None else learning_rate
     totals: dict[str, float] = defaultdict(float)
-    seen, device = 0, local.class_counts.device
+    seen, device, trunk = 0, local.class_counts.device, trunk_of(model)
     for phase in phases or method.phases(experiment):
-        with _frozen(model, phase.frozen):
+        with _frozen(model, phase.frozen), behind_trunk(model, trunk):
             optimizer = optimiser_for(model.named_parameters(), rate, experiment, state)
             for _ in range(phase.epochs):
                 batch_losses = []
-                for images, labels in _epoch(site, order_rng, augmentation_rng, device):
+                for images, labels in _epoch(model, trunk, site, order_rng, augmentation_rng, device):
                     with _single_image_safe(model, len(labels)):
                         losses = (phase.losses or method.losses)(model, images, labels, local)
                     values = torch.stack(tuple(losses.values()))
@@ -114,18 +117,27 @@ def local_context(model: Model, method: LocalMethod, site: Site) -> LocalContext
 
 
 def _epoch(
-    site: Site, order_rng: np.random.Generator, augmentation_rng: torch.Generator, device: torch.device
+    model: Model,
+    trunk: Backbone | None,
+    site: Site,
+    order_rng: np.random.Generator,
+    augmentation_rng: torch.Generator,
+    device: torch.device,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield an epoch's batches as network input [B, C, H, W] and labels; random draws go to the device at once."""
+    """Yield an epoch's batches as what the model takes behind its trunk, and labels; draws go to the device at once."""
     dataset, asked = site.dataset, site.experiment.train
     shuffled = order_rng.permutation(site.train_rows)
     parts = list(slices(len(shuffled), asked.batch_size))
     draws = draw(asked.augment, [part.stop - part.start for part in parts], augmentation_rng)
     draws = draws and draws.to(device)
-    batch, scale = BatchSlices(dataset.train, shuffled, device), Scaling(dataset.mean, dataset.std, device)
+    change = None if draws is None else partial(_augmented, draws)
+    inputs, labels = model_inputs(model, trunk, dataset.train, shuffled, dataset, change)
     for part in parts:
-        images = augment(batch.pixels(part), draws and draws.cut(part))
-        yield scale(images), batch.labels[part]
+        yield inputs(part), labels[part]
+
+
+def _augmented(draws: Draws, pixels: Tensor, part: slice) -> Tensor:
+    return augment(pixels, draws.cut(part))
 
 
 @contextmanager

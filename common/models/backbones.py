@@ -17,12 +17,16 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from common.architectures import BACKBONES, TORCHVISION, Architecture
 from common.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from common.models.trunk_cache import TrunkCache
 
 _POOLING = ("avgpool", "classifier", "flatten")
 
@@ -43,6 +47,9 @@ class Backbone(nn.Sequential):
         fixed: names of its state that never change, see `make_stand`.
         still: BatchNorms that use their statistics in training, too.
         bf16: whether the stages compute in bfloat16 (autocast); features are float32 all the same.
+        trunk: how many of its first steps stand still; what they make of an image is always the same.
+        reads_trunk: whether what comes in is what the trunk makes of images, see `behind_trunk`.
+        trunk_cache: where that is kept, None: nowhere.
     """
 
     feature_dim: int
@@ -50,29 +57,67 @@ class Backbone(nn.Sequential):
     bf16: bool = False
     fixed: frozenset[str] = frozenset()
     still: tuple[str, ...] = ()
+    trunk: int = 0
+    reads_trunk: bool = False
+    trunk_cache: "TrunkCache | None" = None
 
     def __init__(self, stages: dict[str, nn.Module], feature_dim: int, norm: nn.Module | None = None) -> None:
         pooled = {"avgpool": nn.AdaptiveAvgPool2d(1)} | ({"classifier": norm} if norm else {})
         super().__init__(OrderedDict(stages | pooled | {"flatten": nn.Flatten()}))
         self.feature_dim = feature_dim
 
+    def steps(self) -> dict[str, nn.Module]:
+        """Return what computes the features, in order: the stages, with what has no weights between them, and pooling.
+
+        A step's name is that of its stage in `stage_names`, where it is one.
+        """
+        return dict(self.named_children())
+
+    def map_steps(self) -> int:
+        """Return how many of the steps come before pooling."""
+        return sum(name not in _POOLING for name in self.steps())
+
+    def trunk_state(self) -> list[str]:
+        """Return the names of the trunk's weights and statistics, all of them `fixed`, in order."""
+        later = tuple(f"{name}." for name in list(self.steps())[self.trunk :])
+        return sorted(name for name in self.fixed if not name.startswith(later))
+
+    def through_trunk(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what the trunk makes of images, float32 [B, ...]; without one, the images themselves."""
+        maps = self.map_steps()
+        if self.trunk > maps:
+            return self.pooled(self.run_steps(images, 0, maps))
+        return self.run_steps(images, 0, self.trunk) if self.trunk else images
+
     def feature_map(self, images: torch.Tensor) -> torch.Tensor:
         """Return the last feature map [B, feature_dim, h, w], before pooling."""
-        if self.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        with self.computing(images):
-            for name, stage in self.named_children():
-                if name not in _POOLING:
-                    images = stage(images)
-        return images.float()
+        return self.run_steps(images, self.trunk if self.reads_trunk else 0, self.map_steps())
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return features [B, feature_dim] of images."""
-        pooled = self.feature_map(images)
-        for name, step in self.named_children():
-            if name in _POOLING:
-                pooled = step(pooled)
-        return pooled
+        """Return features [B, feature_dim] of images, or of what the trunk made of them."""
+        first, maps = self.trunk if self.reads_trunk else 0, self.map_steps()
+        return images if first > maps else self.pooled(self.run_steps(images, first, maps))
+
+    def run_steps(self, x: torch.Tensor, first: int, end: int) -> torch.Tensor:
+        """Return what some steps before pooling make of their input, in the backbone's precision, as float32."""
+        if not first:
+            x = self.from_images(x)
+        if self.channels_last and x.dim() == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        with self.computing(x):
+            for step in list(self.steps().values())[first:end]:
+                x = step(x)
+        return x.float()
+
+    def from_images(self, images: torch.Tensor) -> torch.Tensor:
+        """Return images as the first step takes them."""
+        return images
+
+    def pooled(self, feature_map: torch.Tensor) -> torch.Tensor:
+        """Return features [B, feature_dim] of what the last step before pooling gives."""
+        for step in list(self.steps().values())[self.map_steps() :]:
+            feature_map = step(feature_map)
+        return feature_map
 
     def train(self, mode: bool = True) -> "Backbone":
         """Choose train or eval mode; what stands still stays in eval mode."""

@@ -1,6 +1,6 @@
 """One pass of the backbone over images, in eval mode: every head is then evaluated on the same features."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,10 @@ from torch import Tensor, nn
 from common.data import Dataset, ImageSource
 from common.data.images.resident import BatchSlices
 from common.data.images.transforms import Scaling
+from common.models.backbones import Backbone
+from common.models.trunk import behind_trunk, through_trunk, trunk_of
+
+Change = Callable[[Tensor, slice], Tensor]
 
 EVAL_BATCH = 512  # images a forward pass: enough to fill a processor, few enough for any GPU
 
@@ -27,11 +31,47 @@ def feature_batches(
         dataset: for the mean and standard deviation of its pixels.
     """
     backbone.eval()
-    device = next(backbone.parameters()).device
-    batch, scale = BatchSlices(images, rows, device), Scaling(dataset.mean, dataset.std, device)
+    trunk = trunk_of(backbone)
+    inputs, labels = model_inputs(backbone, trunk, images, rows, dataset)
     for start in range(0, len(rows), EVAL_BATCH):
         part = slice(start, start + EVAL_BATCH)
-        yield backbone(scale(batch.pixels(part))), batch.labels[part]
+        with behind_trunk(backbone, trunk):
+            features = backbone(inputs(part))
+        yield features, labels[part]
+
+
+def model_inputs(
+    model: nn.Module,
+    trunk: Backbone | None,
+    images: ImageSource,
+    rows: npt.NDArray[np.int64],
+    dataset: Dataset,
+    change: Change | None = None,
+) -> tuple[Callable[[slice], Tensor], Tensor]:
+    """Return what takes a slice of the rows to what a model takes behind its trunk, and the labels [n] of all rows.
+
+    Args:
+        model: on the device where the input goes.
+        trunk: of the model, see `trunk_of`; its cache serves where it has one, and `change` is None.
+        images: `dataset.train` or `dataset.test`.
+        rows: which of its images, in the order of the slices.
+        dataset: for the mean and standard deviation of its pixels.
+        change: augmentation of a slice's uint8 pixels [B, channels, H, W].
+    """
+    device = next(model.parameters()).device
+    outputs = None
+    if trunk and trunk.trunk_cache and change is None:
+        outputs = trunk.trunk_cache.outputs(trunk, images, rows, dataset)
+    batch = BatchSlices(images, rows, device)
+    if outputs:
+        return outputs.slices(rows), batch.labels
+    scale = Scaling(dataset.mean, dataset.std, device)
+
+    def inputs(part: slice) -> Tensor:
+        pixels = batch.pixels(part) if change is None else change(batch.pixels(part), part)
+        return through_trunk(trunk, scale(pixels)) if trunk else scale(pixels)
+
+    return inputs, batch.labels
 
 
 def extract_features(

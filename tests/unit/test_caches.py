@@ -37,6 +37,8 @@ SAFE = {
     "common/data/images/resident.py: _held": "one a device, made outside inference mode; nothing traced uses it",
     "common/installed.py: check_installed": NO_TENSOR,
     "common/installed.py: code_fingerprint": NO_TENSOR,
+    "common/models/trunk_cache.py: _digests": NO_TENSOR,
+    "common/models/trunk_cache.py: _stores": "NumPy's, mapped files; values go to a device anew",
     "common/models/torchvision_backbones.py: _shapes": "on the meta device, and asked for shapes alone",
     "common/models/weights.py: _sha256_of": NO_TENSOR,
     "common/packing.py: _header": NO_TENSOR,

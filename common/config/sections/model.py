@@ -4,8 +4,10 @@ from typing import Annotated, Literal
 
 from common.architectures import BACKBONES, IMAGENET, NO_WEIGHTS, RUN, TORCHVISION
 from common.config.sections.conditions import (
+    CACHES_TRUNK,
     HAS_SOLVED,
     HAS_SPARSE,
+    HAS_TRUNK,
     HAS_WEIGHTS,
     MMA,
     SOLVED,
@@ -13,7 +15,7 @@ from common.config.sections.conditions import (
     USES_ATTENTION,
     USES_QUERY_FRAME,
 )
-from common.keys import Acts, KeyModel, OneOf, PathOr, Positive, is_one_of, key
+from common.keys import Acts, KeyModel, NotNegative, OneOf, PathOr, Positive, is_one_of, key
 
 
 class ModelSection(KeyModel):
@@ -45,6 +47,24 @@ class ModelSection(KeyModel):
         None,
         about="the first stage of the backbone that trains; those before stand still, and cross once; head: heads "
         "alone; default: everything trains",
+    )
+    trunk_cache: bool = key(
+        True,
+        about="what stages before train-from make of an image is computed once, kept in files beside decoded images "
+        "(at a site, in its cache), and read in every round; training with augment computes it each time",
+        resume="host",
+        acts=Acts(HAS_TRUNK),
+    )
+    trunk_precision: Literal["fp32", "fp16", "bf16"] = key(
+        "fp32", about="of what is kept; fp16 and bf16 take half the room and round", acts=Acts(CACHES_TRUNK)
+    )
+    trunk_memory: NotNegative = key(
+        2048,
+        le=10**6,
+        about="MiB of it that a process keeps in memory where the files cannot be written",
+        resume="host",
+        stays=True,
+        acts=Acts(CACHES_TRUNK),
     )
     head_bias: bool = key(False, about="Eqs. 6–7 realign weight vectors; a bias would keep the tail's prior")
     frame_solver: Literal["projection", "mma"] = key(

@@ -19,6 +19,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -131,6 +132,12 @@ def free_bytes(folder: Path) -> int:
 def cache_bytes(folder: Path) -> int:
     """Return the bytes of all decoded images in a folder; 0 where it is not there."""
     return sum(path.stat().st_size for path in folder.glob("*.npy"))
+
+
+def content_name(pixels: Pixels) -> str | None:
+    """Return the name of a set of this cache, which says what pixels it holds; None for other arrays."""
+    name = Path(str(getattr(pixels, "filename", None) or "")).name
+    return name if re.fullmatch(r"[0-9a-f]{16}-[0-9a-f]{32}\.npy", name) else None
 
 
 class _ImageSet:

@@ -1,0 +1,39 @@
+"""What the generic model begins with: pretrained weights, and stages that stand still."""
+
+from common.architectures import NO_WEIGHTS
+from common.config import Experiment
+from common.data import Federation
+from common.data.images.decode_all import format_bytes
+from common.methods import METHODS
+from common.models.model import Model, body_of
+from common.models.trunk_cache import cache_bytes, trunk_folder
+from common.models.weights import load_weights
+from server_app.run.journal import Journal, log
+
+
+def start_from_weights(model: Model, experiment: Experiment, journal: Journal, *, log_it: bool) -> None:
+    """Put pretrained weights into the backbone, if the experiment has any; say so in the log and the journal."""
+    if experiment.model.weights == NO_WEIGHTS:
+        return
+    loaded = load_weights(body_of(model.backbone), experiment)
+    if log_it:
+        unused = f", {len(loaded.unused)} of a classifier left out" if loaded.unused else ""
+        log.info("backbone from %s: %d arrays%s, SHA-256 %s", loaded.source, loaded.arrays, unused, loaded.sha256[:16])
+        facts = {"file": loaded.source.name, "sha256": loaded.sha256, "arrays": loaded.arrays}
+        journal.event("weights", round=0, **facts, unused=list(loaded.unused))
+
+
+def warn_of_local_statistics(experiment: Experiment) -> None:
+    """Say what a generic model lacks whose statistics stay at the sites."""
+    if experiment.model.norm == "local" and METHODS[experiment.method].generic_head:
+        log.warning("norm = local: BatchNorm's statistics stay at the sites; the generic model has those of the start")
+
+
+def announce_trunk(model: Model, experiment: Experiment, federation: Federation) -> None:
+    """Log what simulated sites will compute once and keep; real ones log their own."""
+    rows, dataset = sum(map(len, federation.train_rows)), federation.dataset
+    if rows and (size := cache_bytes(model, dataset.train, rows, dataset)):
+        log.info(
+            "stages before %s stand still: what they make of %s training images is computed once, %s in %s",
+            experiment.model.train_from, f"{rows:,}", format_bytes(size), trunk_folder(experiment),
+        )  # fmt: skip
