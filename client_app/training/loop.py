@@ -4,7 +4,6 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from operator import attrgetter
 
 import numpy as np
@@ -16,7 +15,7 @@ from client_app.methods.base import LocalContext, LocalMethod, Phase
 from client_app.site.site import Site
 from client_app.training.optimiser import State, optimiser_for, state_of, take_step
 from common.config import Experiment
-from common.data.images.transforms import Draws, augment, draw
+from common.data.images.augmentation import augmentation_for
 from common.errors import RefusalError
 from common.models.backbones import Backbone
 from common.models.features import model_inputs
@@ -125,19 +124,19 @@ def _epoch(
     device: torch.device,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield an epoch's batches as what the model takes behind its trunk, and labels; draws go to the device at once."""
-    dataset, asked = site.dataset, site.experiment.train
+    dataset = site.dataset
     shuffled = order_rng.permutation(site.train_rows)
-    parts = list(slices(len(shuffled), asked.batch_size))
-    draws = draw(asked.augment, [part.stop - part.start for part in parts], augmentation_rng)
-    draws = draws and draws.to(device)
-    change = None if draws is None else partial(_augmented, draws)
-    inputs, labels = model_inputs(model, trunk, dataset.train, shuffled, dataset, change)
+    parts = list(slices(len(shuffled), site.experiment.train.batch_size))
+    augmentation = augmentation_for(site.experiment)
+    draws = augmentation.epoch([part.stop - part.start for part in parts], augmentation_rng)
+    here = draws and draws.to(device)
+
+    def change(pixels: Tensor, part: slice) -> Tensor:
+        return augmentation.apply(pixels, here and here.cut(part))
+
+    inputs, labels = model_inputs(model, trunk, dataset.train, shuffled, dataset, change if here else None)
     for part in parts:
         yield inputs(part), labels[part]
-
-
-def _augmented(draws: Draws, pixels: Tensor, part: slice) -> Tensor:
-    return augment(pixels, draws.cut(part))
 
 
 @contextmanager

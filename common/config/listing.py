@@ -11,6 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 
+from common.augmentations import Steps
 from common.config.rows import ROWS, KeyRow
 from common.config.sections import SECTIONS
 from common.keys import OneOf, key_name
@@ -120,6 +121,8 @@ def takes(row: KeyRow) -> str:
         return "see below"
     if table := next((limit for limit in row.info.metadata if isinstance(limit, OneOf)), None):
         return ", ".join(f"`{name}`" for name in [*table.names, *map("{}NAME".format, table.prefixes)])
+    if any(isinstance(limit, Steps) for limit in row.info.metadata):
+        return Steps.takes
     kinds = [kind for kind in _kinds(row.info.annotation) if kind is not NoneType]
     words = " or ".join(dict.fromkeys(_word(kind) for kind in kinds))
     return f"{words}{_limits(row.info.metadata, *kinds)}"

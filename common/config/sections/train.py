@@ -2,6 +2,7 @@
 
 from typing import Annotated, Literal
 
+from common.augmentations import Steps
 from common.config.sections.conditions import USES_LOSS
 from common.keys import Acts, Condition, KeyModel, NotNegative, OneOf, Positive, Rate, is_one_of, key
 from common.optimisers import OPTIMISERS
@@ -54,7 +55,13 @@ class TrainSection(KeyModel):
     clip_gradients: float = key(
         0.0, ge=0, about="largest norm of a step's gradients, of each part of the model by itself; 0: any"
     )
-    augment: Literal["none", "flip", "crop-flip"] = key("none", about="crop: 4 pixels of padding (CIFAR)")
+    augment: Annotated[str, Steps()] = key(
+        "none",
+        about="steps that change training images, one after the other, as in flip+rotate:15 or [flip, {rotate: 15}]: "
+        "flip: left to right; crop: 4 pixels of padding (CIFAR); rotate: up to so many degrees; random-resized-crop: "
+        "of this share of the area or more; color-jitter: brightness, contrast, saturation, hue; randaugment: "
+        "operations, magnitude; torchvision's; numbers left out are these",
+    )
     loss: Literal["cross-entropy", "focal"] = key(
         "cross-entropy", about="of one label an image, wherever a method has a cross-entropy", labels="one", acts=_LOSS
     )
