@@ -16,9 +16,10 @@ from client_app.site.site import Site
 from client_app.training.optimiser import State, optimiser_for, state_of, take_step
 from common.config import Experiment
 from common.data.images.augmentation import augmentation_for
+from common.data.images.views import views_of
 from common.errors import RefusalError
 from common.models.backbones import Backbone
-from common.models.features import model_inputs
+from common.models.features import Change, model_inputs
 from common.models.model import Model
 from common.models.trunk import behind_trunk, trunk_of
 from common.rates import finetune_rate
@@ -127,16 +128,26 @@ def _epoch(
     dataset = site.dataset
     shuffled = order_rng.permutation(site.train_rows)
     parts = list(slices(len(shuffled), site.experiment.train.batch_size))
-    augmentation = augmentation_for(site.experiment)
-    draws = augmentation.epoch([part.stop - part.start for part in parts], augmentation_rng)
-    here = draws and draws.to(device)
-
-    def change(pixels: Tensor, part: slice) -> Tensor:
-        return augmentation.apply(pixels, here and here.cut(part))
-
-    inputs, labels = model_inputs(model, trunk, dataset.train, shuffled, dataset, change if here else None)
+    change = _augmentation(site, shuffled, [part.stop - part.start for part in parts], augmentation_rng, device)
+    inputs, labels = model_inputs(model, trunk, dataset.train, shuffled, dataset, change)
     for part in parts:
         yield inputs(part), labels[part]
+
+
+def _augmentation(
+    site: Site, shuffled: Rows, sizes: list[int], rng: torch.Generator, device: torch.device
+) -> Change | None:
+    """Draw an epoch's augmentation of training images in this order, in batches of these sizes."""
+    if views := views_of(site.experiment):
+        images = len(site.dataset.train)
+        numbers = views.numbers(shuffled, images, rng)
+        return Change(lambda pixels, part: views.apply(pixels, numbers[part], images), views, numbers)
+    augmentation = augmentation_for(site.experiment)
+    draws = augmentation.epoch(sizes, rng)
+    if draws is None:
+        return None
+    here = draws.to(device)
+    return Change(lambda pixels, part: augmentation.apply(pixels, here.cut(part)))
 
 
 @contextmanager
