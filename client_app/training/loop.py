@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from operator import attrgetter
 
 import numpy as np
@@ -11,8 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from client_app.methods.base import LocalContext, LocalMethod, Phase
+from client_app.methods.base import LocalContext, LocalMethod, Mixed, Phase
 from client_app.site.site import Site
+from client_app.training.mixing import draw_mixes
 from client_app.training.optimiser import State, optimiser_for, state_of, take_step
 from common.config import Experiment
 from common.data.images.augmentation import augmentation_for
@@ -66,7 +68,8 @@ def train_site(
     experiment = site.experiment
     order_rng = numpy_generator(experiment.run.seed, f"{stream}batches", site.name, server_round)
     augmentation_rng = torch_generator(experiment.run.seed, f"{stream}augment", site.name, server_round)
-    local = local_context(model, method, site)
+    mixing_rng = numpy_generator(experiment.run.seed, f"{stream}mixing", site.name, server_round)
+    rngs, local = (order_rng, augmentation_rng, mixing_rng), local_context(model, method, site)
     rate = experiment.train.learning_rate if learning_rate is None else learning_rate
     totals: dict[str, float] = defaultdict(float)
     seen, device, trunk = 0, local.class_counts.device, trunk_of(model)
@@ -75,9 +78,10 @@ def train_site(
             optimizer = optimiser_for(model.named_parameters(), rate, experiment, state)
             for _ in range(phase.epochs):
                 batch_losses = []
-                for images, labels in _epoch(model, trunk, site, order_rng, augmentation_rng, device):
+                for images, labels, mixed in _epoch(model, trunk, site, rngs, device):
                     with _single_image_safe(model, len(labels)):
-                        losses = (phase.losses or method.losses)(model, images, labels, local)
+                        of_batch = replace(local, mixed=mixed)
+                        losses = (phase.losses or method.losses)(model, images, labels, of_batch)
                     values = torch.stack(tuple(losses.values()))
                     take_step(optimizer, values.sum(), experiment)
                     seen += len(labels)
@@ -119,12 +123,15 @@ def _epoch(
     model: Model,
     trunk: Backbone | None,
     site: Site,
-    order_rng: np.random.Generator,
-    augmentation_rng: torch.Generator,
+    rngs: tuple[np.random.Generator, torch.Generator, np.random.Generator],
     device: torch.device,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield an epoch's batches as what the model takes behind its trunk, and labels; draws go to the device at once."""
-    dataset = site.dataset
+) -> Iterator[tuple[Tensor, Tensor, Mixed | None]]:
+    """Yield an epoch's batches as what the model takes behind its trunk, and labels; draws go to the device at once.
+
+    Args:
+        rngs: of the order, of augmentation, and of mixing.
+    """
+    dataset, (order_rng, augmentation_rng, mixing_rng) = site.dataset, rngs
     shuffled = order_rng.permutation(site.train_rows)
     parts = list(slices(len(shuffled), site.experiment.train.batch_size))
     augmentation = augmentation_for(site.experiment)
@@ -134,9 +141,15 @@ def _epoch(
     def change(pixels: Tensor, part: slice) -> Tensor:
         return augmentation.apply(pixels, here and here.cut(part))
 
-    inputs, labels = model_inputs(model, trunk, dataset.train, shuffled, dataset, change if here else None)
+    mixes = draw_mixes(site.experiment, parts, dataset.train.size, mixing_rng)
+
+    def mix(images: Tensor, part: slice) -> Tensor:
+        return mixes[part.start].images(images)
+
+    changes = (change if here else None, mix if mixes else None)
+    inputs, labels = model_inputs(model, trunk, dataset.train, shuffled, dataset, *changes)
     for part in parts:
-        yield inputs(part), labels[part]
+        yield inputs(part), labels[part], mixes[part.start].labels(labels[part]) if mixes else None
 
 
 @contextmanager

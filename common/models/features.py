@@ -47,20 +47,22 @@ def model_inputs(
     rows: npt.NDArray[np.int64],
     dataset: Dataset,
     change: Change | None = None,
+    mix: Change | None = None,
 ) -> tuple[Callable[[slice], Tensor], Tensor]:
     """Return what takes a slice of the rows to what a model takes behind its trunk, and the labels [n] of all rows.
 
     Args:
         model: on the device where the input goes.
-        trunk: of the model, see `trunk_of`; its cache serves where it has one, and `change` is None.
+        trunk: of the model, see `trunk_of`; its cache serves where it has one, without `change` and `mix`.
         images: `dataset.train` or `dataset.test`.
         rows: which of its images, in the order of the slices.
         dataset: for the mean and standard deviation of its pixels.
         change: augmentation of a slice's uint8 pixels [B, channels, H, W].
+        mix: likewise of its scaled images, with one another; what a trunk made of images could not stand for them.
     """
     device = next(model.parameters()).device
     outputs = None
-    if trunk and trunk.trunk_cache and change is None:
+    if trunk and trunk.trunk_cache and change is None and mix is None:
         outputs = trunk.trunk_cache.outputs(trunk, images, rows, dataset)
     batch = BatchSlices(images, rows, device)
     if outputs:
@@ -69,7 +71,8 @@ def model_inputs(
 
     def inputs(part: slice) -> Tensor:
         pixels = batch.pixels(part) if change is None else change(batch.pixels(part), part)
-        return through_trunk(trunk, scale(pixels)) if trunk else scale(pixels)
+        scaled = scale(pixels) if mix is None else mix(scale(pixels), part)
+        return through_trunk(trunk, scaled) if trunk else scaled
 
     return inputs, batch.labels
 

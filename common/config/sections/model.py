@@ -51,7 +51,8 @@ class ModelSection(KeyModel):
     trunk_cache: bool = key(
         True,
         about="what stages before train-from make of an image is computed once, kept in files beside decoded images "
-        "(at a site, in its cache), and read in every round; training with augment computes it each time",
+        "(at a site, in its cache), and read in every round; training with augment, mixup or cutmix computes it "
+        "each time",
         resume="host",
         acts=Acts(HAS_TRUNK),
     )

@@ -252,6 +252,8 @@ IMPOSSIBLE: list[tuple[str, Any, str]] = [
     ("rounds", True, "number"),
     ("seed", False, "number"),
     ("augment", False, "word"),
+    ("mixup", -0.1, "0"),
+    ("cutmix", 1001, "1000"),
     ("quorum", {"a": 1}, "number"),
     ("participation", 0, "0"),
     ("participation", 1.5, "1"),
