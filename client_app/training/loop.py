@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from client_app.methods.base import LocalContext, LocalMethod, Mixed, Phase
 from client_app.site.site import Site
 from client_app.training.mixing import draw_mixes
-from client_app.training.optimiser import State, optimiser_for, state_of, take_step
+from client_app.training.optimiser import State, optimiser_for, scaler_for, state_of, take_step
 from common.config import Experiment
 from common.data.images.augmentation import augmentation_for
 from common.errors import RefusalError
@@ -76,6 +76,7 @@ def train_site(
     for phase in phases or method.phases(experiment):
         with _frozen(model, phase.frozen), behind_trunk(model, trunk):
             optimizer = optimiser_for(model.named_parameters(), rate, experiment, state)
+            scaler = scaler_for(experiment, device)
             for _ in range(phase.epochs):
                 batch_losses = []
                 for images, labels, mixed in _epoch(model, trunk, site, rngs, device):
@@ -83,7 +84,7 @@ def train_site(
                         of_batch = replace(local, mixed=mixed)
                         losses = (phase.losses or method.losses)(model, images, labels, of_batch)
                     values = torch.stack(tuple(losses.values()))
-                    take_step(optimizer, values.sum(), experiment)
+                    take_step(optimizer, values.sum(), experiment, scaler)
                     seen += len(labels)
                     batch_losses.append((tuple(losses), values.detach(), len(labels)))
                 _accumulate_losses(batch_losses, totals, experiment)
@@ -104,9 +105,13 @@ def _accumulate_losses(
             if not math.isfinite(value):
                 raise RefusalError(  # the coordinator may know: it names no file
                     f"training diverged, its loss '{name}' is {value}: a smaller learning-rate than "
-                    f"{experiment.train.learning_rate:g} may help"
+                    f"{experiment.train.learning_rate:g} may help" + _or_precision(experiment)
                 )
             totals[name] += value * images
+
+
+def _or_precision(experiment: Experiment) -> str:
+    return ", or precision: bf16" if experiment.model.precision == "fp16" else ""
 
 
 def local_context(model: Model, method: LocalMethod, site: Site) -> LocalContext:

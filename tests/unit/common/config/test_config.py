@@ -221,7 +221,7 @@ IMPOSSIBLE: list[tuple[str, Any, str]] = [
     ("realign-global", "perhaps", "'unit'"),
     ("wire", "quarter", "'half'"),
     ("channels-last", "maybe", "boolean"),
-    ("precision", "fp16", "'fp32'"),
+    ("precision", "fp64", "'fp32'"),
     ("fedprox-mu", -0.1, "0"),
     ("ditto-lambda", -1, "0"),
     ("fedrep-head-epochs", 0, "1"),
