@@ -18,9 +18,10 @@ from client_app.training.mixing import draw_mixes
 from client_app.training.optimiser import State, optimiser_for, scaler_for, state_of, take_step
 from common.config import Experiment
 from common.data.images.augmentation import augmentation_for
+from common.data.images.views import views_of
 from common.errors import RefusalError
 from common.models.backbones import Backbone
-from common.models.features import model_inputs
+from common.models.features import Change, model_inputs
 from common.models.model import Model
 from common.models.trunk import behind_trunk, trunk_of
 from common.rates import finetune_rate
@@ -139,22 +140,32 @@ def _epoch(
     dataset, (order_rng, augmentation_rng, mixing_rng) = site.dataset, rngs
     shuffled = order_rng.permutation(site.train_rows)
     parts = list(slices(len(shuffled), site.experiment.train.batch_size))
-    augmentation = augmentation_for(site.experiment)
-    draws = augmentation.epoch([part.stop - part.start for part in parts], augmentation_rng)
-    here = draws and draws.to(device)
-
-    def change(pixels: Tensor, part: slice) -> Tensor:
-        return augmentation.apply(pixels, here and here.cut(part))
-
+    change = _augmentation(site, shuffled, [part.stop - part.start for part in parts], augmentation_rng, device)
     mixes = draw_mixes(site.experiment, parts, dataset.train.size, mixing_rng)
 
     def mix(images: Tensor, part: slice) -> Tensor:
         return mixes[part.start].images(images)
 
-    changes = (change if here else None, mix if mixes else None)
-    inputs, labels = model_inputs(model, trunk, dataset.train, shuffled, dataset, *changes)
+    mixed = mix if mixes else None
+    inputs, labels = model_inputs(model, trunk, dataset.train, shuffled, dataset, change, mixed)
     for part in parts:
         yield inputs(part), labels[part], mixes[part.start].labels(labels[part]) if mixes else None
+
+
+def _augmentation(
+    site: Site, shuffled: Rows, sizes: list[int], rng: torch.Generator, device: torch.device
+) -> Change | None:
+    """Draw an epoch's augmentation of training images in this order, in batches of these sizes."""
+    if views := views_of(site.experiment):
+        images = len(site.dataset.train)
+        numbers = views.numbers(shuffled, images, rng)
+        return Change(lambda pixels, part: views.apply(pixels, numbers[part], images), views, numbers)
+    augmentation = augmentation_for(site.experiment)
+    draws = augmentation.epoch(sizes, rng)
+    if draws is None:
+        return None
+    here = draws.to(device)
+    return Change(lambda pixels, part: augmentation.apply(pixels, here.cut(part)))
 
 
 @contextmanager

@@ -17,7 +17,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -34,6 +35,7 @@ from common.data.images.pixel_cache import cache_folder, content_name
 from common.data.images.resident import BatchSlices
 from common.data.images.source import ArrayImages, Rows
 from common.data.images.transforms import Scaling
+from common.data.images.views import Views
 from common.errors import UserError
 from common.models.backbones import Backbone
 from common.models.trunk import through_trunk, trunk_of
@@ -64,14 +66,17 @@ class TrunkCache:
     precision: str = "fp32"
     memory: int = 0
 
-    def outputs(self, body: Backbone, images: ImageSource, rows: Rows, dataset: Dataset) -> "TrunkOutputs | None":
+    def outputs(
+        self, body: Backbone, images: ImageSource, rows: Rows, dataset: Dataset, views: Views | None = None
+    ) -> "TrunkOutputs | None":
         """Return what the body's trunk makes of some images, computed where that was not done yet.
 
         Args:
             body: with a trunk, in any mode.
             images: `dataset.train` or `dataset.test`.
-            rows: which of its images.
+            rows: which of its images, or of their views.
             dataset: for the mean and standard deviation of its pixels.
+            views: fixed ones, whose numbers `rows` are; None: the images as they are.
 
         Returns:
             None where there is no room for it: the caller then computes it.
@@ -82,22 +87,30 @@ class TrunkCache:
         if not len(rows):
             return None
         with _evaluating(body):
-            store = self._store(body, images, dataset)
+            store = self._store(body, images, dataset, views)
             if store is not None:
-                store = self._filled(store, body, images, rows, dataset)
+                store = self._filled(store, rows, partial(fill, body=body, images=images, dataset=dataset, views=views))
         return None if store is None else TrunkOutputs(store, next(body.parameters()).device)
 
-    def _store(self, body: Backbone, images: ImageSource, dataset: Dataset) -> Store | None:
+    def _store(self, body: Backbone, images: ImageSource, dataset: Dataset, views: Views | None) -> Store | None:
         device = next(body.parameters()).device
         scaling = [list(dataset.mean), list(dataset.std)]
-        facts = [trunk_digest(body), _content(images), scaling, self.precision, device.type, torch.__version__]
+        facts: list[Any] = [
+            trunk_digest(body),
+            _content(images),
+            scaling,
+            self.precision,
+            device.type,
+            torch.__version__,
+        ]
+        facts += [asdict(views)] if views else []
         name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
         with _lock:
-            return self._opened(name, body, images, dataset)
+            return self._opened(name, body, images, dataset, views.count if views else 1)
 
-    def _opened(self, name: str, body: Backbone, images: ImageSource, dataset: Dataset) -> Store | None:
+    def _opened(self, name: str, body: Backbone, images: ImageSource, dataset: Dataset, views: int) -> Store | None:
         if (self.folder, name) not in _stores:
-            layout = Layout((len(images), *_shape(body, images, dataset)), self.precision)
+            layout = Layout((views * len(images), *_shape(body, images, dataset)), self.precision)
             _stores[self.folder, name] = self._open(name, layout)
         _stores.move_to_end((self.folder, name))
         while len(_stores) > _OPENED:
@@ -124,15 +137,15 @@ class TrunkCache:
         )  # fmt: skip
         return MemoryStore(layout) if fits else None
 
-    def _filled(self, store: Store, body: Backbone, images: ImageSource, rows: Rows, dataset: Dataset) -> Store | None:
+    def _filled(self, store: Store, rows: Rows, complete: Callable[[Store, Rows], None]) -> Store | None:
         try:
-            fill(store, body, images, rows, dataset)
+            complete(store, rows)
         except OSError as error:
             fallback = self._in_memory(store.layout, error)
             with _lock:
                 _stores.update(dict.fromkeys([name for name, opened in _stores.items() if opened is store], fallback))
             if fallback is not None:
-                fill(fallback, body, images, rows, dataset)
+                complete(fallback, rows)
             return fallback
         return store
 
@@ -186,8 +199,10 @@ class TrunkOutputs:
         return lambda part: everything[part].float()
 
 
-def fill(store: Store, body: Backbone, images: ImageSource, rows: Rows, dataset: Dataset) -> None:
-    """Compute what a store lacks of some rows.
+def fill(
+    store: Store, rows: Rows, *, body: Backbone, images: ImageSource, dataset: Dataset, views: Views | None
+) -> None:
+    """Compute what a store lacks of some rows, or views; arguments as of `TrunkCache.outputs`.
 
     Raises:
         OSError: its disk is full, or cannot be written.
@@ -198,12 +213,15 @@ def fill(store: Store, body: Backbone, images: ImageSource, rows: Rows, dataset:
         return
     store.check_room(len(missing))
     device = next(body.parameters()).device
-    batch, scale = BatchSlices(images, missing, device), Scaling(dataset.mean, dataset.std, device)
+    batch, scale = BatchSlices(images, missing % len(images), device), Scaling(dataset.mean, dataset.std, device)
     began, safe = time.monotonic(), 0
     last = began
     for start in range(0, len(missing), _FILL_BATCH):
         part = slice(start, start + _FILL_BATCH)
-        values = store.layout.cast(through_trunk(body, scale(batch.pixels(part))))
+        pixels = batch.pixels(part)
+        if views:
+            pixels = views.apply(pixels, missing[part], len(images))
+        values = store.layout.cast(through_trunk(body, scale(pixels)))
         if not values.isfinite().all():
             raise UserError(
                 f"what the backbone's frozen part makes of images is not finite as {store.layout.precision}: its "

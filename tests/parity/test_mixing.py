@@ -1,11 +1,13 @@
 """Mixup and CutMix against torchvision's transforms and cross-entropy of soft labels, in every method that mixes."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 from torch.nn.functional import cross_entropy
 from torchvision.transforms import v2
 
@@ -19,6 +21,7 @@ from common.config import load as load_config
 from common.errors import UserError
 from common.methods import METHODS
 from common.models.model import build_model
+from server_app.engines.engines import run_local
 
 Tiny = Callable[..., Experiment]
 MIXING = [name for name, row in METHODS.items() if row.mixes]
@@ -120,3 +123,21 @@ def test_a_method_whose_losses_cannot_be_mixed_refuses_the_key() -> None:
         load_config(overrides={"method": "fedgrab", "mixup": 0.2})
     experiment = build({"method": "fedgrab", "mixup": 0.2})  # one of several in a comparison
     assert not draw_mixes(experiment, [slice(0, 4)], SIZE, np.random.default_rng(0))
+
+
+def test_mixing_and_views_that_are_computed_once_contradict_each_other() -> None:
+    views = {"cached-views": 4, "train-from": "stage2", "augment": "flip"}
+    with pytest.raises(UserError, match="cached-views = 4: mixup and cutmix mix images before the stages that stand"):
+        build({**views, "mixup": 0.2})
+
+
+def test_mixed_images_pass_the_trunk_and_never_come_from_its_cache(tiny: Tiny, tmp_path: Path) -> None:
+    """A trained model is the same, bit for bit, with and without the cache, which the whole images are in."""
+    found = []
+    for cached in (True, False):
+        keys = {"train_from": "stage2", "image_cache": tmp_path, "trunk_cache": cached}
+        folder = run_local(tiny(method="fedavg", cutmix=1.0, run_name=f"cached-{cached}", **keys))
+        found.append(load_file(folder / "generic.safetensors"))
+    assert found[0].keys() == found[1].keys()
+    for name, array in found[0].items():
+        assert np.array_equal(array, found[1][name]), name

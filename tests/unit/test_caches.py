@@ -34,6 +34,7 @@ SAFE = {
     "common/data/sources/loading.py: _load": "pixels and labels are NumPy's or files",
     "common/data/sources/loading.py: _reduce": NO_TENSOR,
     "common/data/images/pixel_cache.py: _decoder": NO_TENSOR,
+    "common/data/images/views.py: _seeds": "NumPy's",
     "common/data/images/resident.py: _held": "one a device, made outside inference mode; nothing traced uses it",
     "common/installed.py: check_installed": NO_TENSOR,
     "common/installed.py: code_fingerprint": NO_TENSOR,

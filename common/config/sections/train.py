@@ -3,11 +3,12 @@
 from typing import Annotated, Literal
 
 from common.augmentations import Steps
-from common.config.sections.conditions import MIXES, USES_LOSS
+from common.config.sections.conditions import HAS_TRUNK, MIXES, USES_LOSS
 from common.keys import Acts, Condition, KeyModel, NotNegative, OneOf, Positive, Rate, is_one_of, key
 from common.optimisers import OPTIMISERS
 from common.schedules import SCHEDULES
 
+_AUGMENTED_TRUNK = Condition("train-from and augment", lambda e: HAS_TRUNK.holds(e) and e.augment != "none")
 _SGD = is_one_of("optimizer", "sgd")
 _NESTEROV = Condition(f"{_SGD.words} and momentum above 0", lambda e: _SGD.holds(e) and e.momentum > 0)
 _STATEFUL = Condition("momentum above 0, or an optimizer other than sgd", lambda e: not _SGD.holds(e) or e.momentum > 0)
@@ -62,6 +63,13 @@ class TrainSection(KeyModel):
         "flip: left to right; crop: 4 pixels of padding (CIFAR); rotate: up to so many degrees; random-resized-crop: "
         "of this share of the area or more; color-jitter: brightness, contrast, saturation, hue; randaugment: "
         "operations, magnitude; torchvision's; numbers left out are these",
+    )
+    cached_views: NotNegative = key(
+        0,
+        le=1000,
+        about="augmented views of each image, the same in all epochs, of which each epoch draws one: what stages "
+        "before train-from make of them is computed once; 0: others in each epoch, computed each time",
+        acts=Acts(_AUGMENTED_TRUNK),
     )
     mixup: float = key(
         0.0,

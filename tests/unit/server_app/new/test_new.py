@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.config import load
+from common.config import APP_ROOT, load
 from common.data import build_federation
 from common.errors import UserError
 from server_app.engines.engines import run_local
 from server_app.new import new_experiment
 from server_app.new.recognise import recognise
 
+MOBILENET_WEIGHTS = APP_ROOT.parent / "shared" / "weights" / "mobilenet_v2.safetensors"
 CLASSES = ("benign", "malignant", "nevus")
 
 
@@ -194,8 +195,10 @@ def test_an_archives_sites_or_patients_that_are_no_numbers_are_not_dropped(tmp_p
         new_experiment(tmp_path / "words.npz", tmp_path / "out.yaml")
 
 
+@pytest.mark.skipif(not MOBILENET_WEIGHTS.exists(), reason="needs ../shared/weights")
 @pytest.mark.parametrize("kind", ["folder", "manifest"])
 def test_the_shipped_experiments_for_ones_own_images_run(kind: str, tmp_path: Path) -> None:
     data = a_folder(tmp_path / "d") if kind == "folder" else a_manifest(tmp_path / "d", "label")
     given = {"data-dir": str(data), "rounds": 1, "local-epochs": 1, "output-dir": str(tmp_path / "runs"), "sites": 2}
+    given |= {"weights": str(MOBILENET_WEIGHTS), "image-size": 32, "image-cache": str(tmp_path / "cache")}
     assert (run_local(load(f"configs/own_{kind}.yaml", given, tmp_path)) / "report.html").is_file()
