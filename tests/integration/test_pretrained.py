@@ -1,6 +1,7 @@
 """Runs that start from weights: an ImageNet file, an earlier run, and files that will not do."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from common.models.backbones import build_backbone
 from common.models.model import Model
 from common.models.weights import load_weights, pin_weights, read_weights
 from common.wire import Request
-from server_app.compare.cells import Cell
+from server_app.compare.cells import Cell, _without_folder
 from server_app.engines.engines import run_local
 from server_app.run.journal import read_events, read_json
 
@@ -170,3 +171,16 @@ def test_mobilenets_file_gives_torchvisions_features(tiny: Tiny) -> None:
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(backbone(images), theirs.features(images).mean((2, 3)))
+
+
+def test_a_result_holds_for_a_file_of_weights_wherever_it_lies(tiny: Tiny, shuffle: Path, tmp_path: Path) -> None:
+    other = tmp_path / "elsewhere" / shuffle.name
+    other.parent.mkdir()
+    shutil.copy(shuffle, other)
+    one, same = Cell(pretrained(tiny, shuffle)), Cell(pretrained(tiny, other))
+    assert one.identity() == same.identity() and one.config_hash == same.config_hash
+    assert one.identity()["weights"] == shuffle.name and str(tmp_path) not in str(one.identity())
+    arrays = torch.load(shuffle, weights_only=True)
+    torch.save({name: value + 1 if value.is_floating_point() else value for name, value in arrays.items()}, other)
+    assert Cell(pretrained(tiny, other)).config_hash != one.config_hash
+    assert _without_folder("run:/a/b") == "run:b" and _without_folder("imagenet") == "imagenet"
