@@ -1,5 +1,7 @@
 """What the generic model begins with: pretrained weights, and stages that stand still."""
 
+import torch
+
 from common.architectures import NO_WEIGHTS
 from common.config import Experiment
 from common.data import Federation
@@ -27,6 +29,12 @@ def warn_of_local_statistics(experiment: Experiment) -> None:
     """Say what a generic model lacks whose statistics stay at the sites."""
     if experiment.model.norm == "local" and METHODS[experiment.method].generic_head:
         log.warning("norm = local: BatchNorm's statistics stay at the sites; the generic model has those of the start")
+
+
+def warn_of_slow_precision(experiment: Experiment, device: torch.device) -> None:
+    """Say that half precision is no gain on a CPU."""
+    if experiment.model.precision == "fp16" and device.type == "cpu":
+        log.warning("precision = fp16: on a CPU right, but about ten times slower than fp32; bf16 is faster on both")
 
 
 def announce_trunk(model: Model, experiment: Experiment, federation: Federation) -> None:

@@ -51,7 +51,8 @@ class ModelSection(KeyModel):
     trunk_cache: bool = key(
         True,
         about="what stages before train-from make of an image is computed once, kept in files beside decoded images "
-        "(at a site, in its cache), and read in every round; training with augment computes it each time",
+        "(at a site, in its cache), and read in every round; training with augment, mixup or cutmix computes it "
+        "each time",
         resume="host",
         acts=Acts(HAS_TRUNK),
     )
@@ -94,4 +95,8 @@ class ModelSection(KeyModel):
     channels_last: bool = key(
         False, about="channels innermost in memory: up to twice as fast on CPUs; metrics equal up to rounding"
     )
-    precision: Literal["fp32", "bf16"] = key("fp32", about="of the backbone; heads and losses are always fp32")
+    precision: Literal["fp32", "bf16", "fp16"] = key(
+        "fp32",
+        about="of the backbone; heads and losses are always fp32; fp16: for GPUs, with scaled gradients; on a CPU "
+        "right, but about ten times slower than fp32",
+    )
