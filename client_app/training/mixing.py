@@ -15,7 +15,6 @@ from torch import Tensor
 
 from client_app.methods.base import Mixed
 from common.config import Experiment
-from common.methods import METHODS
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right, in pixels; the last two are outside
 
@@ -59,13 +58,13 @@ def draw_mixes(
     """Draw how each batch of an epoch is mixed, by its first row; nothing where the experiment does not ask for it.
 
     Args:
-        experiment: says `mixup` and `cutmix`, and the method, which must allow it.
+        experiment: says `mixup` and `cutmix`.
         parts: the epoch's batches.
         size: (H, W) of the images.
         rng: draws.
     """
     alphas = {"mixup": experiment.train.mixup, "cutmix": experiment.train.cutmix}
-    kinds = [kind for kind, alpha in alphas.items() if alpha > 0 and METHODS[experiment.method].mixes]
+    kinds = [kind for kind, alpha in alphas.items() if alpha > 0]
     mixes = {}
     for part in parts if kinds else ():
         kind = kinds[int(rng.integers(len(kinds)))]

@@ -120,8 +120,8 @@ class Method:
         realigns: whether the coordinator realigns ψ (GA-FR) and the sites φ_k (LA-FR) at the end.
         finetunes: whether the paper's personal model is what `finetune-epochs` makes of it.
         own_loss: whether its loss of one label is fixed: `loss` and `label-smoothing` are of its fine-tuning alone.
-        mixes: whether `mixup` and `cutmix` may act: its losses of one label are those of `LocalContext`, or are made of
-            the label's by its `of_labels`.
+        mixes: whether it takes `mixup` and `cutmix`: its losses of one label are those of `LocalContext`, or pass
+            through its `of_labels`.
         finetune_rate: the learning rate of fine-tuning at most, where none is given; None: that of training.
         local_norm: whether BatchNorm's parameters and statistics stay at the site.
         options: the method's own keys.

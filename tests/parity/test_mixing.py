@@ -17,7 +17,6 @@ from client_app.site.site import simulated_site
 from client_app.training.loop import train_site
 from client_app.training.mixing import Mix, cut, draw_mixes
 from common.config import Experiment, build
-from common.config import load as load_config
 from common.errors import UserError
 from common.methods import METHODS
 from common.models.model import build_model
@@ -118,11 +117,12 @@ def test_training_mixes_the_same_way_each_time(tiny: Tiny, keys: dict[str, Any])
     assert not torch.equal(first, trained(2, **keys))
 
 
-def test_a_method_whose_losses_cannot_be_mixed_refuses_the_key() -> None:
-    with pytest.raises(UserError, match=r"mixup = 0\.2: has no effect here, it acts with a method other than fedgrab"):
-        load_config(overrides={"method": "fedgrab", "mixup": 0.2})
-    experiment = build({"method": "fedgrab", "mixup": 0.2})  # one of several in a comparison
-    assert not draw_mixes(experiment, [slice(0, 4)], SIZE, np.random.default_rng(0))
+@pytest.mark.parametrize("name", sorted(METHODS.keys() - set(MIXING)))
+def test_a_method_whose_losses_cannot_be_mixed_refuses_both_keys(name: str) -> None:
+    with pytest.raises(UserError) as caught:
+        build({"method": name, "mixup": 0.2, "cutmix": 1})
+    for key in ("mixup = 0.2", "cutmix = 1"):
+        assert f"{key}: method '{name}' cannot learn from mixed labels" in str(caught.value)
 
 
 def test_mixing_and_views_that_are_computed_once_contradict_each_other() -> None:

@@ -39,8 +39,6 @@ USES_LOSS = Condition(
     f"a method other than {_OWN_LOSSES}, or finetune-epochs above 0",
     lambda e: not METHODS[e.method].own_loss or e.finetune_epochs > 0,
 )
-_UNMIXED = " or ".join(name for name, row in METHODS.items() if not row.mixes and row.labels != "many")
-MIXES = Condition(f"a method other than {_UNMIXED}", lambda e: METHODS[e.method].mixes)
 SPARSE = Condition("a frame other than etf", lambda e: e.frame != "etf" or e.query_frame == "sparse_etf")
 SOLVED = Condition("frame (or query-frame): sparse_etf", lambda e: "sparse_etf" in (e.frame, e.query_frame))
 MMA = Condition("frame-solver: mma", lambda e: e.frame_solver == "mma" and SOLVED.holds(e))

@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 from common.augmentations import Steps
-from common.config.sections.conditions import HAS_TRUNK, MIXES, USES_LOSS
+from common.config.sections.conditions import HAS_TRUNK, USES_LOSS
 from common.keys import Acts, Condition, KeyModel, NotNegative, OneOf, Positive, Rate, is_one_of, key
 from common.optimisers import OPTIMISERS
 from common.schedules import SCHEDULES
@@ -13,7 +13,6 @@ _SGD = is_one_of("optimizer", "sgd")
 _NESTEROV = Condition(f"{_SGD.words} and momentum above 0", lambda e: _SGD.holds(e) and e.momentum > 0)
 _STATEFUL = Condition("momentum above 0, or an optimizer other than sgd", lambda e: not _SGD.holds(e) or e.momentum > 0)
 _LOSS = Acts(inside=USES_LOSS)
-_MIXES = Acts(inside=MIXES)
 _STEP = Acts(is_one_of("schedule", "step"))
 _ADAM = Acts(is_one_of("optimizer", "adamw", "adam"))
 
@@ -78,7 +77,6 @@ class TrainSection(KeyModel):
         about="α: images and their labels are mixed with another's of the batch, by shares of Beta(α, α); 0: off; with "
         "cutmix, too, each batch is mixed in one of the two ways",
         labels="one",
-        acts=_MIXES,
     )
     cutmix: float = key(
         0.0,
@@ -86,7 +84,6 @@ class TrainSection(KeyModel):
         le=1000,
         about="α: a rectangle of each image is another's, and as much of its label; area by Beta(α, α); 0: off",
         labels="one",
-        acts=_MIXES,
     )
     loss: Literal["cross-entropy", "focal"] = key(
         "cross-entropy", about="of one label an image, wherever a method has a cross-entropy", labels="one", acts=_LOSS

@@ -2,7 +2,8 @@
 
 Each image is changed by its own draw. All draws are made on the CPU, so that they are the same on every device and
 every engine, and PyTorch's own generator stays as it was. `flip` and `crop-flip` alone work on a whole batch; other
-steps are torchvision's `transforms.v2`, image by image, bilinear, with zeros where no image is.
+steps are torchvision's `transforms.v2`, image by image on the batch's device, bilinear, with zeros where no image is;
+devices may round them differently.
 
 Images a second, 128 × 128 in colour, batches of 32, one thread of a server's CPU: flip 20 000, random-resized-crop
 5 000, color-jitter 2 700 (with hue 500), crop-flip 2 600, trivialaugment 2 300, rotate 1 700, randaugment 1 200.
