@@ -100,7 +100,8 @@ def load_weights(backbone: nn.Module, experiment: Experiment) -> Loaded:
             f"{path}: has changed since the run began; put back the file of {experiment.model.weights_sha256}"
         )
     arrays, body = read_weights(path), body_of(backbone)
-    own, attention, anew = body.state_dict(), {}, ""
+    own, anew = body.state_dict(), ""
+    attention: dict[str, Tensor] = {}
     if experiment.model.weights.startswith(RUN):
         every, arrays = arrays, _of_run(arrays)
         if isinstance(backbone, LabelAwareBackbone):

@@ -56,14 +56,8 @@ def test_a_run_of_other_classes_goes_on_from_there_and_says_what_it_took(
 ) -> None:
     first = trained(**ATTENTIVE)
     rng = np.random.default_rng(0)
-    arrays = {
-        f"{kind}_{part}": rng.integers(0, 255, (48, 8, 8), np.uint8)
-        if kind == "x"
-        else np.eye(4, dtype=np.uint8)[np.arange(48) % 4]
-        for part in ("train", "test")
-        for kind in ("x", "y")
-    }
-    np.savez(tmp_path / "other.npz", **arrays)
+    pixels, labels = rng.integers(0, 255, (48, 8, 8), np.uint8), np.eye(4, dtype=np.uint8)[np.arange(48) % 4]
+    np.savez(tmp_path / "other.npz", x_train=pixels, y_train=labels, x_test=pixels[:24], y_test=labels[:24])
     data = {"dataset": "npz", "data_dir": tmp_path / "other.npz", "head_class_size": None}
     keys = data | {"method": "fedavg", "attention": True, "head_bias": True, "rounds": 1, "imbalance_factor": 1}
     folder = run_local(tiny(weights=f"run:{first}", run_name="second", **keys))
