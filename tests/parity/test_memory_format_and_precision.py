@@ -21,6 +21,7 @@ from common.config import Experiment
 from common.packing import unpacked
 from server_app.app import run
 from server_app.engines.engines import load_client_app
+from server_app.generic import beginning
 from server_app.grids.local_grid import LocalGrid
 from server_app.run.journal import read_events
 
@@ -116,3 +117,11 @@ def test_heads_and_losses_stay_in_single_precision(tiny: Tiny, monkeypatch: pyte
     models.clear_models()
     assert seen["inside"] == {torch.bfloat16}
     assert seen["heads"] == seen["losses"] == {torch.float32}
+
+
+def test_a_cpu_says_that_fp16_is_slow(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(beginning.log, "warning", said.append)
+    for precision, device in (("fp16", "cpu"), ("fp16", "cuda"), ("bf16", "cpu")):
+        beginning.warn_of_slow_precision(tiny(precision=precision), torch.device(device))
+    assert said == ["precision = fp16: on a CPU right, but about ten times slower than fp32; bf16 is faster on both"]
