@@ -41,7 +41,8 @@ class ModelSection(KeyModel):
     norm: Literal["batch", "frozen", "local", "group"] | None = key(
         None,
         about="batch: statistics are averaged; frozen: they stay as they start; local: they stay at the site (SiloBN); "
-        "group: GroupNorm instead; default: frozen with weights, else batch",
+        "group: GroupNorm instead; default: frozen with weights, else batch; frozen ones do not bound activations: "
+        "where more than the last stage trains, clip-gradients=1 keeps them from saturating (MobileNetV2)",
     )
     train_from: str | None = key(
         None,
