@@ -250,7 +250,7 @@ def _shape(body: Backbone, images: ImageSource, dataset: Dataset) -> torch.Size:
 def trunk_digest(body: Backbone) -> str:
     """Return a hash of all that decides what a trunk makes of pixels: architecture, weights, format and precision."""
     state, digest = body.state_dict(), hashlib.sha256()
-    digest.update(f"{body!r} {body.trunk} {body.channels_last} {body.bf16}".encode())
+    digest.update(f"{body!r} {body.trunk} {body.channels_last} {body.precision}".encode())
     for name in body.trunk_state():
         digest.update(name.encode())
         digest.update(state[name].detach().cpu().contiguous().numpy().tobytes())

@@ -1,5 +1,6 @@
 """Runs that start from weights: an ImageNet file, an earlier run, and files that will not do."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from common.models.weights import load_weights, pin_weights, read_weights
 from common.wire import Request
 from server_app.compare.cells import Cell, _without_folder
 from server_app.engines.engines import run_local
+from server_app.generic import export
 from server_app.run.journal import read_events, read_json
 
 Tiny = Callable[..., Experiment]
@@ -70,6 +72,17 @@ def test_a_run_starts_from_the_file_and_names_it_everywhere(
     assert dataset.train.channels == 1 and dataset.mean == (0.485, 0.456, 0.406)
 
 
+def test_the_card_names_the_hash_of_the_weights_and_not_their_folder(
+    tiny: Tiny, shuffle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_local(pretrained(tiny, shuffle, method="fedavg"))
+    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    export.export(folder)
+    card = (folder / "export" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert f"weights-sha256: {hashlib.sha256(shuffle.read_bytes()).hexdigest()}" in card
+    assert f"weights: {shuffle.name}" in card and str(shuffle.parent) not in card
+
+
 def test_another_file_of_the_same_name_is_another_experiment(tiny: Tiny, shuffle: Path) -> None:
     experiment = pretrained(tiny, shuffle)
     before = Cell(experiment).identity()
@@ -90,7 +103,8 @@ def test_a_run_may_start_from_another_one(tiny: Tiny) -> None:
     backbone = build_backbone("cnn", 1, 4)
     loaded = load_weights(backbone, experiment)
     theirs = load_file(first / "generic.safetensors")
-    assert loaded.unused == () and loaded.arrays == len(backbone.state_dict())
+    assert loaded.unused == ("aux_head.weight", "aux_head_realigned.weight", "frame.weight")
+    assert loaded.arrays == len(backbone.state_dict())
     assert all(torch.equal(value, theirs[f"backbone.{name}"]) for name, value in backbone.state_dict().items())
     assert any(e["event"] == "weights" for e in read_events(run_local(experiment)))
 
