@@ -155,8 +155,8 @@ def needed_side(name: str, size: tuple[int, int]) -> int | None:
 
 @lru_cache(maxsize=4)
 def _shapes(name: str) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        return torchvision_backbone(name).to("meta").eval()
+    with torch.device("meta"):
+        return torchvision_backbone(name).eval()
 
 
 @torch.no_grad()
