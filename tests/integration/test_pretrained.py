@@ -54,7 +54,7 @@ def test_a_run_starts_from_the_file_and_names_it_everywhere(
     arrived: list[dict[str, np.ndarray]] = []
     real = site_code.assemble
 
-    def listening(request: Request, *rest: Any) -> tuple[Model, int]:
+    def listening(request: Request, *rest: Any) -> Model:
         arrived.append(request.fixed | request.model)
         return real(request, *rest)
 
