@@ -11,14 +11,17 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from common.architectures import architecture
 from common.config import Experiment
 from common.errors import UserError
 from common.methods import METHODS
-from common.models.backbones import Backbone, build_backbone
+from common.models.backbones import Backbone, build_backbone, shapes_of
 from common.models.features import EVAL_BATCH
-from common.models.standing import make_stand
+from common.models.standing import Norm, make_stand
 
 _GIB = 2**30
+_MEMORY = ("this machine", "the GPU")
+_FEW = 1 << 21  # pixels of a batch with which our own small backbones fit anywhere; shapes take seconds to import
 _CGROUPS = Path("/sys/fs/cgroup")
 _MOMENTS = {"sgd": 1, "adam": 2, "adamw": 2}  # of a parameter
 
@@ -55,6 +58,9 @@ def check_memory(experiment: Experiment, channels: int, size: tuple[int, int], d
     Raises:
         UserError: it cannot; with what needs how much.
     """
+    small = not architecture(experiment.model.backbone).large
+    if small and experiment.train.batch_size * size[0] * size[1] <= _FEW:
+        return
     needed, free = needed_memory(experiment, channels, size), free_memory(device)
     if needed.total <= free:
         return
@@ -62,16 +68,16 @@ def check_memory(experiment: Experiment, channels: int, size: tuple[int, int], d
     raise UserError(
         f"backbone = '{experiment.model.backbone}': with batch-size {experiment.train.batch_size} and images of "
         f"{size[0]}×{size[1]} pixels it takes {_gib(needed.total)} GiB or more ({parts}, activations "
-        f"{_gib(needed.activations)}), and {'this machine' if device.type == 'cpu' else 'the GPU'} has {_gib(free)} GiB "
-        "free; choose a smaller backbone, image-size or batch-size, or train-from a later stage"
+        f"{_gib(needed.activations)}), and {_MEMORY[device.type == 'cuda']} has "
+        f"{_gib(free)} GiB free; choose a smaller backbone, image-size or batch-size, or train-from a later stage"
     )
 
 
 def needed_memory(experiment: Experiment, channels: int, size: tuple[int, int]) -> Needed:
     """Return what a step of training takes at the least; images are taken by the backbone, see `check_image_size`."""
     keys = experiment.model
-    with torch.device("meta"):
-        body = make_stand(build_backbone(keys.backbone, channels, keys.width), experiment)
+    body = shapes_of(lambda: build_backbone(keys.backbone, channels, keys.width))
+    make_stand(body, experiment)
     half = 1 if keys.precision == "fp32" else 2
     state = body.state_dict().values()
     trains = sum(p.nbytes for p in body.parameters() if p.requires_grad)
@@ -105,9 +111,7 @@ def _activations(body: Backbone, shape: tuple[int, ...]) -> tuple[int, int]:
         if any(p.requires_grad for p in layer.parameters(recurse=False)):
             kept.append(output.nbytes)
 
-    layers = [
-        layer for layer in body.modules() if isinstance(layer, nn.Conv2d | nn.Linear | nn.modules.batchnorm._BatchNorm)
-    ]
+    layers = [layer for layer in body.modules() if isinstance(layer, nn.Conv2d | nn.Linear | Norm)]
     hooks = [layer.register_forward_hook(note) for layer in layers]
     body.eval()(torch.empty(1, *shape, device="meta"))
     for hook in hooks:
