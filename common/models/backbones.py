@@ -24,6 +24,7 @@ from torch import nn
 
 from common.architectures import BACKBONES, TORCHVISION, Architecture
 from common.errors import UserError, unknown
+from common.seeds import borrowed_generator
 
 if TYPE_CHECKING:
     from common.models.trunk_cache import TrunkCache
@@ -192,6 +193,16 @@ def build_backbone(name: str, channels: int, width: int | None = None) -> Backbo
     module, _, function = _architecture(name).build.partition(":")
     build: Builder = getattr(import_module(module), function)
     return build(channels, width)
+
+
+def shapes_of(build: Callable[[], Backbone]) -> Backbone:
+    """Return a backbone on the meta device: shapes without numbers, of which nothing is drawn or kept."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except NotImplementedError:  # RegNets find their widths by tensors
+        with borrowed_generator():
+            return build().to("meta")
 
 
 def check_image_size(name: str, size: tuple[int, int]) -> None:
