@@ -73,7 +73,7 @@ def test_a_model_that_cannot_fit_is_refused_in_one_line(monkeypatch: pytest.Monk
     assert words.startswith(
         "backbone = 'torchvision:vit_b_16': with batch-size 64 and images of 224×224 pixels it takes "
     )
-    assert "(weights 0.3, gradients and moments 0.9, activations " in words
+    assert "(weights 0.3, gradients and moments 1.0, activations " in words
     assert "this machine has 1.0 GiB free; choose a smaller backbone" in words and "\n" not in words
     check_memory(
         build({"backbone": "torchvision:mobilenet_v2", "train-from": "head", "batch-size": 2}), 3, (32, 32), CPU
