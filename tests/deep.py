@@ -28,8 +28,20 @@ DEEP: dict[str, tuple[str, ...]] = {
     "test_torchvision_backbones": tuple(f"own_model[{name}]" for name in _DEEP_BACKBONES),
     "test_report_page": ("other_sizes[300-90]",),
     "test_report_multilabel": ("other_sizes[300-90]",),
-    "test_compare": ("time_is_up", "another_configuration_leaves", "of_other_data_or_code", "study_from_the_command"),
-    "test_readme": ("fednc compare scans.yaml", "rounds=100 seed=1]", "rounds=200]", "predict list.csv"),
+    "test_compare": (
+        "time_is_up",
+        "leaves_nothing_to_the_next",
+        "another_configuration_leaves",
+        "of_other_data_or_code",
+        "study_from_the_command",
+    ),
+    "test_readme": (
+        "digits_lt.yaml --engine local]",
+        "fednc compare scans.yaml",
+        "rounds=100 seed=1]",
+        "rounds=200]",
+        "predict list.csv",
+    ),
 }
 SAMPLE = ("[a site trains]", "[the checkpoint is half written]", "[the round is over]")  # of the moments of a kill
 NAMED: dict[str, set[str]] = {}  # by file that was collected, the parts that are in the name of a test of it
