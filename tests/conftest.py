@@ -35,6 +35,7 @@ WAITING = (
     *("test_compose", "test_real_site_killed", "test_real_coordinator_killed", "test_deployment"),
     *("test_ray_simulation", "test_stopped_runs", "test_provisioning"),
 )
+EARLY = 0.7  # the share of the list in which they begin
 DRAWN = ("report", "compare", "browser", "commands")  # folders of tests that look at charts
 # loggers that a run makes speak, as they are before any run
 LOGS = [
@@ -55,12 +56,15 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(trylast=True)  # what is not run is no longer there
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spread the tests that wait for processes over the workers, each of which begins with a share of the list."""
+    """Spread the tests that wait for processes over the workers, each of which begins with a share of the list.
+
+    None begins late: a test that waits would then be what all the others wait for.
+    """
     slow = sorted((i for i in items if i.path.stem in WAITING), key=lambda item: WAITING.index(item.path.stem))
     rest = [item for item in items if item.path.stem not in WAITING]
     workers = pytest_xdist_auto_num_workers()
     slow = [item for worker in range(workers) for item in slow[worker::workers]]
-    items[:], step, placed = [], len(rest) / max(1, len(slow)), 0
+    items[:], step, placed = [], EARLY * len(rest) / max(1, len(slow)), 0
     for place, item in enumerate(rest):
         begins = place == 0 or rest[place - 1].path != item.path  # amid a file its fixtures would be made twice
         while begins and placed < len(slow) and placed * step <= place:
@@ -73,7 +77,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _charts_are_drawn_where_they_are_looked_at(request: pytest.FixtureRequest) -> Iterator[None]:
     """Leave charts empty in the pages of other tests' runs: there are hundreds, and drawing takes a second."""
-    if request.path.parent.name in DRAWN:
+    if request.path.parent.name in DRAWN and "undrawn" not in request.keywords:
         yield
         return
     empty = '<svg xmlns="http://www.w3.org/2000/svg" role="img"/>'
