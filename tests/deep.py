@@ -38,6 +38,7 @@ DEEP: dict[str, tuple[str, ...]] = {
     "test_torchvision_backbones": tuple(f"own_model[{name}]" for name in _DEEP_BACKBONES),
     "test_report_page": ("other_sizes[300-90]",),
     "test_report_multilabel": ("other_sizes[300-90]",),
+    "test_ascii_output": ("speak_in_words[latin-1",),
     "test_compare": (
         "time_is_up",
         "leaves_nothing_to_the_next",

@@ -1,4 +1,4 @@
-"""Tuning: the command in a process of its own, and what it leaves."""
+"""Tuning: what it chooses and leaves, and the command in a process of its own."""
 
 import csv
 import json
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from cell_programs import UNDRAWN, cells_begin_with
 from cold import start
 
 from common.config import Experiment
@@ -26,14 +27,15 @@ def test_tuning_chooses_the_better_of_two_values_and_keeps_its_runs(
     config.write_text(yaml.safe_dump({key: value for key, value in values.items() if value is not None}))
     words = ["fednc", "tune", str(config), "--method", "fedavg", "--grid", "learning-rate=0.0001,0.05"]
     best = "best: learning-rate=0.05; for the YAML file:\n\ntuned:\n  fedavg:\n    learning-rate: 0.05\n"
-    answer = start(*words, folder=tmp_path)
-    assert (answer.code, answer.error) == (0, "") and best in answer.out
-    folder = tmp_path / "runs" / "tune-small-fedavg"
-    written = (folder / "runs.jsonl").read_bytes()
     monkeypatch.setattr("sys.argv", words)
-    with pytest.raises(SystemExit) as exit_info:  # from the kept results
+    cells_begin_with(monkeypatch, UNDRAWN)
+    with pytest.raises(SystemExit) as exit_info:
         main()
     assert not exit_info.value.code and best in capsys.readouterr().out
+    folder = tmp_path / "runs" / "tune-small-fedavg"
+    written = (folder / "runs.jsonl").read_bytes()
+    answer = start(*words, folder=tmp_path)  # from the kept results
+    assert (answer.code, answer.error) == (0, "") and best in answer.out
     assert (folder / "runs.jsonl").read_bytes() == written and written.count(b"\n") == 2
 
     rows = list(csv.DictReader((folder / "results.csv").open(encoding="utf-8")))

@@ -2,7 +2,6 @@ import csv
 import json
 import logging
 import shutil
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from cell_programs import UNDRAWN, cells_begin_with
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -58,18 +58,6 @@ def train_site(*args, **kwargs):
     return real(*args, **kwargs)
 site_code.train_site = train_site
 """
-
-
-UNDRAWN = "from server_app.report.charts import Chart; Chart.svg = lambda chart: '<svg/>'\n"  # before it, too
-
-
-def cells_begin_with(monkeypatch: pytest.MonkeyPatch, lines: str) -> None:
-    """Run lines at the start of each cell's program."""
-
-    def started(words: list[str], **options: object) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([*words[:2], lines + words[2], *words[3:]], **options)  # type: ignore[call-overload]
-
-    monkeypatch.setattr(comparing, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": started}))
 
 
 @pytest.fixture(autouse=True)
