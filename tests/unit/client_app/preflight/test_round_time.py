@@ -9,7 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from client_app.preflight import checks, round_time
+from client_app.preflight import round_time
 from client_app.preflight.checks import check_site
 from client_app.preflight.table import show
 from client_app.site.config import SiteConfig
