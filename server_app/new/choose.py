@@ -11,7 +11,8 @@ import torch
 
 from common.config import Experiment, build
 from common.data import Dataset
-from common.models.model import body_of, build_model
+from common.models.ladm import LabelAwareBackbone
+from common.models.model import body_of, build_model, uses_attention
 from common.models.trunk import behind_trunk, through_trunk, trunk_of
 from server_app.new.look import Sizes
 from server_app.new.pretrained import Pretrained
@@ -54,12 +55,16 @@ def _range(sizes: Sizes) -> str:
     return f"{low}" if low == high else f"{low} to {high}, median {sizes.median}"
 
 
-def choose_method(dataset: Dataset) -> Choices:
+def choose_method(dataset: Dataset, start: Pretrained | None) -> Choices:
     """Return the method and what it needs."""
     if dataset.multilabel:
+        wide = {
+            "attention": Choice(False, "on so many features it trains far slower, and diverges at this learning-rate")
+        }
         return {
             "method": Choice("fedloge_ml", "images have several labels, or none"),
             "head-bias": Choice(True, "with several labels an image every class needs one"),
+            **(wide if start else {}),
             "tuned": Choice({"fednca_ml": {"learning-rate": 0.01}}, "of one method: behind its frame a rate acts more"),
         }
     return {"method": Choice("fedloge", "one label an image, classes of different sizes")}
@@ -143,17 +148,19 @@ def choose_training(
         rounds, f"about {a_round:.1f} s each{before}, {minutes} min in all, on this machine's {where}"
     )
     chosen["evaluate-every"] = Choice(max(1, rounds // 10), "rounds between evaluations")
-    return chosen | (_rates() if start and not dataset.multilabel else {})
+    return chosen | (_rates(dataset.multilabel) if start else {})
 
 
-def _rates() -> Choices:
-    """Return what trains pretrained weights with one label an image: what was measured at HAM10000's four hospitals."""
-    return {
+def _rates(multilabel: bool) -> Choices:
+    """Return what trains pretrained weights, as measured at HAM10000's four hospitals."""
+    chosen = {
         "learning-rate": Choice(0.03, "with this momentum and schedule it served a MobileNetV2 at four hospitals"),
         "momentum": Choice(0.9, "of SGD; AdamW at 1e-4 left heads undertrained"),
         "schedule": Choice("cosine", "the rate falls to 0 over the rounds"),
-        "finetune-epochs": Choice(5, "of personal heads at the end, at the method's own rate"),
     }
+    if multilabel:
+        return chosen
+    return chosen | {"finetune-epochs": Choice(5, "of personal heads at the end, at the method's own rate")}
 
 
 def seconds_an_image(
@@ -161,10 +168,16 @@ def seconds_an_image(
 ) -> tuple[float, float]:
     """Return what one image costs in the part that stands still, 0 without one, and in training behind it.
 
-    Measured on batches of zeros with one thread, as a site trains.
+    Measured on batches of zeros with one thread, as a site trains; heads are not counted, attention is.
     """
-    model = build_model(experiment.replace(method="fedavg"), dataset.train.channels, len(dataset.classes))
-    body, batch = body_of(model.backbone).to(device).train(), experiment.train.batch_size
+    classes, batch = len(dataset.classes), experiment.train.batch_size
+    plain = experiment.replace(method="fedavg", attention=False)
+    body = body_of(build_model(plain, dataset.train.channels, classes).backbone)
+    backbone: torch.nn.Module = body
+    if uses_attention(experiment):
+        queries = torch.zeros(classes, body.feature_dim)
+        backbone = LabelAwareBackbone(body, experiment.model.attention_heads, queries)
+    backbone.to(device).train()
     images = torch.zeros(batch, dataset.train.channels, *dataset.train.size, device=device)
     threads = torch.get_num_threads()
     trunk = trunk_of(body)
@@ -172,8 +185,8 @@ def seconds_an_image(
     try:
         frozen = _seconds(lambda: through_trunk(body, images), device, steps) if trunk else 0.0
         inputs = through_trunk(body, images) if trunk else images
-        with behind_trunk(body, trunk):
-            training = _seconds(lambda: body(inputs).sum().backward(), device, steps)
+        with behind_trunk(backbone, trunk):
+            training = _seconds(lambda: backbone(inputs).sum().backward(), device, steps)
     finally:
         torch.set_num_threads(threads)
     return frozen / batch, training / batch

@@ -91,7 +91,7 @@ def _choices(
     data = {key: Choice(value, _REASONS.get(key, described(key))) for key, value in keys.items()} | images
     model, method, sites = (
         choose.choose_model(dataset, device, start),
-        choose.choose_method(dataset),
+        choose.choose_method(dataset, start),
         choose.choose_sites(dataset),
     )
     number = sites["sites"].value if "sites" in sites else len(dataset.site_names)
