@@ -29,6 +29,7 @@ from common.installed import check_installed
 from common.methods import METHODS
 from common.models.description import Description, describe, header
 from common.models.features import extract_features
+from common.models.memory import check_memory
 from common.models.model import Model, personal_state, shared_state
 from common.models.trained import backbone_digest
 from common.models.trunk_cache import use_trunk_cache
@@ -205,6 +206,8 @@ def assemble(request: wire.Request, site: Site, store: SiteStore, started_from: 
     request.model = fixed | request.model  # the whole generic model, whenever its arrays came
     shape = (dataset.train.channels, len(dataset.classes))
     device = site_device(experiment, site.config)
+    if site.config:  # of a simulation the coordinator has asked
+        check_memory(experiment, dataset.train.channels, dataset.train.size, device)
     model = model_for(experiment, device, *shape, frame, request.frame_hash, site.name, request.model, kept)
     use_trunk_cache(model, experiment, site.config.trunks if site.config else None)
     if site.config and started_from < request.trained:

@@ -41,7 +41,12 @@ from common.own_packages import hidden_by_us
 from server_app.aggregation.robust import check_enough_sites
 from server_app.checks.feasibility import check_feasible
 from server_app.frames.build import build_frame
-from server_app.generic.beginning import announce_trunk, start_from_weights, warn_of_local_statistics
+from server_app.generic.beginning import (
+    announce_trunk,
+    start_from_weights,
+    warn_of_local_statistics,
+    warn_of_slow_precision,
+)
 from server_app.generic.evaluation import GenericEvaluation
 from server_app.generic.multilabel_analysis import AnalysisInput, write_analysis
 from server_app.grids.streaming import StreamingGrid
@@ -141,6 +146,7 @@ def _run(
     evaluation = GenericEvaluation(experiment, federation.dataset, shot, frame)
     warn_of_unmeasured(evaluation)
     warn_of_local_statistics(experiment)
+    warn_of_slow_precision(experiment, next(evaluation.model.parameters()).device)
     start_from_weights(evaluation.model, experiment, journal, log_it=not checkpoint)
     announce_trunk(evaluation.model, experiment, federation)
     method = load_method(experiment.method)(experiment, federation)

@@ -23,6 +23,7 @@ from common.data.images.pixel_cache import cache_bytes, free_bytes
 from common.data.images.source import ArrayImages, Labels
 from common.errors import UserError
 from common.files import private_folder
+from common.models.memory import check_memory
 from common.models.model import Model, build_model, feature_dim, frame_kind
 
 _BYTES = 2**30
@@ -78,8 +79,10 @@ def time_batch(experiment: Experiment, channels: int, device: torch.device) -> d
     """Train the experiment's model on one batch of noise and return the seconds it took, after a first to warm up.
 
     Raises:
-        UserError: the device cannot do it, for example for lack of memory.
+        UserError: the model does not fit in memory, or the device cannot do it.
     """
+    side = experiment.data.image_size or 32
+    check_memory(experiment, channels, (side, side), device)
     method, images = load_method(experiment.method), experiment.train.batch_size
     site = _site_of_noise(experiment, channels)
     phases = (replace(method.phases(experiment)[0], epochs=1),)

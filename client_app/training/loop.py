@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from operator import attrgetter
 
 import numpy as np
@@ -11,9 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from client_app.methods.base import LocalContext, LocalMethod, Phase
+from client_app.methods.base import LocalContext, LocalMethod, Mixed, Phase
 from client_app.site.site import Site
-from client_app.training.optimiser import State, optimiser_for, state_of, take_step
+from client_app.training.mixing import draw_mixes
+from client_app.training.optimiser import State, optimiser_for, scaler_for, state_of, take_step
 from common.config import Experiment
 from common.data.images.augmentation import augmentation_for
 from common.data.images.views import views_of
@@ -67,20 +69,23 @@ def train_site(
     experiment = site.experiment
     order_rng = numpy_generator(experiment.run.seed, f"{stream}batches", site.name, server_round)
     augmentation_rng = torch_generator(experiment.run.seed, f"{stream}augment", site.name, server_round)
-    local = local_context(model, method, site)
+    mixing_rng = numpy_generator(experiment.run.seed, f"{stream}mixing", site.name, server_round)
+    rngs, local = (order_rng, augmentation_rng, mixing_rng), local_context(model, method, site)
     rate = experiment.train.learning_rate if learning_rate is None else learning_rate
     totals: dict[str, float] = defaultdict(float)
     seen, device, trunk = 0, local.class_counts.device, trunk_of(model)
     for phase in phases or method.phases(experiment):
         with _frozen(model, phase.frozen), behind_trunk(model, trunk):
             optimizer = optimiser_for(model.named_parameters(), rate, experiment, state)
+            scaler = scaler_for(experiment, device)
             for _ in range(phase.epochs):
                 batch_losses = []
-                for images, labels in _epoch(model, trunk, site, order_rng, augmentation_rng, device):
+                for images, labels, mixed in _epoch(model, trunk, site, rngs, device):
                     with _single_image_safe(model, len(labels)):
-                        losses = (phase.losses or method.losses)(model, images, labels, local)
+                        of_batch = replace(local, mixed=mixed)
+                        losses = (phase.losses or method.losses)(model, images, labels, of_batch)
                     values = torch.stack(tuple(losses.values()))
-                    take_step(optimizer, values.sum(), experiment)
+                    take_step(optimizer, values.sum(), experiment, scaler)
                     seen += len(labels)
                     batch_losses.append((tuple(losses), values.detach(), len(labels)))
                 _accumulate_losses(batch_losses, totals, experiment)
@@ -101,9 +106,13 @@ def _accumulate_losses(
             if not math.isfinite(value):
                 raise RefusalError(  # the coordinator may know: it names no file
                     f"training diverged, its loss '{name}' is {value}: a smaller learning-rate than "
-                    f"{experiment.train.learning_rate:g} may help"
+                    f"{experiment.train.learning_rate:g} may help" + _or_precision(experiment)
                 )
             totals[name] += value * images
+
+
+def _or_precision(experiment: Experiment) -> str:
+    return ", or precision: bf16" if experiment.model.precision == "fp16" else ""
 
 
 def local_context(model: Model, method: LocalMethod, site: Site) -> LocalContext:
@@ -120,18 +129,27 @@ def _epoch(
     model: Model,
     trunk: Backbone | None,
     site: Site,
-    order_rng: np.random.Generator,
-    augmentation_rng: torch.Generator,
+    rngs: tuple[np.random.Generator, torch.Generator, np.random.Generator],
     device: torch.device,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield an epoch's batches as what the model takes behind its trunk, and labels; draws go to the device at once."""
-    dataset = site.dataset
+) -> Iterator[tuple[Tensor, Tensor, Mixed | None]]:
+    """Yield an epoch's batches as what the model takes behind its trunk, and labels; draws go to the device at once.
+
+    Args:
+        rngs: of the order, of augmentation, and of mixing.
+    """
+    dataset, (order_rng, augmentation_rng, mixing_rng) = site.dataset, rngs
     shuffled = order_rng.permutation(site.train_rows)
     parts = list(slices(len(shuffled), site.experiment.train.batch_size))
     change = _augmentation(site, shuffled, [part.stop - part.start for part in parts], augmentation_rng, device)
-    inputs, labels = model_inputs(model, trunk, dataset.train, shuffled, dataset, change)
+    mixes = draw_mixes(site.experiment, parts, dataset.train.size, mixing_rng)
+
+    def mix(images: Tensor, part: slice) -> Tensor:
+        return mixes[part.start].images(images)
+
+    mixed = mix if mixes else None
+    inputs, labels = model_inputs(model, trunk, dataset.train, shuffled, dataset, change, mixed)
     for part in parts:
-        yield inputs(part), labels[part]
+        yield inputs(part), labels[part], mixes[part.start].labels(labels[part]) if mixes else None
 
 
 def _augmentation(

@@ -24,10 +24,12 @@ from torch import nn
 
 from common.architectures import BACKBONES, TORCHVISION, Architecture
 from common.errors import UserError, unknown
+from common.seeds import borrowed_generator
 
 if TYPE_CHECKING:
     from common.models.trunk_cache import TrunkCache
 
+_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _POOLING = ("avgpool", "classifier", "flatten")
 
 Builder = Callable[[int, int | None], "Backbone"]
@@ -46,7 +48,7 @@ class Backbone(nn.Sequential):
         channels_last: whether images and kernels lie in memory with their channels innermost.
         fixed: names of its state that never change, see `make_stand`.
         still: BatchNorms that use their statistics in training, too.
-        bf16: whether the stages compute in bfloat16 (autocast); features are float32 all the same.
+        precision: in which the stages compute (autocast): fp32, bf16 or fp16; features are float32 all the same.
         trunk: how many of its first steps stand still; what they make of an image is always the same.
         reads_trunk: whether what comes in is what the trunk makes of images, see `behind_trunk`.
         trunk_cache: where that is kept, None: nowhere.
@@ -54,7 +56,7 @@ class Backbone(nn.Sequential):
 
     feature_dim: int
     channels_last: bool = False
-    bf16: bool = False
+    precision: str = "fp32"
     fixed: frozenset[str] = frozenset()
     still: tuple[str, ...] = ()
     trunk: int = 0
@@ -128,15 +130,16 @@ class Backbone(nn.Sequential):
 
     def computing(self, images: torch.Tensor) -> AbstractContextManager[None]:
         """Return the context in which the stages compute, in the backbone's precision."""
-        return torch.autocast(images.device.type, torch.bfloat16) if self.bf16 else nullcontext()
+        half = _HALF.get(self.precision)
+        return torch.autocast(images.device.type, half) if half else nullcontext()
 
     def stage_names(self) -> tuple[str, ...]:
         """Return the stages with weights, in order."""
         return tuple(name for name, stage in self.named_children() if stage.state_dict())
 
-    def set_format(self, channels_last: bool, bf16: bool) -> "Backbone":
+    def set_format(self, channels_last: bool, precision: str) -> "Backbone":
         """Choose memory format and precision in place; the weights stay what they are."""
-        self.channels_last, self.bf16 = channels_last, bf16
+        self.channels_last, self.precision = channels_last, precision
         if channels_last:
             self.to(memory_format=torch.channels_last)
         return self
@@ -190,6 +193,16 @@ def build_backbone(name: str, channels: int, width: int | None = None) -> Backbo
     module, _, function = _architecture(name).build.partition(":")
     build: Builder = getattr(import_module(module), function)
     return build(channels, width)
+
+
+def shapes_of(build: Callable[[], Backbone]) -> Backbone:
+    """Return a backbone on the meta device: shapes without numbers, of which nothing is drawn or kept."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except NotImplementedError:  # RegNets find their widths by tensors
+        with borrowed_generator():
+            return build().to("meta")
 
 
 def check_image_size(name: str, size: tuple[int, int]) -> None:

@@ -62,6 +62,7 @@ def model_inputs(
     rows: Rows,
     dataset: Dataset,
     change: Change | None = None,
+    mix: Callable[[Tensor, slice], Tensor] | None = None,
 ) -> tuple[Callable[[slice], Tensor], Tensor]:
     """Return what takes a slice of the rows to what a model takes behind its trunk, and the labels [n] of all rows.
 
@@ -72,11 +73,12 @@ def model_inputs(
         rows: which of its images, in the order of the slices.
         dataset: for the mean and standard deviation of its pixels.
         change: augmentation.
+        mix: takes a slice's scaled images; the cache has none for what is mixed.
     """
     device = next(model.parameters()).device
     outputs, views = None, change.views if change else None
     cached = rows if change is None or change.numbers is None else change.numbers
-    if trunk and trunk.trunk_cache and (change is None or views):
+    if trunk and trunk.trunk_cache and mix is None and (change is None or views):
         outputs = trunk.trunk_cache.outputs(trunk, images, cached, dataset, views)
     batch = BatchSlices(images, rows, device)
     if outputs:
@@ -85,7 +87,8 @@ def model_inputs(
 
     def inputs(part: slice) -> Tensor:
         pixels = batch.pixels(part) if change is None else change.apply(batch.pixels(part), part)
-        return through_trunk(trunk, scale(pixels)) if trunk else scale(pixels)
+        scaled = scale(pixels) if mix is None else mix(scale(pixels), part)
+        return through_trunk(trunk, scaled) if trunk else scaled
 
     return inputs, batch.labels
 

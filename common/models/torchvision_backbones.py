@@ -19,7 +19,7 @@ from torchvision.ops import StochasticDepth
 
 from common.architectures import TORCHVISION
 from common.errors import unknown
-from common.models.backbones import Backbone
+from common.models.backbones import Backbone, shapes_of
 
 # below the last map, or used in training a classifier of one's own
 _NOT_IN_THE_BODY = ("avgpool", "dropout", "flatten", "fc", "head", "classifier", "AuxLogits", "aux1", "aux2")
@@ -155,8 +155,7 @@ def needed_side(name: str, size: tuple[int, int]) -> int | None:
 
 @lru_cache(maxsize=4)
 def _shapes(name: str) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        return torchvision_backbone(name).to("meta").eval()
+    return shapes_of(lambda: torchvision_backbone(name)).eval()
 
 
 @torch.no_grad()

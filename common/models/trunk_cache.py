@@ -30,10 +30,9 @@ from torch import Tensor, nn
 from common.config import Experiment
 from common.data import Dataset, ImageSource
 from common.data.images.decode_all import format_bytes, log_unless_silenced
-from common.data.images.encoded import EncodedImages
 from common.data.images.pixel_cache import cache_folder, content_name
 from common.data.images.resident import BatchSlices
-from common.data.images.source import ArrayImages, Rows
+from common.data.images.source import Rows
 from common.data.images.transforms import Scaling
 from common.data.images.views import Views
 from common.errors import UserError
@@ -251,7 +250,7 @@ def _shape(body: Backbone, images: ImageSource, dataset: Dataset) -> torch.Size:
 def trunk_digest(body: Backbone) -> str:
     """Return a hash of all that decides what a trunk makes of pixels: architecture, weights, format and precision."""
     state, digest = body.state_dict(), hashlib.sha256()
-    digest.update(f"{body!r} {body.trunk} {body.channels_last} {body.bf16}".encode())
+    digest.update(f"{body!r} {body.trunk} {body.channels_last} {body.precision}".encode())
     for name in body.trunk_state():
         digest.update(name.encode())
         digest.update(state[name].detach().cpu().contiguous().numpy().tobytes())
@@ -262,13 +261,8 @@ def _content(images: ImageSource) -> str:
     """Return a hash of what images there are; of files their paths, sizes and times, as the cache of pixels has it."""
     if images not in _digests:
         digest = hashlib.sha256(repr((len(images), images.channels, images.size)).encode())
-        if isinstance(images, EncodedImages):
-            digest.update(json.dumps([images.transform, images.marks()]).encode())
-        elif isinstance(images, ArrayImages) and (name := content_name(images.pixels)):
-            digest.update(name.encode())
-        else:
-            for pixels in _pixels(images):
-                digest.update(pixels)
+        for content in [name.encode()] if (name := content_name(images)) else _pixels(images):
+            digest.update(content)
         _digests[images] = digest.hexdigest()
     return _digests[images]
 

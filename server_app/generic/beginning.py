@@ -1,11 +1,13 @@
 """What the generic model begins with: pretrained weights, and stages that stand still."""
 
+import torch
+
 from common.architectures import NO_WEIGHTS
 from common.config import Experiment
 from common.data import Federation
 from common.data.images.decode_all import format_bytes
 from common.methods import METHODS
-from common.models.model import Model, body_of
+from common.models.model import Model
 from common.models.trunk_cache import cache_bytes, trunk_folder
 from common.models.weights import load_weights
 from server_app.run.journal import Journal, log
@@ -15,18 +17,29 @@ def start_from_weights(model: Model, experiment: Experiment, journal: Journal, *
     """Put pretrained weights into the backbone, if the experiment has any; say so in the log and the journal."""
     if experiment.model.weights == NO_WEIGHTS:
         return
-    loaded = load_weights(body_of(model.backbone), experiment)
+    loaded = load_weights(model.backbone, experiment)
     if log_it:
-        unused = f", {len(loaded.unused)} of a classifier left out" if loaded.unused else ""
-        log.info("backbone from %s: %d arrays%s, SHA-256 %s", loaded.source, loaded.arrays, unused, loaded.sha256[:16])
+        log.info("backbone from %s: %d arrays, SHA-256 %s", loaded.source, loaded.arrays, loaded.sha256[:16])
+        if loaded.attention:
+            log.info("label-aware attention from there too: %s", ", ".join(loaded.attention))
+        if loaded.anew:
+            log.info("label-aware attention begins anew: %s", loaded.anew)
+        if loaded.unused:
+            log.info("not taken from there: %s", ", ".join(loaded.unused))
         facts = {"file": loaded.source.name, "sha256": loaded.sha256, "arrays": loaded.arrays}
-        journal.event("weights", round=0, **facts, unused=list(loaded.unused))
+        journal.event("weights", round=0, **facts, attention=list(loaded.attention), unused=list(loaded.unused))
 
 
 def warn_of_local_statistics(experiment: Experiment) -> None:
     """Say what a generic model lacks whose statistics stay at the sites."""
     if experiment.model.norm == "local" and METHODS[experiment.method].generic_head:
         log.warning("norm = local: BatchNorm's statistics stay at the sites; the generic model has those of the start")
+
+
+def warn_of_slow_precision(experiment: Experiment, device: torch.device) -> None:
+    """Say that half precision is no gain on a CPU."""
+    if experiment.model.precision == "fp16" and device.type == "cpu":
+        log.warning("precision = fp16: on a CPU right, but about ten times slower than fp32; bf16 is faster on both")
 
 
 def announce_trunk(model: Model, experiment: Experiment, federation: Federation) -> None:

@@ -87,6 +87,8 @@ def _table(run: RunRecord, stages: list[str], metrics: dict[str, dict[str, Event
     names = list(dict.fromkeys([*run.site_names, *(site for stage in stages for site in metrics[stage])]))
     train = dict(zip(run.site_names, run.train_counts, strict=False))
     key, others = metric_names_of(run).site_key, METRIC_TITLES if run.multilabel else {}
+    if any("balanced_accuracy" in event for event in metrics[stages[-1]].values()):
+        others = {"balanced_accuracy": f"Balanced, {STAGES.get(stages[-1], 'on arrival')}"}
     rows = []
     for site in names:
         tested = next((metrics[s][site].get("num_test") for s in stages if site in metrics[s]), None)
@@ -116,7 +118,8 @@ def _table(run: RunRecord, stages: list[str], metrics: dict[str, dict[str, Event
         *(s.capitalize() for s in stage_names),
         *others.values(),
     ]
-    caption = "Personal accuracy of each site (plain)"
+    balanced = "; balanced: mean over the classes that it tests on" if others else ""
+    caption = f"Personal accuracy of each site (plain{balanced})"
     if run.multilabel:
         caption = f"Personal macro AUC of each site; the other figures are {stage_names[-1]}"
     table = Table(caption, header, rows, dense=run.multilabel)

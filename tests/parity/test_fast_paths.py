@@ -142,10 +142,10 @@ def test_an_epoch_sends_what_it_needs_at_once(tiny: Tiny, monkeypatch: pytest.Mo
     for size in (4, 16):
         site = replace(simulated_site(experiment.replace(batch_size=size), 0), train_rows=np.arange(32))
         model, device = torch.nn.Linear(1, 1), torch.device("cpu")
-        chances = np.random.default_rng(0), torch.Generator().manual_seed(0), device
-        list(training._epoch(model, None, site, *chances))  # the first time sends pixels, scales
+        rngs = np.random.default_rng(0), torch.Generator().manual_seed(0), np.random.default_rng(0)
+        list(training._epoch(model, None, site, rngs, device))  # the first time sends pixels, scales
         sent.clear()
-        batches = len(list(training._epoch(model, None, site, *chances)))
+        batches = len(list(training._epoch(model, None, site, rngs, device)))
         found.append(len(sent) - batches)  # `prepare` is asked each time for where the batch is already
     assert found[0] == found[1] == 4  # flips, shifts, labels, row numbers
 

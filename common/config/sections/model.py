@@ -41,7 +41,8 @@ class ModelSection(KeyModel):
     norm: Literal["batch", "frozen", "local", "group"] | None = key(
         None,
         about="batch: statistics are averaged; frozen: they stay as they start; local: they stay at the site (SiloBN); "
-        "group: GroupNorm instead; default: frozen with weights, else batch",
+        "group: GroupNorm instead; default: frozen with weights, else batch; frozen ones do not bound activations: "
+        "where more than the last stage trains, clip-gradients=1 keeps them from saturating (MobileNetV2)",
     )
     train_from: str | None = key(
         None,
@@ -51,7 +52,8 @@ class ModelSection(KeyModel):
     trunk_cache: bool = key(
         True,
         about="what stages before train-from make of an image is computed once, kept in files beside decoded images "
-        "(at a site, in its cache), and read in every round; training with augment computes it each time",
+        "(at a site, in its cache), and read in every round; training with augment, mixup or cutmix computes it "
+        "each time",
         resume="host",
         acts=Acts(HAS_TRUNK),
     )
@@ -94,4 +96,8 @@ class ModelSection(KeyModel):
     channels_last: bool = key(
         False, about="channels innermost in memory: up to twice as fast on CPUs; metrics equal up to rounding"
     )
-    precision: Literal["fp32", "bf16"] = key("fp32", about="of the backbone; heads and losses are always fp32")
+    precision: Literal["fp32", "bf16", "fp16"] = key(
+        "fp32",
+        about="of the backbone; heads and losses are always fp32; fp16: for GPUs, with scaled gradients; on a CPU "
+        "right, but about ten times slower than fp32",
+    )

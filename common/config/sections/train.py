@@ -70,6 +70,21 @@ class TrainSection(KeyModel):
         "before train-from make of them is computed once; 0: others in each epoch, computed each time",
         acts=Acts(_AUGMENTED_TRUNK),
     )
+    mixup: float = key(
+        0.0,
+        ge=0,
+        le=1000,
+        about="α: images and their labels are mixed with another's of the batch, by shares of Beta(α, α); 0: off; with "
+        "cutmix, too, each batch is mixed in one of the two ways",
+        labels="one",
+    )
+    cutmix: float = key(
+        0.0,
+        ge=0,
+        le=1000,
+        about="α: a rectangle of each image is another's, and as much of its label; area by Beta(α, α); 0: off",
+        labels="one",
+    )
     loss: Literal["cross-entropy", "focal"] = key(
         "cross-entropy", about="of one label an image, wherever a method has a cross-entropy", labels="one", acts=_LOSS
     )

@@ -1,15 +1,14 @@
 """Augmentation: training images changed at random as uint8 pixels, before `Scaling`; what is asked is `augment`.
 
-Each image is changed by its own draw. All draws are made on the CPU, from generators that nobody else has, so that
-they are the same on every device and every engine, and PyTorch's own generator stays as it was. `flip` and `crop-flip`
-alone work on a whole batch; other steps are torchvision's `transforms.v2`, image by image, with zeros where no
-image is and bilinear interpolation.
+Each image is changed by its own draw. All draws are made on the CPU, so that they are the same on every device and
+every engine, and PyTorch's own generator stays as it was. `flip` and `crop-flip` alone work on a whole batch; other
+steps are torchvision's `transforms.v2`, image by image on the batch's device, bilinear, with zeros where no image is;
+devices may round them differently.
 
 Images a second, 128 × 128 in colour, batches of 32, one thread of a server's CPU: flip 20 000, random-resized-crop
 5 000, color-jitter 2 700 (with hue 500), crop-flip 2 600, trivialaugment 2 300, rotate 1 700, randaugment 1 200.
 """
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,12 +19,12 @@ from torch.nn import functional
 
 from common.augmentations import Step, parse_steps
 from common.config import Experiment
+from common.seeds import borrowed_generator
 
 Change = Callable[[Tensor], Tensor]  # of one image
 
 _PADDING = 4  # pixels, the customary amount for 32×32 images
 _BATCHED = ("flip", "crop-flip")
-_lock = threading.Lock()  # of PyTorch's generator, while it is borrowed
 
 
 @dataclass(frozen=True)
@@ -126,14 +125,14 @@ class Augmentation:
             return batch
         numbers = seeds.tolist()
         if self._batched:
-            generator = torch.Generator()
-            drawn = [draw(self._batched, 1, generator.manual_seed(number)) for number in numbers]
+            own = torch.Generator()
+            drawn = [draw(self._batched, 1, own.manual_seed(number)) for number in numbers]
             return augment(batch, _join(drawn).to(batch.device))
         changes = [_change(step, batch.shape[-2], batch.shape[-1]) for step in self._steps]
         views = []
-        with _lock, torch.random.fork_rng(devices=[]):
+        with borrowed_generator() as generator:
             for image, number in zip(batch, numbers, strict=True):
-                torch.default_generator.manual_seed(number)  # of the CPU alone
+                generator.manual_seed(number)
                 for change in changes:
                     image = change(image)
                 views.append(image)
