@@ -85,9 +85,15 @@ def _cached_rows(model: Model, experiment: Experiment, dataset: Dataset) -> int:
     body = trunk_of(model)
     if body is None or body.trunk_cache is None:
         return 0
-    train, views = len(dataset.train), views_of(experiment)
-    plain = train if experiment.train.augment == "none" or experiment.personalise.finetune_epochs else 0
-    return len(dataset.test) + plain + (views.count * train if views else 0)
+    keys, train, views = experiment.train, len(dataset.train), views_of(experiment)
+    if keys.mixup or keys.cutmix:  # others in each epoch
+        kept = 0
+    elif views:
+        kept = views.count * train
+    else:
+        kept = train if keys.augment == "none" else 0
+    again = train if kept != train and experiment.personalise.finetune_epochs else 0
+    return len(dataset.test) + kept + again
 
 
 def _seconds_an_image(

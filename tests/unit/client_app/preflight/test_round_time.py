@@ -71,6 +71,7 @@ def test_a_disk_without_room_for_the_cache_is_a_warning(
         ({"trunk_precision": "fp16"}, 12, 2),
         ({"trunk_cache": False}, 0, 0),
         ({"augment": "flip"}, 4, 4),  # training images are others in each epoch
+        ({"mixup": 0.2}, 4, 4),
         ({"augment": "flip", "cached_views": 3}, 4 + 3 * 8, 4),
         ({"augment": "flip", "finetune_epochs": 1}, 12, 4),
     ],
