@@ -38,8 +38,8 @@ from common.models.trunk import trunk_of
 from common.models.trunk_cache import cache_bytes, use_trunk_cache
 from common.precision import to_wire_precision
 
-_STEP = 16  # images that go through the trunk at once
-_STEPS = 8  # such at most
+_STEP = 32  # images that go through the trunk at once
+_STEPS = 5  # such at most
 _ENOUGH = 5.0  # seconds of them
 _STILL = 1e-9  # a learning rate at which random weights do not diverge
 
