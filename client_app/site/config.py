@@ -77,6 +77,11 @@ class SiteConfig(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="cuda: without a GPU it takes no part")
     policy: Policy = Field(default_factory=lambda: Policy.model_validate({}), description="what the site allows")
 
+    @property
+    def trunks(self) -> Path:
+        """Folder of what frozen stages of backbones make of the images."""
+        return self.cache / "trunks"
+
     @field_validator("name")
     @classmethod
     def _name(cls, name: str) -> str:

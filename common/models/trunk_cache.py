@@ -41,6 +41,7 @@ from common.models.trunk import through_trunk, trunk_of
 from common.models.trunk_files import Layout, MemoryStore, Store, TrunkFiles
 
 _FILL_BATCH = 256  # images a forward pass
+_CPU_BATCH = 32  # on a CPU, whose caches hold the maps of so many: twice as fast as 256 at 128 pixels
 _PAUSE = 10.0  # seconds between two lines of progress
 _RESIDENT = 1 << 31  # bytes of a training pass that are sent to a device at once
 _SYNCED = 1 << 28  # bytes after which what was computed is made safe from a crash
@@ -218,8 +219,9 @@ def fill(
     batch, scale = BatchSlices(images, missing % len(images), device), Scaling(dataset.mean, dataset.std, device)
     began, safe = time.monotonic(), 0
     last = began
-    for start in range(0, len(missing), _FILL_BATCH):
-        part = slice(start, start + _FILL_BATCH)
+    size = _CPU_BATCH if device.type == "cpu" else _FILL_BATCH
+    for start in range(0, len(missing), size):
+        part = slice(start, start + size)
         pixels = batch.pixels(part)
         if views:
             pixels = views.apply(pixels, missing[part], len(images))

@@ -13,14 +13,16 @@ import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cold import QUICK, SECONDS, Answer, main_of, start, variables
+from PIL import Image
 from sites import CLASSES, write_site
 from test_start_up import commands
 from waiting import wait_until
 
 import common
-from common.config import APP_ROOT
+from common.config import APP_ROOT, load
 from server_app.compare.store import Store
 
 ELSEWHERE = {  # commands that other files run in processes of their own
@@ -33,6 +35,8 @@ ONNX = pytest.mark.skipif(
     not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))),
     reason="needs the packages of the extra 'onnx': pip install 'fednc[onnx]'",
 )
+
+MOBILENET = APP_ROOT.parent / "shared" / "weights" / "mobilenet_v2.safetensors"
 
 
 def check(answer: Answer, last: str, code: int = 0) -> None:
@@ -102,6 +106,23 @@ def test_check_of_a_site_that_is_ready(tmp_path: Path) -> None:
     answer = start("fednc-site", "check", "site.yaml", folder=tmp_path)
     assert "ready: no problems" in answer.out
     check(answer, "shows when it joins")
+
+
+@pytest.mark.skipif(not MOBILENET.exists(), reason="ImageNet weights of MobileNetV2 are not in ../shared/weights")
+def test_new_starts_from_weights_and_what_it_writes_runs(tmp_path: Path) -> None:
+    for i in range(20):
+        path = tmp_path / "scans" / CLASSES[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((64, 70), 12 * i, np.uint8)).save(path)
+    home = {"HOME": str(tmp_path)}
+    answer = start("fednc", "new", "scans", "--weights", str(MOBILENET), folder=tmp_path, environment=home)
+    check(answer, r"^fednc run scans\.yaml$")
+    assert f"weights = {MOBILENET}: given by --weights" in answer.out and not answer.error.strip()
+    assert load("scans.yaml", {}, tmp_path).model.train_from == "features.18"
+    words = ("rounds=1", "local-epochs=1", "--engine", "local")
+    answer = start("fednc", "run", "scans.yaml", *words, folder=tmp_path, environment=home)
+    check(answer, r"^report: .*/report\.html$")
+    assert "stages before features.18 stand still" in answer.out + answer.error
 
 
 def test_compare_that_ctrl_c_stopped_and_again_with_what_is_there(tmp_path: Path) -> None:
