@@ -41,7 +41,7 @@ class Policy(BaseModel):
     methods: tuple[str, ...] = Field(tuple(METHODS), description="methods it takes part in; default: all")
     extras: tuple[str, ...] = Field((), description="what it may send beside weights: EXTRAS of common/wire.py")
     metrics: tuple[str, ...] = Field(
-        POLICY_METRICS, description="losses and figures of its test images it tells; default: all"
+        POLICY_METRICS, description="losses and metrics of its test images that it reports; default: all"
     )
     min_class_size: Count = Field(
         1, description="extras are refused, metrics of a class withheld, where a class that it has has fewer images"
