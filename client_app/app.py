@@ -29,8 +29,10 @@ from common.installed import check_installed
 from common.methods import METHODS
 from common.models.description import Description, describe, header
 from common.models.features import extract_features
+from common.models.memory import check_memory
 from common.models.model import Model, personal_state, shared_state
 from common.models.trained import backbone_digest
+from common.models.trunk_cache import use_trunk_cache
 from common.multilabel_by_class import PerClass
 from common.precision import to_wire_precision
 from common.rates import finetune_rate
@@ -204,7 +206,10 @@ def assemble(request: wire.Request, site: Site, store: SiteStore, started_from: 
     request.model = fixed | request.model  # the whole generic model, whenever its arrays came
     shape = (dataset.train.channels, len(dataset.classes))
     device = site_device(experiment, site.config)
+    if site.config:  # of a simulation the coordinator has asked
+        check_memory(experiment, dataset.train.channels, dataset.train.size, device)
     model = model_for(experiment, device, *shape, frame, request.frame_hash, site.name, request.model, kept)
+    use_trunk_cache(model, experiment, site.config.trunks if site.config else None)
     if site.config and started_from < request.trained:
         found = f"the newest are of round {started_from}" if started_from else "there are none: they begin anew"
         log_warning(

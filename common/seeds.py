@@ -2,9 +2,14 @@
 
 import hashlib
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
+
+_lock = threading.RLock()  # of PyTorch's own generator, while it is borrowed
 
 
 def derive(seed: int, purpose: str, site: str = "", server_round: int = 0) -> int:
@@ -28,3 +33,13 @@ def torch_generator(seed: int, purpose: str, site: str = "", server_round: int =
     generator = torch.Generator()
     generator.manual_seed(derive(seed, purpose, site, server_round))
     return generator
+
+
+@contextmanager
+def borrowed_generator() -> Iterator[torch.Generator]:
+    """Lend PyTorch's own CPU generator, from which its layers and torchvision draw; it is then as it was.
+
+    Threads that borrow it wait for one another. Seed it first, by its `manual_seed`.
+    """
+    with _lock, torch.random.fork_rng(devices=[]):
+        yield torch.default_generator

@@ -58,7 +58,10 @@ PERSONALISE = "train.personalise"
 # measure is left out
 MULTILABEL_METRICS = tuple(MULTILABEL)
 
-TEST_METRICS = ("hits", *MULTILABEL_METRICS)  # of a site's test images, all of them
+# of one label an image: how many are right, and the mean share of right ones over the classes that the site tests on
+SINGLE_LABEL_METRICS = ("hits", "balanced_accuracy")
+
+TEST_METRICS = (*SINGLE_LABEL_METRICS, *MULTILABEL_METRICS)  # of a site's test images, all of them
 
 STAGES = ("final", "realigned", "finetuned")  # of a personal model, in this order
 

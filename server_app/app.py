@@ -14,7 +14,6 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common import wire
-from common.architectures import NO_WEIGHTS
 from common.config import APP_ROOT, Experiment, from_run_config
 from common.config.overrides import not_applied
 from common.data import Federation, build_federation
@@ -28,8 +27,6 @@ from common.models.description import describe as describe_model
 from common.models.description import header
 from common.models.heads import class_vectors
 from common.models.model import (
-    Model,
-    body_of,
     build_model,
     coordinator_state,
     feature_dim,
@@ -39,11 +36,17 @@ from common.models.model import (
     uses_attention,
 )
 from common.models.trained import GENERIC, QUERY
-from common.models.weights import load_weights, pin_weights
+from common.models.weights import pin_weights
 from common.own_packages import hidden_by_us
 from server_app.aggregation.robust import check_enough_sites
 from server_app.checks.feasibility import check_feasible
 from server_app.frames.build import build_frame
+from server_app.generic.beginning import (
+    announce_trunk,
+    start_from_weights,
+    warn_of_local_statistics,
+    warn_of_slow_precision,
+)
 from server_app.generic.evaluation import GenericEvaluation
 from server_app.generic.multilabel_analysis import AnalysisInput, write_analysis
 from server_app.grids.streaming import StreamingGrid
@@ -143,7 +146,9 @@ def _run(
     evaluation = GenericEvaluation(experiment, federation.dataset, shot, frame)
     warn_of_unmeasured(evaluation)
     warn_of_local_statistics(experiment)
+    warn_of_slow_precision(experiment, next(evaluation.model.parameters()).device)
     start_from_weights(evaluation.model, experiment, journal, log_it=not checkpoint)
+    announce_trunk(evaluation.model, experiment, federation)
     method = load_method(experiment.method)(experiment, federation)
     start = shared_state(evaluation.model, row) | coordinator_state(evaluation.model, row)
     if checkpoint:
@@ -202,24 +207,6 @@ def fixed_frame(journal: Journal, experiment: Experiment, num_classes: int, dim:
     return frame
 
 
-def start_from_weights(model: Model, experiment: Experiment, journal: Journal, *, log_it: bool) -> None:
-    """Put pretrained weights into the backbone, if the experiment has any; say so in the log and the journal."""
-    if experiment.model.weights == NO_WEIGHTS:
-        return
-    loaded = load_weights(body_of(model.backbone), experiment)
-    if log_it:
-        unused = f", {len(loaded.unused)} of a classifier left out" if loaded.unused else ""
-        log.info("backbone from %s: %d arrays%s, SHA-256 %s", loaded.source, loaded.arrays, unused, loaded.sha256[:16])
-        facts = {"file": loaded.source.name, "sha256": loaded.sha256, "arrays": loaded.arrays}
-        journal.event("weights", round=0, **facts, unused=list(loaded.unused))
-
-
-def warn_of_local_statistics(experiment: Experiment) -> None:
-    """Say what a generic model lacks whose statistics stay at the sites."""
-    if experiment.model.norm == "local" and METHODS[experiment.method].generic_head:
-        log.warning("norm = local: BatchNorm's statistics stay at the sites; the generic model has those of the start")
-
-
 def describe(journal: Journal, experiment: Experiment, federation: Federation, sites: Mapping[str, SiteFacts]) -> None:
     """Log what will run, and write what is known of the sites: in a simulation everything, else what they declare."""
     counts, row, dataset = federation.class_counts, METHODS[experiment.method], federation.dataset
@@ -230,7 +217,7 @@ def describe(journal: Journal, experiment: Experiment, federation: Federation, s
     )  # fmt: skip
     if experiment.data.evaluate_on == "validation":
         log.info(
-            "evaluate-on: validation: figures are of %d held-out training images, none of test images",
+            "evaluate-on: validation: metrics are of %d held-out training images, none of test images",
             len(dataset.test),
         )
     if dealt := federation.partition_report:

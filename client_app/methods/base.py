@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,19 @@ from common.wire import Arrays
 
 
 @dataclass(frozen=True)
+class Mixed:
+    """The second labels of a batch whose images are mixed, each with another of the batch.
+
+    Attributes:
+        labels: [B] class indices.
+        share: λ in [0, 1], how much of each image is its own; the rest is of the image with the second label.
+    """
+
+    labels: Tensor
+    share: float
+
+
+@dataclass(frozen=True)
 class LocalContext:
     """What a method may use at a site while it trains.
 
@@ -36,6 +50,7 @@ class LocalContext:
         num_images: the site's training images.
         visible: classes whose labels the site knows, bool [C]; None: all.
         site: its name, from which random streams of its own start.
+        mixed: of the batch, where `mixup` or `cutmix` mixed its images.
     """
 
     experiment: Experiment
@@ -44,6 +59,7 @@ class LocalContext:
     num_images: int = 0
     visible: Tensor | None = None
     site: str = ""
+    mixed: Mixed | None = None
 
     @property
     def shares(self) -> Tensor:
@@ -54,18 +70,36 @@ class LocalContext:
         """Return which of labels [B, C] count, None if all do."""
         return None if self.visible is None else self.visible.expand_as(labels)
 
+    def of_labels(self, loss: Callable[[Tensor], Tensor], labels: Tensor) -> Tensor:
+        """Return loss(y); of mixed images λ loss(y) + (1 − λ) loss(y′), with y′ their second labels.
+
+        For cross-entropy this is that of the labels' shares, λ for y and 1 − λ for y′ (Mixup, Zhang et al., ICLR 2018,
+        https://arxiv.org/abs/1710.09412; CutMix, Yun et al., ICCV 2019, https://arxiv.org/abs/1905.04899, Eq. 1).
+
+        Args:
+            loss: of labels [B], a mean over the batch.
+            labels: y, [B] class indices.
+        """
+        if self.mixed is None:
+            return loss(labels)
+        return self.mixed.share * loss(labels) + (1 - self.mixed.share) * loss(self.mixed.labels)
+
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the task's loss of logits [B, C]: `loss` of labels [B], or `multilabel-loss` of bool [B, C]."""
         keys = self.experiment.train
         if labels.dtype != torch.bool:
-            if keys.loss == "focal":
-                return focal_cross_entropy(logits, labels, keys.focal_gamma)
-            return smoothed_cross_entropy(logits, labels, keys.label_smoothing)
+            return self.of_labels(partial(self._of_one_label, logits), labels)
         mask, kind = self.mask(labels), keys.multilabel_loss
         if kind == "distribution-balanced" and self.num_images > 1:  # one image has no positives and negatives
             return distribution_balanced(logits, labels, self.class_counts, self.num_images, mask)
         loss = focal if kind == "focal" else asymmetric if kind == "asymmetric" else bce
         return loss(logits, labels, mask)
+
+    def _of_one_label(self, logits: Tensor, labels: Tensor) -> Tensor:
+        keys = self.experiment.train
+        if keys.loss == "focal":
+            return focal_cross_entropy(logits, labels, keys.focal_gamma)
+        return smoothed_cross_entropy(logits, labels, keys.label_smoothing)
 
     def balanced_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss with the site's label prior added to the logits, so that they need not learn it.

@@ -9,6 +9,8 @@ projection, ours, exact and fast, where the paper descends a gradient (mma); `re
 `frame-projection` and `frame-loss` cross-entropy, as the paper's method (Table 8 has the others).
 """
 
+from functools import partial
+
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -48,11 +50,7 @@ class FedLoGe(LocalMethod):
             return local.loss(model.frame_logits(features), labels)
         assert model.frame is not None
         projected = features if model.projection is None else model.projection(features)
-        wanted = model.frame[labels]
-        norms = wanted.norm(dim=1)
-        products = (wanted * normalize(projected, dim=1)).sum(dim=1)
-        mean: Tensor = ((products - norms).square() / (2 * norms)).mean()
-        return mean
+        return local.of_labels(partial(_dot_regression, normalize(projected, dim=1), model.frame), labels)
 
     def personal_head(self, model: Model) -> nn.Linear:
         """Return φ_k."""
@@ -80,6 +78,14 @@ class FedLoGe(LocalMethod):
             shares=local.shares,
         )
         return linear_from(weight, bias)
+
+
+def _dot_regression(directions: Tensor, frame: Tensor, labels: Tensor) -> Tensor:
+    wanted = frame[labels]
+    norms = wanted.norm(dim=1)
+    products = (wanted * directions).sum(dim=1)
+    mean: Tensor = ((products - norms).square() / (2 * norms)).mean()
+    return mean
 
 
 METHOD = FedLoGe()

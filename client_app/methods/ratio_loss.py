@@ -20,9 +20,13 @@ class RatioLoss(FedAvg):
 
     def losses(self, model: Model, images: Tensor, labels: Tensor, local: LocalContext) -> dict[str, Tensor]:
         """Return the batch mean of (α + β R_y) · CE(ψ(θ(x)), y)."""
-        assert model.class_weights is not None
-        each = cross_entropy(self.personal_head(model)(model(images)), labels, reduction="none")
-        return {"backbone": (model.class_weights[labels] * each).mean()}
+        weights, logits = model.class_weights, self.personal_head(model)(model(images))
+        assert weights is not None
+
+        def loss(labels: Tensor) -> Tensor:
+            return (weights[labels] * cross_entropy(logits, labels, reduction="none")).mean()
+
+        return {"backbone": local.of_labels(loss, labels)}
 
 
 METHOD = RatioLoss()

@@ -55,7 +55,11 @@ class SiteEvaluator:
         """
         if not self._multilabel:
             hits = correct(head, self._features, self._labels, self._present)
-            return {f"hits-{stage}": int(hits.sum())}, self._recalls(hits)
+            recalls = self._recalls(hits)
+            metrics: dict[str, float | int] = {f"hits-{stage}": int(hits.sum())}
+            if self.num_test:
+                metrics[f"balanced_accuracy-{stage}"] = float(np.nanmean(recalls))
+            return metrics, recalls
         report = self._report(head) if self.num_test else None
         values = {name: math.nan if report is None else report.value(name) for name in MULTILABEL_METRICS}
         metrics = {f"{name}-{stage}": value for name, value in values.items() if not math.isnan(value)}

@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from operator import attrgetter
 
 import numpy as np
@@ -11,14 +12,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from client_app.methods.base import LocalContext, LocalMethod, Phase
+from client_app.methods.base import LocalContext, LocalMethod, Mixed, Phase
 from client_app.site.site import Site
-from client_app.training.optimiser import State, optimiser_for, state_of, take_step
+from client_app.training.mixing import draw_mixes
+from client_app.training.optimiser import State, optimiser_for, scaler_for, state_of, take_step
 from common.config import Experiment
-from common.data.images.resident import BatchSlices
-from common.data.images.transforms import Scaling, augment, draw
+from common.data.images.augmentation import augmentation_for
+from common.data.images.views import views_of
 from common.errors import RefusalError
+from common.models.backbones import Backbone
+from common.models.features import Change, model_inputs
 from common.models.model import Model
+from common.models.trunk import behind_trunk, trunk_of
 from common.rates import finetune_rate
 from common.seeds import numpy_generator, torch_generator
 
@@ -64,20 +69,23 @@ def train_site(
     experiment = site.experiment
     order_rng = numpy_generator(experiment.run.seed, f"{stream}batches", site.name, server_round)
     augmentation_rng = torch_generator(experiment.run.seed, f"{stream}augment", site.name, server_round)
-    local = local_context(model, method, site)
+    mixing_rng = numpy_generator(experiment.run.seed, f"{stream}mixing", site.name, server_round)
+    rngs, local = (order_rng, augmentation_rng, mixing_rng), local_context(model, method, site)
     rate = experiment.train.learning_rate if learning_rate is None else learning_rate
     totals: dict[str, float] = defaultdict(float)
-    seen, device = 0, local.class_counts.device
+    seen, device, trunk = 0, local.class_counts.device, trunk_of(model)
     for phase in phases or method.phases(experiment):
-        with _frozen(model, phase.frozen):
+        with _frozen(model, phase.frozen), behind_trunk(model, trunk):
             optimizer = optimiser_for(model.named_parameters(), rate, experiment, state)
+            scaler = scaler_for(experiment, device)
             for _ in range(phase.epochs):
                 batch_losses = []
-                for images, labels in _epoch(site, order_rng, augmentation_rng, device):
+                for images, labels, mixed in _epoch(model, trunk, site, rngs, device):
                     with _single_image_safe(model, len(labels)):
-                        losses = (phase.losses or method.losses)(model, images, labels, local)
+                        of_batch = replace(local, mixed=mixed)
+                        losses = (phase.losses or method.losses)(model, images, labels, of_batch)
                     values = torch.stack(tuple(losses.values()))
-                    take_step(optimizer, values.sum(), experiment)
+                    take_step(optimizer, values.sum(), experiment, scaler)
                     seen += len(labels)
                     batch_losses.append((tuple(losses), values.detach(), len(labels)))
                 _accumulate_losses(batch_losses, totals, experiment)
@@ -98,9 +106,13 @@ def _accumulate_losses(
             if not math.isfinite(value):
                 raise RefusalError(  # the coordinator may know: it names no file
                     f"training diverged, its loss '{name}' is {value}: a smaller learning-rate than "
-                    f"{experiment.train.learning_rate:g} may help"
+                    f"{experiment.train.learning_rate:g} may help" + _or_precision(experiment)
                 )
             totals[name] += value * images
+
+
+def _or_precision(experiment: Experiment) -> str:
+    return ", or precision: bf16" if experiment.model.precision == "fp16" else ""
 
 
 def local_context(model: Model, method: LocalMethod, site: Site) -> LocalContext:
@@ -114,18 +126,46 @@ def local_context(model: Model, method: LocalMethod, site: Site) -> LocalContext
 
 
 def _epoch(
-    site: Site, order_rng: np.random.Generator, augmentation_rng: torch.Generator, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield an epoch's batches as network input [B, C, H, W] and labels; random draws go to the device at once."""
-    dataset, asked = site.dataset, site.experiment.train
+    model: Model,
+    trunk: Backbone | None,
+    site: Site,
+    rngs: tuple[np.random.Generator, torch.Generator, np.random.Generator],
+    device: torch.device,
+) -> Iterator[tuple[Tensor, Tensor, Mixed | None]]:
+    """Yield an epoch's batches as what the model takes behind its trunk, and labels; draws go to the device at once.
+
+    Args:
+        rngs: of the order, of augmentation, and of mixing.
+    """
+    dataset, (order_rng, augmentation_rng, mixing_rng) = site.dataset, rngs
     shuffled = order_rng.permutation(site.train_rows)
-    parts = list(slices(len(shuffled), asked.batch_size))
-    draws = draw(asked.augment, [part.stop - part.start for part in parts], augmentation_rng)
-    draws = draws and draws.to(device)
-    batch, scale = BatchSlices(dataset.train, shuffled, device), Scaling(dataset.mean, dataset.std, device)
+    parts = list(slices(len(shuffled), site.experiment.train.batch_size))
+    change = _augmentation(site, shuffled, [part.stop - part.start for part in parts], augmentation_rng, device)
+    mixes = draw_mixes(site.experiment, parts, dataset.train.size, mixing_rng)
+
+    def mix(images: Tensor, part: slice) -> Tensor:
+        return mixes[part.start].images(images)
+
+    mixed = mix if mixes else None
+    inputs, labels = model_inputs(model, trunk, dataset.train, shuffled, dataset, change, mixed)
     for part in parts:
-        images = augment(batch.pixels(part), draws and draws.cut(part))
-        yield scale(images), batch.labels[part]
+        yield inputs(part), labels[part], mixes[part.start].labels(labels[part]) if mixes else None
+
+
+def _augmentation(
+    site: Site, shuffled: Rows, sizes: list[int], rng: torch.Generator, device: torch.device
+) -> Change | None:
+    """Draw an epoch's augmentation of training images in this order, in batches of these sizes."""
+    if views := views_of(site.experiment):
+        images = len(site.dataset.train)
+        numbers = views.numbers(shuffled, images, rng)
+        return Change(lambda pixels, part: views.apply(pixels, numbers[part], images), views, numbers)
+    augmentation = augmentation_for(site.experiment)
+    draws = augmentation.epoch(sizes, rng)
+    if draws is None:
+        return None
+    here = draws.to(device)
+    return Change(lambda pixels, part: augmentation.apply(pixels, here.cut(part)))
 
 
 @contextmanager

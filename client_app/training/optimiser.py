@@ -16,12 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from common.config import Experiment
+from common.errors import RefusalError
 from common.optimisers import OPTIMISERS
 from common.wire import Arrays
 
 State = dict[str, dict[str, Tensor]]  # an optimiser's: parameter → its moments, by PyTorch's names
 
 _PREFIX = "optimiser/"
+_FIRST_SCALE, _LAST_SCALE = 1024.0, 1.0  # of gradients in half precision: low, for each one too high costs a step
 _BACKBONES = ("backbone", "personal_backbone")
 
 
@@ -94,14 +96,42 @@ def is_state(name: str) -> bool:
     return name.startswith(_PREFIX)
 
 
-def take_step(optimizer: torch.optim.Optimizer, loss: Tensor, experiment: Experiment) -> None:
+def scaler_for(experiment: Experiment, device: torch.device) -> torch.amp.GradScaler:
+    """Return what scales gradients for `precision: fp16`, where small ones would be 0; for others it does nothing."""
+    return torch.amp.GradScaler(device.type, _FIRST_SCALE, enabled=experiment.model.precision == "fp16")
+
+
+def take_step(
+    optimizer: torch.optim.Optimizer,
+    loss: Tensor,
+    experiment: Experiment,
+    scaler: torch.amp.GradScaler | None = None,
+) -> None:
     """Move the parameters once, down the gradient of a loss, clipped as `clip-gradients` says.
 
     Each part is clipped by itself: how a personal head learns must not change what the others learn.
+
+    Args:
+        optimizer: whose parameters move.
+        loss: a scalar.
+        experiment: has the keys.
+        scaler: of the gradients of a backbone in half precision. A step whose gradients overflow is left out, and
+            the next ones are scaled by half as much.
+
+    Raises:
+        RefusalError: gradients overflow even where they are scaled down.
     """
+    scaler = scaler or torch.amp.GradScaler(enabled=False)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    scaler.unscale_(optimizer)
     if limit := experiment.train.clip_gradients:
         for _, groups in groupby(optimizer.param_groups, itemgetter("part")):
             nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], limit)
-    optimizer.step()
+    scaler.step(optimizer)
+    scaler.update()
+    if scaler.get_scale() < _LAST_SCALE:
+        raise RefusalError(  # the coordinator may know: it names no file
+            "precision = 'fp16': gradients overflow in step after step; set precision: bf16, or a smaller "
+            f"learning-rate than {experiment.train.learning_rate:g}"
+        )

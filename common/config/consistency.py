@@ -87,6 +87,19 @@ def _train_from(e: Values) -> Iterator[Mistake]:
         yield "train-from", f"train-from = 'head': '{e.method}' shares the backbone alone; name a stage of it"
 
 
+def _mixing(e: Values) -> Iterator[Mistake]:
+    for name, alpha in (("mixup", e.mixup), ("cutmix", e.cutmix)):
+        if alpha and not METHODS[e.method].mixes:
+            why = f"method '{e.method}' cannot learn from mixed labels; leave it out, or choose another method"
+            yield name, f"{name} = {alpha:g}: {why}"
+
+
+def _mixed_views(e: Values) -> Iterator[Mistake]:
+    if e.cached_views and (e.mixup or e.cutmix):
+        why = "mixup and cutmix mix images before the stages that stand still, which are then computed each time"
+        yield "cached-views", f"cached-views = {e.cached_views}: {why}; leave one of them out"
+
+
 def _composites(e: Values) -> Iterator[Mistake]:
     if e.composites and e.partition == "natural":
         yield "partition", "partition = 'natural': composites belong to no site; use dirichlet or iid"
@@ -117,5 +130,5 @@ def _missing_classes(e: Values) -> Iterator[Mistake]:
 
 _RULES: tuple[Rule, ...] = (
     *(_natural, _site_key, _group_key, _classes, _pixels, _resume, _width, _weights, _norm, _train_from),
-    *(_composites, _labels, _label_rule, _missing_classes),
+    *(_mixing, _mixed_views, _composites, _labels, _label_rule, _missing_classes),
 )

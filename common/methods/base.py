@@ -120,6 +120,8 @@ class Method:
         realigns: whether the coordinator realigns ψ (GA-FR) and the sites φ_k (LA-FR) at the end.
         finetunes: whether the paper's personal model is what `finetune-epochs` makes of it.
         own_loss: whether its loss of one label is fixed: `loss` and `label-smoothing` are of its fine-tuning alone.
+        mixes: whether it takes `mixup` and `cutmix`: its losses of one label are those of `LocalContext`, or pass
+            through its `of_labels`.
         finetune_rate: the learning rate of fine-tuning at most, where none is given; None: that of training.
         local_norm: whether BatchNorm's parameters and statistics stay at the site.
         options: the method's own keys.
@@ -145,6 +147,7 @@ class Method:
     realigns: bool = False
     finetunes: bool = False
     own_loss: bool = False
+    mixes: bool = False
     finetune_rate: float | None = None
     local_norm: bool = False
     options: type[MethodOptions] = MethodOptions

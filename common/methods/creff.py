@@ -25,5 +25,6 @@ METHOD = Method(
     coordinator_parts=("retrained_head",),
     extras=("class_gradients",),
     generic_head="retrained_head",
+    mixes=True,
     options=CReFFOptions,
 )

@@ -22,5 +22,6 @@ METHOD = Method(
     shared=("backbone", "aux_head"),
     personal=("personal_backbone", "personal_head"),
     labels="any",
+    mixes=True,
     options=DittoOptions,
 )

@@ -11,4 +11,5 @@ METHOD = Method(
     parts=("aux_head",),
     shared=("backbone", "aux_head"),
     labels="any",
+    mixes=True,
 )

@@ -11,5 +11,6 @@ METHOD = Method(
     year=2021,
     parts=("aux_head",),
     shared=("backbone", "aux_head"),
+    mixes=True,
     options=AdjustmentOptions,
 )

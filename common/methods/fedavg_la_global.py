@@ -13,5 +13,6 @@ METHOD = Method(
     shared=("backbone", "aux_head"),
     coordinator_parts=("class_weights",),
     extras=("class_counts",),
+    mixes=True,
     options=AdjustmentOptions,
 )

@@ -12,4 +12,5 @@ METHOD = Method(
     shared=("backbone",),
     labels="any",
     finetunes=True,
+    mixes=True,
 )

@@ -11,6 +11,7 @@ METHOD = Method(
     parts=("aux_head",),
     shared=("backbone", "aux_head"),
     generic_head=None,
+    mixes=True,
     local_norm=True,
     labels="any",
 )

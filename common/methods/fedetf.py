@@ -27,6 +27,7 @@ METHOD = Method(
     shared=("backbone", "projection"),
     generic_head="frame",
     frame="etf",
+    mixes=True,
     finetune_rate=0.003,
     finetunes=True,
     options=FedETFOptions,

@@ -31,6 +31,7 @@ METHOD = Method(
     shared=("backbone", "aux_head", "projection"),  # a projection is an option: `frame-projection`
     personal=("personal_head",),
     frame="choice",
+    mixes=True,
     finetune_rate=0.003,
     realigns=True,
     options=FedLoGeOptions,

@@ -13,4 +13,5 @@ METHOD = Method(
     personal=("personal_head",),
     generic_head=None,
     labels="any",
+    mixes=True,
 )

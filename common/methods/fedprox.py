@@ -19,5 +19,6 @@ METHOD = Method(
     parts=("aux_head",),
     shared=("backbone", "aux_head"),
     labels="any",
+    mixes=True,
     options=FedProxOptions,
 )

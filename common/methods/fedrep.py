@@ -24,5 +24,6 @@ METHOD = Method(
     personal=("personal_head",),
     generic_head=None,
     labels="any",
+    mixes=True,
     options=FedRepOptions,
 )

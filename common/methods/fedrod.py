@@ -13,5 +13,6 @@ METHOD = Method(
     shared=("backbone", "aux_head"),
     personal=("personal_head",),
     labels="any",
+    mixes=True,
     options=PriorOptions,
 )

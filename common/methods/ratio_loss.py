@@ -23,5 +23,6 @@ METHOD = Method(
     shared=("backbone", "aux_head"),
     coordinator_parts=("class_weights",),
     own_loss=True,
+    mixes=True,
     options=RatioLossOptions,
 )

@@ -17,13 +17,19 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from common.architectures import BACKBONES, TORCHVISION, Architecture
 from common.errors import UserError, unknown
+from common.seeds import borrowed_generator
 
+if TYPE_CHECKING:
+    from common.models.trunk_cache import TrunkCache
+
+_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _POOLING = ("avgpool", "classifier", "flatten")
 
 Builder = Callable[[int, int | None], "Backbone"]
@@ -42,37 +48,78 @@ class Backbone(nn.Sequential):
         channels_last: whether images and kernels lie in memory with their channels innermost.
         fixed: names of its state that never change, see `make_stand`.
         still: BatchNorms that use their statistics in training, too.
-        bf16: whether the stages compute in bfloat16 (autocast); features are float32 all the same.
+        precision: in which the stages compute (autocast): fp32, bf16 or fp16; features are float32 all the same.
+        trunk: how many of its first steps stand still; what they make of an image is always the same.
+        reads_trunk: whether what comes in is what the trunk makes of images, see `behind_trunk`.
+        trunk_cache: where that is kept, None: nowhere.
     """
 
     feature_dim: int
     channels_last: bool = False
-    bf16: bool = False
+    precision: str = "fp32"
     fixed: frozenset[str] = frozenset()
     still: tuple[str, ...] = ()
+    trunk: int = 0
+    reads_trunk: bool = False
+    trunk_cache: "TrunkCache | None" = None
 
     def __init__(self, stages: dict[str, nn.Module], feature_dim: int, norm: nn.Module | None = None) -> None:
         pooled = {"avgpool": nn.AdaptiveAvgPool2d(1)} | ({"classifier": norm} if norm else {})
         super().__init__(OrderedDict(stages | pooled | {"flatten": nn.Flatten()}))
         self.feature_dim = feature_dim
 
+    def steps(self) -> dict[str, nn.Module]:
+        """Return what computes the features, in order: the stages, with what has no weights between them, and pooling.
+
+        A step's name is that of its stage in `stage_names`, where it is one.
+        """
+        return dict(self.named_children())
+
+    def map_steps(self) -> int:
+        """Return how many of the steps come before pooling."""
+        return sum(name not in _POOLING for name in self.steps())
+
+    def trunk_state(self) -> list[str]:
+        """Return the names of the trunk's weights and statistics, all of them `fixed`, in order."""
+        later = tuple(f"{name}." for name in list(self.steps())[self.trunk :])
+        return sorted(name for name in self.fixed if not name.startswith(later))
+
+    def through_trunk(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what the trunk makes of images, float32 [B, ...]; without one, the images themselves."""
+        maps = self.map_steps()
+        if self.trunk > maps:
+            return self.pooled(self.run_steps(images, 0, maps))
+        return self.run_steps(images, 0, self.trunk) if self.trunk else images
+
     def feature_map(self, images: torch.Tensor) -> torch.Tensor:
         """Return the last feature map [B, feature_dim, h, w], before pooling."""
-        if self.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        with self.computing(images):
-            for name, stage in self.named_children():
-                if name not in _POOLING:
-                    images = stage(images)
-        return images.float()
+        return self.run_steps(images, self.trunk if self.reads_trunk else 0, self.map_steps())
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return features [B, feature_dim] of images."""
-        pooled = self.feature_map(images)
-        for name, step in self.named_children():
-            if name in _POOLING:
-                pooled = step(pooled)
-        return pooled
+        """Return features [B, feature_dim] of images, or of what the trunk made of them."""
+        first, maps = self.trunk if self.reads_trunk else 0, self.map_steps()
+        return images if first > maps else self.pooled(self.run_steps(images, first, maps))
+
+    def run_steps(self, x: torch.Tensor, first: int, end: int) -> torch.Tensor:
+        """Return what some steps before pooling make of their input, in the backbone's precision, as float32."""
+        if not first:
+            x = self.from_images(x)
+        if self.channels_last and x.dim() == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        with self.computing(x):
+            for step in list(self.steps().values())[first:end]:
+                x = step(x)
+        return x.float()
+
+    def from_images(self, images: torch.Tensor) -> torch.Tensor:
+        """Return images as the first step takes them."""
+        return images
+
+    def pooled(self, feature_map: torch.Tensor) -> torch.Tensor:
+        """Return features [B, feature_dim] of what the last step before pooling gives."""
+        for step in list(self.steps().values())[self.map_steps() :]:
+            feature_map = step(feature_map)
+        return feature_map
 
     def train(self, mode: bool = True) -> "Backbone":
         """Choose train or eval mode; what stands still stays in eval mode."""
@@ -83,15 +130,16 @@ class Backbone(nn.Sequential):
 
     def computing(self, images: torch.Tensor) -> AbstractContextManager[None]:
         """Return the context in which the stages compute, in the backbone's precision."""
-        return torch.autocast(images.device.type, torch.bfloat16) if self.bf16 else nullcontext()
+        half = _HALF.get(self.precision)
+        return torch.autocast(images.device.type, half) if half else nullcontext()
 
     def stage_names(self) -> tuple[str, ...]:
         """Return the stages with weights, in order."""
         return tuple(name for name, stage in self.named_children() if stage.state_dict())
 
-    def set_format(self, channels_last: bool, bf16: bool) -> "Backbone":
+    def set_format(self, channels_last: bool, precision: str) -> "Backbone":
         """Choose memory format and precision in place; the weights stay what they are."""
-        self.channels_last, self.bf16 = channels_last, bf16
+        self.channels_last, self.precision = channels_last, precision
         if channels_last:
             self.to(memory_format=torch.channels_last)
         return self
@@ -145,6 +193,16 @@ def build_backbone(name: str, channels: int, width: int | None = None) -> Backbo
     module, _, function = _architecture(name).build.partition(":")
     build: Builder = getattr(import_module(module), function)
     return build(channels, width)
+
+
+def shapes_of(build: Callable[[], Backbone]) -> Backbone:
+    """Return a backbone on the meta device: shapes without numbers, of which nothing is drawn or kept."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except NotImplementedError:  # RegNets find their widths by tensors
+        with borrowed_generator():
+            return build().to("meta")
 
 
 def check_image_size(name: str, size: tuple[int, int]) -> None:

@@ -1,22 +1,41 @@
 """One pass of the backbone over images, in eval mode: every head is then evaluated on the same features."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from common.data import Dataset, ImageSource
 from common.data.images.resident import BatchSlices
+from common.data.images.source import Rows
 from common.data.images.transforms import Scaling
+from common.data.images.views import Views
+from common.models.backbones import Backbone
+from common.models.trunk import behind_trunk, through_trunk, trunk_of
+
+
+@dataclass(frozen=True)
+class Change:
+    """How the images of some rows are changed before a model sees them.
+
+    Attributes:
+        apply: takes a slice's uint8 pixels [B, channels, H, W].
+        views: which fixed views they become, so that a cache may have them; None: each time others.
+        numbers: of those views [n].
+    """
+
+    apply: Callable[[Tensor, slice], Tensor]
+    views: Views | None = None
+    numbers: Rows | None = None
+
 
 EVAL_BATCH = 512  # images a forward pass: enough to fill a processor, few enough for any GPU
 
 
 @torch.no_grad()
 def feature_batches(
-    backbone: nn.Module, images: ImageSource, rows: npt.NDArray[np.int64], dataset: Dataset
+    backbone: nn.Module, images: ImageSource, rows: Rows, dataset: Dataset
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield features [b, d] and labels [b] of the given rows in order, on the backbone's device.
 
@@ -27,16 +46,54 @@ def feature_batches(
         dataset: for the mean and standard deviation of its pixels.
     """
     backbone.eval()
-    device = next(backbone.parameters()).device
-    batch, scale = BatchSlices(images, rows, device), Scaling(dataset.mean, dataset.std, device)
+    trunk = trunk_of(backbone)
+    inputs, labels = model_inputs(backbone, trunk, images, rows, dataset)
     for start in range(0, len(rows), EVAL_BATCH):
         part = slice(start, start + EVAL_BATCH)
-        yield backbone(scale(batch.pixels(part))), batch.labels[part]
+        with behind_trunk(backbone, trunk):
+            features = backbone(inputs(part))
+        yield features, labels[part]
 
 
-def extract_features(
-    backbone: nn.Module, images: ImageSource, rows: npt.NDArray[np.int64], dataset: Dataset
-) -> tuple[Tensor, Tensor]:
+def model_inputs(
+    model: nn.Module,
+    trunk: Backbone | None,
+    images: ImageSource,
+    rows: Rows,
+    dataset: Dataset,
+    change: Change | None = None,
+    mix: Callable[[Tensor, slice], Tensor] | None = None,
+) -> tuple[Callable[[slice], Tensor], Tensor]:
+    """Return what takes a slice of the rows to what a model takes behind its trunk, and the labels [n] of all rows.
+
+    Args:
+        model: on the device where the input goes.
+        trunk: of the model, see `trunk_of`; its cache serves where it has one, and images are what they were before.
+        images: `dataset.train` or `dataset.test`.
+        rows: which of its images, in the order of the slices.
+        dataset: for the mean and standard deviation of its pixels.
+        change: augmentation.
+        mix: takes a slice's scaled images; the cache has none for what is mixed.
+    """
+    device = next(model.parameters()).device
+    outputs, views = None, change.views if change else None
+    cached = rows if change is None or change.numbers is None else change.numbers
+    if trunk and trunk.trunk_cache and mix is None and (change is None or views):
+        outputs = trunk.trunk_cache.outputs(trunk, images, cached, dataset, views)
+    batch = BatchSlices(images, rows, device)
+    if outputs:
+        return outputs.slices(cached), batch.labels
+    scale = Scaling(dataset.mean, dataset.std, device)
+
+    def inputs(part: slice) -> Tensor:
+        pixels = batch.pixels(part) if change is None else change.apply(batch.pixels(part), part)
+        scaled = scale(pixels) if mix is None else mix(scale(pixels), part)
+        return through_trunk(trunk, scaled) if trunk else scaled
+
+    return inputs, batch.labels
+
+
+def extract_features(backbone: nn.Module, images: ImageSource, rows: Rows, dataset: Dataset) -> tuple[Tensor, Tensor]:
     """Return features [n, d] and labels [n] of the given rows at once; with no rows both are empty."""
     batches = list(feature_batches(backbone, images, rows, dataset))
     if not batches:

@@ -62,6 +62,7 @@ class LabelAwareBackbone(nn.Module):
     def __init__(self, body: Backbone, heads: int, frame: Tensor | None) -> None:
         super().__init__()
         self.body = body
+        body.trunk = min(body.trunk, body.map_steps())  # it is asked for its map
         self.feature_dim = body.feature_dim
         self.ladm = LabelAwareAttention(body.feature_dim, heads)
         self.frame: Tensor | None

@@ -120,7 +120,7 @@ def build_model(
     def body() -> nn.Module:
         build = partial(build_backbone, experiment.model.backbone, channels, experiment.model.width)
         pooled = make_stand(seeded(derive(experiment.run.seed, "backbone"), build), experiment)
-        pooled.set_format(experiment.model.channels_last, experiment.model.precision == "bf16")
+        pooled.set_format(experiment.model.channels_last, experiment.model.precision)
         if not uses_attention(experiment):
             return pooled
         attention = partial(LabelAwareBackbone, pooled, experiment.model.attention_heads, frame)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from common.methods.base import PartBuilder, PartContext
 from common.models.heads import ClassHead, Projection, linear_from
 from common.models.ladm import PerClassHead
-from common.seeds import derive
+from common.seeds import borrowed_generator, derive
 
 T = TypeVar("T")
 
@@ -81,8 +81,8 @@ def build_parts(context: PartContext) -> dict[str, nn.Module | Tensor | None]:
 
 def seeded(seed: int, construct: Callable[[], T]) -> T:
     """Return what a call draws from torch's global generator with a seed, and leave the generator as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with borrowed_generator() as generator:
+        generator.manual_seed(seed)
         return construct()
 
 

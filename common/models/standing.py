@@ -31,6 +31,7 @@ def make_stand(body: Backbone, experiment: Experiment) -> Backbone:
     body.fixed = frozenset(frozen | (statistics if kind == "frozen" else set()))
     stages = [f"{stage}." for stage in body.stage_names()] if later is not None else []
     before = tuple(stage for stage in stages if not stage.startswith(later or ()))
+    body.trunk = _steps_before(body, experiment.model.train_from)
     body.still = tuple(norms if kind == "frozen" else (name for name in norms if f"{name}.".startswith(before)))
     return body
 
@@ -52,6 +53,14 @@ def replace_norms(module: nn.Module) -> None:
             setattr(module, name, nn.GroupNorm(groups, part.num_features, part.eps))
         else:
             replace_norms(part)
+
+
+def _steps_before(body: Backbone, wanted: str | None) -> int:
+    """Return how many leading steps stand still: none where everything trains, all of them for `head`."""
+    steps = list(body.steps())
+    if wanted in (None, HEAD):
+        return len(steps) if wanted else 0
+    return min(steps.index(str(wanted)), body.map_steps())
 
 
 def _from_stage(body: Backbone, wanted: str | None) -> tuple[str, ...] | None:

@@ -19,7 +19,7 @@ from torchvision.ops import StochasticDepth
 
 from common.architectures import TORCHVISION
 from common.errors import unknown
-from common.models.backbones import Backbone
+from common.models.backbones import Backbone, shapes_of
 
 # below the last map, or used in training a classifier of one's own
 _NOT_IN_THE_BODY = ("avgpool", "dropout", "flatten", "fc", "head", "classifier", "AuxLogits", "aux1", "aux2")
@@ -47,13 +47,17 @@ class TorchvisionBackbone(Backbone):
         super().__init__(stages, _dim(model, classifier), norm=_norm(classifier))
         self.repeats_grey = repeats_grey
 
-    def feature_map(self, images: Tensor) -> Tensor:
-        """Return the last feature map [B, feature_dim, h, w], before pooling."""
-        return super().feature_map(_in_colour(images) if self.repeats_grey else images)
+    def from_images(self, images: Tensor) -> Tensor:
+        """Return images in colour, where the model has no other."""
+        return _in_colour(images) if self.repeats_grey else images
+
+    def steps(self) -> dict[str, nn.Module]:
+        """Return what computes the features, in order; a row of blocks is as many steps."""
+        return dict(_expanded(self))
 
     def stage_names(self) -> tuple[str, ...]:
         """Return the stages with weights in order; a row of blocks is as many stages."""
-        return tuple(_expanded(self))
+        return tuple(name for name, step in _expanded(self) if step.state_dict())
 
 
 class VisionTransformerBackbone(Backbone):
@@ -62,34 +66,47 @@ class VisionTransformerBackbone(Backbone):
     def __init__(self, model: VisionTransformer) -> None:
         super().__init__({"conv_proj": model.conv_proj, "encoder": model.encoder}, model.hidden_dim)
         self.class_token = model.class_token
+        self._patch = model.patch_size
 
-    def feature_map(self, images: Tensor) -> Tensor:
-        """Return the patches' tokens as a map [B, feature_dim, h, w]."""
-        tokens, height, width = self._tokens(images)
-        return tokens[:, 1:].transpose(1, 2).reshape(len(tokens), -1, height, width)
+    def steps(self) -> dict[str, nn.Module]:
+        """Return patches, with class token and positions, then each layer, the norm, and pooling.
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the class tokens [B, feature_dim] of images."""
-        return self._tokens(images)[0][:, 0]
+        Between them are tokens [B, 1 + h·w, d], the class token first.
+        """
+        return dict(_expanded(self))
 
     def stage_names(self) -> tuple[str, ...]:
         """Return patches, with class token and positions, then each layer, then the last norm."""
-        return tuple(_expanded(self))
+        return tuple(name for name, step in _expanded(self) if step.state_dict())
 
-    def _tokens(self, images: Tensor) -> tuple[Tensor, int, int]:
-        """Return tokens [B, 1 + h·w, d], the class token first, with h and w of the grid."""
-        encoder = self.get_submodule("encoder")
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Return the patches' tokens as a map [B, feature_dim, h, w]; of a trunk's output as a column, w = 1."""
+        tokens = super().feature_map(images)[:, 1:].transpose(1, 2)
+        if self.reads_trunk and self.trunk:
+            return tokens.unsqueeze(3)
+        return tokens.reshape(*tokens.shape[:2], images.shape[2] // self._patch, images.shape[3] // self._patch)
+
+    def run_steps(self, x: Tensor, first: int, end: int) -> Tensor:
+        """Return what some steps make of their input: images, or tokens."""
+        if first or not end:
+            return super().run_steps(x, first, end)
+        with self.computing(x):
+            tokens = self._tokens(x)
+        return super().run_steps(tokens, 1, end)
+
+    def pooled(self, feature_map: Tensor) -> Tensor:
+        """Return the class tokens [B, feature_dim] of tokens."""
+        return feature_map[:, 0]
+
+    def _tokens(self, images: Tensor) -> Tensor:
+        """Return the first layer's tokens [B, 1 + h·w, d] of images."""
         images = _in_colour(images)
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        with self.computing(images):
-            patches = self.get_submodule("conv_proj")(images)
-            height, width = patches.shape[2:]
-            classes = self.class_token.expand(len(images), -1, -1)
-            tokens = torch.cat([classes, patches.flatten(2).transpose(1, 2)], dim=1)
-            tokens = tokens + interpolated(encoder.get_parameter("pos_embedding"), height, width)
-            tokens = encoder.get_submodule("ln")(encoder.get_submodule("layers")(tokens))
-        return tokens.float(), height, width
+        patches = self.get_submodule("conv_proj")(images)
+        classes = self.class_token.expand(len(images), -1, -1)
+        tokens = torch.cat([classes, patches.flatten(2).transpose(1, 2)], dim=1)
+        return tokens + interpolated(self.get_parameter("encoder.pos_embedding"), *patches.shape[2:])
 
 
 def interpolated(positions: Tensor, height: int, width: int) -> Tensor:
@@ -138,8 +155,7 @@ def needed_side(name: str, size: tuple[int, int]) -> int | None:
 
 @lru_cache(maxsize=4)
 def _shapes(name: str) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        return torchvision_backbone(name).to("meta").eval()
+    return shapes_of(lambda: torchvision_backbone(name)).eval()
 
 
 @torch.no_grad()
@@ -155,13 +171,13 @@ def _in_colour(images: Tensor) -> Tensor:
     return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
 
 
-def _expanded(backbone: Backbone, prefix: str = "") -> Iterator[str]:
+def _expanded(backbone: Backbone, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
     for name, part in backbone.get_submodule(prefix.rstrip(".")).named_children():
         path = prefix + name
         if path == "encoder" or path in _PIECEWISE:
             yield from _expanded(backbone, f"{path}.")
-        elif part.state_dict():
-            yield path
+        else:
+            yield path, part
 
 
 def _first_of(model: nn.Module, *names: str) -> nn.Module:

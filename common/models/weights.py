@@ -2,9 +2,12 @@
 
 `weights` names torchvision's own for ImageNet, a file of arrays (`.safetensors`, or a PyTorch state dict, of which
 nothing but tensors is unpickled), or an earlier run. What a file has for a classifier is left out; all else must fit.
+From an earlier run label-aware attention is taken over too, where both have it in the same form: its projections do not
+depend on the classes. Its queries do, so they stay this run's own.
 """
 
 import hashlib
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -15,17 +18,19 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.architectures import IMAGENET, NO_WEIGHTS, RUN, TORCHVISION
 from common.config import Experiment
 from common.errors import UserError, one_line
-from common.files import private_folder
-from common.models.backbones import Backbone
+from common.files import facts_of, private_folder
+from common.models.ladm import LabelAwareBackbone
+from common.models.model import body_of
 from common.models.trained import GENERIC
 
 _HEADS = ("fc.", "classifier.", "head.", "heads.", "AuxLogits.", "aux1.", "aux2.")  # torchvision's, not of a backbone
 _WRAPPERS = ("state_dict", "model")  # under which training scripts put a state dict
+_BODY, _ATTENTION = ("backbone.body.", "backbone."), "backbone.ladm."  # of a run's generic model
 _NAMED = 3  # keys of a kind that an error writes out
 
 
@@ -37,13 +42,17 @@ class Loaded:
         source: of the arrays.
         sha256: of the file.
         arrays: how many the backbone took.
-        unused: names of those that it has no place for: a classifier's.
+        unused: names of those that were left out: a classifier's, and what depends on an earlier run's classes.
+        attention: names of those that label-aware attention took.
+        anew: why this run's attention begins anew; '' where it does not, or there is none.
     """
 
     source: Path
     sha256: str
     arrays: int
     unused: tuple[str, ...]
+    attention: tuple[str, ...] = ()
+    anew: str = ""
 
 
 def pin_weights(experiment: Experiment) -> Experiment:
@@ -74,8 +83,12 @@ def weights_file(experiment: Experiment) -> Path:
     return path
 
 
-def load_weights(backbone: Backbone, experiment: Experiment) -> Loaded:
+def load_weights(backbone: nn.Module, experiment: Experiment) -> Loaded:
     """Put the weights of `pin_weights` into a backbone, in place.
+
+    Args:
+        backbone: of the generic model, with or without label-aware attention.
+        experiment: the run that begins.
 
     Raises:
         UserError: the file is damaged or not the one that was pinned, or its arrays do not fit: missing, unexpected, of
@@ -86,20 +99,29 @@ def load_weights(backbone: Backbone, experiment: Experiment) -> Loaded:
         raise UserError(
             f"{path}: has changed since the run began; put back the file of {experiment.model.weights_sha256}"
         )
-    arrays = read_weights(path)
+    arrays, body = read_weights(path), body_of(backbone)
+    own, anew = body.state_dict(), ""
+    attention: dict[str, Tensor] = {}
     if experiment.model.weights.startswith(RUN):
-        arrays = _of_run(arrays)
-    own, unused = backbone.state_dict(), []
-    for name in sorted(arrays.keys() - own.keys()):
-        if name.startswith(_HEADS):
-            unused.append(name)
-            del arrays[name]
+        every, arrays = arrays, _of_run(arrays)
+        if isinstance(backbone, LabelAwareBackbone):
+            attention, anew = _attention_of_run(path, every, backbone, experiment.model.attention_heads)
+        prefix = _body_prefix(every)
+        taken = {prefix + name for name in arrays} | {_ATTENTION + name for name in attention}
+        unused = sorted(every.keys() - taken)
+    else:
+        unused = sorted(name for name in arrays.keys() - own.keys() if name.startswith(_HEADS))
+        arrays = {name: value for name, value in arrays.items() if name not in unused}
     arrays |= {name: _fitted(name, arrays[name], own[name]) for name in arrays.keys() & own.keys()}
     _check(path, experiment.model.backbone, arrays, own)
-    with torch.no_grad():
-        for name, value in arrays.items():
-            own[name].copy_(value)
-    return Loaded(path, digest, len(arrays), tuple(unused))
+    _copy(arrays, own)
+    if attention:
+        assert isinstance(backbone, LabelAwareBackbone)
+        _check(path, experiment.model.backbone, attention, backbone.ladm.state_dict())
+        _copy(attention, backbone.ladm.state_dict())
+    return Loaded(
+        path, digest, len(arrays), tuple(unused), tuple(sorted(_ATTENTION + name for name in attention)), anew
+    )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -132,11 +154,41 @@ def _named(content: Any) -> bool:
     return isinstance(content, Mapping) and all(isinstance(name, str) for name in content)
 
 
+def _body_prefix(arrays: Mapping[str, Tensor]) -> str:
+    return next(prefix for prefix in _BODY if any(name.startswith(prefix) for name in arrays) or prefix == _BODY[-1])
+
+
 def _of_run(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the backbone of a run's generic model, without what its attention has learned."""
-    found = {name.removeprefix("backbone."): value for name, value in arrays.items() if name.startswith("backbone.")}
-    bodies = {name.removeprefix("body."): value for name, value in found.items() if name.startswith("body.")}
-    return bodies or found
+    """Return the backbone of a run's generic model, by its own names, without attention and heads."""
+    prefix = _body_prefix(arrays)
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+
+
+def _attention_of_run(
+    path: Path, arrays: Mapping[str, Tensor], backbone: LabelAwareBackbone, heads: int
+) -> tuple[dict[str, Tensor], str]:
+    """Return the attention of a run's generic model by its own names, or none and why it is left out.
+
+    A projection of as many heads of as many features means the same whatever the classes; the queries are not here.
+    """
+    found = {name.removeprefix(_ATTENTION): value for name, value in arrays.items() if name.startswith(_ATTENTION)}
+    if not found:
+        return {}, "that run has none"
+    try:
+        theirs_heads = json.loads(facts_of(path)["experiment"])["attention-heads"]
+    except (KeyError, TypeError, ValueError):
+        return {}, "the file's header does not say of how many heads that run's is"
+    theirs = (theirs_heads, len(found.get("attention.out_proj.weight", ())))
+    ours = (heads, backbone.feature_dim)
+    if theirs != ours:
+        return {}, f"that run's has {theirs[0]} heads over {theirs[1]} features, this one's {ours[0]} over {ours[1]}"
+    return found, ""
+
+
+def _copy(arrays: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, value in arrays.items():
+            own[name].copy_(value)
 
 
 def _fitted(name: str, value: Tensor, own: Tensor) -> Tensor:
@@ -173,23 +225,45 @@ def _list(names: list[str]) -> str:
     return ", ".join(names[:_NAMED]) + rest
 
 
-def _imagenet(name: str) -> Path:
-    """Return torchvision's newest weights of a model for ImageNet, fetched into PyTorch's own cache."""
+@dataclass(frozen=True)
+class Download:
+    """Torchvision's newest weights of a model for ImageNet.
+
+    Attributes:
+        url: where they are fetched.
+        path: where they lie afterwards, in PyTorch's own cache.
+        megabytes: how large they are.
+    """
+
+    url: str
+    path: Path
+    megabytes: float
+
+
+def imagenet_file(name: str) -> Download:
+    """Return what `weights: imagenet` means for a model of torchvision, whether fetched or not."""
     from torchvision.models import get_model_weights
 
-    url = str(get_model_weights(name).DEFAULT.url)
-    path = Path(str(torch.hub.get_dir())) / "checkpoints" / url.rpartition("/")[2]
-    if not path.exists():
-        begins = re.search(r"-([a-f0-9]{8,})\.", path.name)
+    newest = get_model_weights(name).DEFAULT
+    url = str(newest.url)
+    folder = Path(str(torch.hub.get_dir())) / "checkpoints"
+    return Download(url, folder / url.rpartition("/")[2], float(newest.meta["_file_size"]))
+
+
+def _imagenet(name: str) -> Path:
+    """Return those weights, fetched where they are not here yet."""
+    file = imagenet_file(name)
+    if not file.path.exists():
+        begins = re.search(r"-([a-f0-9]{8,})\.", file.path.name)
         try:
-            private_folder(path.parent)
-            torch.hub.download_url_to_file(url, str(path), begins and begins[1], progress=False)
+            private_folder(file.path.parent)
+            torch.hub.download_url_to_file(file.url, str(file.path), begins and begins[1], progress=False)
         except (OSError, RuntimeError) as error:  # no network; bytes of another hash
             raise UserError(
-                f"weights = 'imagenet': {url} cannot be fetched ({one_line(str(error), 200)}); "
-                f"fetch it where there is a network and put it at {path}, or name it in weights"
+                f"weights = 'imagenet': {file.url} cannot be fetched ({one_line(str(error), 200)}); "
+                f"fetch it where there is a network and put it at {file.path}, or name it in weights"
             ) from None
-    return path
+    return file.path
 
 
 def _sha256(path: Path) -> str:

@@ -8,6 +8,7 @@ from common.data import Dataset, Federation, build_federation
 from common.errors import UserError, run_all
 from common.methods import METHODS, methods_for
 from common.models.backbones import check_image_size
+from common.models.memory import check_memory
 from common.models.model import pick_device, uses_attention
 from common.models.standing import check_train_from
 from common.models.weights import pin_weights
@@ -19,14 +20,17 @@ def check_feasible(experiment: Experiment) -> Federation:
 
     Raises:
         UserError: missing or malformed data, a partition that cannot be had, a method for another kind of labels,
-            images that are too small, weights or a device that are not there.
+            images that are too small, weights or a device that are not there, a model that does not fit in memory.
     """
     federation = build_federation(experiment)
     check_task(experiment, federation.dataset)
     check_image_size(experiment.model.backbone, federation.dataset.train.size)
     check_train_from(experiment)
     pin_weights(experiment)
-    pick_device(experiment.run.device)
+    device = pick_device(experiment.run.device)
+    if experiment.sites.partition != "deployed":  # real sites have machines of their own
+        train = federation.dataset.train
+        check_memory(experiment, train.channels, train.size, device)
     return federation
 
 

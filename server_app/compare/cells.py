@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from common.architectures import RUN
 from common.config import Experiment, build
 from common.config.effects import missing_condition, of_other_methods
 from common.config.rows import keys_where
@@ -81,7 +82,14 @@ class Cell:
 
 def _of_method(values: Mapping[str, Any], method: str) -> dict[str, Any]:
     hosts = keys_where(lambda facts: facts.resume == "host")  # where, not what: the data itself is fingerprinted
-    return {key: value for key, value in values.items() if key not in hosts and not of_other_methods(key, method)}
+    own = {key: value for key, value in values.items() if key not in hosts and not of_other_methods(key, method)}
+    return own | ({"weights": _without_folder(own["weights"])} if "weights" in own else {})
+
+
+def _without_folder(weights: str) -> str:
+    """Return the name of a file of weights, which a hash beside it tells from others: where it lies decides nothing."""
+    prefix = RUN if weights.startswith(RUN) else ""
+    return prefix + Path(weights.removeprefix(prefix)).name
 
 
 def _deciding(values: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:

@@ -22,8 +22,15 @@ from server_app.compare.tidy import facts_of, models_of
 MULTILABEL_COLUMNS, FURTHER = short_titles("main"), short_titles("further")
 UNDEFINED, BY_SHOT = short_titles("count"), short_titles("by shot")  # numbers, no shares; of personal models
 GENERIC = {"generic": "GM", "many": "many", "medium": "medium", "few": "few"}
-PERSONAL = {"personal": "PM", "final": "trained", "realigned": "realigned", "finetuned": "fine-tuned"}
-HEADLINE = ("GM", "few", "mAP", "F1", "F1 tuned", "PM", "PM mAP", "PM F1 tuned", "prototypes' cosine")
+BALANCED = "PM balanced"
+PERSONAL = {
+    "personal": "PM",
+    "personal_balanced": BALANCED,
+    "final": "trained",
+    "realigned": "realigned",
+    "finetuned": "fine-tuned",
+}
+HEADLINE = ("GM", "few", "mAP", "F1", "F1 tuned", "PM", BALANCED, "PM mAP", "PM F1 tuned", "prototypes' cosine")
 BEST = "best GM, personal as trained"
 
 Metrics = dict[str, list[float | None]]
@@ -84,8 +91,9 @@ def read_entries(cells: Sequence[Cell], folder: Path) -> list[Entry]:
 
 def rows_of(entries: Sequence[Entry]) -> Iterator[dict[str, str]]:
     """Yield the table: one row a method and generic head."""
-    for entry, head in _heads(entries):
-        yield _row(entry, head)
+    rows = [_row(entry, head) for entry, head in _heads(entries)]
+    unknown = {BALANCED} if all(row[BALANCED] in ("", "–") for row in rows) else set()  # to earlier versions
+    yield from ({title: text for title, text in row.items() if title not in unknown} for row in rows)
 
 
 def headline_rows(rows: Sequence[Mapping[str, str]]) -> Iterator[dict[str, str]]:
@@ -156,6 +164,7 @@ def metrics_of(entry: Entry, head: str | None) -> Metrics:
         return found
     found["personal"] = [personal_score(s, method) for s in stages]
     found |= {stage: [s.get(stage, {}).get("mean") for s in stages] for stage in STAGES}
+    found["personal_balanced"] = [_judged(s, method).get("means", {}).get("balanced_accuracy") for s in stages]
     if multilabel:
         keys = MULTILABEL_COLUMNS | FURTHER | UNDEFINED | BY_SHOT
         found |= {f"personal_{key}": [_means(s).get(key) for s in stages] for key in keys}
@@ -170,9 +179,13 @@ def metrics_of(entry: Entry, head: str | None) -> Metrics:
 
 def personal_score(stages: Mapping[str, Any], method: Method) -> float | None:
     """Return the mean over sites of the paper's personal model; without that step, of the model as trained."""
-    stage = stages.get(method.personal_stage) or stages.get("final") or {}
+    stage = _judged(stages, method)
     value: float | None = stage.get("mean")
     return value
+
+
+def _judged(stages: Mapping[str, Any], method: Method) -> dict[str, Any]:
+    return dict(stages.get(method.personal_stage) or stages.get("final") or {})
 
 
 def trained_curve(result: Mapping[str, Any], entry: Entry) -> list[list[float]]:

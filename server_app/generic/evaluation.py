@@ -17,6 +17,7 @@ from common.metrics import Tally
 from common.models.features import feature_batches
 from common.models.heads import class_vectors, linear_from
 from common.models.model import build_model, load_state, pick_device
+from common.models.trunk_cache import use_trunk_cache
 from common.multilabel_metrics import MultilabelReport, measure_split, split_rows
 from server_app.generic.realign import add_prior, realign_generic
 from server_app.run.journal import log
@@ -46,6 +47,7 @@ class GenericEvaluation:
         self._row = METHODS[experiment.method]
         self.model = build_model(experiment, dataset.train.channels, len(dataset.classes), frame)
         self.model.to(pick_device(experiment.run.device))
+        use_trunk_cache(self.model, experiment)
 
     @torch.no_grad()
     def __call__(self, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Report]:
@@ -73,7 +75,7 @@ class GenericEvaluation:
         """
         labels = self.dataset.test.labels
         if not finite:
-            log.warning("generic model, %s: outputs are not finite, so there is no figure; training diverged", head)
+            log.warning("generic model, %s: outputs are not finite, so there is no metric; training diverged", head)
             answers, labels = answers[:0], labels[:0]
         if self.dataset.multilabel:
             return measure_split(answers, labels.astype(np.bool_), self._groups, self._experiment.run.seed, "")

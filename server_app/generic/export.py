@@ -192,4 +192,4 @@ def _noise(model: TrainedModel, images: int) -> Tensor:
 def _plain(backbone: nn.Module) -> None:
     """Undo memory format and precision: the graph has neither."""
     body: Any = getattr(backbone, "body", backbone)
-    body.set_format(channels_last=False, bf16=False)
+    body.set_format(channels_last=False, precision="fp32")

@@ -6,6 +6,7 @@ drawn anew is then trained on these features, balanced by construction (Eq. 6), 
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from common.methods.creff import CReFFOptions
+from common.models.parts import seeded
 from common.seeds import derive, torch_generator
 from common.wire import Arrays
 from server_app.methods.base import ServerMethod
@@ -81,9 +83,8 @@ class FederatedFeatures(ServerMethod):
         features = self._features.flatten(0, 1)
         labels = torch.arange(self.num_classes).repeat_interleave(options.creff_features)
         generator = torch_generator(seed, "creff-batches", server_round=server_round)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(seed, "creff-head", server_round=server_round))
-            head = nn.Linear(features.shape[1], self.num_classes, bias=with_bias)
+        start = derive(seed, "creff-head", server_round=server_round)
+        head = seeded(start, partial(nn.Linear, features.shape[1], self.num_classes, bias=with_bias))
         for _ in range(options.creff_retrain_epochs):
             for batch in torch.randperm(len(features), generator=generator).split(_BATCH):  # type: ignore[no-untyped-call]
                 descend(head, features[batch], labels[batch], options.creff_retrain_rate)

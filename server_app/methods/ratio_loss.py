@@ -25,6 +25,7 @@ from common.errors import UserError
 from common.methods.ratio_loss import RatioLossOptions
 from common.models.features import extract_features
 from common.models.model import build_model, load_state, pick_device
+from common.models.trunk_cache import use_trunk_cache
 from common.seeds import numpy_generator
 from common.wire import Arrays
 from server_app.methods.base import ServerMethod
@@ -42,6 +43,7 @@ class Monitor(ServerMethod):
         dataset = self.federation.dataset
         self._model = build_model(self.experiment, dataset.train.channels, self.num_classes)
         self._model.to(pick_device(self.experiment.run.device))
+        use_trunk_cache(self._model, self.experiment)
         self._rows = self._draw()
 
     def _draw(self) -> npt.NDArray[np.int64]:

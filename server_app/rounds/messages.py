@@ -28,7 +28,7 @@ def as_broadcast(arrays: ArrayRecord, experiment: Experiment) -> tuple[ArrayReco
 
 def metric_names(stages: Collection[str], *, multilabel: bool) -> frozenset[str]:
     """Return the names of the metrics that sites are asked for at some stages."""
-    metrics = wire.MULTILABEL_METRICS if multilabel else ("hits",)
+    metrics = wire.MULTILABEL_METRICS if multilabel else wire.SINGLE_LABEL_METRICS
     return frozenset(f"{metric}-{stage}" for metric in metrics for stage in stages)
 
 

@@ -49,7 +49,9 @@ def site_metrics(metrics: Mapping[str, float], stage: str, num_test: int) -> dic
         num_test: the site's test images.
     """
     if (hits := metrics.get(f"hits-{stage}")) is not None:
-        return {"accuracy": hits / num_test if num_test else math.nan}
+        found = {"accuracy": hits / num_test if num_test else math.nan}
+        balanced = metrics.get(f"balanced_accuracy-{stage}")  # the site's policy may withhold it
+        return found if balanced is None else found | {"balanced_accuracy": balanced}
     found = {name: metrics[f"{name}-{stage}"] for name in MULTILABEL_METRICS if f"{name}-{stage}" in metrics}
     return {"macro_auc": math.nan} | found if found else None
 

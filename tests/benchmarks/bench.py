@@ -31,6 +31,7 @@ from tests.benchmarks.bench_ray import overhead_ray
 from tests.benchmarks.bench_scale import scale
 from tests.benchmarks.bench_steps import steps
 from tests.benchmarks.bench_training import against_peer, evaluation, method_cost, overhead
+from tests.benchmarks.bench_trunk import trunk
 from tests.benchmarks.bench_wire import wire_bytes
 from tests.benchmarks.bench_work import QUICK, SIZES, Sizes
 
@@ -46,6 +47,7 @@ PARTS: dict[str, Part] = {
     "scale": scale,
     "peer": against_peer,
     "steps": steps,
+    "trunk": trunk,
     "growth": growth,
     "memory": coordinator_memory,
     "frames": frames,  # last: what a large one leaves behind slows a process

@@ -1,6 +1,8 @@
 """Runs that start from weights: an ImageNet file, an earlier run, and files that will not do."""
 
+import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,9 @@ from common.models.backbones import build_backbone
 from common.models.model import Model
 from common.models.weights import load_weights, pin_weights, read_weights
 from common.wire import Request
-from server_app.compare.cells import Cell
+from server_app.compare.cells import Cell, _without_folder
 from server_app.engines.engines import run_local
+from server_app.generic import export
 from server_app.run.journal import read_events, read_json
 
 Tiny = Callable[..., Experiment]
@@ -51,7 +54,7 @@ def test_a_run_starts_from_the_file_and_names_it_everywhere(
     arrived: list[dict[str, np.ndarray]] = []
     real = site_code.assemble
 
-    def listening(request: Request, *rest: Any) -> tuple[Model, int]:
+    def listening(request: Request, *rest: Any) -> Model:
         arrived.append(request.fixed | request.model)
         return real(request, *rest)
 
@@ -67,6 +70,17 @@ def test_a_run_starts_from_the_file_and_names_it_everywhere(
     assert event["sha256"] == experiment.model.weights_sha256 == read_json(folder / "config.json")["weights-sha256"]
     dataset = build_federation(experiment).dataset
     assert dataset.train.channels == 1 and dataset.mean == (0.485, 0.456, 0.406)
+
+
+def test_the_card_names_the_hash_of_the_weights_and_not_their_folder(
+    tiny: Tiny, shuffle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_local(pretrained(tiny, shuffle, method="fedavg"))
+    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    export.export(folder)
+    card = (folder / "export" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert f"weights-sha256: {hashlib.sha256(shuffle.read_bytes()).hexdigest()}" in card
+    assert f"weights: {shuffle.name}" in card and str(shuffle.parent) not in card
 
 
 def test_another_file_of_the_same_name_is_another_experiment(tiny: Tiny, shuffle: Path) -> None:
@@ -89,7 +103,8 @@ def test_a_run_may_start_from_another_one(tiny: Tiny) -> None:
     backbone = build_backbone("cnn", 1, 4)
     loaded = load_weights(backbone, experiment)
     theirs = load_file(first / "generic.safetensors")
-    assert loaded.unused == () and loaded.arrays == len(backbone.state_dict())
+    assert loaded.unused == ("aux_head.weight", "aux_head_realigned.weight", "frame.weight")
+    assert loaded.arrays == len(backbone.state_dict())
     assert all(torch.equal(value, theirs[f"backbone.{name}"]) for name, value in backbone.state_dict().items())
     assert any(e["event"] == "weights" for e in read_events(run_local(experiment)))
 
@@ -170,3 +185,16 @@ def test_mobilenets_file_gives_torchvisions_features(tiny: Tiny) -> None:
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(backbone(images), theirs.features(images).mean((2, 3)))
+
+
+def test_a_result_holds_for_a_file_of_weights_wherever_it_lies(tiny: Tiny, shuffle: Path, tmp_path: Path) -> None:
+    other = tmp_path / "elsewhere" / shuffle.name
+    other.parent.mkdir()
+    shutil.copy(shuffle, other)
+    one, same = Cell(pretrained(tiny, shuffle)), Cell(pretrained(tiny, other))
+    assert one.identity() == same.identity() and one.config_hash == same.config_hash
+    assert one.identity()["weights"] == shuffle.name and str(tmp_path) not in str(one.identity())
+    arrays = torch.load(shuffle, weights_only=True)
+    torch.save({name: value + 1 if value.is_floating_point() else value for name, value in arrays.items()}, other)
+    assert Cell(pretrained(tiny, other)).config_hash != one.config_hash
+    assert _without_folder("run:/a/b") == "run:b" and _without_folder("imagenet") == "imagenet"

@@ -124,7 +124,8 @@ def test_the_replies_hold_only_what_the_wire_names(
     start(deployed(finetune_epochs=1), *(write_site(tmp_path, name) for name in ("west", "north")))
     assert {name.split(".")[0] for name in seen["arrays"]} == {"backbone", "aux_head"}
     assert seen["words"] == {"site", "code", "frame-hash"}
-    figures = {f"hits-{stage}" for stage in ("arrival", "final", "finetuned")}
+    stages = ("arrival", "final", "finetuned")
+    figures = {f"{metric}-{stage}" for metric in ("hits", "balanced_accuracy") for stage in stages}
     losses = {name for name in seen["scalars"] if name.startswith("loss-")}
     assert seen["scalars"] - losses == {"num-train", "num-test", "num-examples", "round", wire.STARTED_FROM} | figures
     assert wire.EXTRAS.keys() & seen["arrays"] == set()

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from common.data.images.transforms import Augmentation, augment, draw, prepare
+from common.data.images.augmentation import Augmentation, augment, draw
+from common.data.images.transforms import prepare
 
 
 def naive(batch: torch.Tensor, kind: str, generator: torch.Generator) -> torch.Tensor:
@@ -26,10 +27,11 @@ def naive(batch: torch.Tensor, kind: str, generator: torch.Generator) -> torch.T
 @pytest.mark.parametrize("kind", ["none", "flip", "crop-flip"])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 @pytest.mark.parametrize("shape", [(17, 3, 6, 9), (1, 1, 8, 8)])
-def test_augment_equals_a_loop(kind: Augmentation, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+def test_augment_equals_a_loop(kind: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     batch = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(1)).to(dtype)
     before = batch.clone()
-    result = augment(batch, draw(kind, [len(batch)], torch.Generator().manual_seed(7)))
+    augmentation = Augmentation(kind)
+    result = augmentation.apply(batch, augmentation.epoch([len(batch)], torch.Generator().manual_seed(7)))
     expected = naive(batch, kind, torch.Generator().manual_seed(7)) if kind != "none" else batch
     assert result.dtype == dtype
     assert torch.equal(result, expected)
@@ -37,25 +39,26 @@ def test_augment_equals_a_loop(kind: Augmentation, dtype: torch.dtype, shape: tu
 
 
 @pytest.mark.parametrize("kind", ["flip", "crop-flip"])
-def test_an_epoch_drawn_at_once_is_what_batch_after_batch_draws(kind: Augmentation) -> None:
+def test_an_epoch_drawn_at_once_is_what_batch_after_batch_draws(kind: str) -> None:
     images = torch.randint(0, 256, (20, 3, 8, 8), generator=torch.Generator().manual_seed(3)).to(torch.uint8)
-    draws = draw(kind, [8, 8, 4], torch.Generator().manual_seed(5))
+    augmentation = Augmentation(kind)
+    draws = augmentation.epoch([8, 8, 4], torch.Generator().manual_seed(5))
     generator = torch.Generator().manual_seed(5)
     assert draws is not None
     for part in (slice(0, 8), slice(8, 16), slice(16, 20)):
         expected = naive(images[part], kind, generator)
-        assert torch.equal(augment(images[part], draws.cut(part)), expected)
+        assert torch.equal(augmentation.apply(images[part], draws.cut(part)), expected)
 
 
 def test_both_flips_and_all_shifts_happen() -> None:
     batch = torch.zeros(400, 1, 9, 9, dtype=torch.uint8)
     batch[:, :, 4, 4] = 1
-    moved = augment(batch, draw("crop-flip", [400], torch.Generator().manual_seed(0)))
+    moved = augment(batch, draw("crop-flip", 400, torch.Generator().manual_seed(0)))
     assert (moved.sum(dim=(1, 2, 3)) == 1).all()
     assert (moved.sum(dim=(0, 1)) > 0).all()
     sided = torch.zeros(200, 1, 2, 2, dtype=torch.uint8)
     sided[..., 0] = 1
-    left = augment(sided, draw("flip", [200], torch.Generator().manual_seed(0)))[:, 0, 0, 0].float().mean()
+    left = augment(sided, draw("flip", 200, torch.Generator().manual_seed(0)))[:, 0, 0, 0].float().mean()
     assert 0.35 < left < 0.65
 
 

@@ -130,7 +130,6 @@ def test_a_run_on_resident_pixels_is_the_plain_one(tiny_for: Tiny, method: str, 
 def test_an_epoch_sends_what_it_needs_at_once(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU each tensor sent waits for all work before: there must be as many whatever the number of batches."""
     experiment = tiny(method="fedavg", augment="crop-flip")
-    device = torch.device("cpu")
     sent: list[int] = []
     real = torch.Tensor.to
 
@@ -142,10 +141,11 @@ def test_an_epoch_sends_what_it_needs_at_once(tiny: Tiny, monkeypatch: pytest.Mo
     found = []
     for size in (4, 16):
         site = replace(simulated_site(experiment.replace(batch_size=size), 0), train_rows=np.arange(32))
-        chances = np.random.default_rng(0), torch.Generator().manual_seed(0)
-        list(training._epoch(site, *chances, device))  # the first time sends pixels, scales
+        model, device = torch.nn.Linear(1, 1), torch.device("cpu")
+        rngs = np.random.default_rng(0), torch.Generator().manual_seed(0), np.random.default_rng(0)
+        list(training._epoch(model, None, site, rngs, device))  # the first time sends pixels, scales
         sent.clear()
-        batches = len(list(training._epoch(site, *chances, device)))
+        batches = len(list(training._epoch(model, None, site, rngs, device)))
         found.append(len(sent) - batches)  # `prepare` is asked each time for where the batch is already
     assert found[0] == found[1] == 4  # flips, shifts, labels, row numbers
 

@@ -50,7 +50,8 @@ def test_rounds_of_a_lone_site_are_one_training_where_its_optimiser_is_kept(tiny
         mine = mine if kept else optimiser()
         order = numpy_generator(experiment.run.seed, "batches", site.name, server_round)
         # the same images, bit for bit: Adam divides by tiny gradients, in which rounding shows
-        for images, labels in _epoch(site, order, torch.Generator(), torch.device("cpu")):
+        rngs = order, torch.Generator(), order
+        for images, labels, _ in _epoch(model, None, site, rngs, torch.device("cpu")):
             assert model.aux_head is not None
             loss = cross_entropy(model.aux_head(model(images)), labels)
             mine.zero_grad()

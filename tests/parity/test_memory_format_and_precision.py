@@ -1,9 +1,9 @@
-"""`channels-last` and `precision: bf16` against the plain run: metrics within rounding, single precision outside θ.
+"""`channels-last` and `precision` against the plain run: metrics within rounding, single precision outside θ.
 
 Tolerances follow from the formats. Sums in another order differ by 1e-7 at each layer and by more after some steps:
 losses agree to 1e-3. bfloat16 has 8 bits: a step of rounding is 0.4 % in each of about 20 layers, which add up like
-noise to less than 2 %. Training amplifies that as it does any other noise, by as much as the data say; so losses in
-bfloat16 are compared along steps too small to matter, and the steps by their direction.
+noise to less than 2 %; float16's 11 bits, to an eighth of that. Training amplifies that as it does any other noise, by
+as much as the data say; so losses in both are compared along steps too small to matter, and steps by their direction.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +21,7 @@ from common.config import Experiment
 from common.packing import unpacked
 from server_app.app import run
 from server_app.engines.engines import load_client_app
+from server_app.generic import beginning
 from server_app.grids.local_grid import LocalGrid
 from server_app.run.journal import read_events
 
@@ -28,6 +29,7 @@ Tiny = Callable[..., Experiment]
 OPTIONS: dict[str, tuple[dict[str, Any], float]] = {
     "channels_last": ({"channels_last": True}, 1e-3),
     "bf16": ({"precision": "bf16"}, 0.02),
+    "fp16": ({"precision": "fp16"}, 0.005),
     "both": ({"channels_last": True, "precision": "bf16"}, 0.02),
 }
 BACKBONES = {"cnn": {"width": 8}, "resnet18": {"width": 8, "sites": 2, "head_class_size": 15}}
@@ -71,7 +73,8 @@ def test_a_tuned_run_is_the_plain_one_within_rounding(tiny: Tiny, backbone: str,
     assert dtypes <= {"float32", "int64"}
 
 
-def test_steps_in_bf16_go_where_the_plain_ones_go(tiny: Tiny) -> None:
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_steps_in_half_precision_go_where_the_plain_ones_go(tiny: Tiny, precision: str) -> None:
     """Each layer's gradient has the noise above twice, forward and backward: less than 4 %, a cosine over 0.99."""
 
     def trained(name: str, **changes: Any) -> np.ndarray:
@@ -81,7 +84,10 @@ def test_steps_in_bf16_go_where_the_plain_ones_go(tiny: Tiny) -> None:
         return np.concatenate([arrays[k].ravel().astype(np.float64) for k in kept])
 
     start = trained("start", learning_rate=1e-30)
-    plain, tuned = trained("plain", learning_rate=1e-3) - start, trained("bf16", learning_rate=1e-3, precision="bf16")
+    plain, tuned = (
+        trained("plain", learning_rate=1e-3) - start,
+        trained("half", learning_rate=1e-3, precision=precision),
+    )
     tuned -= start
     assert plain @ tuned > 0.99 * np.linalg.norm(plain) * np.linalg.norm(tuned) > 0
 
@@ -111,3 +117,11 @@ def test_heads_and_losses_stay_in_single_precision(tiny: Tiny, monkeypatch: pyte
     models.clear_models()
     assert seen["inside"] == {torch.bfloat16}
     assert seen["heads"] == seen["losses"] == {torch.float32}
+
+
+def test_a_cpu_says_that_fp16_is_slow(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(beginning.log, "warning", said.append)
+    for precision, device in (("fp16", "cpu"), ("fp16", "cuda"), ("bf16", "cpu")):
+        beginning.warn_of_slow_precision(tiny(precision=precision), torch.device(device))
+    assert said == ["precision = fp16: on a CPU right, but about ten times slower than fp32; bf16 is faster on both"]

@@ -44,4 +44,6 @@ SOLVED = Condition("frame (or query-frame): sparse_etf", lambda e: "sparse_etf" 
 MMA = Condition("frame-solver: mma", lambda e: e.frame_solver == "mma" and SOLVED.holds(e))
 HAS_SPARSE = Condition("a method with a sparse frame", lambda e: frame_kind(e) not in _EXACT)
 HAS_SOLVED = Condition("a method with a sparse_etf", lambda e: frame_kind(e) == "sparse_etf")
+HAS_TRUNK = Condition("train-from", lambda e: e.train_from is not None)
+CACHES_TRUNK = Condition("train-from and trunk-cache", lambda e: e.train_from is not None and e.trunk_cache)
 HAS_WEIGHTS = Condition("weights", lambda e: e.weights != NO_WEIGHTS)

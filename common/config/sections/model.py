@@ -4,8 +4,10 @@ from typing import Annotated, Literal
 
 from common.architectures import BACKBONES, IMAGENET, NO_WEIGHTS, RUN, TORCHVISION
 from common.config.sections.conditions import (
+    CACHES_TRUNK,
     HAS_SOLVED,
     HAS_SPARSE,
+    HAS_TRUNK,
     HAS_WEIGHTS,
     MMA,
     SOLVED,
@@ -13,7 +15,7 @@ from common.config.sections.conditions import (
     USES_ATTENTION,
     USES_QUERY_FRAME,
 )
-from common.keys import Acts, KeyModel, OneOf, PathOr, Positive, is_one_of, key
+from common.keys import Acts, KeyModel, NotNegative, OneOf, PathOr, Positive, is_one_of, key
 
 
 class ModelSection(KeyModel):
@@ -39,12 +41,32 @@ class ModelSection(KeyModel):
     norm: Literal["batch", "frozen", "local", "group"] | None = key(
         None,
         about="batch: statistics are averaged; frozen: they stay as they start; local: they stay at the site (SiloBN); "
-        "group: GroupNorm instead; default: frozen with weights, else batch",
+        "group: GroupNorm instead; default: frozen with weights, else batch; frozen ones do not bound activations: "
+        "where more than the last stage trains, clip-gradients=1 keeps them from saturating (MobileNetV2)",
     )
     train_from: str | None = key(
         None,
         about="the first stage of the backbone that trains; those before stand still, and cross once; head: heads "
         "alone; default: everything trains",
+    )
+    trunk_cache: bool = key(
+        True,
+        about="what stages before train-from make of an image is computed once, kept in files beside decoded images "
+        "(at a site, in its cache), and read in every round; training with augment, mixup or cutmix computes it "
+        "each time",
+        resume="host",
+        acts=Acts(HAS_TRUNK),
+    )
+    trunk_precision: Literal["fp32", "fp16", "bf16"] = key(
+        "fp32", about="of what is kept; fp16 and bf16 take half the room and round", acts=Acts(CACHES_TRUNK)
+    )
+    trunk_memory: NotNegative = key(
+        2048,
+        le=10**6,
+        about="MiB of it that a process keeps in memory where the files cannot be written",
+        resume="host",
+        stays=True,
+        acts=Acts(CACHES_TRUNK),
     )
     head_bias: bool = key(False, about="Eqs. 6–7 realign weight vectors; a bias would keep the tail's prior")
     frame_solver: Literal["projection", "mma"] = key(
@@ -74,4 +96,8 @@ class ModelSection(KeyModel):
     channels_last: bool = key(
         False, about="channels innermost in memory: up to twice as fast on CPUs; metrics equal up to rounding"
     )
-    precision: Literal["fp32", "bf16"] = key("fp32", about="of the backbone; heads and losses are always fp32")
+    precision: Literal["fp32", "bf16", "fp16"] = key(
+        "fp32",
+        about="of the backbone; heads and losses are always fp32; fp16: for GPUs, with scaled gradients; on a CPU "
+        "right, but about ten times slower than fp32",
+    )

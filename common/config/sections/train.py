@@ -2,11 +2,13 @@
 
 from typing import Annotated, Literal
 
-from common.config.sections.conditions import USES_LOSS
+from common.augmentations import Steps
+from common.config.sections.conditions import HAS_TRUNK, USES_LOSS
 from common.keys import Acts, Condition, KeyModel, NotNegative, OneOf, Positive, Rate, is_one_of, key
 from common.optimisers import OPTIMISERS
 from common.schedules import SCHEDULES
 
+_AUGMENTED_TRUNK = Condition("train-from and augment", lambda e: HAS_TRUNK.holds(e) and e.augment != "none")
 _SGD = is_one_of("optimizer", "sgd")
 _NESTEROV = Condition(f"{_SGD.words} and momentum above 0", lambda e: _SGD.holds(e) and e.momentum > 0)
 _STATEFUL = Condition("momentum above 0, or an optimizer other than sgd", lambda e: not _SGD.holds(e) or e.momentum > 0)
@@ -54,7 +56,35 @@ class TrainSection(KeyModel):
     clip_gradients: float = key(
         0.0, ge=0, about="largest norm of a step's gradients, of each part of the model by itself; 0: any"
     )
-    augment: Literal["none", "flip", "crop-flip"] = key("none", about="crop: 4 pixels of padding (CIFAR)")
+    augment: Annotated[str, Steps()] = key(
+        "none",
+        about="steps that change training images, one after the other, as in flip+rotate:15 or [flip, {rotate: 15}]: "
+        "flip: left to right; crop: 4 pixels of padding (CIFAR); rotate: up to so many degrees; random-resized-crop: "
+        "of this share of the area or more; color-jitter: brightness, contrast, saturation, hue; randaugment: "
+        "operations, magnitude; torchvision's; numbers left out are these",
+    )
+    cached_views: NotNegative = key(
+        0,
+        le=1000,
+        about="augmented views of each image, the same in all epochs, of which each epoch draws one: what stages "
+        "before train-from make of them is computed once; 0: others in each epoch, computed each time",
+        acts=Acts(_AUGMENTED_TRUNK),
+    )
+    mixup: float = key(
+        0.0,
+        ge=0,
+        le=1000,
+        about="α: images and their labels are mixed with another's of the batch, by shares of Beta(α, α); 0: off; with "
+        "cutmix, too, each batch is mixed in one of the two ways",
+        labels="one",
+    )
+    cutmix: float = key(
+        0.0,
+        ge=0,
+        le=1000,
+        about="α: a rectangle of each image is another's, and as much of its label; area by Beta(α, α); 0: off",
+        labels="one",
+    )
     loss: Literal["cross-entropy", "focal"] = key(
         "cross-entropy", about="of one label an image, wherever a method has a cross-entropy", labels="one", acts=_LOSS
     )

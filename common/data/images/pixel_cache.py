@@ -19,6 +19,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -133,6 +134,17 @@ def cache_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.npy"))
 
 
+def content_name(images: ImageSource) -> str | None:
+    """Return a name that other pixels do not have, found without reading them: of files, or of a set of this cache.
+
+    None for other arrays: only their pixels tell.
+    """
+    if isinstance(images, EncodedImages):
+        return _ImageSet(images, Path()).name
+    name = Path(str(getattr(getattr(images, "pixels", None), "filename", None) or "")).name
+    return name if re.fullmatch(r"[0-9a-f]{16}-[0-9a-f]{32}\.npy", name) else None
+
+
 class _ImageSet:
     """One set of images in a folder; every method may raise `OSError`.
 
@@ -146,6 +158,11 @@ class _ImageSet:
         self._shape = (source.channels, *source.size)
         self._transform = _digest([_decoder(), source.transform, self._shape])[:16]
         self._index = folder / f"{_digest([self._transform, source.marks()])}.json"
+
+    @property
+    def name(self) -> str:
+        """A hash of how these files become pixels, and of their paths, sizes and times."""
+        return self._index.stem
 
     def pixels(self, kept: int) -> tuple[Pixels | None, list[Failure]]:
         """Return the memory map of all images that can be decoded, and the others; decode them where need be."""

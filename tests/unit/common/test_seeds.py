@@ -5,7 +5,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from common.seeds import derive, numpy_generator, torch_generator
+from common.seeds import borrowed_generator, derive, numpy_generator, torch_generator
 
 Stream = tuple[int, str, str, int]
 UNHURRIED = settings(deadline=None)  # a busy machine is no failure
@@ -79,3 +79,16 @@ def test_generators_leave_the_global_ones_alone() -> None:
     torch.rand(3, generator=torch_generator(0, "x"))
     assert np.array_equal(ours, np.random.get_state()[1])  # type: ignore[index]
     assert torch.equal(torchs, torch.random.get_rng_state())
+
+
+def test_a_borrowed_generator_is_afterwards_as_it_was() -> None:
+    before = torch.get_rng_state()
+    with borrowed_generator() as generator:
+        generator.manual_seed(5)
+        drawn = torch.rand(3)
+        with borrowed_generator() as inner:  # by the same thread
+            inner.manual_seed(6)
+            torch.rand(1)
+        following = torch.rand(3)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(torch.cat([drawn, following]), torch.rand(6, generator=torch.Generator().manual_seed(5)))

@@ -11,8 +11,9 @@ from client_app.methods import load
 from client_app.methods.base import LocalContext
 from client_app.site.site import simulated_site
 from client_app.training.loop import finetune_head, train_site
-from client_app.training.optimiser import optimiser_for, take_step
+from client_app.training.optimiser import optimiser_for, scaler_for, take_step
 from common.config import Experiment
+from common.errors import RefusalError
 from common.models.model import build_model
 from common.optimisers import OPTIMISERS
 
@@ -72,6 +73,34 @@ def test_each_part_is_clipped_by_itself(tiny: Tiny) -> None:
     assert norms["backbone.w"] == 1.0  # below the limit: as it was
     assert (norms["aux_head.w"] ** 2 + norms["aux_head.v"] ** 2) ** 0.5 == pytest.approx(1.5, rel=1e-5)
     assert norms["aux_head.w"] / norms["aux_head.v"] == pytest.approx(6 / 8, rel=1e-5)
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.5])
+def test_scaled_gradients_move_parameters_as_plain_ones_and_small_ones_are_kept(tiny: Tiny, clip: float) -> None:
+    moved = []
+    for precision in ("fp32", "fp16"):
+        experiment, weight = tiny(clip_gradients=clip, precision=precision), parameter(3)
+        optimizer = optimiser_for([("backbone.w", weight)], 0.1, experiment)
+        scaler = scaler_for(experiment, torch.device("cpu"))
+        for _ in range(3):
+            take_step(optimizer, (weight**2).sum(), experiment, scaler)
+        take_step(optimizer, (weight.half().float() * 1e-8).sum(), experiment, scaler)  # float16 has no 1e-8
+        moved.append(weight.detach().clone())
+        assert weight.grad is not None
+        assert bool((weight.grad > 0).all()) == (precision == "fp16")
+    torch.testing.assert_close(*moved)
+
+
+def test_a_step_whose_gradients_overflow_is_left_out_and_endless_overflow_is_said(tiny: Tiny) -> None:
+    experiment, weight = tiny(precision="fp16"), parameter(3)
+    optimizer, scaler = optimiser_for([("backbone.w", weight)], 0.1, experiment), scaler_for(experiment, weight.device)
+    take_step(optimizer, (weight.half() * 1000).float().sum(), experiment, scaler)  # 1024 · 1000 is infinite
+    assert torch.equal(weight, torch.ones(3))
+    assert scaler.get_scale() == 512
+    with pytest.raises(RefusalError, match="gradients overflow in step after step; set precision: bf16"):
+        for _ in range(10):
+            take_step(optimizer, (weight * float("inf")).sum(), experiment, scaler)
+    assert torch.equal(weight, torch.ones(3))
 
 
 @pytest.mark.parametrize("changes", [{"optimizer": "adamw", "learning_rate": 0.01}, {"nesterov": True}])

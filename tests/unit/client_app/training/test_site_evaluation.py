@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import recall_score
+from sklearn.metrics import balanced_accuracy_score, recall_score
 from torch import nn
 
 from client_app.site.site import Site, simulated_site
@@ -85,7 +85,9 @@ def test_recalls_by_class_are_scikit_learns_and_add_up_to_the_hits(tiny: Callabl
     expected = recall_score(labels, guessed, labels=np.arange(10), average=None, zero_division=np.nan)
     np.testing.assert_array_equal(by_class, expected)
     assert np.isnan(by_class).any() and evaluator.class_sizes.sum() == evaluator.num_test
-    assert found == {"hits-final": round(np.nansum(by_class * evaluator.class_sizes))}
+    assert found["hits-final"] == round(np.nansum(by_class * evaluator.class_sizes))
+    assert found["balanced_accuracy-final"] == pytest.approx(balanced_accuracy_score(labels.numpy(), guessed))
+    assert len(found) == 2
     nothing = SiteEvaluator(model.backbone, replace(site, test_rows=site.test_rows[:0]))
     found, by_class = nothing.measure(model.aux_head, "final")
     assert found == {"hits-final": 0} and by_class.shape == (10,) and np.isnan(by_class).all()

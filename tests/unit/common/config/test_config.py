@@ -116,9 +116,12 @@ def test_a_dump_round_trips_through_json(values: dict[str, Any]) -> None:
     assert all(dumped[key] == value for key, value in values.items())
 
 
-@pytest.mark.parametrize("path", sorted((APP_ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
-def test_shipped_configurations_are_valid(path: Path) -> None:
-    experiment = load(f"configs/{path.name}")
+CONFIGS = APP_ROOT / "configs"
+
+
+@pytest.mark.parametrize("name", sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml")))
+def test_shipped_configurations_are_valid(name: str) -> None:
+    experiment = load(f"configs/{name}")
     assert build(experiment.dump()) == experiment
 
 
@@ -221,7 +224,7 @@ IMPOSSIBLE: list[tuple[str, Any, str]] = [
     ("realign-global", "perhaps", "'unit'"),
     ("wire", "quarter", "'half'"),
     ("channels-last", "maybe", "boolean"),
-    ("precision", "fp16", "'fp32'"),
+    ("precision", "fp64", "'fp32'"),
     ("fedprox-mu", -0.1, "0"),
     ("ditto-lambda", -1, "0"),
     ("fedrep-head-epochs", 0, "1"),
@@ -251,7 +254,13 @@ IMPOSSIBLE: list[tuple[str, Any, str]] = [
     ("rounds", [3], "integer"),
     ("rounds", True, "number"),
     ("seed", False, "number"),
+    ("trunk-cache", "maybe", "boolean"),
+    ("trunk-precision", "fp64", "'fp16'"),
+    ("trunk-memory", -1, "0"),
+    ("cached-views", -1, "0"),
     ("augment", False, "word"),
+    ("mixup", -0.1, "0"),
+    ("cutmix", 1001, "1000"),
     ("quorum", {"a": 1}, "number"),
     ("participation", 0, "0"),
     ("participation", 1.5, "1"),
@@ -275,7 +284,13 @@ IMPOSSIBLE: list[tuple[str, Any, str]] = [
     ("adam-beta2", 1, "1"),
     ("clip-gradients", -1, "0"),
     ("weight-decay", -1, "0"),
-    ("augment", "rotate", "'crop-flip'"),
+    ("augment", "rotat", "did you mean 'rotate'? allowed: 'none', 'flip', 'crop-flip'"),
+    ("augment", "flip+rotate:200", "rotate: degrees should be a number from 0 to 180, not '200'"),
+    ("augment", "randaugment:1.5", "operations should be an integer"),
+    ("augment", "flip:2", "flip takes no number"),
+    ("augment", "rotate:1:2", "rotate takes rotate:15"),
+    ("augment", "none+flip", "'none' stands alone"),
+    ("augment", [{"flip": 1, "rotate": 15}], "each step of a list by itself"),
     ("realign", "yes", "'paper'"),
     ("realign-bias", "half", "'keep'"),
     ("finetune-epochs", -1, "0"),

@@ -147,7 +147,7 @@ def test_a_typed_key_is_refused_for_another_method_whatever_its_form(tmp_path: A
 
 
 def test_lists_of_keys_are_derived_from_their_declarations() -> None:
-    stays = {"data-dir", "image-cache", "image-memory", "output-dir", "resume", "run-name"}
+    stays = {"data-dir", "image-cache", "image-memory", "output-dir", "resume", "run-name", "trunk-memory"}
     assert keys_where(lambda facts: facts.stays) == stays
     assert all(ROWS[key].facts.resume == "host" for key in stays)
     decides = keys_where(lambda facts: bool(facts.data))

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.config import load
+from common.config import APP_ROOT, load
 from common.data import build_federation
 from common.errors import UserError
 from server_app.engines.engines import run_local
 from server_app.new import new_experiment
 from server_app.new.recognise import recognise
 
+MOBILENET_WEIGHTS = APP_ROOT.parent / "shared" / "weights" / "mobilenet_v2.safetensors"
 CLASSES = ("benign", "malignant", "nevus")
 
 
@@ -26,11 +27,13 @@ def picture(path: Path, shade: int, size: tuple[int, int] = (40, 30), mode: str 
     image.convert(mode).save(path)
 
 
-def a_folder(root: Path, parts: tuple[str, ...] = ("train", "test"), images: int = 12) -> Path:
+def a_folder(
+    root: Path, parts: tuple[str, ...] = ("train", "test"), images: int = 12, size: tuple[int, int] = (40, 30)
+) -> Path:
     for part in parts:
         for c, name in enumerate(CLASSES):
             for i in range(images if part != "test" else 4):
-                picture(root / part / name / f"{part}{c}{i}.png", 60 * c)
+                picture(root / part / name / f"{part}{c}{i}.png", 60 * c, size)
     return root
 
 
@@ -84,6 +87,7 @@ def test_what_it_writes_runs_as_it_is(kind: str, tmp_path: Path, monkeypatch: py
     several = kind in ("labels", "columns", "npz-several")
     experiment = load(written.name, {"rounds": 1, "local-epochs": 1, "output-dir": str(tmp_path / "runs")}, tmp_path)
     assert experiment.method == ("fedloge_ml" if several else "fedloge")
+    assert (experiment.model.backbone, experiment.model.weights) == ("cnn", "none")  # tiny images
     assert build_federation(experiment).dataset.multilabel == several
     folder = run_local(experiment)
     assert (folder / "report.html").is_file()
@@ -194,8 +198,10 @@ def test_an_archives_sites_or_patients_that_are_no_numbers_are_not_dropped(tmp_p
         new_experiment(tmp_path / "words.npz", tmp_path / "out.yaml")
 
 
+@pytest.mark.skipif(not MOBILENET_WEIGHTS.exists(), reason="needs ../shared/weights")
 @pytest.mark.parametrize("kind", ["folder", "manifest"])
 def test_the_shipped_experiments_for_ones_own_images_run(kind: str, tmp_path: Path) -> None:
     data = a_folder(tmp_path / "d") if kind == "folder" else a_manifest(tmp_path / "d", "label")
     given = {"data-dir": str(data), "rounds": 1, "local-epochs": 1, "output-dir": str(tmp_path / "runs"), "sites": 2}
+    given |= {"weights": str(MOBILENET_WEIGHTS), "image-size": 32, "image-cache": str(tmp_path / "cache")}
     assert (run_local(load(f"configs/own_{kind}.yaml", given, tmp_path)) / "report.html").is_file()
