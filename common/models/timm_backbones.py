@@ -1,18 +1,19 @@
 """Any model of timm as a backbone, under its own names: `timm:mobilenetv3_small_050` (extra `fednc[timm]`).
 
-What is taken is timm's model without its classifier (`num_classes=0`): features are what it gives then, so that d may be
-longer than its last map has channels (MobileNetV3). Label-aware attention asks the last map, or the patches' tokens; where
-d is longer, what the model makes of each of its pixels by itself; a model of several maps has a single pixel, its features.
-Three things differ from timm's own model, and none changes what weights mean: dropout and stochastic depth are off, grey
-images are repeated over three channels, and where timm can do it, images have any size, positions being interpolated.
+What is taken is timm's model without its classifier (`num_classes=0`): features are what it gives then, so that d may
+be longer than its last map has channels (MobileNetV3). Label-aware attention asks the last map, or the patches' tokens;
+where d is longer, what the model makes of each pixel by itself; a model of several maps has one pixel, its features.
+Three things differ from timm's own model, and none changes what weights mean: dropout and stochastic depth are off,
+grey images are repeated over three channels, and where timm can do it, images have any size, positions interpolated.
 
-Families compute in ways of their own. Which of a model's parts run in a row, each on what the one before gave and on nothing
-else, is seen by watching it once on the meta device: these are its stages. What comes before them is one step.
+Families compute in ways of their own. Which of a model's parts run in a row, each on what the one before gave and on
+nothing else, is seen by watching it once on the meta device: these are its stages. What comes before them is one step.
+A model whose parts do not work so has no stages: all of it trains, or the heads alone.
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from common.architectures import TIMM
-from common.errors import UserError, did_you_mean, nearest
+from common.errors import UserError, did_you_mean, nearest, one_line
 from common.models.backbones import Backbone
 
 INSTALL = "pip install 'fednc[timm]'"
@@ -199,15 +200,53 @@ def pretrained_facts(name: str) -> dict[str, Any]:
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
         hint = did_you_mean(nearest(tag, tags))
-        raise UserError(f"unknown backbone '{TIMM}{name}': {hint}weights of {architecture}: {', '.join(tags) or 'none'}")
+        raise UserError(
+            f"unknown backbone '{TIMM}{name}': {hint}weights of {architecture}: {', '.join(tags) or 'none'}"
+        )
     found: dict[str, Any] = timm.get_pretrained_cfg(name).to_dict()
     return found
 
 
+def hub_url(name: str) -> str:
+    """Return where a model's own weights are: safetensors, on Hugging Face's hub.
+
+    Raises:
+        UserError: there are none.
+    """
+    where = pretrained_facts(name).get("hf_hub_id")
+    if not where:
+        raise UserError(f"weights = 'imagenet': timm has none of '{TIMM}{name}'; give a file, or none")
+    return f"https://huggingface.co/{where}/resolve/main/model.safetensors"
+
+
+def classifiers(name: str) -> tuple[str, ...]:
+    """Return the names of a model's classifiers, which are no part of its backbone."""
+    named = pretrained_facts(name).get("classifier") or ()
+    return (named,) if isinstance(named, str) else tuple(named)
+
+
 @lru_cache(maxsize=16)
 def layout(name: str) -> Layout:
-    """Return how a model computes; nothing is: it is watched on the meta device."""
+    """Return how a model computes; nothing is: it is watched on the meta device.
+
+    Raises:
+        UserError: it cannot be watched.
+    """
     side = pretrained_facts(name)["input_size"][-1]
+    try:
+        found = _watched(name, side)
+    except Exception as error:  # each family has its own
+        why = one_line(str(error), 120)
+        raise UserError(f"backbone '{TIMM}{name}' cannot be taken apart ({why}); choose another of timm's") from None
+    try:
+        with torch.no_grad():
+            TimmBackbone(_on_meta(name), found).eval()(torch.empty(1, 3, side, side, device="meta"))
+    except Exception:  # its parts take more than what the one before gave
+        return replace(found, row=(), whole=False)
+    return found
+
+
+def _watched(name: str, side: int) -> Layout:
     model, images = _on_meta(name), torch.empty(2, 3, side, side, device="meta")
     calls: list[tuple[str, Any, Any]] = []
     hooks = [part.register_forward_hook(_noting(calls, path), with_kwargs=True) for path, part in _pieces(model)]

@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from common.architectures import NO_WEIGHTS, TORCHVISION
+from common.architectures import LIBRARIES, NO_WEIGHTS, TIMM, TORCHVISION
 from common.config import Experiment
 
 Moments = tuple[tuple[float, ...], tuple[float, ...]]
@@ -12,15 +12,15 @@ _HALVES = (0.5, 0.5, 0.5)
 
 
 def pretrained_moments(experiment: Experiment) -> Moments | None:
-    """Return (mean, std) of the pixels that a backbone of torchvision with weights takes, three values each.
+    """Return (mean, std) of the pixels that a backbone of torchvision or timm with weights takes, three values each.
 
     None where the data's own serve: without weights, and for our own backbones. Grey pixels become three channels by
     them, of equal pixels and each with its own mean.
     """
     name = experiment.model.backbone
-    if experiment.model.weights == NO_WEIGHTS or not name.startswith(TORCHVISION):
+    if experiment.model.weights == NO_WEIGHTS or not name.startswith(LIBRARIES):
         return None
-    return _of(name.removeprefix(TORCHVISION))
+    return _of_timm(name) if name.startswith(TIMM) else _of(name.removeprefix(TORCHVISION))
 
 
 @lru_cache(maxsize=4)
@@ -31,3 +31,10 @@ def _of(name: str) -> Moments:
         return _HALVES, _HALVES
     pixels = get_model_weights(name).DEFAULT.transforms()
     return tuple(pixels.mean), tuple(pixels.std)
+
+
+def _of_timm(name: str) -> Moments:
+    from common.models.timm_backbones import pretrained_facts
+
+    facts = pretrained_facts(name.removeprefix(TIMM))
+    return tuple(facts["mean"]), tuple(facts["std"])
