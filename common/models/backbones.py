@@ -137,6 +137,10 @@ class Backbone(nn.Sequential):
         """Return the stages with weights, in order."""
         return tuple(name for name, stage in self.named_children() if stage.state_dict())
 
+    def pooling_names(self) -> tuple[str, ...]:
+        """Return what has weights behind the stages and is none itself: it trains wherever a stage does."""
+        return ()
+
     def set_format(self, channels_last: bool, precision: str) -> "Backbone":
         """Choose memory format and precision in place; the weights stay what they are."""
         self.channels_last, self.precision = channels_last, precision

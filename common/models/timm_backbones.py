@@ -39,6 +39,7 @@ class Layout:
 
     Attributes:
         row: paths of the parts that run in a row, up to the last map.
+        head: parts that only work behind the last map.
         whole: whether the row begins with the images.
         single: whether there is one last map, [B, c, h, w], [B, h, w, c] or tokens [B, n, c].
         feature_dim: length of a feature vector.
@@ -47,6 +48,7 @@ class Layout:
     """
 
     row: tuple[str, ...]
+    head: tuple[str, ...]
     whole: bool
     single: bool
     feature_dim: int
@@ -115,6 +117,10 @@ class TimmBackbone(Backbone):
     def stage_names(self) -> tuple[str, ...]:
         """Return the parts of the row that have weights, in order."""
         return tuple(path for path in self._layout.row if self.get_submodule(path).state_dict())
+
+    def pooling_names(self) -> tuple[str, ...]:
+        """Return the parts with weights behind the last map."""
+        return self._layout.head
 
     def _each_pixel(self, found: Tensor) -> Tensor:
         """Return what pooling makes of each pixel by itself, as a map [B, feature_dim, h, w] of a map [B, c, h, w]."""
@@ -252,14 +258,17 @@ def _watched(name: str, side: int) -> Layout:
     hooks = [part.register_forward_hook(_noting(calls, path), with_kwargs=True) for path, part in _pieces(model)]
     with torch.no_grad():
         last = model.forward_features(images)  # type: ignore[operator]
-        for hook in hooks:
-            hook.remove()
-        single = isinstance(last, Tensor)
+        before, single = list(calls), isinstance(last, Tensor)
         answer = model.forward_head(last, pre_logits=True) if single else model(images)  # type: ignore[operator]
-    row, start = _row(calls, last) if single else ([], None)
+    for hook in hooks:
+        hook.remove()
+    earlier = {path for path, *_ in before}
+    behind = dict.fromkeys(path for path, *_ in calls[len(before) :] if path not in earlier) if single else {}
+    head = tuple(path for path in behind if model.get_submodule(path).state_dict())
+    row, start = _row(before, last) if single else ([], None)
     channels = int(model.num_features)  # type: ignore[arg-type]
     tokens = single and last.dim() == 3 and (getattr(model, "num_prefix_tokens", None) or _odd_tokens(last.shape[1]))
-    return Layout(tuple(row), start is images, single, answer.flatten(1).shape[1], channels, int(tokens))
+    return Layout(tuple(row), head, start is images, single, answer.flatten(1).shape[1], channels, int(tokens))
 
 
 def needed_side(name: str, size: tuple[int, int]) -> int | None:
@@ -366,4 +375,4 @@ def _as_map(tokens: Tensor, size: tuple[int, ...]) -> Tensor:
     number = tokens.shape[1]
     height = round(math.sqrt(number * size[0] / size[1])) or 1
     grid = (height, number // height) if number % height == 0 else (number, 1)
-    return tokens.transpose(1, 2).unflatten(2, grid)
+    return tokens.transpose(1, 2).reshape(len(tokens), -1, *grid)

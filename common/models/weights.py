@@ -1,9 +1,9 @@
 """Pretrained weights of a backbone: found, hashed and read on the coordinator alone; sites get them by broadcast.
 
 `weights` names torchvision's or timm's own for ImageNet, a file of arrays (`.safetensors`, as timm's always are, or a
-PyTorch state dict, of which nothing but tensors is unpickled), or an earlier run. What a file has for a classifier is left out; all else must fit.
-From an earlier run label-aware attention is taken over too, where both have it in the same form: its projections do not
-depend on the classes. Its queries do, so they stay this run's own.
+PyTorch state dict, of which nothing but tensors is unpickled), or an earlier run. What a file has for a classifier is
+left out; all else must fit. From an earlier run label-aware attention is taken over too, where both have it in the same
+form: its projections do not depend on the classes. Its queries do, so they stay this run's own.
 """
 
 import hashlib

@@ -17,8 +17,8 @@ from common.models import timm_backbones
 from common.models.backbones import Backbone, build_backbone, check_image_size
 from common.models.ladm import LabelAwareBackbone
 from common.models.standing import check_train_from, make_stand
-from common.models.trunk import behind_trunk, through_trunk, trunk_of
 from common.models.trained import GENERIC
+from common.models.trunk import behind_trunk, through_trunk, trunk_of
 from common.models.weights import load_weights, pin_weights
 from server_app.engines.engines import run_local
 from server_app.run.journal import read_events
@@ -171,8 +171,8 @@ def test_a_run_starts_from_a_file_with_timms_names(tiny: Tiny, tmp_path: Path) -
     event = next(e for e in read_events(folder) if e["event"] == "weights")
     assert event["unused"] == ["classifier.bias", "classifier.weight"] and event["arrays"] == len(own) - 2
     model = {name: value for name, value in load_file(folder / GENERIC).items() if name.startswith("backbone.")}
-    stands = {
-        name for name in model if not name.startswith(("backbone.blocks.4.", "backbone.blocks.5.", "backbone.conv"))
-    }
+    trains = ("backbone.blocks.4.", "backbone.blocks.5.", "backbone.conv_head.")
+    stands = {name for name in model if not name.startswith(trains)}
     assert stands and all(torch.equal(model[name], own[name.removeprefix("backbone.")]) for name in stands)
-    assert not torch.equal(model["backbone.blocks.5.0.conv.weight"], own["blocks.5.0.conv.weight"])
+    for name in ("blocks.5.0.conv.weight", "conv_head.weight"):
+        assert not torch.equal(model[f"backbone.{name}"], own[name])
