@@ -12,48 +12,20 @@ A model whose parts do not work so has no stages: all of it trains, or the heads
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
-from importlib import import_module
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from common.architectures import TIMM
-from common.errors import UserError, did_you_mean, nearest, one_line
+from common.errors import UserError, one_line
 from common.models.backbones import Backbone
+from common.models.timm_layout import Layout, on_meta, timm_model, watched
+from common.timm_facts import pretrained_facts
 
-INSTALL = "pip install 'fednc[timm]'"
-_ROWS = ("blocks", "stages", "layers", "features", "levels", "network", "transformers")  # rows of stages, not stages
-_ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
-_RATES = ("drop_prob", "drop_rate", "drop_path_rate", "attn_drop_rate", "proj_drop_rate")
 _LARGEST_SIDE = 1024  # pixels; no model needs more
 _BEFORE, _HEAD = "before", "pooling"  # steps that are no part of timm's
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a model computes.
-
-    Attributes:
-        row: paths of the parts that run in a row, up to the last map.
-        head: parts that only work behind the last map.
-        whole: whether the row begins with the images.
-        single: whether there is one last map, [B, c, h, w], [B, h, w, c] or tokens [B, n, c].
-        feature_dim: length of a feature vector.
-        channels: c.
-        before_tokens: tokens that are no patches: class, registers.
-    """
-
-    row: tuple[str, ...]
-    head: tuple[str, ...]
-    whole: bool
-    single: bool
-    feature_dim: int
-    channels: int
-    before_tokens: int
 
 
 class TimmBackbone(Backbone):
@@ -166,71 +138,6 @@ def timm_backbone(name: str) -> Backbone:
     return TimmBackbone(timm_model(name), known)
 
 
-def timm_model(name: str) -> nn.Module:
-    """Return timm's own model without classifier, freshly initialised, dropout and stochastic depth off."""
-    model = _create(name, **_arguments(name))
-    for part in model.modules():
-        if isinstance(part, nn.modules.dropout._DropoutNd):
-            part.p = 0.0
-        for rate in _RATES:
-            if isinstance(getattr(part, rate, None), float):
-                setattr(part, rate, 0.0)
-    return model
-
-
-def timm_library() -> Any:
-    """Return timm.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        return import_module("timm")
-    except ImportError:
-        raise UserError(f"a backbone {TIMM}NAME needs timm: {INSTALL}") from None
-
-
-@lru_cache(maxsize=16)
-def pretrained_facts(name: str) -> dict[str, Any]:
-    """Return what timm knows of a model's weights: mean, std, interpolation, input_size, where they are.
-
-    Raises:
-        UserError: timm is not installed, or has no such model or weights.
-    """
-    timm = timm_library()
-    architecture, _, tag = name.partition(".")
-    if not timm.is_model(architecture):
-        near = nearest(architecture, timm.list_models())
-        hint = did_you_mean(near and TIMM + near)
-        raise UserError(f"unknown backbone '{TIMM}{name}': {hint}timm.list_models() names all that timm has")
-    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
-    if tag and tag not in tags:
-        hint = did_you_mean(nearest(tag, tags))
-        raise UserError(
-            f"unknown backbone '{TIMM}{name}': {hint}weights of {architecture}: {', '.join(tags) or 'none'}"
-        )
-    found: dict[str, Any] = timm.get_pretrained_cfg(name).to_dict()
-    return found
-
-
-def hub_url(name: str) -> str:
-    """Return where a model's own weights are: safetensors, on Hugging Face's hub.
-
-    Raises:
-        UserError: there are none.
-    """
-    where = pretrained_facts(name).get("hf_hub_id")
-    if not where:
-        raise UserError(f"weights = 'imagenet': timm has none of '{TIMM}{name}'; give a file, or none")
-    return f"https://huggingface.co/{where}/resolve/main/model.safetensors"
-
-
-def classifiers(name: str) -> tuple[str, ...]:
-    """Return the names of a model's classifiers, which are no part of its backbone."""
-    named = pretrained_facts(name).get("classifier") or ()
-    return (named,) if isinstance(named, str) else tuple(named)
-
-
 @lru_cache(maxsize=16)
 def layout(name: str) -> Layout:
     """Return how a model computes; nothing is: it is watched on the meta device.
@@ -240,35 +147,16 @@ def layout(name: str) -> Layout:
     """
     side = pretrained_facts(name)["input_size"][-1]
     try:
-        found = _watched(name, side)
+        found = watched(name, side)
     except Exception as error:  # each family has its own
         why = one_line(str(error), 120)
         raise UserError(f"backbone '{TIMM}{name}' cannot be taken apart ({why}); choose another of timm's") from None
     try:
         with torch.no_grad():
-            TimmBackbone(_on_meta(name), found).eval()(torch.empty(1, 3, side, side, device="meta"))
+            TimmBackbone(on_meta(name), found).eval()(torch.empty(1, 3, side, side, device="meta"))
     except Exception:  # its parts take more than what the one before gave
         return replace(found, row=(), whole=False)
     return found
-
-
-def _watched(name: str, side: int) -> Layout:
-    model, images = _on_meta(name), torch.empty(2, 3, side, side, device="meta")
-    calls: list[tuple[str, Any, Any]] = []
-    hooks = [part.register_forward_hook(_noting(calls, path), with_kwargs=True) for path, part in _pieces(model)]
-    with torch.no_grad():
-        last = model.forward_features(images)  # type: ignore[operator]
-        before, single = list(calls), isinstance(last, Tensor)
-        answer = model.forward_head(last, pre_logits=True) if single else model(images)  # type: ignore[operator]
-    for hook in hooks:
-        hook.remove()
-    earlier = {path for path, *_ in before}
-    behind = dict.fromkeys(path for path, *_ in calls[len(before) :] if path not in earlier) if single else {}
-    head = tuple(path for path in behind if model.get_submodule(path).state_dict())
-    row, start = _row(before, last) if single else ([], None)
-    channels = int(model.num_features)  # type: ignore[arg-type]
-    tokens = single and last.dim() == 3 and (getattr(model, "num_prefix_tokens", None) or _odd_tokens(last.shape[1]))
-    return Layout(tuple(row), head, start is images, single, answer.flatten(1).shape[1], channels, int(tokens))
 
 
 def needed_side(name: str, size: tuple[int, int]) -> int | None:
@@ -294,60 +182,7 @@ def _takes(name: str, height: int, width: int) -> bool:
 
 @lru_cache(maxsize=4)
 def _shapes(name: str) -> nn.Module:
-    return TimmBackbone(_on_meta(name), layout(name)).eval()
-
-
-def _on_meta(name: str) -> nn.Module:
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        return timm_model(name).eval()
-
-
-@lru_cache(maxsize=16)
-def _arguments(name: str) -> dict[str, Any]:
-    """Return what lets a model take images of any size, as far as it can."""
-    for arguments in _ANY_SIZE:
-        try:
-            with torch.random.fork_rng(devices=[]), torch.device("meta"):
-                _create(name, **arguments)
-            return arguments
-        except TypeError:  # not a key of this family
-            continue
-    return {}
-
-
-def _create(name: str, **arguments: Any) -> nn.Module:
-    pretrained_facts(name)  # for what it raises
-    model: nn.Module = timm_library().create_model(name, pretrained=False, num_classes=0, **arguments)
-    return model
-
-
-def _pieces(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the parts of a model by path; of a row of stages each stage."""
-    for name, part in model.named_children():
-        if name in _ROWS and type(part) in (nn.Sequential, nn.ModuleList):
-            yield from ((f"{name}.{inner}", stage) for inner, stage in part.named_children())
-        else:
-            yield name, part
-
-
-def _noting(calls: list[tuple[str, Any, Any]], path: str) -> Any:
-    def note(_: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
-        plain = len(inputs) == 1 and not any(value is not None for value in keywords.values())
-        calls.append((path, inputs[0] if plain else None, output))
-
-    return note
-
-
-def _row(calls: list[tuple[str, Any, Any]], last: Tensor) -> tuple[list[str], Any]:
-    """Return the paths that lead to the last map in a row, and what the first of them was given."""
-    row: list[str] = []
-    wanted: Any = last
-    for path, given, output in reversed(calls):
-        if output is not wanted or given is None or [called for called, *_ in calls].count(path) > 1:
-            break
-        row.insert(0, path)
-        wanted = given
-    return row, wanted
+    return TimmBackbone(on_meta(name), layout(name)).eval()
 
 
 def _without(model: nn.Module, row: tuple[str, ...]) -> dict[str, nn.Module]:
@@ -363,11 +198,6 @@ def _without(model: nn.Module, row: tuple[str, ...]) -> dict[str, nn.Module]:
         for key, stage in stages.items():
             found[name].add_module(key, stage)
     return found
-
-
-def _odd_tokens(number: int) -> int:
-    """Return how many of the tokens are above the largest square grid: none, or a class token."""
-    return 1 if number > 1 and math.isqrt(number - 1) ** 2 == number - 1 and math.isqrt(number) ** 2 != number else 0
 
 
 def _as_map(tokens: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -254,7 +254,7 @@ def imagenet_file(name: str) -> Download:
 
 def _timm_file(name: str) -> Download:
     """Return the same for a model of timm."""
-    from common.models.timm_backbones import hub_url
+    from common.timm_facts import hub_url
 
     folder = Path(str(torch.hub.get_dir())) / "checkpoints"
     url = hub_url(name)
@@ -265,7 +265,7 @@ def _heads(backbone: str) -> tuple[str, ...]:
     """Return how names begin in a file that are of a classifier."""
     if not backbone.startswith(TIMM):
         return _HEADS
-    from common.models.timm_backbones import classifiers
+    from common.timm_facts import classifiers
 
     return tuple(f"{part}." for part in classifiers(backbone.removeprefix(TIMM)))
 

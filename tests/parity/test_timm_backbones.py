@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from common import timm_facts
 from common.config import Experiment, build
 from common.data.images.pretrained import pretrained_moments
 from common.errors import UserError
@@ -130,8 +131,8 @@ def test_without_timm_a_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch)
     def absent(name: str) -> Any:
         raise ImportError(name)
 
-    monkeypatch.setattr(timm_backbones, "import_module", absent)
-    timm_backbones.pretrained_facts.cache_clear()
+    monkeypatch.setattr(timm_facts, "import_module", absent)
+    timm_facts.pretrained_facts.cache_clear()
     timm_backbones.layout.cache_clear()
     with pytest.raises(UserError, match=re.escape("a backbone timm:NAME needs timm: pip install 'fednc[timm]'")):
         build_backbone(SMALL, 3)

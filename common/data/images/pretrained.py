@@ -34,7 +34,7 @@ def _of(name: str) -> Moments:
 
 
 def _of_timm(name: str) -> Moments:
-    from common.models.timm_backbones import pretrained_facts
+    from common.timm_facts import pretrained_facts
 
     facts = pretrained_facts(name.removeprefix(TIMM))
     return tuple(facts["mean"]), tuple(facts["std"])
