@@ -180,6 +180,7 @@ def test_the_card_says_what_the_run_found(
         assert f"| {name} | {federation.class_counts[c]} |" in card
     for words in ("not a medical device", "https://arxiv.org/abs/2401.08977", "| torch |", f"method: {method}"):
         assert words in card
+    assert "| fitting | short side resized (bicubic), square cut from the centre |" in card
     assert ("| threshold |" in card) == several
 
 
