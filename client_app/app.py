@@ -209,7 +209,7 @@ def assemble(request: wire.Request, site: Site, store: SiteStore, started_from: 
     if site.config:  # of a simulation the coordinator has asked
         check_memory(experiment, dataset.train.channels, dataset.train.size, device)
     model = model_for(experiment, device, *shape, frame, request.frame_hash, site.name, request.model, kept)
-    use_trunk_cache(model, experiment, site.config.cache / "trunks" if site.config else None)
+    use_trunk_cache(model, experiment, site.config.trunks if site.config else None)
     if site.config and started_from < request.trained:
         found = f"the newest are of round {started_from}" if started_from else "there are none: they begin anew"
         log_warning(

@@ -129,7 +129,8 @@ def rows(folder: str | Path) -> list[Row]:
     if (folder / "config.json").is_file():
         if not (summary := read_json(folder / "summary.json")):
             raise UserError(f"{folder}: the run has not ended: it has no summary.json; continue it with resume=true")
-        return _rows_of(folder, folder.name, None, read_json(folder / "config.json"), summary)
+        config = read_json(folder / "config.json")
+        return _rows_of((f"{folder / 'summary.json'}", "put a copy back"), folder.name, None, config, summary)
     from server_app.compare.store import Store
 
     store, table = Store(folder), list[Row]()
@@ -141,11 +142,13 @@ def rows(folder: str | Path) -> list[Row]:
     for found in store.runs:
         name = f"{found.stem}-{found.config}" if found.stem in names else found.stem
         names.add(name)
-        table += _rows_of(folder, name, found.variant, found.result["experiment"], found.result["summary"])
+        damaged = found.where, "take it out, and the same `fednc compare` makes the run again"
+        table += _rows_of(damaged, name, found.variant, found.result["experiment"], found.result["summary"])
     return table
 
 
-def _rows_of(path: Path, name: str, variant: str | None, values: Any, summary: Any) -> list[Row]:
+def _rows_of(damaged: tuple[str, str], name: str, variant: str | None, values: Any, summary: Any) -> list[Row]:
+    """Return a run's rows; `damaged` says where its metrics were read, and what to do if they are none."""
     from server_app.compare.lines import variant_in
     from server_app.compare.tidy import facts_of, models_of
 
@@ -160,7 +163,8 @@ def _rows_of(path: Path, name: str, variant: str | None, values: Any, summary: A
             for key, value in metrics.items()
         ]
     except (KeyError, TypeError, AttributeError, StopIteration):
-        raise UserError(f"{path}: {name}: its metrics are not as a run leaves them; move it elsewhere") from None
+        where, todo = damaged
+        raise UserError(f"{where}: the metrics of {name} are not as a run leaves them; {todo}") from None
 
 
 def rounds(folder: str | Path) -> list[Row]:

@@ -217,7 +217,7 @@ def describe(journal: Journal, experiment: Experiment, federation: Federation, s
     )  # fmt: skip
     if experiment.data.evaluate_on == "validation":
         log.info(
-            "evaluate-on: validation: figures are of %d held-out training images, none of test images",
+            "evaluate-on: validation: metrics are of %d held-out training images, none of test images",
             len(dataset.test),
         )
     if dealt := federation.partition_report:

@@ -76,11 +76,15 @@ def new(
     output: Annotated[Path | None, typer.Option(help="the YAML file; default: <name of the data>.yaml here")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a file that is there")] = False,
     skip_bad_images: Annotated[int, typer.Option(min=0, help="images that may be left out as they cannot be read")] = 0,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="imagenet, none, a file, or run:FOLDER; default: imagenet where images are large enough"),
+    ] = None,
 ) -> None:
     """Look at your own images and write an experiment that runs as it is, every key with its reason."""
     from server_app.new import new_experiment
 
-    for line in new_experiment(data, output, overwrite, skip_bad_images):
+    for line in new_experiment(data, output, overwrite, skip_bad_images, weights):
         typer.echo(line)
 
 

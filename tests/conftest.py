@@ -21,6 +21,7 @@ from common.methods import METHODS
 from server_app.report.charts import Chart
 
 torch.set_num_threads(1)  # tests run side by side
+os.environ["OMP_NUM_THREADS"] = "1"  # and so do the processes that they start
 _CACHE = tempfile.TemporaryDirectory(prefix="fednc-tests-")  # removed at the end
 os.environ["FEDNC_CACHE"] = _CACHE.name  # decoded images are not kept in the home folder
 # hundreds of processes read the same files: they are compiled once, whatever this shell says
@@ -35,6 +36,7 @@ WAITING = (
     *("test_compose", "test_real_site_killed", "test_real_coordinator_killed", "test_deployment"),
     *("test_ray_simulation", "test_stopped_runs", "test_provisioning"),
 )
+EARLY = 0.7  # the part of a worker's share in which they begin
 DRAWN = ("report", "compare", "browser", "commands")  # folders of tests that look at charts
 # loggers that a run makes speak, as they are before any run
 LOGS = [
@@ -55,25 +57,31 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(trylast=True)  # what is not run is no longer there
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spread the tests that wait for processes over the workers, each of which begins with a share of the list."""
+    """Spread the tests that wait for processes over the workers, each of which begins with a share of the list.
+
+    None of them is late in its share: all workers would end up waiting for it.
+    """
     slow = sorted((i for i in items if i.path.stem in WAITING), key=lambda item: WAITING.index(item.path.stem))
     rest = [item for item in items if item.path.stem not in WAITING]
     workers = pytest_xdist_auto_num_workers()
-    slow = [item for worker in range(workers) for item in slow[worker::workers]]
-    items[:], step, placed = [], len(rest) / max(1, len(slow)), 0
+    due = [
+        (len(rest) * (worker + EARLY * i / len(share)) / workers, item)
+        for worker, share in enumerate(slow[first::workers] for first in range(workers))
+        for i, item in enumerate(share)
+    ]
+    items.clear()
     for place, item in enumerate(rest):
         begins = place == 0 or rest[place - 1].path != item.path  # amid a file its fixtures would be made twice
-        while begins and placed < len(slow) and placed * step <= place:
-            items.append(slow[placed])
-            placed += 1
+        while begins and due and due[0][0] <= place:
+            items.append(due.pop(0)[1])
         items.append(item)
-    items += slow[placed:]
+    items += [item for _, item in due]
 
 
 @pytest.fixture(autouse=True)
 def _charts_are_drawn_where_they_are_looked_at(request: pytest.FixtureRequest) -> Iterator[None]:
     """Leave charts empty in the pages of other tests' runs: there are hundreds, and drawing takes a second."""
-    if request.path.parent.name in DRAWN:
+    if request.path.parent.name in DRAWN and "undrawn" not in request.keywords:
         yield
         return
     empty = '<svg xmlns="http://www.w3.org/2000/svg" role="img"/>'

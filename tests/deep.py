@@ -5,6 +5,10 @@ import pytest
 from common.methods import METHODS
 
 _ALSO_QUICK = ("fedloge", "fednca_ml", "fedbn")  # of the methods on a pretrained backbone
+_DEEP_BACKBONES = (  # quick: a residual, a convolutional of late layers, two transformers, and one of fire modules
+    *("maxvit_t", "vgg11", "densenet121", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "regnet_y_400mf"),
+    *("shufflenet_v2_x0_5", "mnasnet1_0", "googlenet"),
+)
 
 # by file: parts of a test's name, () for all of a file
 DEEP: dict[str, tuple[str, ...]] = {
@@ -31,9 +35,24 @@ DEEP: dict[str, tuple[str, ...]] = {
         ),
         *("[torchvision:regnet", "company[torchvision:resnet18]"),
     ),
-    "test_torchvision_backbones": ("own_model[maxvit_t]", "own_model[vgg11]", "own_model[densenet121]"),
-    "test_compare": ("time_is_up", "another_configuration_leaves", "of_other_data_or_code", "study_from_the_command"),
-    "test_readme": ("fednc compare scans.yaml", "rounds=100 seed=1]", "rounds=200]", "predict list.csv"),
+    "test_torchvision_backbones": tuple(f"own_model[{name}]" for name in _DEEP_BACKBONES),
+    "test_report_page": ("other_sizes[300-90]",),
+    "test_report_multilabel": ("other_sizes[300-90]",),
+    "test_ascii_output": ("speak_in_words[latin-1",),
+    "test_compare": (
+        "time_is_up",
+        "leaves_nothing_to_the_next",
+        "another_configuration_leaves",
+        "of_other_data_or_code",
+        "study_from_the_command",
+    ),
+    "test_readme": (
+        "digits_lt.yaml --engine local]",
+        "fednc compare scans.yaml",
+        "rounds=100 seed=1]",
+        "rounds=200]",
+        "predict list.csv",
+    ),
 }
 SAMPLE = ("[a site trains]", "[the checkpoint is half written]", "[the round is over]")  # of the moments of a kill
 NAMED: dict[str, set[str]] = {}  # by file that was collected, the parts that are in the name of a test of it

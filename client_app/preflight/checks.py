@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from client_app.preflight.coordinator import probe_coordinator
 from client_app.preflight.images import ReadableImages, images_of_archive
 from client_app.preflight.machine import check_disk, clock_warning, describe_cache, describe_device, time_batch
+from client_app.preflight.round_time import expect_rounds
 from client_app.site.config import SiteConfig
 from client_app.site.data import agreed_channels, agreed_classes, load_site_data
 from client_app.site.device import site_device
@@ -22,6 +24,7 @@ from client_app.site.listing import Image, Listing, Problem, list_images
 from client_app.site.policy import check_class_sizes, check_policy
 from common.config import Experiment
 from common.data import Dataset, label_counts
+from common.data.images.decode_all import format_bytes
 from common.data.sources.animations import animation_notes
 from common.errors import UserError
 from common.methods import METHODS
@@ -37,7 +40,7 @@ class Findings:
         site: its name.
         problems: must be fixed before the site joins.
         warnings: may be intended.
-        facts: JSON values: images, classes, device, batch, coordinator; those that were looked at.
+        facts: JSON values: images, classes, device, batch, rounds, coordinator; those that were looked at.
     """
 
     site: str
@@ -125,12 +128,11 @@ def _check_own(findings: Findings, config: SiteConfig, experiment: Experiment | 
     findings.attempt("disk", lambda: check_disk(config, _decoded_bytes(readable, agreed)))
     findings.facts["cache"] = describe_cache(config, _decoded_bytes(readable, agreed))
     if agreed is not None:
-        if not findings.problems:  # as training reads them; the first round finds the images decoded
-            findings.attempt("data", lambda: _check_dataset(findings, load_site_data(config, agreed), readable))
+        dataset = _read_dataset(findings, config, agreed, readable)
         row, counts = METHODS[agreed.method], findings.facts.get("classes", {})
         sizes = [of["train"] for of in counts.values()]
         findings.attempt("policy", lambda: check_class_sizes(config.policy, row, sizes))
-        _check_machine(findings, config, agreed)
+        _check_machine(findings, config, agreed, dataset)
 
 
 def _decoded_bytes(readable: ReadableImages, experiment: Experiment | None) -> int:
@@ -144,7 +146,20 @@ def _check_experiment(findings: Findings, config: SiteConfig, experiment: Experi
         findings.attempt("policy", lambda: check_policy(config.policy, experiment, METHODS[experiment.method]))
 
 
-def _check_machine(findings: Findings, config: SiteConfig, experiment: Experiment) -> None:
+def _read_dataset(
+    findings: Findings, config: SiteConfig, experiment: Experiment, readable: ReadableImages
+) -> Dataset | None:
+    """Return the images as training reads them, None where something is wrong; the first round finds them decoded."""
+    found: list[Dataset] = []
+
+    def read() -> None:
+        found.append(load_site_data(config, experiment))
+        _check_dataset(findings, found[0], readable)
+
+    return found[0] if not findings.problems and findings.attempt("data", read) else None
+
+
+def _check_machine(findings: Findings, config: SiteConfig, experiment: Experiment, dataset: Dataset | None) -> None:
     def examine() -> None:
         # what reaches a real site says auto, whatever the coordinator's own file says: see wire.experiment_json
         device = site_device(experiment.replace(device="auto"), config)
@@ -152,8 +167,23 @@ def _check_machine(findings: Findings, config: SiteConfig, experiment: Experimen
         if config.device == "auto" and device.type == "cpu":
             findings.warn("device", "no GPU that PyTorch can use: this site trains on its CPU; see `nvidia-smi`")
         findings.facts["batch"] = time_batch(experiment, agreed_channels(experiment), device)
+        if dataset is not None and len(dataset.train) and experiment.model.train_from is not None:
+            _expect_rounds(findings, config, experiment, dataset, device)
 
     findings.attempt("device", examine)
+
+
+def _expect_rounds(
+    findings: Findings, config: SiteConfig, experiment: Experiment, dataset: Dataset, device: torch.device
+) -> None:
+    facts = findings.facts["rounds"] = expect_rounds(config, experiment, dataset, device)
+    if facts["cache_bytes"] > facts["free_bytes"]:
+        needed, free = format_bytes(facts["cache_bytes"]), format_bytes(facts["free_bytes"])
+        findings.warn(
+            "disk",
+            f"cache = '{config.cache}': what stages before train-from make of the images takes {needed}, of {free} "
+            "free: it will be kept in memory, or computed in every round; free space, or choose another folder",
+        )
 
 
 def _check_files(

@@ -24,7 +24,7 @@ from common.data.images.source import ArrayImages, Labels
 from common.errors import UserError
 from common.files import private_folder
 from common.models.memory import check_memory
-from common.models.model import build_model, feature_dim, frame_kind
+from common.models.model import Model, build_model, feature_dim, frame_kind
 
 _BYTES = 2**30
 _MODEL_BYTES = 2**27
@@ -83,19 +83,11 @@ def time_batch(experiment: Experiment, channels: int, device: torch.device) -> d
     """
     side = experiment.data.image_size or 32
     check_memory(experiment, channels, (side, side), device)
-    method = load_method(experiment.method)
-    num_classes, images = len(experiment.data.classes or ()), experiment.train.batch_size
-    torch.set_num_threads(experiment.run.threads or torch.get_num_threads())
-    frame = None
-    if frame_kind(experiment):
-        dim = feature_dim(build_model(experiment, channels, num_classes).backbone)
-        frame = normalize(torch.randn(num_classes, dim, generator=torch.Generator().manual_seed(0)))
+    method, images = load_method(experiment.method), experiment.train.batch_size
     site = _site_of_noise(experiment, channels)
     phases = (replace(method.phases(experiment)[0], epochs=1),)
     try:
-        model = build_model(experiment, channels, num_classes, frame, site=site.name)
-        method.start(model)
-        model.to(device)
+        model = random_model(experiment, channels, device, site.name)
         seconds = 0.0
         for _ in range(2):
             start = time.perf_counter()
@@ -105,6 +97,18 @@ def time_batch(experiment: Experiment, channels: int, device: torch.device) -> d
     except RuntimeError as error:
         raise UserError(f"one batch of {images} images cannot be trained ({first_line(error)})") from None
     return {"images": images, "seconds": round(seconds, 4), "gpu_peak_gib": peak}
+
+
+def random_model(experiment: Experiment, channels: int, device: torch.device, site: str) -> Model:
+    """Return the experiment's model with random weights and a random frame, as a site begins with it."""
+    num_classes, frame = len(experiment.data.classes or ()), None
+    torch.set_num_threads(experiment.run.threads or torch.get_num_threads())
+    if frame_kind(experiment):
+        dim = feature_dim(build_model(experiment, channels, num_classes).backbone)
+        frame = normalize(torch.randn(num_classes, dim, generator=torch.Generator().manual_seed(0)))
+    model = build_model(experiment, channels, num_classes, frame, site=site)
+    load_method(experiment.method).start(model)
+    return model.to(device)
 
 
 def _site_of_noise(experiment: Experiment, channels: int) -> Site:

@@ -76,11 +76,37 @@ def _machine(facts: dict[str, Any]) -> list[tuple[str, str]]:
     if batch := facts.get("batch"):
         peak = f", {batch['gpu_peak_gib']} GiB" if batch["gpu_peak_gib"] is not None else ""
         rows.append((f"batch of {batch['images']}", f"{batch['seconds'] * 1000:.0f} ms{peak}"))
+    if rounds := facts.get("rounds"):
+        rows += _rounds(rounds)
     if answer := facts.get("coordinator"):
         way = f"{answer['protocol']}, {answer['milliseconds']:.0f} ms, {answer['through']}"
         rows.append(("coordinator", f"{answer['address']}: {way}"))
         rows.append(("its certificate", f"until {answer['certificate_ends']}, {answer['days_left']} days"))
     return rows
+
+
+def _rounds(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what a run with frozen stages costs: once, and in each round."""
+    kept, free, first, later, reply = (
+        format_bytes(facts[f"{what}_bytes"]) for what in ("cache", "free", "first", "later", "reply")
+    )
+    rows = [
+        ("a round", f"about {_duration(facts['round_seconds'])}"),
+        ("its messages", f"{later} from the coordinator, the first {first}; {reply} to it"),
+    ]
+    if images := facts["cached_images"]:
+        rows = [
+            ("frozen stages", f"about {_duration(facts['fill_seconds'])}, once, for {images} images"),
+            ("their output", f"{kept}, of {free} free, in {facts['cache_folder']}; may be deleted"),
+            *rows,
+        ]
+    return rows
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _problems(title: str, colour: str, problems: list[Problem]) -> Table:

@@ -41,7 +41,7 @@ class Policy(BaseModel):
     methods: tuple[str, ...] = Field(tuple(METHODS), description="methods it takes part in; default: all")
     extras: tuple[str, ...] = Field((), description="what it may send beside weights: EXTRAS of common/wire.py")
     metrics: tuple[str, ...] = Field(
-        POLICY_METRICS, description="losses and figures of its test images it tells; default: all"
+        POLICY_METRICS, description="losses and metrics of its test images that it reports; default: all"
     )
     min_class_size: Count = Field(
         1, description="extras are refused, metrics of a class withheld, where a class that it has has fewer images"
@@ -76,6 +76,11 @@ class SiteConfig(BaseModel):
     cache: Path = Field(description="folder of decoded images; default: cache in state-dir")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="cuda: without a GPU it takes no part")
     policy: Policy = Field(default_factory=lambda: Policy.model_validate({}), description="what the site allows")
+
+    @property
+    def trunks(self) -> Path:
+        """Folder of what frozen stages of backbones make of the images."""
+        return self.cache / "trunks"
 
     @field_validator("name")
     @classmethod

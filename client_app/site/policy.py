@@ -100,9 +100,9 @@ def allowed_class_metrics(
     """
     if CLASS_METRICS not in policy.extras:
         return {}
-    told = {name.split("-", 1)[1] for name in metrics if name.startswith(("hits-", "macro_auc-"))}
+    reported = {name.split("-", 1)[1] for name in metrics if name.startswith(("hits-", "macro_auc-"))}
     kept_back = sizes < policy.min_class_size
-    return {stage: np.where(kept_back, np.nan, values) for stage, values in by_class.items() if stage in told}
+    return {stage: np.where(kept_back, np.nan, values) for stage, values in by_class.items() if stage in reported}
 
 
 def _refused(what: str, why: str) -> RefusalError:

@@ -116,14 +116,17 @@ class TrunkFiles:
         parent: of all such folders.
         name: of this one; its content depends on nothing else.
         layout: of the values, n ≥ 1.
+        announces: whether the log says how large new files get.
 
     Raises:
         OSError: on construction and in `write`: the files cannot be made, read or written.
     """
 
-    def __init__(self, parent: Path, name: str, layout: Layout) -> None:
+    def __init__(self, parent: Path, name: str, layout: Layout, announces: bool = False) -> None:
         self.layout, self._folder = layout, parent / name
         if not self._whole():
+            if announces:
+                self._announce()
             self._make()
             tidy(parent)
         os.utime(self._folder)  # used just now
@@ -176,13 +179,16 @@ class TrunkFiles:
         shutil.rmtree(self._folder)
         return False
 
-    def _make(self) -> None:
-        parent = private_folder(self._folder.parent)
+    def _announce(self) -> None:
+        folder = self._folder.parent
         log_unless_silenced(
             logging.INFO,
             "what the backbone's frozen part makes of %s images is computed once: up to %s in %s, of %s free",
-            f"{self.layout.shape[0]:,}", format_bytes(self.layout.num_bytes), parent, format_bytes(free_bytes(parent)),
+            f"{self.layout.shape[0]:,}", format_bytes(self.layout.num_bytes), folder, format_bytes(free_bytes(folder)),
         )  # fmt: skip
+
+    def _make(self) -> None:
+        parent = private_folder(self._folder.parent)
         part = Path(tempfile.mkdtemp(prefix=f"{self._folder.name}.", suffix=".part", dir=parent))
         try:
             for name, size in (("outputs", self.layout.num_bytes), ("filled", self.layout.shape[0])):

@@ -225,23 +225,45 @@ def _list(names: list[str]) -> str:
     return ", ".join(names[:_NAMED]) + rest
 
 
-def _imagenet(name: str) -> Path:
-    """Return torchvision's newest weights of a model for ImageNet, fetched into PyTorch's own cache."""
+@dataclass(frozen=True)
+class Download:
+    """Torchvision's newest weights of a model for ImageNet.
+
+    Attributes:
+        url: where they are fetched.
+        path: where they lie afterwards, in PyTorch's own cache.
+        megabytes: how large they are.
+    """
+
+    url: str
+    path: Path
+    megabytes: float
+
+
+def imagenet_file(name: str) -> Download:
+    """Return what `weights: imagenet` means for a model of torchvision, whether fetched or not."""
     from torchvision.models import get_model_weights
 
-    url = str(get_model_weights(name).DEFAULT.url)
-    path = Path(str(torch.hub.get_dir())) / "checkpoints" / url.rpartition("/")[2]
-    if not path.exists():
-        begins = re.search(r"-([a-f0-9]{8,})\.", path.name)
+    newest = get_model_weights(name).DEFAULT
+    url = str(newest.url)
+    folder = Path(str(torch.hub.get_dir())) / "checkpoints"
+    return Download(url, folder / url.rpartition("/")[2], float(newest.meta["_file_size"]))
+
+
+def _imagenet(name: str) -> Path:
+    """Return those weights, fetched where they are not here yet."""
+    file = imagenet_file(name)
+    if not file.path.exists():
+        begins = re.search(r"-([a-f0-9]{8,})\.", file.path.name)
         try:
-            private_folder(path.parent)
-            torch.hub.download_url_to_file(url, str(path), begins and begins[1], progress=False)
+            private_folder(file.path.parent)
+            torch.hub.download_url_to_file(file.url, str(file.path), begins and begins[1], progress=False)
         except (OSError, RuntimeError) as error:  # no network; bytes of another hash
             raise UserError(
-                f"weights = 'imagenet': {url} cannot be fetched ({one_line(str(error), 200)}); "
-                f"fetch it where there is a network and put it at {path}, or name it in weights"
+                f"weights = 'imagenet': {file.url} cannot be fetched ({one_line(str(error), 200)}); "
+                f"fetch it where there is a network and put it at {file.path}, or name it in weights"
             ) from None
-    return path
+    return file.path
 
 
 def _sha256(path: Path) -> str:

@@ -46,7 +46,7 @@ def curves(entries: Sequence[Entry], names: Sequence[str]) -> list[Block]:
         for i, entry in enumerate(entries)
     ]
     words = (
-        "The evaluation before the first round is left out. Sites measure the model that arrives, so a personal figure "
+        "The evaluation before the first round is left out. Sites measure the model that arrives, so a personal metric "
         "is that of the sites that took part in the next round; the last one is of all sites, before any realignment "
         "or fine-tuning. Axes need not begin at zero. Point at a curve or its name to see it alone."
     )

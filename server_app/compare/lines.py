@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,12 @@ class StoredRun:
     Attributes:
         variant: the label of a study's variant, or ''.
         result: `experiment` (its keys, flat), `data`, `versions`, `summary`, `curves`, perhaps `prototype_cosine`.
+        where: it was read, for messages: a file, and the line in it.
     """
 
     variant: str
     result: dict[str, Any]
+    where: str = field(default="", compare=False)
 
     @property
     def method(self) -> str:

@@ -15,7 +15,7 @@ from server_app.report.setup import duration, size
 
 _ELSEWHERE = ("s a round", "MB a round")  # columns of results.md that have a section of their own here, and BEST
 _AUC = (
-    "Images have several labels: wherever this page says accuracy, the figure is macro AUC, the mean over classes, "
+    "Images have several labels: wherever this page says accuracy, the metric is macro AUC, the mean over classes, "
     "on test images as they are, not balanced."
 )
 _OWN = ("method", "seed")  # keys that every comparison varies

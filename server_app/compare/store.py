@@ -36,6 +36,9 @@ if TYPE_CHECKING:  # PyTorch comes with it, which whoever only reads results nee
 
 OLDER = "older"  # the folder for files that are lines now
 _MOST_NAMED = 5  # lines in a message
+_FULL, _RIGHTS = "make room", "let this user write there"
+_TO_DO = {errno.ENOSPC: _FULL, errno.EDQUOT: _FULL, errno.EACCES: _RIGHTS, errno.EPERM: _RIGHTS, errno.EROFS: _RIGHTS}
+_LOCKING = "use a disk that has locks (some network disks have none)"
 
 
 class Store:
@@ -126,7 +129,7 @@ def _parse(content: bytes, shared: Mapping[str, Any], folder: Path) -> tuple[lis
             problems.append(f"line {number}: {'half a line' if half else reason}")
         if line is None:
             continue
-        run = run_of(line, shared)
+        run = replace(run_of(line, shared), where=f"{folder / RUNS}, line {number}")
         if run.config == line["config"]:
             runs.append(run)
         else:
@@ -153,17 +156,21 @@ def _locked(folder: Path) -> Iterator[IO[bytes]]:
     """Open a folder's runs.jsonl, made if absent, for this process alone; half a last line is taken away.
 
     Raises:
-        UserError: it cannot be opened, locked or written.
+        UserError: it cannot be opened or locked, or it or another file of the folder cannot be written.
     """
-    path = folder / RUNS
+    path, tried = folder / RUNS, "opened"
     try:
         with private_file(private_folder(folder) / RUNS, "a+b") as file:
+            tried = "locked"
             fcntl.flock(file, fcntl.LOCK_EX)  # a process that dies gives it back
+            tried = "written"
             _end_last_line(file, path)
             yield file
     except OSError as error:
+        where = path if tried != "written" or error.filename is None else error.filename
+        todo = _TO_DO.get(error.errno or 0, _LOCKING if tried == "locked" else "put that right")
         raise UserError(
-            f"{path}: cannot be locked and written ({error.strerror}); make room, or choose another --output; "
+            f"{where}: cannot be {tried} ({error.strerror or error}); {todo}, or choose another --output; "
             "the runs' folders stay"
         ) from None
 
@@ -178,9 +185,10 @@ def _all(file: IO[bytes]) -> bytes:
 
 def _end_last_line(file: IO[bytes], path: Path) -> None:
     """Let the file end with a whole line: half a one is taken away; one that an editor saved may lack its end alone."""
-    content = _all(file)
-    if not content or content.endswith(b"\n"):
+    size = _size(file)
+    if not size or os.pread(file.fileno(), 1, size - 1) == b"\n":
         return
+    content = _all(file)
     start = content.rfind(b"\n") + 1
     line, _ = parse_line(content[start:])
     if line is not None:
@@ -212,7 +220,7 @@ def _older(folder: Path) -> dict[Path, StoredRun]:
         with suppress(OSError, ValueError, LookupError, TypeError):  # what is no result, `_take_over` names
             result = dict(json.loads(path.read_text(encoding="utf-8")))
             experiment = result["experiment"]
-            run = StoredRun(variant_in(path.stem, experiment["method"], experiment["seed"]), result)
+            run = StoredRun(variant_in(path.stem, experiment["method"], experiment["seed"]), result, str(path))
             line_of(run, {})
             found[path] = run
     return found

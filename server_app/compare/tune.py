@@ -112,7 +112,7 @@ def selection_metric(by: str, experiment: Experiment, grids: Grids) -> str:
     if metric in ("generic", "both") and not method.reported_head:
         raise UserError(f"--by {metric}: {method.title} has no generic model; allowed: personal, fine-tuned")
     if metric == "fine-tuned" and not all(grids.get("finetune-epochs", [experiment.personalise.finetune_epochs])):
-        raise UserError("finetune-epochs = 0: there is no fine-tuned figure to judge by; set it to 1 or more")
+        raise UserError("finetune-epochs = 0: there is no fine-tuned metric to judge by; set it to 1 or more")
     return metric
 
 
@@ -177,7 +177,7 @@ def choice(cells: "Sequence[Cell]", grids: Grids, by: str, folder: Path) -> str:
     lines += [f"{percent(mean):>9}  {cell.variant}" for cell, mean in ranked]
     best, metric = ranked[0]
     if metric is None:
-        return "\n".join([*lines, "nothing to choose from: no variant has this figure for every seed"])
+        return "\n".join([*lines, "nothing to choose from: no variant has this metric for every seed"])
     if equal := [cell.variant for cell, mean in ranked[1:] if mean == metric]:
         lines.append(f"equal to the best: {'; '.join(equal)} (does the method use the grid's keys? see --by)")
     values = best.experiment.dump()
@@ -209,7 +209,7 @@ def _read_grid(word: str, experiment: Experiment) -> tuple[str, list[Any]]:
     if key in _OPTIONS:
         raise UserError(f"--grid '{word}': tuning takes {_OPTIONS[key]} instead")
     if leaf(key) in _data_keys():
-        raise UserError(f"--grid '{word}': {key} decides which images count, so figures could not be compared")
+        raise UserError(f"--grid '{word}': {key} decides which images count, so metrics could not be compared")
     values = run_all(partial(_value, key, value, experiment) for value in texts)
     return key, [value for i, value in enumerate(values) if value not in values[:i]]
 

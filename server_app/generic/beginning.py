@@ -6,6 +6,7 @@ from common.architectures import NO_WEIGHTS
 from common.config import Experiment
 from common.data import Federation
 from common.data.images.decode_all import format_bytes
+from common.data.images.pixel_cache import free_bytes
 from common.methods import METHODS
 from common.models.model import Model
 from common.models.trunk_cache import cache_bytes, trunk_folder
@@ -43,10 +44,13 @@ def warn_of_slow_precision(experiment: Experiment, device: torch.device) -> None
 
 
 def announce_trunk(model: Model, experiment: Experiment, federation: Federation) -> None:
-    """Log what simulated sites will compute once and keep; real ones log their own."""
-    rows, dataset = sum(map(len, federation.train_rows)), federation.dataset
-    if rows and (size := cache_bytes(model, dataset.train, rows, dataset)):
+    """Log what simulated sites and the coordinator will compute once and keep; real sites log their own."""
+    train, dataset = sum(map(len, federation.train_rows)), federation.dataset
+    images = dataset.train if train else dataset.test
+    if len(images) and (size := cache_bytes(model, images, train + len(dataset.test), dataset)):
+        folder = trunk_folder(experiment)
         log.info(
-            "stages before %s stand still: what they make of %s training images is computed once, %s in %s",
-            experiment.model.train_from, f"{rows:,}", format_bytes(size), trunk_folder(experiment),
+            "stages before %s stand still: what they make of %s training and %s test images is computed once, %s in %s "
+            "(%s free)", experiment.model.train_from, f"{train:,}", f"{len(dataset.test):,}", format_bytes(size),
+            folder, format_bytes(free_bytes(folder)),
         )  # fmt: skip

@@ -75,7 +75,7 @@ class GenericEvaluation:
         """
         labels = self.dataset.test.labels
         if not finite:
-            log.warning("generic model, %s: outputs are not finite, so there is no figure; training diverged", head)
+            log.warning("generic model, %s: outputs are not finite, so there is no metric; training diverged", head)
             answers, labels = answers[:0], labels[:0]
         if self.dataset.multilabel:
             return measure_split(answers, labels.astype(np.bool_), self._groups, self._experiment.run.seed, "")

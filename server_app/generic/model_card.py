@@ -76,7 +76,7 @@ def _limits(model: TrainedModel, run: RunRecord) -> str:
     lines = [
         "Intended for research: as a baseline, as a start for further training, and to look into federated learning.",
         f"It knows the classes below and no others; an image of something else gets {other}.",
-        "Its figures are of test images from the same sources as its training images. Other scanners, cameras, "
+        "Its metrics are of test images from the same sources as its training images. Other scanners, cameras, "
         "populations or preparation can make it worse; test it on your own images before you rely on it.",
         "Its probabilities are not calibrated for your mix of classes.",
         "It was trained on images at the size below: larger ones lose their detail when they are fitted to it.",

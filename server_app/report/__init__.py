@@ -97,7 +97,7 @@ def write_report(run_dir: Path, *, charts: bool = False) -> Path:
         write_text(path, page.html())  # a reader never sees half a report
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written ({error.strerror}); make room: the figures stay, "
+            f"{path}: cannot be written ({error.strerror}); make room: the metrics stay, "
             f"and `fednc report {run_dir}` writes it again"
         ) from None
     if charts:

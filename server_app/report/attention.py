@@ -13,6 +13,7 @@ from server_app.report.blocks import Block, Paragraph, Picture, PictureGroup, Pi
 from server_app.report.charts import shorten
 from server_app.report.page import percent
 from server_app.report.record import RunRecord, numbers
+from server_app.report.words import unrecorded
 
 _HEAT = (213, 94, 0)  # the second of the page's colours
 _COVER = 220  # of 255, at full colour
@@ -45,7 +46,7 @@ def attention(run: RunRecord) -> list[Block]:
         return []
     samples = _samples(run)
     if not samples:
-        return [Paragraph("No attention was recorded.")] if has_backbone(run) else []
+        return unrecorded(run, "No attention was recorded.") if has_backbone(run) else []
     words = (
         "For some classes, the most frequent and the rarest, one of the coordinator's test images that have the label, "
         "drawn at random, and beside it where the class looks: attention of the final generic model, mean over heads, "
@@ -59,7 +60,7 @@ def attention(run: RunRecord) -> list[Block]:
 def how_to_ask(run: RunRecord) -> list[Block]:
     """Return how to see where the classes look; nothing where that is shown or a method has no attention."""
     count = len(_samples(run))
-    if run.shows_images or not (count or (run.uses_attention and has_backbone(run))):
+    if run.shows_images or not (count or (run.finished and run.uses_attention and has_backbone(run))):
         return []
     kept = f" The folder's analysis.json has {count} all the same: do not hand it on." if count else ""
     return [

@@ -1,10 +1,11 @@
 """AUC of each class against how many training images have the label."""
 
-from server_app.report.blocks import Block, Paragraph, figure
+from server_app.report.blocks import Block, figure
 from server_app.report.charts import Series, scatter_chart
 from server_app.report.headline import head_name
 from server_app.report.record import RunRecord, at, numbers
 from server_app.report.rounds import STYLE
+from server_app.report.words import unrecorded
 
 
 def auc_against_counts(run: RunRecord) -> list[Block]:
@@ -23,4 +24,4 @@ def auc_against_counts(run: RunRecord) -> list[Block]:
     words += "ranks images better for classes that it has seen more often."
     if "aux_head_realigned" in run.heads:
         words += " Realigned, head ψ has the same AUCs."
-    return figure(chart, words) or [Paragraph("No AUC by class was recorded.")]
+    return figure(chart, words) or unrecorded(run, "No AUC by class was recorded.")

@@ -1,12 +1,12 @@
 """Section 4: each class's accuracy or AUC beside its count, before and after realignment."""
 
-from server_app.report.blocks import Block, Details, Paragraph, Table, figure
+from server_app.report.blocks import Block, Details, Table, figure
 from server_app.report.charts import Chart, Classes, Series, by_class_chart
 from server_app.report.headline import head_name, reported_generic
 from server_app.report.page import DASH, percent, plain
 from server_app.report.record import RunRecord, at, numbers
 from server_app.report.rounds import STYLE
-from server_app.report.words import metric_names_of
+from server_app.report.words import metric_names_of, unrecorded
 
 
 def per_class(run: RunRecord) -> list[Block]:
@@ -15,7 +15,7 @@ def per_class(run: RunRecord) -> list[Block]:
         return []
     series = _series(run)
     if not run.classes or not series:
-        return [Paragraph("No accuracy by class was recorded.")]
+        return unrecorded(run, f"No {metric_names_of(run).short} by class was recorded.")
     below = (
         "AUC of the class" if run.multilabel else "share of the class's test images that the generic model gets right"
     )

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from server_app.report.blocks import Block, Paragraph, Table, figure
-from server_app.report.charts import share_map
+from server_app.report.charts import numbers_of_columns, share_map
 from server_app.report.headline import head_name, reported_generic
 from server_app.report.page import percent
 from server_app.report.record import RunRecord
@@ -35,6 +35,7 @@ def confusion(run: RunRecord) -> list[Block]:
             f" Shown are the {len(shown)} of {len(run.classes)} classes that most mistakes are about, from most to "
             f"fewest training images; the last column is {_OTHERS}."
         )
+    words += numbers_of_columns(len(columns))
     label = f"Confusion matrix of the generic model, {head}: shares of each class's test images"
     return [*figure(share_map("confusion", names, columns, shares, label), words), *_pairs(run, cells)]
 

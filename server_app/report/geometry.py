@@ -8,6 +8,7 @@ from server_app.report.headline import HEADS, head_name
 from server_app.report.page import DASH, plain
 from server_app.report.record import RunRecord, at, number, numbers
 from server_app.report.rounds import STYLE
+from server_app.report.words import unrecorded
 
 _MEASURES = {"sparsity": "share of zeros", "seconds": "seconds to construct", "solver": "construction"}
 
@@ -21,7 +22,7 @@ def frame_geometry(run: RunRecord) -> list[Block]:
     """Return the frame's quality record beside its ideal; nothing for a method without a frame."""
     if not run.frame:
         without = run.method is not None and not run.method.frame
-        return [] if without else [Paragraph("The fixed frame left no record.")]
+        return [] if without else unrecorded(run, "The fixed frame left no record.")
     count = len(run.classes)
     words = (
         "The frame gives each class a fixed direction. Ideally all class vectors have the same length and "
@@ -44,7 +45,7 @@ def head_norms(run: RunRecord) -> list[Block]:
     """Return the scatter of class-vector norms against class counts."""
     events = run.of("norms")
     if not events:
-        return [Paragraph("No norms of the heads' class vectors were recorded.")]
+        return unrecorded(run, "No norms of the heads' class vectors were recorded.")
     heads = events[-1].get("heads")
     heads = heads if isinstance(heads, dict) else {}
     if not run.class_counts:

@@ -23,8 +23,8 @@ _PERSONAL = (
 )
 BEST = (
     "Best (test-selected)",
-    "The highest figure of any evaluation, picked by looking at the test images themselves and so too "
-    "favourable; the figures to report are those of the last round.",
+    "The highest value of any evaluation, picked by looking at the test images themselves and so too "
+    "favourable; the values to report are those of the last round.",
 )
 _TERMS = (
     (
@@ -127,7 +127,7 @@ def remarks(run: RunRecord) -> list[str]:
     words = []
     if run.on_validation:
         words.append(
-            "The figures on this page are of validation images: wherever it says test images, it means images held "
+            "The metrics on this page are of validation images: wherever it says test images, it means images held "
             "out from the training images. The data set's own test images were not used."
         )
     rounds = run.of("round")
@@ -135,7 +135,7 @@ def remarks(run: RunRecord) -> list[str]:
         asked = plain(run.config.get("rounds"), ".0f")
         words.append(
             f"This run has not finished: it reached round {round_of(rounds[-1])} of {asked}. "
-            "The figures are those of its last evaluation."
+            "The metrics are those of its last evaluation."
         )
     elif not run.finished:
         words.append("This run has not finished its first round.")

@@ -1,9 +1,10 @@
 """Which labels occur together, in all of a simulated federation and at some of its sites."""
 
 from server_app.report.analysis import class_indices, part, shown_of, square
-from server_app.report.blocks import Block, Details, Note, Paragraph, figure
-from server_app.report.charts import Chart, heatmap
+from server_app.report.blocks import Block, Details, Note, figure
+from server_app.report.charts import Chart, heatmap, numbers_of_columns
 from server_app.report.record import RunRecord
+from server_app.report.words import unrecorded
 
 
 def label_pairs(run: RunRecord) -> list[Block]:
@@ -14,14 +15,14 @@ def label_pairs(run: RunRecord) -> list[Block]:
     classes = class_indices(facts.get("classes"), run)
     chart = _chart("label-pairs", run, classes, facts.get("all"), "all sites together")
     if not chart:
-        return [Paragraph("No labels that occur together were recorded.")]
+        return unrecorded(run, "No labels that occur together were recorded.")
     caption = (
         "Training images with both labels, over all sites; on the diagonal, those with the one. Labels that are hidden "
         "at an image's site are not counted. Classes from most to fewest images, a stronger colour is more (log "
         "scale), blank is none."
     )
     blocks: list[Block] = [Note("Known only because this is a simulation: real sites do not disclose it.")]
-    blocks += figure(chart, caption + shown_of(len(classes), run))
+    blocks += figure(chart, caption + shown_of(len(classes), run) + numbers_of_columns(len(classes)))
     found = facts.get("sites")
     for i, (site, cells) in enumerate((found if isinstance(found, dict) else {}).items(), 1):
         if one := _chart(f"label-pairs-{i}", run, classes, cells, str(site)):

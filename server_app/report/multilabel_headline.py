@@ -22,7 +22,7 @@ _ANSWERS = tuple(name for name in METRIC_TITLES if name not in ("micro_auc", "un
 _PERSONAL = (
     "Each site's own version of the model, measured on that site's own test images, over the labels that are "
     "not hidden there; the mean counts every site alike, and sd is the standard deviation over the sites. It is "
-    "not comparable with the generic figures: the images and the classes are others."
+    "not comparable with the generic metrics: the images and the classes are others."
 )
 _METRIC_TERMS = (
     (
@@ -45,7 +45,7 @@ _METRIC_TERMS = (
         "Macro F1 at 0.5 and tuned, OF1",
         "F1 is the harmonic mean of precision and recall, here averaged over classes. At 0.5 a probability from 0.5 up "
         "is a yes. Tuned: each class has its own threshold, the one of largest F1 on a fifth of the test images, "
-        "drawn from the seed; every figure on this page is of the other four fifths. OF1 takes all pairs of image "
+        "drawn from the seed; every metric on this page is of the other four fifths. OF1 takes all pairs of image "
         "and class as one, at 0.5.",
     ),
     (
@@ -144,7 +144,7 @@ def _personal_means(run: RunRecord) -> list[Block]:
         for name, means in found.items()
     ]
     header = ["Personal models", *((METRIC_TITLES | BY_SHOT)[key] for key in (*shares, "undefined_auc"))]
-    return [Table("Personal models, other figures, means over sites", header, rows)] if rows else []
+    return [Table("Personal models, other metrics, means over sites", header, rows)] if rows else []
 
 
 def _terms(run: RunRecord) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from common.markup import plain_line
 from server_app.report.blocks import Block, charts_of
 from server_app.report.charts import Chart
-from server_app.report.charts.theme import COLOURS
+from server_app.report.charts.theme import COLOURS, SHAPES, VARIABLES
 from server_app.report.record import number
 from server_app.report.template import BLOCKS, PAGE, STYLE
 
@@ -64,7 +64,7 @@ def _environment() -> "Environment":
     made = Environment(
         loader=DictLoader({"page": PAGE, "blocks": BLOCKS, "style": STYLE}), autoescape=True, undefined=StrictUndefined
     )
-    made.globals["colours"] = COLOURS
+    made.globals |= {"colours": COLOURS, "variables": VARIABLES, "shapes": SHAPES}
     made.filters["line"] = plain_line
     made.filters["svg"] = _svg
     return made

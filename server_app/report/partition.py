@@ -7,7 +7,7 @@ from server_app.report.record import RunRecord, number, numbers
 _RULES = {
     "mask": (
         "an image goes to a site that has any of its classes, and labels of classes that the site misses are hidden "
-        "there: no loss and no figure of the site knows them"
+        "there: no loss and no metric of the site knows them"
     ),
     "strict": "an image goes only to a site that has all of its classes, and nowhere if there is none",
 }
@@ -21,7 +21,7 @@ def local_test(run: RunRecord) -> str:
             ", which no other site has: a test image is drawn to a site by the share of its labels' training images "
             "that the site holds, and a few may be the coordinator's alone"
         )
-    return words + ". A site's thresholds for tuned F1 are from a fifth of its test images, its figures of the others."
+    return words + ". A site's thresholds for tuned F1 are from a fifth of its test images, its metrics from the rest."
 
 
 def partition(run: RunRecord) -> list[Block]:

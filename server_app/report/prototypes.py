@@ -5,16 +5,17 @@ from collections.abc import Sequence
 from server_app.report.analysis import class_indices, has_backbone, part, shown_of, square, whole
 from server_app.report.attention import how_to_ask
 from server_app.report.blocks import Block, Paragraph, figure
-from server_app.report.charts import Series, cloud_chart, cosine_map
+from server_app.report.charts import Series, cloud_chart, cosine_map, numbers_of_columns
 from server_app.report.page import plain
 from server_app.report.record import RunRecord, number, numbers
+from server_app.report.words import unrecorded
 
 
 def class_features(run: RunRecord) -> list[Block]:
     """Return the cosines between prototypes and the map of features, and how to ask for pictures of them."""
     chosen = [*_cosines(run), *_points(run)]
     if not chosen and has_backbone(run):
-        chosen = [Paragraph("No features were recorded.")]
+        chosen = [*unrecorded(run, "No features were recorded.")]
     return [*chosen, *how_to_ask(run)]
 
 
@@ -43,7 +44,7 @@ def _cosines(run: RunRecord) -> list[Block]:
     caption = "Cosine between the prototypes of each two classes, from most to fewest training images."
     if without := whole(facts.get("without")):
         caption += f" {without} of all classes have no positive test image and no prototype."
-    shown = figure(chart, caption + shown_of(len(classes), run))
+    shown = figure(chart, caption + shown_of(len(classes), run) + numbers_of_columns(len(classes)))
     return [Paragraph(words), *shown, *_without_attention(facts, names)]
 
 

@@ -90,7 +90,7 @@ class RunRecord:
 
         Returns:
             The share of a class's images that were right; of several labels the class's AUC. None where the site has
-            no test image of the class, or fewer than its rule tells of. Simulated sites all have it; real ones that do
+            no test image of the class, or fewer than its rule reports. Simulated sites all have it; real ones that do
             not let it out are absent.
         """
         found = (self.personal(stage) or {}).get("per_class", {})

@@ -3,11 +3,11 @@
 from statistics import mean
 
 from common.methods import Method
-from server_app.report.blocks import Block, Paragraph, figure
+from server_app.report.blocks import Block, figure
 from server_app.report.charts import Level, Series, line_chart
 from server_app.report.headline import head_name
 from server_app.report.record import RunRecord, number, round_of
-from server_app.report.words import metric_names_of
+from server_app.report.words import metric_names_of, unrecorded
 
 STYLE = {"aux_head": 0, "aux_head_realigned": 1, "retrained_head": 1, "frame": 2}
 _LOSSES = {
@@ -20,8 +20,8 @@ _LOSSES = {
 }
 _LABEL = "Balanced accuracy of each generic head and mean plain accuracy of the personal models, by round"
 _ARRIVAL = (
-    "Sites measure the model that arrives, so a figure that came back in round r stands at round r − 1. Large "
-    "hollow marks are final figures, over all sites; a head or stage made only at the end is a single mark."
+    "Sites measure the model that arrives, so a metric that came back in round r stands at round r − 1. Large "
+    "hollow marks are final metrics, over all sites; a head or stage made only at the end is a single mark."
 )
 _STAGE_STYLE = {"realigned": ("personal, realigned", 4), "finetuned": ("personal, fine-tuned", 5)}
 
@@ -51,7 +51,7 @@ def accuracy_by_round(run: RunRecord) -> list[Block]:
     chart = line_chart(
         "accuracy-by-round", series, "round", axis, label, percent=True, close=run.multilabel, guess=guess, level=level
     )
-    return figure(chart, f"{caption} {_ARRIVAL}") or [Paragraph("No evaluation was recorded.")]
+    return figure(chart, f"{caption} {_ARRIVAL}") or unrecorded(run, "No evaluation was recorded.")
 
 
 def losses_by_round(run: RunRecord) -> list[Block]:
@@ -74,7 +74,7 @@ def losses_by_round(run: RunRecord) -> list[Block]:
         words += (
             " The backbone learns through the fixed frame alone; the heads learn on its features without changing it."
         )
-    return figure(chart, words) or [Paragraph("No loss was recorded.")]
+    return figure(chart, words) or unrecorded(run, "No loss was recorded.")
 
 
 def _trained_by(loss: str, method: Method, label: str) -> str:

@@ -8,6 +8,7 @@ from server_app.report.charts import Series, line_chart
 from server_app.report.page import DASH, plain
 from server_app.report.record import Event, RunRecord, number, reason_of, round_of
 from server_app.report.resumption import resumption
+from server_app.report.words import unrecorded
 
 
 def setup(run: RunRecord) -> list[Block]:
@@ -59,7 +60,7 @@ def duration(value: object) -> str:
 def _cost(run: RunRecord) -> list[Block]:
     rounds = run.of("round")
     if not rounds:
-        return [Paragraph("No round was completed.")]
+        return unrecorded(run, "No round was completed.")
     rows = []
     for name, key, form in (
         ("Time", "seconds", duration),

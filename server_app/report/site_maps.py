@@ -16,18 +16,20 @@ T = TypeVar("T")
 
 
 def by_class(run: RunRecord, stage: str) -> list[Block]:
-    """Return the map of a stage's metric in each class at each site that tells it; nothing where none does."""
-    told = run.site_class_accuracy(stage)
-    if not told or not run.classes:
+    """Return the map of a stage's metric in each class at each site that reports it; nothing where none does."""
+    reported = run.site_class_accuracy(stage)
+    if not reported or not run.classes:
         return []
-    order = dict.fromkeys([*run.site_names, *told])
-    rows = evenly([(site, told[site]) for site in order if site in told], MOST_SITES)
+    order = dict.fromkeys([*run.site_names, *reported])
+    rows = evenly([(site, reported[site]) for site in order if site in reported], MOST_SITES)
     columns = _columns(run)
     cells = [[_mean([at(row, c, None) for c in group]) for group in columns] for _, row in rows]
     short = metric_names_of(run).short
     title = f"{short[0].upper()}{short[1:]} in each class at each site"
     names = [site for site, _ in rows]
-    chart = share_map("sites-by-class", names, _titles(run, columns), cells, title, zeros=not run.multilabel)
+    chart = share_map(
+        "sites-by-class", names, _titles(run, columns), cells, title, what=short, zeros=not run.multilabel
+    )
     merged = f" A column is the mean of up to {len(columns[0])} classes." if len(columns[0]) > 1 else ""
     blank = "the class has no AUC" if run.multilabel else "there is no test image of the class"
     zero = "" if run.multilabel else "another one is none right, "
@@ -35,7 +37,7 @@ def by_class(run: RunRecord, stage: str) -> list[Block]:
         f"Each site's personal model {STAGES[stage]}, on the site's own test images; classes from most to fewest "
         f"images over all sites, a stronger colour is more, {zero}blank where {blank}."
     )
-    return [Heading(title), *figure(chart, caption + merged + left_out(len(told)))]
+    return [Heading(title), *figure(chart, caption + merged + left_out(len(reported)))]
 
 
 def label_distribution(run: RunRecord) -> list[Block]:

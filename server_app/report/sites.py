@@ -9,7 +9,7 @@ from server_app.report.page import DASH, percent, plain
 from server_app.report.partition import local_test, partition
 from server_app.report.record import Event, RunRecord, number, sites_of
 from server_app.report.site_maps import MOST_SITES, by_class, evenly, label_distribution, left_out
-from server_app.report.words import METRIC_TITLES, metric_names_of
+from server_app.report.words import METRIC_TITLES, metric_names_of, unrecorded
 
 _STEPS = {"realigned": "realignment", "finetuned": "fine-tuning"}
 
@@ -31,7 +31,7 @@ def sites(run: RunRecord) -> list[Block]:
     if any(metrics.values()):
         blocks += [*_bars(run, stages, metrics), *_table(run, stages, metrics)]
     else:
-        blocks.append(Paragraph(f"No {metric_names_of(run).short} of the sites was recorded."))
+        blocks += unrecorded(run, f"No {metric_names_of(run).short} of the sites was recorded.")
     blocks += by_class(run, stages[-1])
     blocks += partition(run) if run.multilabel else []
     return [*blocks, Heading("Labels at each site"), *label_distribution(run)]
@@ -121,7 +121,7 @@ def _table(run: RunRecord, stages: list[str], metrics: dict[str, dict[str, Event
     balanced = "; balanced: mean over the classes that it tests on" if others else ""
     caption = f"Personal accuracy of each site (plain{balanced})"
     if run.multilabel:
-        caption = f"Personal macro AUC of each site; the other figures are {stage_names[-1]}"
+        caption = f"Personal macro AUC of each site; the other metrics are {stage_names[-1]}"
     table = Table(caption, header, rows, dense=run.multilabel)
     shown = table if len(rows) <= 12 else Details(f"All {len(rows)} sites as a table", [table])
     if not run.majority_shares:

@@ -48,7 +48,13 @@ BLOCKS = """\
 {%- endfor %}</ul>
 {%- endmacro %}
 {% macro figure(block) -%}
-<figure><div class="scroll">{{ block.chart|svg }}</div><figcaption>{{ block.caption|line }}</figcaption></figure>
+<figure>
+{%- if block.chart.key %}<ul class="key" aria-label="Names in the chart">
+{%- for key in block.chart.key %}
+<li><svg viewBox="-4 -4 8 8" aria-hidden="true">
+{%- set fill = variables[key.colour] %}<path d="{{ shapes[key.marker] }}" fill="{{ fill }}"/></svg>
+{{ key.words|line }}</li>{% endfor %}</ul>{% endif -%}
+<div class="scroll">{{ block.chart|svg }}</div><figcaption>{{ block.caption|line }}</figcaption></figure>
 {%- endmacro %}
 {% macro pictures(block) -%}
 <figure><div class="pictures">
@@ -111,10 +117,13 @@ dl{margin:8px 0;max-width:80ch}dt{font-weight:600;margin-top:8px}dd{margin:0}
 details{margin:10px 0}summary{cursor:pointer;color:var(--s0)}
 figure{margin:14px 0 20px}figcaption{font-size:.9rem;color:var(--soft);max-width:80ch;margin-top:4px}
 figure svg{display:block;width:100%;height:auto}
+.key{display:none;margin:0;padding:0;list-style:none;font-size:.85rem;flex-wrap:wrap;gap:2px 16px}
+figure .key svg{display:inline-block;width:.8em;height:.8em}
 figure svg *{stroke-linejoin:round;stroke-linecap:butt}
 figure svg text{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif!important}
 svg:has(.series:hover) .series:not(:hover){opacity:.15}
 .pointed{visibility:hidden;pointer-events:none}.series:hover .pointed{visibility:visible}
+@media screen and (max-width:800px){.key{display:flex}}
 .pictures{display:flex;flex-wrap:wrap;gap:18px 34px;font-size:.85rem}
 .pictures div{display:grid;grid-template-columns:128px 128px;gap:2px 6px}
 .pictures p{grid-column:span 2;margin:0;display:flex;justify-content:space-between;overflow-wrap:anywhere}

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from common.multilabel_table import titles
+from server_app.report.blocks import Block, Paragraph
 from server_app.report.record import RunRecord
 
 # metrics of several labels beside macro AUC, all shares but the last
@@ -38,3 +39,8 @@ _MULTILABEL = MetricNames("macro_auc", "macro_auc", "macro AUC", "AUC", "labels"
 def metric_names_of(run: RunRecord) -> MetricNames:
     """Return the words for a run's kind of labels."""
     return _MULTILABEL if run.multilabel else _SINGLE_LABEL
+
+
+def unrecorded(run: RunRecord, what: str) -> list[Block]:
+    """Return that a finished run recorded nothing of this; nothing for one that stopped before, as its page says."""
+    return [Paragraph(what)] if run.finished else []

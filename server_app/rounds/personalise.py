@@ -26,7 +26,7 @@ class StageMetrics:
 
     Attributes:
         sites: site → metric → value.
-        by_class: site → metric of each class [C], nan where there is none; of the sites that tell them.
+        by_class: site → metric of each class [C], nan where there is none; of the sites that report them.
     """
 
     sites: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -110,8 +110,8 @@ class Personalisation:
                 now.answered.append(site)
                 self.personal_parts.record(site, reply)
                 for stage, found in stages.items():
-                    if told := site_metrics(reply.metrics, stage, incoming.facts.num_test):
-                        found.sites[site] = told
+                    if measured := site_metrics(reply.metrics, stage, incoming.facts.num_test):
+                        found.sites[site] = measured
                         if stage in reply.class_metrics:
                             found.by_class[site] = reply.class_metrics[stage].tolist()
         self.reply_filter.reject_silent(now, timeout)

@@ -113,7 +113,7 @@ def metrics_are_few(incoming: Incoming) -> None:
     """Refuse a flood of numbers, which would fill the journal."""
     metrics = incoming.reply.metrics
     if len(metrics) > _MAX_METRICS:
-        raise BadReplyError(f"{len(metrics)} figures, where at most {_MAX_METRICS} are asked for")
+        raise BadReplyError(f"{len(metrics)} metrics, where at most {_MAX_METRICS} are asked for")
     if (losses := sum(name.startswith("loss-") for name in metrics)) > _MAX_LOSSES:
         raise BadReplyError(f"{losses} losses, where no method has more than {_MAX_LOSSES}")
 
@@ -122,7 +122,7 @@ def metrics_were_asked_for(incoming: Incoming) -> None:
     """Refuse a metric of another stage or task: a mean over sites would break on it, or mix what differs."""
     for name in incoming.reply.metrics:
         if name not in incoming.now.metrics and not wire.COUNTS_AND_LOSSES.fullmatch(name):
-            raise BadReplyError(f"{name!r} is no figure that a site is asked for here")
+            raise BadReplyError(f"{name!r} is no metric that a site is asked for here")
 
 
 def metrics_are_finite(incoming: Incoming) -> None:

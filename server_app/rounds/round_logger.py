@@ -58,7 +58,7 @@ class RoundLogger:
     ) -> dict[str, Any]:
         """Journal the sites' metrics of a stage: means over sites, and the spread and worst site of the primary one.
 
-        `by_class`, site → metric of each class [C], is of the sites that tell it.
+        `by_class`, site → metric of each class [C], is of the sites that report it.
         """
         primary = next(iter(next(iter(metrics.values()))))
         overall = spread({name: site[primary] for name, site in sorted(metrics.items())}).as_json()

@@ -23,7 +23,7 @@ _FILES = {
     "federation.json": "nobody can say whether the data are the same",
     "splits.csv": "nobody can say whether each image is on the side that it was on",
     "frame.safetensors": "the frame is built anew from the seed",
-    "metrics.jsonl": "the figures of the rounds before are lost",
+    "metrics.jsonl": "the metrics of the rounds before are lost",
 }
 
 
@@ -143,7 +143,7 @@ class ResumeCheck:
             found.append((f"checkpoint of round {lost}", then))
         gaps = sorted(set(range(1, checkpoint.server_round + 1)) - self._rounds)
         if gaps and "metrics.jsonl" in self._there:
-            found.append(("lines of metrics.jsonl", f"the figures of {len(gaps)} rounds are lost, {_span(gaps)}"))
+            found.append(("lines of metrics.jsonl", f"the metrics of {len(gaps)} rounds are lost, {_span(gaps)}"))
         known, lost = checkpoint.identity, "run.json" not in self._there
         if known and journal.identity != known:
             journal.set_identity(known)

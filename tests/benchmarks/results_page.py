@@ -18,7 +18,8 @@ from server_app.compare.tables import Entry, as_csv, as_markdown, further_rows, 
 
 RESULTS = Path(__file__).parent / "results"
 NOTES = (
-    *("introduction", "fashion_mnist_lt_small", "cifar10_lt_small", "ham10000_sites", "one_label"),
+    *("introduction", "fashion_mnist_lt_small", "cifar10_lt_small", "ham10000_sites", "ham10000_pretrained"),
+    "one_label",
     *("multilabel", "ham10000_composites", "voc_animals", "digits_lt_wire"),
 )
 TUNING = ("fedloge-norm-rate", "fedavg-rate", "fedetf-rate")
@@ -27,7 +28,7 @@ STAGES = ("trained", "realigned", "fine-tuned")
 SHORT = {
     "Fashion-MNIST": "fashion_mnist_lt_small",
     "CIFAR-10 (JPEG)": "cifar10_lt_small",
-    "4 hospitals": "ham10000_sites",
+    "4 hospitals": "ham10000_pretrained",
 }
 SHORT_METHODS = ("fedavg", "fedavg_la", "fedrep", "ditto", "fedrod", "fedetf", "creff", "fedloge")
 
@@ -85,7 +86,8 @@ def short() -> str:
         for row in rows_of(entries(RESULTS / folder)):
             if row["method"] in rows and (row["head"].endswith("*") or row["head"] == "–"):
                 rows[row["method"]] |= {f"{title} {model}": row[model] for model in ("GM", "PM")}
-    return as_markdown(list(rows.values()))
+    titles = list(dict.fromkeys(title for row in rows.values() for title in row))
+    return as_markdown([{title: row.get(title, "–") for title in titles} for row in rows.values()])
 
 
 if __name__ == "__main__":

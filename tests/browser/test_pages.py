@@ -126,6 +126,22 @@ def test_a_narrow_window_scrolls_nothing_sideways_but_tables_and_charts(chromium
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
+def test_a_narrow_window_shows_the_names_of_curves_without_scrolling(chromium: "Browser", file: Path) -> None:
+    """A wide one has them in the charts, beside the curves."""
+    with opened(chromium, file, width=400) as (page, _):
+        unfold(page)
+        for chart in page.locator("figure").filter(has=page.locator(".key")).all():
+            entries = chart.locator(".key li")
+            assert {" ".join(words.split()) for words in entries.all_inner_texts()} == {
+                " ".join(words.split()) for words in entries.all_text_contents()
+            }
+            boxes = [entry.bounding_box() for entry in entries.all()]
+            assert boxes and all(box and box["x"] >= 0 and box["x"] + box["width"] <= 400 for box in boxes)
+            assert entries.locator("path").evaluate_all("all => all.every(e => e.getBoundingClientRect().width > 4)")
+        page.set_viewport_size({"width": 1000, "height": 900})
+        assert not any(key.is_visible() for key in page.locator(".key").all())
+
+
 def test_it_prints(chromium: "Browser", file: Path) -> None:
     with opened(chromium, file) as (page, _):
         printed = page.pdf(format="A4")

@@ -5,28 +5,38 @@ What runs in the process of the tests finds everything imported, cached and set 
 
 import json
 import re
+import signal
 import site
+import subprocess
+import sys
 import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
-from cold import QUICK, Answer, start
+from cold import QUICK, SECONDS, Answer, main_of, start, variables
+from PIL import Image
 from sites import CLASSES, write_site
 from test_start_up import commands
+from waiting import wait_until
 
 import common
-from common.config import APP_ROOT
+from common.config import APP_ROOT, load
+from server_app.compare.store import Store
 
 ELSEWHERE = {  # commands that other files run in processes of their own
     "fednc new": "test_readme.py: on a folder; other data: tests/unit/server_app/new/test_new.py",
     "fednc run": "test_readme.py: both engines",
+    "fednc tune": "test_tuning_runs.py",
     "fednc-site predict": "test_readme.py: both models; an image that cannot be read: below",
 }
 ONNX = pytest.mark.skipif(
     not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))),
     reason="needs the packages of the extra 'onnx': pip install 'fednc[onnx]'",
 )
+
+MOBILENET = APP_ROOT.parent / "shared" / "weights" / "mobilenet_v2.safetensors"
 
 
 def check(answer: Answer, last: str, code: int = 0) -> None:
@@ -98,21 +108,51 @@ def test_check_of_a_site_that_is_ready(tmp_path: Path) -> None:
     check(answer, "shows when it joins")
 
 
-def test_compare_and_again_with_what_is_there(tmp_path: Path) -> None:
-    words = ("configs/digits_lt.yaml", "--methods", "fedavg", "--seeds", "0", "--output", "out", *QUICK)
-    first = start("fednc", "compare", *words, folder=tmp_path)
-    check(first, rf"^results: {tmp_path}/out$")
-    kept = (tmp_path / "out" / "runs.jsonl").read_bytes()
-    assert kept.count(b"\n") == 1
-    check(start("fednc", "compare", *words, folder=tmp_path), rf"^results: {tmp_path}/out$")
-    assert (tmp_path / "out" / "runs.jsonl").read_bytes() == kept
+@pytest.mark.skipif(not MOBILENET.exists(), reason="ImageNet weights of MobileNetV2 are not in ../shared/weights")
+def test_new_starts_from_weights_and_what_it_writes_runs(tmp_path: Path) -> None:
+    for i in range(20):
+        path = tmp_path / "scans" / CLASSES[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((64, 70), 12 * i, np.uint8)).save(path)
+    home = {"HOME": str(tmp_path)}
+    answer = start("fednc", "new", "scans", "--weights", str(MOBILENET), folder=tmp_path, environment=home)
+    check(answer, r"^fednc run scans\.yaml$")
+    assert f"weights = {MOBILENET}: given by --weights" in answer.out and not answer.error.strip()
+    assert load("scans.yaml", {}, tmp_path).model.train_from == "features.18"
+    words = ("rounds=1", "local-epochs=1", "--engine", "local")
+    answer = start("fednc", "run", "scans.yaml", *words, folder=tmp_path, environment=home)
+    check(answer, r"^report: .*/report\.html$")
+    assert "stages before features.18 stand still" in answer.out + answer.error
 
 
-def test_tune_ends_with_lines_for_the_yaml_file(tmp_path: Path) -> None:
-    words = ("--method", "fedprox", "--grid", "fedprox-mu=0.01", "--output", "out", *QUICK)
-    answer = start("fednc", "tune", "configs/digits_lt.yaml", *words, folder=tmp_path)
-    check(answer, r"^fedprox-mu: 0\.")
-    assert "for the YAML file:" in answer.out
+def test_compare_that_ctrl_c_stopped_and_again_with_what_is_there(tmp_path: Path) -> None:
+    """Finished runs are kept, the others are stopped; the second command finds its one run."""
+    output = tmp_path / "out"
+    words = ("configs/digits_lt.yaml", "--methods", "fedavg", "--output", str(output), *QUICK)
+    process = subprocess.Popen(
+        [sys.executable, "-c", main_of("fednc"), "compare", *words, "--seeds", ",".join(map(str, range(40)))],
+        cwd=tmp_path, env=variables(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # ignored in some shells
+    )  # fmt: skip
+    wait_until(lambda: Store(output).runs or process.poll() is not None, SECONDS, "a finished run")
+    process.send_signal(signal.SIGINT)
+    printed, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert error == f"stopped (Ctrl-C)\n{output} keeps the finished runs, and the same command goes on\n"
+    assert "fedavg-seed0: done" in printed and Store(output).runs[0].stem == "fedavg-seed0"
+    for left in Path("/proc").glob("[0-9]*/cmdline"):  # where there is a /proc, no child is left
+        assert str(output).encode() not in content_of(left)
+
+    kept = (output / "runs.jsonl").read_bytes()
+    check(start("fednc", "compare", *words, "--seeds", "0", folder=tmp_path), rf"^results: {output}$")
+    assert (output / "runs.jsonl").read_bytes() == kept
+
+
+def content_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # a process that has ended meanwhile
+        return b""
 
 
 def test_follow_without_a_coordinator_says_what_is_missing(tmp_path: Path) -> None:

@@ -55,12 +55,12 @@ KINDS = [  # words of the reasons: each kind of bad reply was among those genera
         "metrics by class",
         "the site declared 7",
         "where a number is needed",
-        "is no figure",
+        "is no metric",
         "not finite",
         "belongs to round",
         "it says",
     ),
-    *("was not asked in this round", "not in NumPy's own format", "KeyError", "2000 figures", "test images"),
+    *("was not asked in this round", "not in NumPy's own format", "KeyError", "2000 metrics", "test images"),
 ]
 
 

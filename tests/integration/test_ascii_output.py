@@ -32,7 +32,14 @@ def run(room: str, *words: str, encoding: str = "ascii", code: int = 0) -> str:
 
 
 def test_a_run_and_a_comparison_speak_in_words(tmp_path: Path) -> None:
-    quick = ["configs/digits_lt.yaml", "rounds=1", "local-epochs=1", f"output-dir={tmp_path}", "threads=1"]
+    quick = [
+        "configs/digits_lt.yaml",
+        "rounds=1",
+        "local-epochs=1",
+        "sites=2",
+        "head-class-size=30",
+        f"output-dir={tmp_path}",
+    ]
     output = run("server_app", "run", *quick, "run-name=a", "--engine", "local")
     assert "loss theta" in output and "generic, psi realigned" in output and "+/-" in output and " deg^2" in output
     output = run(

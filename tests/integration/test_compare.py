@@ -2,9 +2,6 @@ import csv
 import json
 import logging
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from cell_programs import UNDRAWN, cells_begin_with
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -60,6 +58,11 @@ def train_site(*args, **kwargs):
     return real(*args, **kwargs)
 site_code.train_site = train_site
 """
+
+
+@pytest.fixture(autouse=True)
+def _cells_draw_no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells_begin_with(monkeypatch, UNDRAWN)
 
 
 def test_a_comparison_keeps_finished_runs_and_writes_tables(tiny: Tiny, tmp_path: Path) -> None:
@@ -109,13 +112,9 @@ def test_a_comparison_stops_when_its_time_is_up_and_goes_on(
     def late() -> float:
         return time.monotonic() + 3600 * (run_folder / "third").exists()
 
-    def held(words: list[str], **options: object) -> subprocess.Popen[bytes]:
-        program = HELD_IN_ROUND_3.format(mark=str(run_folder / "third"))
-        return subprocess.Popen([*words[:2], program + words[2], *words[3:]], **options)  # type: ignore[call-overload]
-
     with monkeypatch.context() as patch:
         patch.setattr(comparing, "time", SimpleNamespace(sleep=time.sleep, monotonic=late))
-        patch.setattr(comparing, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": held}))
+        cells_begin_with(patch, UNDRAWN + HELD_IN_ROUND_3.format(mark=str(run_folder / "third")))
         assert compare([cell], cut, jobs=1, minutes=30) == 0
     assert read_result(cut, cell) is None
     for folder in (cut, whole):
@@ -206,35 +205,6 @@ def test_a_failing_run_is_reported_and_the_others_finish(tiny: Tiny, tmp_path: P
     assert compare([bad, good], tmp_path / "results", jobs=1) == 1
     assert [run.stem for run in Store(tmp_path / "results").runs] == ["fedloge-seed0"]
     assert "cnn" in (tmp_path / "results" / "runs" / "fedavg-seed0" / "log.txt").read_text()
-
-
-def test_ctrl_c_keeps_finished_runs_and_stops_the_others(tiny: Tiny, tmp_path: Path) -> None:
-    config, output = tmp_path / "small.yaml", tmp_path / "out"
-    config.write_text(yaml.safe_dump({k: v for k, v in tiny(rounds=1, run_name=None).dump().items() if v is not None}))
-    process = subprocess.Popen(
-        [
-            sys.executable, "-c", "from server_app.cli import main; main()", "compare", str(config),
-            "--methods", "fedavg", "--seeds", ",".join(map(str, range(40))), "--output", str(output),
-        ],
-        cwd=APP_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # ignored in some shells
-    )  # fmt: skip
-    while not Store(output).runs and process.poll() is None:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    printed, error = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert error == f"stopped (Ctrl-C)\n{output} keeps the finished runs, and the same command goes on\n"
-    assert "fedavg-seed0: done" in printed and Store(output).runs[0].stem == "fedavg-seed0"
-    for left in Path("/proc").glob("[0-9]*/cmdline"):  # where there is a /proc, no child is left
-        assert str(output).encode() not in _content(left)
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:  # a process that has ended meanwhile
-        return b""
 
 
 def test_a_study_from_the_command_line(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 from common.markup import plain_line
-from server_app.report.charts.theme import COLOURS, FALLBACKS, RC
+from server_app.report.charts.series import Key
+from server_app.report.charts.theme import FALLBACKS, RC, VARIABLES
 
 if TYPE_CHECKING:  # matplotlib takes half a second, for which commands that draw nothing need not wait
     from collections.abc import Iterator
@@ -22,8 +23,7 @@ if TYPE_CHECKING:  # matplotlib takes half a second, for which commands that dra
 WIDTH = 900.0  # points, which are the SVG's units
 _LEAST = 760.0  # pixels on a page; a narrower window scrolls
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-_NAMES = {light: f"var(--{name})" for name, (light, _) in COLOURS.items()}
-_HEX = re.compile("|".join(_NAMES))
+_HEX = re.compile("|".join(VARIABLES))
 _LONG = re.compile(r"-?\d+\.\d{3,}")  # of a coordinate: a hundredth of a point is finer than any screen
 
 
@@ -91,6 +91,7 @@ class Chart:
         columns, rows: its data, as its CSV has them.
         height: in points.
         draw: draws it.
+        key: its names once more, for a narrow window that does not show those in the drawing.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Chart:
     rows: Sequence[Sequence[str | float | None]]
     height: float
     draw: Callable[[Canvas], None]
+    key: Sequence[Key] = ()
 
     def svg(self) -> str:
         """Return the drawing as an SVG element for a page, whose colours are the page's."""
@@ -176,7 +178,7 @@ def _inline(text: str, canvas: Canvas, label: str) -> str:
             element.set(key, _LONG.sub(lambda found: f"{float(found[0]):.2f}", element.attrib[key]))
         for key in ("style", "fill", "stroke"):
             if key in element.attrib and element is not root:
-                element.set(key, _HEX.sub(lambda found: _NAMES[found[0]], element.attrib[key]))
+                element.set(key, _HEX.sub(lambda found: VARIABLES[found[0]], element.attrib[key]))
     return ET.tostring(root, encoding="unicode")
 
 

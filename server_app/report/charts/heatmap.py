@@ -72,6 +72,14 @@ class _Map:
         return _KEY + 22 + 0.65 * names
 
     @property
+    def row_names(self) -> list[str]:
+        """Names of the rows, with their numbers where these stand for the columns of the same names."""
+        names = [shorten(name, 20) for name in self.rows]
+        if len(self.columns) <= _NAMED or list(self.columns[: len(names)]) != list(self.rows):
+            return names
+        return [f"{shorten(name, 17)} {number}" for number, name in enumerate(self.rows, 1)]
+
+    @property
     def column_names(self) -> list[str]:
         """Names of the columns as far as there is room."""
         return [shorten(name, 16) for name in self.columns]
@@ -119,7 +127,14 @@ def cosine_map(name: str, names: Sequence[str], cells: Values, label: str) -> Ch
 
 
 def share_map(
-    name: str, rows: Sequence[str], columns: Sequence[str], cells: Values, label: str, *, zeros: bool = False
+    name: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    cells: Values,
+    label: str,
+    *,
+    what: str = "share",
+    zeros: bool = False,
 ) -> Chart | None:
     """Return shares as shades; few columns also show numbers, in per cent.
 
@@ -128,11 +143,17 @@ def share_map(
         rows, columns: names.
         cells: shares [rows, columns], 0 to 1, None where there is none.
         label: what the chart shows, in words.
+        what: the shares' name, such as 'AUC'.
         zeros: whether a share of zero has a colour of its own; else nothing stands there, as where there is none.
     """
     drawn = [[None if v is None or not (v or zeros) else _share(v) for v in row] for row in cells]
     key = [_share(v) for v in (*([0.0] if zeros else []), 0.25, 0.5, 0.75, 1.0)]
-    return _chart(name, _Map(rows, columns, drawn, key, "share"), cells, label, "share")
+    return _chart(name, _Map(rows, columns, drawn, key, what), cells, label, what)
+
+
+def numbers_of_columns(count: int) -> str:
+    """Return what the numbers above so many columns mean in a map whose rows are the same; '' where they have names."""
+    return " The number above a column is its row's." if count > _NAMED else ""
 
 
 def shade_of(count: float, most: float) -> float:
@@ -177,9 +198,9 @@ def _draw(canvas: Canvas, shown: _Map) -> None:
     axes = canvas.bare_axes()
     _key(axes, shown)
     _column_names(axes, shown)
-    for i, name in enumerate(shown.rows):
+    for i, name in enumerate(shown.row_names):
         middle = shown.top + shown.high * (i + 0.5)
-        axes.text(_LEFT - 8, middle, shorten(name, 20), ha="right", va="center")
+        axes.text(_LEFT - 8, middle, name, ha="right", va="center")
         if shown.totals:
             axes.text(WIDTH - 8, middle, shown.totals[i], ha="right", va="center")
     if shown.totals:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from server_app.report.charts.canvas import Canvas, Chart
 from server_app.report.charts.scales import draw_level, hold_values, whole_ticks
-from server_app.report.charts.series import Level, Series, shorten, spread_labels, value_text
+from server_app.report.charts.series import Key, Level, Series, shorten, spread_labels, value_text
 from server_app.report.charts.theme import BACKGROUND, SOFT, area, colour, dash, marker
 
 if TYPE_CHECKING:
@@ -69,7 +69,14 @@ def line_chart(
     rows += [[level.name, None, level.value]] if level else []
     banded = any(s.band for s in shown)
     columns = ["series", x_label, y_label, *(["low", "high"] if banded else [])]
-    return Chart(name, label, columns, rows, height, draw)
+    return Chart(name, label, columns, rows, height, draw, _key(shown, percent, level))
+
+
+def _key(series: Sequence[Series], percent: bool, level: Level | None) -> list[Key]:
+    """Return the names of the curves in whole, which stand right of them, the highest last value first."""
+    ranked = sorted(((s.known[-1][1], s) for s in series), key=lambda pair: -pair[0])
+    found = [Key(f"{value_text(y, percent)} {s.name}", colour(s.style), marker(s.style)) for y, s in ranked]
+    return found + ([Key(f"{value_text(level.value, percent)} {level.name}", SOFT, "_")] if level else [])
 
 
 def _curves(canvas: Canvas, axes: "Axes", series: Sequence[Series], percent: bool) -> None:

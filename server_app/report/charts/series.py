@@ -31,6 +31,21 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Key:
+    """What a chart's names are where a narrow window shows only a part of it: words beside a mark.
+
+    Attributes:
+        words: the name and its value.
+        colour: of the mark, one of `theme`.
+        marker: its shape.
+    """
+
+    words: str
+    colour: str
+    marker: str
+
+
+@dataclass(frozen=True)
 class Level:
     """A value to measure by, such as what guessing gets: a thin line across the chart."""
 

@@ -19,12 +19,23 @@ COLOURS = {
     "s6": ("#333b49", "#cfd6e0"),
     "s7": ("#8a5a2b", "#c99a6b"),
 }
+VARIABLES = {light: f"var(--{name})" for name, (light, _) in COLOURS.items()}  # a colour in a page's style
 BACKGROUND, INK, SOFT, RULE = (COLOURS[name][0] for name in ("bg", "fg", "soft", "rule"))
 SERIES = tuple(light for name, (light, _) in COLOURS.items() if name[0] == "s" and name[1:].isdigit())
 
 # One shape and one dash a style, so that nothing is told by colour alone. Where colours come again, they come with
 # another shape and dash: 24 styles differ.
 _MARKERS = ("o", "D", "s", "^", "v", "P")
+# the same as paths around 0, 0, six units wide and high, for a page's own text
+SHAPES = {
+    "o": "M-3,0A3,3 0 1 1 3,0A3,3 0 1 1 -3,0",
+    "D": "M-3,0L0,-3L3,0L0,3Z",
+    "s": "M-3,-3H3V3H-3Z",
+    "^": "M-3,3L0,-3L3,3Z",
+    "v": "M-3,-3H3L0,3Z",
+    "P": "M-1,-3H1V-1H3V1H1V3H-1V1H-3V-1H-1Z",
+    "_": "M-3,-.5H3V.5H-3Z",
+}
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 2)), (0, (6, 2, 1.5, 2)), (0, (3, 3)), (0, (9, 2, 2, 2, 2, 2)))
 
 # Which of a machine's fonts draw the letters that DejaVu Sans lacks, in files; a page has its reader's.

@@ -49,7 +49,10 @@ def test_the_file_of_a_kit_is_read_as_it_is_shipped(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("# methods:", "methods:"))
     assert load_site_config(path).policy.methods == ("fedavg", "fedloge")
     path.write_text(path.read_text().replace("# metrics:", "metrics:").replace("# max-rounds:", "max-rounds:"))
-    assert (load_site_config(path).policy.metrics, load_site_config(path).policy.max_rounds) == (("loss", "hits"), 500)
+    assert (load_site_config(path).policy.metrics, load_site_config(path).policy.max_rounds) == (
+        ("loss", "hits", "balanced_accuracy"),
+        500,
+    )
 
 
 def test_numbers_can_be_names_of_classes(site_file: Callable[..., Path]) -> None:

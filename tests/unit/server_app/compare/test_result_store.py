@@ -1,5 +1,6 @@
 """Stored results: whole lines or none, nothing lost beside others, and none taken for another configuration's."""
 
+import errno
 import json
 import logging
 import os
@@ -239,10 +240,54 @@ def test_a_disk_that_is_full_leaves_whole_lines(tiny: Tiny, tmp_path: Path, monk
     store.save(first, result(first))
     before, write = texts(tmp_path), os.write
     monkeypatch.setattr(storing.os, "write", lambda fd, content: write(fd, content[: len(content) // 2]))
-    with pytest.raises(UserError, match=r"runs\.jsonl: cannot be locked and written \(No space left on device\)"):
+    with pytest.raises(UserError, match=r"runs\.jsonl: cannot be written \(No space left on device\); make room, or"):
         store.save(second, result(second))
     monkeypatch.undo()
     assert texts(tmp_path) == before and not Store(tmp_path).problems
+
+
+def test_what_a_disk_refuses_is_named(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (cell,) = cells_of(tiny, 1)
+
+    def refuse(code: int) -> Callable[..., None]:
+        def refused(*_: Any, **options: Any) -> None:
+            raise OSError(code, os.strerror(code))
+
+        return refused
+
+    for name, code, words in (
+        ("private_file", errno.EACCES, r"opened \(Permission denied\); let this user write there"),
+        ("private_file", errno.EISDIR, r"opened \(Is a directory\); put that right"),
+        ("fcntl.flock", errno.ENOLCK, r"locked \(No locks available\); use a disk that has locks"),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(UserError, match=rf"runs\.jsonl: cannot be {words}"):
+            patch.setattr(f"server_app.compare.store.{name}", refuse(code))
+            Store.begin(tmp_path, [cell])
+
+
+def test_a_save_reads_the_last_byte_alone(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = cells_of(tiny)
+    store, read, sizes = Store.begin(tmp_path, [first, second]), os.pread, list[int]()
+    store.save(first, result(first))
+
+    def counted(fd: int, size: int, start: int) -> bytes:
+        sizes.append(size)
+        return read(fd, size, start)
+
+    monkeypatch.setattr(storing.os, "pread", counted)
+    store.save(second, result(second))
+    assert sizes == [1] and len(texts(tmp_path)) == 2
+
+
+def test_a_line_whose_metrics_are_none_is_named(tiny: Tiny, tmp_path: Path) -> None:
+    first, second = cells_of(tiny)
+    store = Store.begin(tmp_path, [first, second])
+    store.save(first, result(first))
+    store.save(second, result(second, summary={"generic": 3}))
+    with pytest.raises(
+        UserError, match=r"runs\.jsonl, line 2: the metrics of fedavg-seed1 are not .*; take it out, and"
+    ):
+        rows(tmp_path)
 
 
 # --- results of older versions ----------------------------------------------------------------------

@@ -27,11 +27,13 @@ def picture(path: Path, shade: int, size: tuple[int, int] = (40, 30), mode: str 
     image.convert(mode).save(path)
 
 
-def a_folder(root: Path, parts: tuple[str, ...] = ("train", "test"), images: int = 12) -> Path:
+def a_folder(
+    root: Path, parts: tuple[str, ...] = ("train", "test"), images: int = 12, size: tuple[int, int] = (40, 30)
+) -> Path:
     for part in parts:
         for c, name in enumerate(CLASSES):
             for i in range(images if part != "test" else 4):
-                picture(root / part / name / f"{part}{c}{i}.png", 60 * c)
+                picture(root / part / name / f"{part}{c}{i}.png", 60 * c, size)
     return root
 
 
@@ -85,6 +87,7 @@ def test_what_it_writes_runs_as_it_is(kind: str, tmp_path: Path, monkeypatch: py
     several = kind in ("labels", "columns", "npz-several")
     experiment = load(written.name, {"rounds": 1, "local-epochs": 1, "output-dir": str(tmp_path / "runs")}, tmp_path)
     assert experiment.method == ("fedloge_ml" if several else "fedloge")
+    assert (experiment.model.backbone, experiment.model.weights) == ("cnn", "none")  # tiny images
     assert build_federation(experiment).dataset.multilabel == several
     folder = run_local(experiment)
     assert (folder / "report.html").is_file()

@@ -82,7 +82,7 @@ def test_a_chart_is_well_formed_and_asks_for_nothing(kind: str, names: list[str]
     shown = Page(html)
     assert {tag for tag, _ in shown.tags} <= {tag.removeprefix(SVG).lower() for tag in TAGS} | {
         "html", "head", "meta", "link", "title", "style", "body", "header", "h1", "p", "nav", "ol", "li", "a", "main",
-        "section", "h2", "div", "figure", "figcaption",
+        "section", "h2", "div", "figure", "figcaption", "ul",
     }  # fmt: skip
     ids = [attrs["id"] for _, attrs in shown.tags if "id" in attrs]
     assert len(ids) == len(set(ids))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server_app.report.charts import Chart, Series, cloud_chart, cosine_map, heatmap, share_map
+from server_app.report.charts import Chart, Series, cloud_chart, cosine_map, heatmap, numbers_of_columns, share_map
 from server_app.report.charts.cloud import _clouds
 from server_app.report.charts.heatmap import shade_of
 from server_app.report.charts.places import name_frame, place_names
@@ -88,6 +88,23 @@ def test_numbers_and_names_stand_where_there_is_room(count: int, numbered: bool,
     assert (set(columns) <= set(texts(chart))) == named
     assert len(tips(chart)) == count
     assert named or {"1", "10", "20"} <= set(texts(chart)) or {"1", "5", "25"} <= set(texts(chart))
+
+
+def test_a_map_is_named_after_what_its_shares_are() -> None:
+    chart = share_map("a", ["site-0"], ["cat"], [[0.9]], "label", what="AUC")
+    assert "AUC:" in texts(chart) and "share:" not in texts(chart)
+    assert chart is not None and chart.columns == ["row", "column", "AUC"]
+
+
+@pytest.mark.parametrize("more", [[], ["any other"]])
+def test_columns_without_names_have_the_numbers_of_their_rows(more: list[str]) -> None:
+    names = [f"a kind of long name {j}" for j in range(40)]
+    shown = texts(share_map("a", names, [*names, *more], [[0.5] * (40 + len(more))] * 40, "label"))
+    assert {"a kind of long n… 1", "a kind of long n… 40"} <= set(shown) and "20" in shown
+    assert numbers_of_columns(40) and not numbers_of_columns(25)
+    few = texts(share_map("a", names[:25], names[:25], [[0.5] * 25] * 25, "label"))
+    assert "a kind of long name…" in few and not any(text.endswith("… 1") for text in few)
+    assert "site" in texts(share_map("a", ["site"], names, [[0.5] * 40], "label"))  # its columns are others
 
 
 def luminance(colour: Sequence[float]) -> float:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_multilabel_run import made_up_analysis, multilabel_report, png, write_multilabel_run
-from made_up_run import Page, dump, keep_events, report, write_run
+from made_up_run import Page, dump, keep_events, report, report_with, write_run
 from PIL import Image
 
 from server_app.report.attention import attention, image_notice, overlay
@@ -38,6 +38,7 @@ def test_every_section_speaks_of_auc_and_none_of_accuracy(tmp_path: Path) -> Non
     assert "The same without attention, of the whole image's feature: mean 0.987." in page.text
 
 
+@pytest.mark.undrawn
 def test_what_the_partition_achieved_stands_beside_what_was_asked(tmp_path: Path) -> None:
     _, page = multilabel_report(write_multilabel_run(tmp_path))
     assert "Classes that a site misses, mean over sites 30.0 % 34.0 %, from 30.0 % to 38.0 %" in page.text
@@ -64,6 +65,7 @@ def test_nothing_is_requested_from_outside_though_there_are_pictures(tmp_path: P
         assert Image.open(io.BytesIO(data)).size[0] > 0
 
 
+@pytest.mark.undrawn
 @pytest.mark.parametrize("asked", [{}, {"report-images": False}])
 def test_images_of_an_earlier_run_are_not_shown_unless_it_was_asked_for_them(tmp_path: Path, asked: Any) -> None:
     write_multilabel_run(tmp_path)
@@ -106,6 +108,7 @@ def test_a_frame_that_only_asks_is_no_head(tmp_path: Path) -> None:
     assert "It also asks the attention" in page.text
 
 
+@pytest.mark.undrawn
 def test_composites_are_called_so(tmp_path: Path) -> None:
     _, page = multilabel_report(write_multilabel_run(tmp_path, composites=90))
     assert "data set: digits composites;" in page.text
@@ -124,6 +127,7 @@ def test_without_common_batchnorm_there_are_no_features(tmp_path: Path) -> None:
     assert "report-images" not in page.text.split("Configuration Key")[0]
 
 
+@pytest.mark.undrawn
 def test_a_run_without_its_analysis_says_so(tmp_path: Path) -> None:
     write_multilabel_run(tmp_path, **{"report-images": True})
     (tmp_path / "analysis.json").unlink()
@@ -133,11 +137,19 @@ def test_a_run_without_its_analysis_says_so(tmp_path: Path) -> None:
     assert "incomplete" not in page.text
 
 
+def test_a_run_that_stopped_before_its_first_round_has_no_empty_sections(tmp_path: Path) -> None:
+    write_multilabel_run(tmp_path, **{"report-images": True})
+    (tmp_path / "analysis.json").unlink()
+    (tmp_path / "metrics.jsonl").write_text('{"event": "begin", "round": 0}\n')
+    _, page = report_with(tmp_path, ("Results", "Frame geometry", "Sites", "Configuration and cost"))
+    assert "recorded" not in page.text
+
+
 def test_a_run_that_stopped_reports_its_last_evaluation(tmp_path: Path) -> None:
     write_multilabel_run(tmp_path)
     (tmp_path / "analysis.json").unlink()
     keep_events(tmp_path, lambda e: e.get("round", 99) <= 5 and e.get("stage") != "final")
-    _, page = multilabel_report(tmp_path)
+    _, page = multilabel_report(tmp_path, "Class features", "Labels that occur together", "Head norms")
     assert "reached round 5 of 12" in page.text and "last evaluation" in page.text
 
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from made_up_run import dump, keep_events, report, write_run
+from made_up_run import dump, keep_events, report, report_with, write_run
 
 from server_app.report.blocks import charts_of
 from server_app.report.confusion import confusion
@@ -18,11 +18,20 @@ def test_personal_arrival_stands_one_round_earlier(tmp_path: Path) -> None:
     assert rounds == set(range(13))  # arrivals of rounds 1..12 at 0..11, the final metric at 12
 
 
-def test_no_personal_figures_no_norms(tmp_path: Path) -> None:
+@pytest.mark.undrawn
+def test_no_personal_metrics_no_norms(tmp_path: Path) -> None:
     write_run(tmp_path)
     keep_events(tmp_path, lambda e: e["event"] not in ("personal", "norms"))
     _, page = report(tmp_path)
     assert "No accuracy of the sites was recorded." in page.text
+
+
+def test_a_run_that_stopped_before_its_first_round_has_no_empty_sections(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text('{"event": "begin", "round": 0}\n')
+    _, page = report_with(tmp_path, ("Results", "Frame geometry", "Sites", "Configuration and cost"))
+    assert "This run has not finished its first round." in page.text
+    assert "recorded" not in page.text and "No round" not in page.text
 
 
 def test_sites_that_do_not_disclose_their_labels(tmp_path: Path) -> None:
@@ -36,6 +45,7 @@ def test_sites_that_do_not_disclose_their_labels(tmp_path: Path) -> None:
     assert not any("kind 0: 500 training images" in tip for tip in page.tooltips)
 
 
+@pytest.mark.undrawn
 def test_paper_form_of_the_local_test_is_named(tmp_path: Path) -> None:
     _, page = report(write_run(tmp_path, **{"local-test": "paper"}))
     assert "int(n_kc / N · n_test)" in page.text
@@ -55,6 +65,7 @@ def test_a_method_without_frame_or_personal_part_is_told_in_its_own_words(tmp_pa
     assert not [words for words in ("GA-FR", "LA-FR", "Fixed frame W", "by frame W") if words in page.text]
 
 
+@pytest.mark.undrawn
 def test_natural_sites_are_tested_on_their_own_images(tmp_path: Path) -> None:
     write_run(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
@@ -108,6 +119,7 @@ def test_of_many_classes_those_in_most_mistakes_are_shown_and_every_answer_is_co
     assert [share for name, share in shares.items() if name != "kind 0"] == pytest.approx([1.0] * (40 - (0 in shown)))
 
 
+@pytest.mark.undrawn
 def test_a_run_of_before_confusion_was_recorded_has_no_section_of_it(tmp_path: Path) -> None:
     path = write_run(tmp_path) / "metrics.jsonl"
     path.write_text(re.sub(r', "(confusion|per_class)": (\[\[.*?\]\]|\{.*?\})', "", path.read_text()))
@@ -136,6 +148,7 @@ def test_accuracy_in_each_class_is_of_the_sites_that_tell_it(tmp_path: Path) -> 
     assert sites == {"site-03"}
 
 
+@pytest.mark.undrawn
 def test_a_method_whose_heads_stay_at_the_sites_has_no_sections_of_generic_ones(tmp_path: Path) -> None:
     write_run(tmp_path, method="fedper")
     (tmp_path / "frame.json").unlink()
@@ -145,6 +158,7 @@ def test_a_method_whose_heads_stay_at_the_sites_has_no_sections_of_generic_ones(
     report(tmp_path, "Accuracy by class", "Confusion", "Frame geometry", "Head norms")
 
 
+@pytest.mark.undrawn
 def test_every_rejected_reply_is_told(tmp_path: Path) -> None:
     write_run(tmp_path)
     with (tmp_path / "metrics.jsonl").open("a") as file:
@@ -167,9 +181,10 @@ def test_a_site_without_test_images_stands_last(tmp_path: Path) -> None:
     assert bars[-1] == "site-00: – of 0 images"
 
 
-def test_figures_of_validation_images_are_called_so(tmp_path: Path) -> None:
+@pytest.mark.undrawn
+def test_metrics_of_validation_images_are_called_so(tmp_path: Path) -> None:
     _, page = report(write_run(tmp_path, **{"evaluate-on": "validation"}))
-    assert "The figures on this page are of validation images" in page.text
+    assert "The metrics on this page are of validation images" in page.text
     assert "validation images: 2,000" in page.text
     _, page = report(write_run(tmp_path))
     assert "are of validation images" not in page.text

@@ -88,9 +88,9 @@ def test_a_reply_that_agrees_is_taken(incoming: Callable[[], Incoming]) -> None:
         (GOOD | {"num-test": 3}, "num-test = 3.0: the site declared 4"),
         (without("num-test"), "num-test = None"),
         (without("num-examples"), "num-examples = None"),
-        (GOOD | {"hits-final": 1}, "'hits-final' is no figure that a site is asked for here"),
-        (without("hits-arrival") | {"macro_auc-arrival": 0.5}, "'macro_auc-arrival' is no figure"),
-        (GOOD | {f"loss-{word * n}": 1.0 for n in range(1, 32) for word in "ab"}, "66 figures, where at most 64"),
+        (GOOD | {"hits-final": 1}, "'hits-final' is no metric that a site is asked for here"),
+        (without("hits-arrival") | {"macro_auc-arrival": 0.5}, "'macro_auc-arrival' is no metric"),
+        (GOOD | {f"loss-{word * n}": 1.0 for n in range(1, 32) for word in "ab"}, "66 metrics, where at most 64"),
     ],
 )
 def test_a_reply_that_disagrees_is_refused(metrics: dict[str, Any], words: str) -> None:

@@ -1,3 +1,5 @@
+"""Tuning: what it chooses and leaves, and the command in a process of its own."""
+
 import csv
 import json
 from collections.abc import Callable
@@ -6,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from cell_programs import UNDRAWN, cells_begin_with
+from cold import start
 
 from common.config import Experiment
 from common.data import load_dataset
@@ -14,6 +18,7 @@ from server_app.cli import main
 Tiny = Callable[..., Experiment]
 
 
+@pytest.mark.undrawn
 def test_tuning_chooses_the_better_of_two_values_and_keeps_its_runs(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -21,17 +26,17 @@ def test_tuning_chooses_the_better_of_two_values_and_keeps_its_runs(
     values = tiny(rounds=4, method="fedavg", local_epochs=3, head_class_size=60, run_name=None, name="small").dump()
     config.write_text(yaml.safe_dump({key: value for key, value in values.items() if value is not None}))
     words = ["fednc", "tune", str(config), "--method", "fedavg", "--grid", "learning-rate=0.0001,0.05"]
+    best = "best: learning-rate=0.05; for the YAML file:\n\ntuned:\n  fedavg:\n    learning-rate: 0.05\n"
     monkeypatch.setattr("sys.argv", words)
-    written: list[bytes] = []
-    for _ in range(2):  # the second time from the kept results
-        with pytest.raises(SystemExit) as exit_info:
-            main()
-        assert not exit_info.value.code
-        printed = capsys.readouterr().out
-        assert "best: learning-rate=0.05; for the YAML file:\n\ntuned:\n  fedavg:\n    learning-rate: 0.05\n" in printed
-        folder = tmp_path / "runs" / "tune-small-fedavg"
-        written.append((folder / "runs.jsonl").read_bytes())
-    assert written[0] == written[1] and written[0].count(b"\n") == 2
+    cells_begin_with(monkeypatch, UNDRAWN)
+    with pytest.raises(SystemExit) as exit_info:
+        main()
+    assert not exit_info.value.code and best in capsys.readouterr().out
+    folder = tmp_path / "runs" / "tune-small-fedavg"
+    written = (folder / "runs.jsonl").read_bytes()
+    answer = start(*words, folder=tmp_path)  # from the kept results
+    assert (answer.code, answer.error) == (0, "") and best in answer.out
+    assert (folder / "runs.jsonl").read_bytes() == written and written.count(b"\n") == 2
 
     rows = list(csv.DictReader((folder / "results.csv").open(encoding="utf-8")))
     poor, good = (float(row["balanced_accuracy"]) for row in rows if row["head"])
