@@ -144,7 +144,7 @@ class TrunkFiles:
         """Raise `OSError` where the disk has no room for the values of so many rows."""
         needed, free = rows * self.layout.row_bytes, free_bytes(self._folder)
         if needed + _SPARE > free:
-            raise OSError(errno.ENOSPC, f"{format_bytes(needed)} needed, {format_bytes(free)} free")
+            raise OSError(errno.ENOSPC, f"{format_bytes(needed + _SPARE)} needed, {format_bytes(free)} free")
 
     def write(self, rows: Rows, values: Tensor) -> None:
         """Keep values [b, ...] of rows [b]. Not through the map: a full disk is then an error, and kills nothing."""
