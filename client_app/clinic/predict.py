@@ -112,7 +112,8 @@ def predict(
         errors: list[str] = []
         for image in chunk:
             try:
-                pixels.append(read_image(image.path, about.channels, about.size, model.experiment.data.depth))
+                look = model.experiment.data.depth, about.interpolation
+                pixels.append(read_image(image.path, about.channels, about.size, *look))
                 errors.append("")
             except UserError as error:
                 errors.append(str(error))

@@ -12,7 +12,7 @@ import torch
 
 from common.data.images.encoded import file_stamp
 from common.data.images.levels import Depth
-from common.data.images.source import ArrayImages, Labels, Pixels, Rows
+from common.data.images.source import ArrayImages, Interpolation, Labels, Pixels, Rows, fit_name
 from common.data.sources import npz
 
 
@@ -27,6 +27,7 @@ class ArchivedImages:
         image_size: pixels a side.
         opened: reads the side's images from the archive, at this size.
         depth: how more than 8 bits become 8 there.
+        interpolation: by which they were made of this size.
     """
 
     def __init__(
@@ -38,9 +39,11 @@ class ArchivedImages:
         image_size: int,
         opened: Callable[[], npz.Opened],
         depth: Depth = "percentile",
+        interpolation: Interpolation = "bicubic",
     ) -> None:
         self.labels, self.channels, self.size = labels, channels, (image_size, image_size)
-        self.transform = f"archive: {channels}×{self.size} depth={depth}"
+        fitted = "" if interpolation == "bicubic" else f" fit={fit_name(image_size, interpolation)}"
+        self.transform = f"archive: {channels}×{self.size} depth={depth}{fitted}"
         self._archive, self._side, self._opened, self._lock = archive, side, opened, Lock()
 
     def __len__(self) -> int:

@@ -24,7 +24,7 @@ from common.data.federation.validation import SubsetImages
 from common.data.images.bad_images import BadImagesError, skip_bad_images, without_rows
 from common.data.images.encoded import FileImages
 from common.data.images.pixel_cache import Encoded, cached
-from common.data.images.pretrained import pretrained_moments
+from common.data.images.pretrained import interpolation_of, pretrained_moments
 from common.data.images.source import ArrayImages, ImageSource, Labels, relabelled
 from common.data.sources import npz
 from common.data.sources.animations import animation_notes
@@ -104,7 +104,8 @@ def _of_files(config: SiteConfig, experiment: Experiment, listing: Listing, clas
     root = config.data if config.data.is_dir() else config.data.parent
     paths, places = [image.path for image in images], [image.place for image in images]
     channels = agreed_channels(experiment)
-    files = FileImages(paths, labels, experiment.data.image_size, channels, places, experiment.data.depth)
+    look = experiment.data.depth, interpolation_of(experiment)
+    files = FileImages(paths, labels, experiment.data.image_size, channels, places, *look)
     try:
         source = _cached(files, config)
     except BadImagesError as bad:
@@ -148,7 +149,8 @@ def _of_archive(config: SiteConfig, experiment: Experiment, classes: tuple[str, 
     key = "patient" if "patient" in archive or "patient_train" in archive else None
 
     def keep(side: str, labels: Labels, opened: Callable[[], npz.Opened]) -> ImageSource:
-        source = ArchivedImages(config.data, side, labels, channels, side_length, opened, experiment.data.depth)
+        look = experiment.data.depth, interpolation_of(experiment)
+        source = ArchivedImages(config.data, side, labels, channels, side_length, opened, *look)
         return _cached(source, config)
 
     own = experiment.replace(data_dir=config.data, site_key=None, group_key=key)

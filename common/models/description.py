@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from common.config import Experiment, portable
 from common.data import Dataset
+from common.data.images.pretrained import interpolation_of
+from common.data.images.source import Interpolation
 from common.methods import METHODS
 
 Side = Annotated[int, Field(ge=1)]
@@ -22,6 +24,7 @@ class Description(BaseModel):
         multilabel: whether an image has any number of them, instead of one.
         channels: 1 (grey) or 3 (RGB).
         size: (H, W) in pixels.
+        interpolation: by which images are resized to it.
         mean: subtracted from pixels in 0..1; one value a channel, or one for all; of grey
             images three where pretrained weights have three.
         std: by which they are then divided.
@@ -41,6 +44,7 @@ class Description(BaseModel):
     size: tuple[Side, Side]
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
+    interpolation: Interpolation = "bicubic"  # of all files that do not say
     method: str
     rounds: int
     head: str = ""
@@ -81,6 +85,7 @@ def describe(
         size=dataset.train.size,
         mean=dataset.mean,
         std=dataset.std,
+        interpolation=interpolation_of(experiment),
         method=experiment.method,
         rounds=experiment.rounds.rounds,
         thresholds={name: values for name, values in thresholds.items() if not np.isnan(values).any()},

@@ -22,6 +22,7 @@ from common.config.effects import missing_condition, of_other_methods
 from common.config.rows import keys_where
 from common.config.values import Values
 from common.data import load_dataset
+from common.data.images.pretrained import interpolation_of
 from common.errors import UserError
 from common.files import private_folder, write_text
 from common.installed import code_fingerprint
@@ -155,8 +156,13 @@ def _holds_something(run_folder: Path) -> bool:
 
 
 def _before_keys(experiment: Experiment) -> dict[str, Any]:
-    """Return what each key meant before there was such a key: its default, but patients were not kept together."""
+    """Return what each key meant before there was such a key.
+
+    That is its default; but patients were not kept together, and images were resized bicubic, whatever weights expect.
+    """
     values = dict(_defaults(experiment.method))
+    same = interpolation_of(experiment) == "bicubic"
+    values["interpolation"] = experiment.data.interpolation if same else "bicubic"
     dealt = not missing_condition("keep-patients", experiment.replace(keep_patients=False))
     if dealt and not experiment.data.composites and load_dataset(experiment).train_groups is not None:
         values["keep-patients"] = False

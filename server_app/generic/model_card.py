@@ -90,13 +90,11 @@ def _interface(model: TrainedModel, onnx: str) -> str:
     about = model.about
     kind = "each class by itself (sigmoid)" if about.multilabel else "they sum to 1 (softmax)"
     colour = "grey" if about.channels == 1 else "RGB"
-    square = "short side resized (bicubic), square cut from the centre"
+    square = about.size[0] == about.size[1]
+    fitted = f"short side resized ({about.interpolation}), square cut from the centre"
     rows = [
         ["image", f"{about.size[0]}×{about.size[1]} pixels (height × width), {colour}, 8 bits a channel"],
-        [
-            "fitting",
-            "short side resized (bicubic), square cut from the centre" if square else "none: of exactly this size",
-        ],
+        ["fitting", fitted if square else "none: of exactly this size"],
         ["input", f"`images`, uint8 [batch, {about.channels}, {about.size[0]}, {about.size[1]}], any batch"],
         ["inside the model", f"(x / 255 − mean) / std, mean {_list(about.mean)}, std {_list(about.std)}"],
         ["output", f"`probabilities` [batch, {len(about.classes)}], {kind}; `logits` likewise"],

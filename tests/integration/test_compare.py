@@ -334,6 +334,25 @@ def test_a_result_from_before_patients_were_kept_together(
         assert read_result(tmp_path, cell(keep_patients=meant)) is not None
 
 
+@pytest.mark.parametrize(("backbone", "expected"), [("resnet18", "bilinear"), ("efficientnet_b0", "bicubic")])
+@pytest.mark.parametrize("size", [16, None])
+def test_a_result_from_before_weights_decided_the_interpolation(
+    backbone: str, expected: str, size: int | None, tiny: Tiny, tmp_path: Path
+) -> None:
+    """It is one of bicubic images, whatever its weights expect; where nothing is resized, of either."""
+    (weights := tmp_path / "w.pth").write_bytes(b"weights")
+
+    def cell(interpolation: str | None) -> Cell:
+        keys = {"backbone": f"torchvision:{backbone}", "width": None, "weights": str(weights), "image_size": size}
+        return Cell(tiny(method="fedavg", **keys).replace(interpolation=interpolation))
+
+    older = cell(None).experiment.dump() | cell(None).identity()  # which has the hash of the weights
+    older.pop("interpolation")
+    for given in (None, "bicubic", "bilinear"):
+        result = {"experiment": older, "data": data_fingerprint(cell(given).experiment)}
+        assert cell(given).made(result) == (size is None or (given or expected) == "bicubic")
+
+
 def test_an_interrupted_run_of_other_data_or_code_stays_where_it_is(tiny: Tiny, tmp_path: Path) -> None:
     cell = Cell(tiny(method="fedavg", rounds=1))
     for name, content in (("versions.json", {"code": "other"}), ("cell.json", {"data": "other"})):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from common import timm_facts
 from common.config import Experiment, build
-from common.data.images.pretrained import pretrained_moments
+from common.data.images.pretrained import interpolation_of, pretrained_moments
 from common.errors import UserError
 from common.models import timm_backbones
 from common.models.backbones import Backbone, build_backbone, check_image_size
@@ -168,6 +168,7 @@ def test_a_run_starts_from_a_file_with_timms_names(tiny: Tiny, tmp_path: Path) -
     own = theirs.state_dict()
     assert all(torch.equal(value, own[name]) for name, value in backbone.state_dict().items())
     assert pretrained_moments(experiment) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert interpolation_of(experiment) == timm.get_pretrained_cfg("mobilenetv3_small_050").interpolation == "bicubic"
     folder = run_local(experiment)
     event = next(e for e in read_events(folder) if e["event"] == "weights")
     assert event["unused"] == ["classifier.bias", "classifier.weight"] and event["arrays"] == len(own) - 2

@@ -33,6 +33,7 @@ FILES = {
         import numpy as np
 
         from common.config import Experiment
+        from common.data.images.pretrained import interpolation_of
         from common.data.images.source import array_images
         from common.data.sources.dataset import Dataset, training_moments
 
@@ -46,7 +47,7 @@ FILES = {
                 for row, label in enumerate(labels):
                     top, left = 4 * (label // 2), 4 * (label % 2)
                     pixels[row, top : top + 4, left : left + 4] += 150
-                return array_images(pixels, labels, experiment.data.image_size)
+                return array_images(pixels, labels, experiment.data.image_size, interpolation_of(experiment))
 
             train, test = images(60, 0), images(20, 1)
             return Dataset("squares", ("a", "b", "c", "d"), train, test, *training_moments(train))

@@ -30,6 +30,7 @@ SAFE = {
     "common/data/federation/build.py: _build": "pixels and labels are NumPy's or files",
     "common/data/federation/build.py: _coordinators": "pixels and labels are NumPy's or files",
     "common/data/federation/build.py: _with_moments": "pixels and labels are NumPy's or files",
+    "common/data/images/pretrained.py: _filter_of": NO_TENSOR,
     "common/data/images/pretrained.py: _of": NO_TENSOR,
     "common/data/sources/loading.py: _load": "pixels and labels are NumPy's or files",
     "common/data/sources/loading.py: _reduce": NO_TENSOR,

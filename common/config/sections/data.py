@@ -37,6 +37,12 @@ class DataSection(KeyModel):
         about="resize to this many pixels a side (composites: their own); default: as stored",
         data="look",
     )
+    interpolation: Literal["bicubic", "bilinear"] | None = key(
+        None,
+        about="by which images are resized; default: as the backbone's pretrained weights expect, else bicubic",
+        data="look",
+        acts=Acts(is_set("image-size")),
+    )
     depth: Literal["percentile", "stored"] = key(
         "percentile",
         about="over 8 bits: 0.1 to 99.9 % percentiles of an image, or the stored range, become 0..255",

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from common.config import Experiment
-from common.data.images.source import ArrayImages, ImageSource, array_images
+from common.data.images.pretrained import interpolation_of
+from common.data.images.source import ArrayImages, ImageSource, Interpolation, array_images
 from common.data.sources.dataset import Dataset, training_moments
 from common.errors import UserError
 from common.seeds import numpy_generator
@@ -58,7 +59,7 @@ def composite_dataset(dataset: Dataset, rows: Integers, experiment: Experiment) 
             source.batch(chosen).numpy(),
             np.asarray(source.labels[chosen], np.int64),
             *(len(dataset.classes), count, generator, experiment.data.composite_canvas),
-            *(experiment.data.composite_single_share, experiment.data.image_size),
+            *(experiment.data.composite_single_share, experiment.data.image_size, interpolation_of(experiment)),
         )
         return ArrayImages(shown.pixels, shown.labels)
 
@@ -81,6 +82,7 @@ def compose(
     canvas: float = 1.5,
     single_share: float = 0.0,
     image_size: int | None = None,
+    interpolation: Interpolation = "bicubic",
 ) -> Composites:
     """Make `count` composites; the first image of each takes its turn, so that all are used about equally often.
 
@@ -96,7 +98,8 @@ def compose(
         canvas: side of the canvas over that of an image, at least 1 (they cover each other); rounded to pixels.
             From 2 on the two do not touch.
         single_share: share of composites, in 0..1, that show one image alone; rounded to whole images.
-        image_size: the canvas is resized to this many pixels a side (bicubic); None: it keeps its size.
+        image_size: the canvas is resized to this many pixels a side; None: it keeps its size.
+        interpolation: by which it is resized.
 
     Raises:
         UserError: no images or such that are not square, a canvas below 1, a share outside 0..1, or pairs from
@@ -118,7 +121,8 @@ def compose(
     for start in range(0, count, _CHUNK):
         part = slice(start, start + _CHUNK)
         drawn = _draw(pixels, sources[part], corners[part], side)
-        out[part] = array_images(drawn.transpose(0, 2, 3, 1), sources[part, 0], image_size).pixels
+        canvases = drawn.transpose(0, 2, 3, 1)
+        out[part] = array_images(canvases, sources[part, 0], image_size, interpolation).pixels
     return Composites(out, flags, sources)
 
 

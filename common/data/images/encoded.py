@@ -13,7 +13,16 @@ from common.data.images.bad_images import BadImagesError, Failure
 from common.data.images.decode_all import decode_all, format_bytes
 from common.data.images.decoding import is_grey, open_image
 from common.data.images.levels import Depth
-from common.data.images.source import ArrayImages, Labels, Pixels, Rows, read_bytes, to_pixels
+from common.data.images.source import (
+    ArrayImages,
+    Interpolation,
+    Labels,
+    Pixels,
+    Rows,
+    fit_name,
+    read_bytes,
+    to_pixels,
+)
 from common.errors import UserError
 
 _TRIED = 100  # files of which one must be an image
@@ -28,6 +37,7 @@ class EncodedImages:
         channels: 1 or 3: every image is made grey, or RGB; None: the first one that can be read decides, and a colour
             image after a grey one is an error.
         depth: how more than 8 bits become 8, see `open_image`.
+        interpolation: by which they are fitted, see `fit`.
 
     Attributes:
         transform: all that decides which pixels an image's bytes become; other text, other pixels.
@@ -36,8 +46,15 @@ class EncodedImages:
         UserError: on construction or in `batch`, naming what cannot be read or does not fit.
     """
 
-    def __init__(self, labels: Labels, image_size: int | None, channels: int | None, depth: Depth) -> None:
-        self.labels = labels
+    def __init__(
+        self,
+        labels: Labels,
+        image_size: int | None,
+        channels: int | None,
+        depth: Depth,
+        interpolation: Interpolation,
+    ) -> None:
+        self.labels, self._interpolation = labels, interpolation
         self._depth, self._image_size, self._convert = depth, image_size, channels is not None
         if channels and image_size:
             self.channels, self.size = channels, (image_size, image_size)
@@ -45,7 +62,8 @@ class EncodedImages:
             first = self._first()
             self.channels = channels or (1 if is_grey(first) else 3)
             self.size = (image_size, image_size) if image_size else (first.height, first.width)
-        self.transform = f"{self.channels}×{self.size} fit={image_size} convert={self._convert} depth={depth}"
+        fitted = fit_name(image_size, interpolation)
+        self.transform = f"{self.channels}×{self.size} fit={fitted} convert={self._convert} depth={depth}"
         self._kept: Pixels | None = None
         self._is_kept = np.zeros(len(labels), np.bool_)
 
@@ -72,7 +90,8 @@ class EncodedImages:
     def decode(self, row: int, content: bytes) -> Pixels:
         """Return uint8 [channels, H, W]; raise `UserError` where the bytes are no such image."""
         image, what = self._open(row, content), self.name(row)
-        return to_pixels(image, what, self.channels, self._image_size, self.size, self._convert)
+        size = self._image_size
+        return to_pixels(image, what, self.channels, size, self.size, self._convert, self._interpolation)
 
     def keep(self) -> None:
         """Keep in memory what is decoded from now on."""
@@ -139,6 +158,7 @@ class FileImages(EncodedImages):
         channels: likewise.
         places: where each file was listed, for errors; None: the file itself is named.
         depth: see `EncodedImages`.
+        interpolation: likewise.
     """
 
     def __init__(
@@ -149,9 +169,10 @@ class FileImages(EncodedImages):
         channels: int | None = None,
         places: Sequence[str] | None = None,
         depth: Depth = "percentile",
+        interpolation: Interpolation = "bicubic",
     ) -> None:
         self._paths, self._places = list(paths), places
-        super().__init__(labels, image_size, channels, depth)
+        super().__init__(labels, image_size, channels, depth, interpolation)
 
     def content(self, row: int) -> bytes:
         """Return a file's bytes."""
@@ -178,6 +199,7 @@ class ByteImages(EncodedImages):
         what: names the array in errors.
         origin: the file that holds it.
         depth: see `EncodedImages`.
+        interpolation: likewise.
     """
 
     def __init__(
@@ -190,9 +212,10 @@ class ByteImages(EncodedImages):
         what: str,
         origin: Path,
         depth: Depth = "percentile",
+        interpolation: Interpolation = "bicubic",
     ) -> None:
         self._data, self._offsets, self._rows, self._what, self._origin = data, offsets, rows, what, origin
-        super().__init__(labels, image_size, None, depth)
+        super().__init__(labels, image_size, None, depth, interpolation)
 
     def content(self, row: int) -> bytes:
         """Return a file's bytes."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from common.errors import UserError
 Labels = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint8]
+Interpolation = Literal["bicubic", "bilinear"]
+
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 class ImageSource(Protocol):
@@ -67,24 +70,34 @@ class ArrayImages:
         return torch.from_numpy(self.pixels[rows])
 
 
-def array_images(x: Pixels, labels: Labels, image_size: int | None = None) -> ArrayImages:
+def array_images(
+    x: Pixels, labels: Labels, image_size: int | None = None, interpolation: Interpolation = "bicubic"
+) -> ArrayImages:
     """Hold `x` [N, H, W] or [N, H, W, C] in memory, each image fitted to `image_size` (see `fit`)."""
     if x.ndim == 3:
         x = x[..., None]
     if image_size and x.shape[1:3] != (image_size, image_size):
         squeezed = x[..., 0] if x.shape[3] == 1 else x
-        fitted = [np.asarray(fit(Image.fromarray(image), image_size)) for image in squeezed]
+        fitted = [np.asarray(fit(Image.fromarray(image), image_size, interpolation)) for image in squeezed]
         x = np.stack(fitted).reshape(len(x), image_size, image_size, x.shape[3])
     return ArrayImages(np.ascontiguousarray(x.transpose(0, 3, 1, 2)), labels)
 
 
-def fit(image: Image.Image, image_size: int) -> Image.Image:
-    """Resize the short side to `image_size` (bicubic) and cut the square in the centre."""
+def fit(image: Image.Image, image_size: int, interpolation: Interpolation = "bicubic") -> Image.Image:
+    """Resize the short side to `image_size` and cut the square in the centre.
+
+    Either filter of Pillow's widens where an image shrinks: torchvision's `Resize` with antialias.
+    """
     scale = image_size / min(image.size)
     width, height = (max(image_size, round(side * scale)) for side in image.size)
     left, top = (width - image_size) // 2, (height - image_size) // 2
-    resized = image.resize((width, height), Image.Resampling.BICUBIC)
+    resized = image.resize((width, height), _FILTERS[interpolation])
     return resized.crop((left, top, left + image_size, top + image_size))
+
+
+def fit_name(image_size: int | None, interpolation: Interpolation) -> str:
+    """Return what tells one way of fitting from another: other text, other pixels."""
+    return f"{image_size}" if image_size is None or interpolation == "bicubic" else f"{image_size} {interpolation}"
 
 
 def moments(source: ImageSource, at_most: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -142,13 +155,14 @@ def to_pixels(
     image_size: int | None,
     size: tuple[int, int],
     convert: bool = False,
+    interpolation: Interpolation = "bicubic",
 ) -> Pixels:
     """Return uint8 [channels, H, W]; `convert`: colour may become grey."""
     if channels == 1 and not is_grey(image) and not convert:
         raise UserError(f"{what}: is a colour image ({image.mode}), but the first one is grey; store all of them alike")
     image = image.convert("L" if channels == 1 else "RGB")
     if image_size:
-        image = fit(image, image_size)
+        image = fit(image, image_size, interpolation)
     if (image.height, image.width) != size:
         raise UserError(
             f"{what}: is {image.height}×{image.width} pixels, but the first image is {size[0]}×{size[1]}; "
@@ -158,7 +172,13 @@ def to_pixels(
     return pixels.reshape(*size, channels).transpose(2, 0, 1)
 
 
-def read_image(path: Path, channels: int, size: tuple[int, int], depth: Depth = "percentile") -> Pixels:
+def read_image(
+    path: Path,
+    channels: int,
+    size: tuple[int, int],
+    depth: Depth = "percentile",
+    interpolation: Interpolation = "bicubic",
+) -> Pixels:
     """Return one image file as a model takes it, uint8 [channels, H, W].
 
     It is made grey or RGB, and fitted to a square `size` as `fit` does; `depth`: see `open_image`.
@@ -170,4 +190,4 @@ def read_image(path: Path, channels: int, size: tuple[int, int], depth: Depth = 
     image = open_image(read_bytes(path, str(path)), str(path), depth, side)
     if side is None and (image.height, image.width) != size:
         raise UserError(f"{path}: is {image.height}×{image.width} pixels, the model takes {size[0]}×{size[1]}")
-    return to_pixels(image, str(path), channels, side, size, convert=True)
+    return to_pixels(image, str(path), channels, side, size, True, interpolation)

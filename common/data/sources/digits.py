@@ -3,6 +3,7 @@
 import numpy as np
 
 from common.config import Experiment
+from common.data.images.pretrained import interpolation_of
 from common.data.images.source import array_images
 from common.data.sources.dataset import Dataset, training_moments
 from common.seeds import numpy_generator
@@ -26,7 +27,8 @@ def load(experiment: Experiment) -> Dataset:
     drawn = [generator.choice(np.flatnonzero(y == c), _TEST_PER_CLASS, replace=False) for c in range(10)]
     test_rows = np.sort(np.concatenate(drawn))
     train_rows = np.setdiff1d(np.arange(len(y)), test_rows)
-    train = array_images(x[train_rows], y[train_rows], experiment.data.image_size)
-    test = array_images(x[test_rows], y[test_rows], experiment.data.image_size)
+    fitted = experiment.data.image_size, interpolation_of(experiment)
+    train = array_images(x[train_rows], y[train_rows], *fitted)
+    test = array_images(x[test_rows], y[test_rows], *fitted)
     mean, std = training_moments(train)
     return Dataset("digits", tuple(str(c) for c in range(10)), train, test, mean, std)

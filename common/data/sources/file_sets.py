@@ -15,6 +15,7 @@ from common.config import Experiment
 from common.data.images.bad_images import Failure, skip_bad_images, without_rows
 from common.data.images.encoded import FileImages
 from common.data.images.pixel_cache import cache_folder, keep_decoded
+from common.data.images.pretrained import interpolation_of
 from common.data.images.source import Labels
 from common.data.sources.dataset import MOMENT_FILES, Dataset, training_moments
 from common.data.sources.duplicates import copy_notes, equal_files, names_below
@@ -57,8 +58,8 @@ def file_dataset(
         classes: C names.
         train: training images.
         test: test images.
-        experiment: its image size, how more than 8 bits become 8, how many bad images may be left out, and where
-            decoded images are kept.
+        experiment: its image size, the filter for it, how more than 8 bits become 8, how many bad images may be left
+            out, and where decoded images are kept.
         channels: see `FileImages`.
         more: further fields of `Dataset`.
 
@@ -67,7 +68,10 @@ def file_dataset(
         UserError: sides of different sizes.
     """
     size, depth = experiment.data.image_size, experiment.data.depth
-    first, second = (FileImages(side.paths, side.labels, size, channels, side.places, depth) for side in (train, test))
+    interpolation = interpolation_of(experiment)
+    first, second = (
+        FileImages(side.paths, side.labels, size, channels, side.places, depth, interpolation) for side in (train, test)
+    )
     if (first.size, first.channels) != (second.size, second.channels):
         raise UserError(
             f"{name}: the first training image is {first.size} × {first.channels} channels, the first test image "

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from common.config import Experiment
 from common.config.rows import attributes_where
+from common.data.images.pretrained import interpolation_of
 from common.data.sources.checks import checked
 from common.data.sources.dataset import Dataset
 from common.data_sets import DATA_SETS
@@ -27,7 +28,8 @@ def load_dataset(experiment: Experiment) -> Dataset:
         (('0', '1', '2'), 1, (8, 8))
     """
     stored = reduce(experiment, {"look", "images"})
-    return _load(stored.replace(image_size=None) if experiment.data.composites else stored)
+    as_stored = experiment.data.composites or not experiment.data.image_size
+    return _load(stored.replace(image_size=None, interpolation=None) if as_stored else stored)
 
 
 def reduce(experiment: Experiment, decided: Set[str]) -> Experiment:
@@ -45,6 +47,8 @@ def _reduce(experiment: Experiment, decided: frozenset[str], data_dir: Path) -> 
     # beside them where this machine has images, and keeps them when they are decoded
     kept = {"image_memory", "image_cache", *attributes_where(lambda facts: facts.data in decided)}
     values = {name: value for name, value in experiment.values().items() if name in kept}
+    if "look" in decided:
+        values["interpolation"] = interpolation_of(experiment)  # the backbone, which decides it too, is left out
     return Experiment().replace(data_dir=data_dir, **values)
 
 

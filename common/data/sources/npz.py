@@ -28,6 +28,7 @@ from common.config import Experiment
 from common.data.images.bad_images import BadImagesError, Failure, skip_bad_images, without_rows
 from common.data.images.encoded import ByteImages
 from common.data.images.pixel_cache import cache_folder, cached
+from common.data.images.pretrained import interpolation_of
 from common.data.images.source import ArrayImages, ImageSource, Labels, array_images
 from common.data.sources.archive import Archive
 from common.data.sources.dataset import Dataset, padded_names, training_moments
@@ -218,10 +219,12 @@ def _classes(archive: Archive, train: _Part, test: _Part) -> tuple[str, ...]:
 
 def _images(archive: Archive, part: _Part, experiment: Experiment) -> Opened:
     labels = archive.labels(part.y)[part.rows]
+    size, interpolation = experiment.data.image_size, interpolation_of(experiment)
     if part.x not in archive and f"jpeg{part.suffix}" in archive:
-        what, size = f"{archive.path}: jpeg{part.suffix}", experiment.data.image_size
-        return ByteImages(*_files(archive, part), part.rows, labels, size, what, archive.path, experiment.data.depth)
-    return array_images(_pixels(archive, part)[part.rows], labels, experiment.data.image_size)
+        data, offsets = _files(archive, part)
+        more = size, f"{archive.path}: jpeg{part.suffix}", archive.path, experiment.data.depth, interpolation
+        return ByteImages(data, offsets, part.rows, labels, *more)
+    return array_images(_pixels(archive, part)[part.rows], labels, size, interpolation)
 
 
 def _pixels(archive: Archive, part: _Part) -> npt.NDArray[np.uint8]:

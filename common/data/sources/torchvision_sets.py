@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from common.config import Experiment
+from common.data.images.pretrained import interpolation_of
 from common.data.images.source import array_images
 from common.data.sources.dataset import Dataset, training_moments
 from common.errors import UserError
@@ -31,8 +32,9 @@ def load(experiment: Experiment) -> Dataset:
         UserError: neither in the data folder nor to be downloaded.
     """
     train_set, test_set = _parts(experiment)
+    fitted = experiment.data.image_size, interpolation_of(experiment)
     train, test = (
-        array_images(np.asarray(part.data, np.uint8), np.asarray(part.targets, np.int64), experiment.data.image_size)
+        array_images(np.asarray(part.data, np.uint8), np.asarray(part.targets, np.int64), *fitted)
         for part in (train_set, test_set)
     )
     mean, std = training_moments(train)

@@ -17,7 +17,7 @@ from common.config import Experiment
 from common.data import build_federation
 from common.data.images.encoded import FileImages
 from common.data.images.levels import Depth
-from common.data.images.source import read_image
+from common.data.images.source import Interpolation, read_image
 from common.errors import UserError
 from common.models.trained import PERSONAL, load_trained
 
@@ -237,3 +237,18 @@ def test_a_finished_model_reads_deep_images_as_training_did(trained: TrainedRuns
         expected = model(source.batch(np.arange(1))).numpy()[0]
     assert answer.probabilities is not None
     np.testing.assert_allclose(answer.probabilities, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_a_finished_model_resizes_as_training_did(
+    trained: TrainedRuns, interpolation: Interpolation, tmp_path: Path
+) -> None:
+    model = load_trained(trained(rounds=1, image_size=12, interpolation=interpolation))
+    assert model.about.interpolation == interpolation
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    (answer,) = predict(model, find_images([tmp_path / "x.png"]), 1, model.thresholds)
+    source = FileImages([tmp_path / "x.png"], np.zeros(1, np.int64), 12, interpolation=interpolation)
+    with torch.no_grad():
+        expected = model(source.batch(np.arange(1))).numpy()[0]
+    assert answer.probabilities is not None and np.array_equal(answer.probabilities, expected)

@@ -12,9 +12,9 @@ from client_app.site.config import SiteConfig
 from client_app.site.data import load_site_data
 from client_app.site.site import _own_federation
 from common.config import Experiment
-from common.data import load_dataset
+from common.data import Dataset, load_dataset
 from common.data.images.levels import Depth
-from common.data.images.source import read_image
+from common.data.images.source import Interpolation, read_image
 from common.errors import UserError
 
 ErrorOf = Callable[[Callable[[], object]], str]
@@ -61,6 +61,35 @@ def test_a_simulation_and_a_site_read_the_same_pixels(
     for data in (at_site, simulated):
         found = np.concatenate([data.train.batch(np.arange(2)).numpy(), data.test.batch(np.arange(1)).numpy()])
         assert np.array_equal(found, finished)
+
+
+@pytest.mark.parametrize(("backbone", "expected"), [("resnet18", "bilinear"), ("efficientnet_b0", "bicubic")])
+def test_a_site_resizes_as_the_weights_of_the_experiment_expect(
+    backbone: str, expected: Interpolation, images: Write, site: Site, deployed: Deployed, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    shown = {name: rng.integers(0, 256, (30, 20), dtype=np.uint8) for name in "abc"}
+    folder = images("image,split,label", "a.png,train,cat", "b.png,train,dog", "c.png,test,fox", **shown)
+    finished = np.stack([read_image(folder / f"{name}.png", 1, (8, 8), interpolation=expected) for name in "abc"])
+    stored = np.stack(list(shown.values()))
+    arrays = {"x": stored, "y": np.arange(3), "is_test": np.array([False, False, True])}
+    np.savez(tmp_path / "data.npz", class_names=np.array(["cat", "dog", "fox"]), **arrays)
+    weights = {"backbone": f"torchvision:{backbone}", "weights": "imagenet", "image_size": 8, "width": None}
+    sent, other = (deployed(**weights, **more) for more in ({}, {"interpolation": _other(expected)}))
+    for config in (site(), site(data="data.npz")):
+        differently = _pixels(load_site_data(config, other))  # into the same cache
+        assert np.array_equal(_pixels(load_site_data(config, sent)), finished)
+        assert not np.array_equal(differently, finished)
+    simulated = Experiment(dataset="manifest", data_dir=folder, **weights)
+    assert np.array_equal(_pixels(load_dataset(simulated)), finished)
+
+
+def _other(interpolation: Interpolation) -> Interpolation:
+    return "bicubic" if interpolation == "bilinear" else "bilinear"
+
+
+def _pixels(data: Dataset) -> np.ndarray:
+    return np.concatenate([data.train.batch(np.arange(2)).numpy(), data.test.batch(np.arange(1)).numpy()])
 
 
 def test_bad_images_are_all_named_or_left_out(

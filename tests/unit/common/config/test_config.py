@@ -164,6 +164,7 @@ IMPOSSIBLE: list[tuple[str, Any, str]] = [
     ("dataset", "cifar", "'cifar10'"),
     ("data-dir", 5, "path"),
     ("image-size", 0, "1"),
+    ("interpolation", "nearest", "'bilinear'"),
     ("depth", "full", "'stored'"),
     ("skip-bad-images", -1, "0"),
     ("image-memory", 0, "1"),

@@ -79,6 +79,7 @@ def test_thresholds_are_a_half_unless_tuned() -> None:
         description = Description(**about, method="fednca_ml", rounds=1, thresholds=tuned)
         model = TrainedModel(description, Experiment(), torch.nn.Flatten(), torch.nn.Linear(16, 2), "frame")
         assert model.thresholds.tolist() == expected
+        assert description.interpolation == "bicubic"  # of a file that does not say
 
 
 def test_a_personal_model_refuses_the_generic_model_of_another_run(

@@ -17,6 +17,7 @@ from common.models.trained import load_trained
 from server_app import cli
 from server_app.engines.engines import run_local
 from server_app.generic import export
+from server_app.generic.model_card import model_card
 from server_app.report.record import read_run
 from server_app.run.journal import percent
 
@@ -180,7 +181,15 @@ def test_the_card_says_what_the_run_found(
         assert f"| {name} | {federation.class_counts[c]} |" in card
     for words in ("not a medical device", "https://arxiv.org/abs/2401.08977", "| torch |", f"method: {method}"):
         assert words in card
+    assert "| fitting | short side resized (bicubic), square cut from the centre |" in card
     assert ("| threshold |" in card) == several
+    model = load_trained(folder)
+    for changes, words in (
+        ({"interpolation": "bilinear"}, "short side resized (bilinear)"),
+        ({"size": (8, 9)}, "none: of exactly this size"),
+    ):
+        model.about = model.about.model_copy(update=changes)
+        assert f"| fitting | {words}" in model_card(folder, model, model.experiment.dump(), "")
 
 
 def test_what_is_exported_names_no_folder_of_this_machine(tiny: Tiny, no_onnx: None, tmp_path: Path) -> None:
