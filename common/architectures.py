@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 _HERE = "common.models.backbones"
 TORCHVISION = "torchvision:"  # before the name of any of its classification models, which it knows itself
+TIMM = "timm:"  # before the name of any model of timm's
+LIBRARIES = (TORCHVISION, TIMM)
 NO_WEIGHTS, IMAGENET, RUN = "none", "imagenet", "run:"  # `weights`, where it is no file
 
 
@@ -35,5 +37,5 @@ BACKBONES: dict[str, Architecture] = {
 
 
 def architecture(name: str) -> Architecture:
-    """Return the row of a backbone; one that torchvision has under its prefix needs none of its own here."""
+    """Return the row of a backbone; one that a library has under its prefix needs none of its own here."""
     return BACKBONES[name] if name in BACKBONES else Architecture("", fixed_width=0, large=True)

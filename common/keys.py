@@ -4,6 +4,7 @@ learning_rate: float = key(0.03, gt=0, about="SGD, all parameter groups")
 quorum: Rate = key(0.5, about="share of the asked sites whose replies a round needs", resume="onward")
 """
 
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple
@@ -155,7 +156,8 @@ class OneOf:
         return word
 
     def _of_a_library(self, word: str) -> bool:
-        return any(word.removeprefix(prefix).isidentifier() for prefix in self.prefixes if word.startswith(prefix))
+        names = [word.removeprefix(prefix) for prefix in self.prefixes if word.startswith(prefix)]
+        return any(re.fullmatch(r"\w+(\.\w+)?", name, re.ASCII) for name in names)  # timm's have tags: resnet18.a1_in1k
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ set -euo pipefail
 PYTHON=${1:-.venv/bin/python}
 TAG=${2:-fednc-base:test}
 WITHOUT=${WITHOUT-torch torchvision torchvision.libs torchgen nvidia triton ray sympy scipy sklearn networkx onnx onnxruntime \
-  onnxscript mypy mypyc hypothesis scipy.libs cuda playwright}
+  onnxscript mypy mypyc hypothesis scipy.libs cuda playwright timm}
 
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT

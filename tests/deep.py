@@ -36,6 +36,7 @@ DEEP: dict[str, tuple[str, ...]] = {
         *("[torchvision:regnet", "company[torchvision:resnet18]"),
     ),
     "test_torchvision_backbones": tuple(f"own_model[{name}]" for name in _DEEP_BACKBONES),
+    "test_timm_backbones": tuple(f"[{name}" for name in ("resnet10t", "convnext_atto", "efficientnet_lite0")),
     "test_report_page": ("other_sizes[300-90]",),
     "test_report_multilabel": ("other_sizes[300-90]",),
     "test_ascii_output": ("speak_in_words[latin-1",),

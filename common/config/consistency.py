@@ -6,7 +6,7 @@ a key whose value is not known (it was no valid one) says nothing.
 
 from collections.abc import Callable, Iterator
 
-from common.architectures import IMAGENET, NO_WEIGHTS, RUN, TORCHVISION, architecture
+from common.architectures import IMAGENET, LIBRARIES, NO_WEIGHTS, RUN, TIMM, TORCHVISION, architecture
 from common.config.rows import ROWS
 from common.config.sections.conditions import HEAD, uses_attention
 from common.config.values import UnknownValueError, Values
@@ -73,13 +73,19 @@ def _width(e: Values) -> Iterator[Mistake]:
 
 
 def _weights(e: Values) -> Iterator[Mistake]:
-    if e.weights == IMAGENET and not e.backbone.startswith(TORCHVISION):
-        yield "weights", f"weights = 'imagenet': there are none for '{e.backbone}'; choose a backbone {TORCHVISION}NAME"
+    if e.weights == IMAGENET and not e.backbone.startswith(LIBRARIES):
+        why = f"there are none for '{e.backbone}'; choose a backbone {TORCHVISION}NAME or {TIMM}NAME"
+        yield "weights", f"weights = 'imagenet': {why}"
 
 
 def _norm(e: Values) -> Iterator[Mistake]:
     if e.norm == "group" and e.weights != NO_WEIGHTS and not e.weights.startswith(RUN):
         yield "norm", "norm = 'group': weights are of networks with BatchNorm; leave norm out, or the weights"
+    elif e.norm == "group" and e.backbone.startswith(TIMM):
+        yield (
+            "norm",
+            f"norm = 'group': models of timm keep their own norms; leave norm out, or choose {TORCHVISION}NAME",
+        )
 
 
 def _train_from(e: Values) -> Iterator[Mistake]:

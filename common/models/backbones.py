@@ -1,8 +1,8 @@
 """Backbones θ: images [B, C, H, W] to features [B, d], d = `feature_dim`; heads live in `common/models/model.py`.
 
 Those of this file end in ReLU and global average pooling, so features are non-negative and images of any size
-from their row's `min_side` will do; torchvision's are in `torchvision_backbones.py`. Sources: CIFAR ResNets, He et
-al., CVPR 2016, section 4.2 (6n+2 layers, 3×3 stem, no max-pool, https://arxiv.org/abs/1512.03385);
+from their row's `min_side` will do; others are in `torchvision_backbones.py` and `timm_backbones.py`. Sources: CIFAR
+ResNets, He et al., CVPR 2016, section 4.2 (6n+2 layers, 3×3 stem, no max-pool, https://arxiv.org/abs/1512.03385);
 `resnet18`/`resnet34` have the blocks of its Table 1 behind the CIFAR stem. Shortcuts that change shape are 1×1
 projections (its option B) everywhere: 1 % more parameters in `resnet20` than the zero padding of option A, and one
 rule for all.
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from common.architectures import BACKBONES, TORCHVISION, Architecture
+from common.architectures import BACKBONES, LIBRARIES, TIMM, TORCHVISION, Architecture
 from common.errors import UserError, unknown
 from common.seeds import borrowed_generator
 
@@ -137,6 +137,10 @@ class Backbone(nn.Sequential):
         """Return the stages with weights, in order."""
         return tuple(name for name, stage in self.named_children() if stage.state_dict())
 
+    def pooling_names(self) -> tuple[str, ...]:
+        """Return what has weights behind the stages and is none itself: it trains wherever a stage does."""
+        return ()
+
     def set_format(self, channels_last: bool, precision: str) -> "Backbone":
         """Choose memory format and precision in place; the weights stay what they are."""
         self.channels_last, self.precision = channels_last, precision
@@ -171,12 +175,13 @@ def build_backbone(name: str, channels: int, width: int | None = None) -> Backbo
     """Build a freshly initialised backbone; only here, and from torch's global generator, are weights drawn.
 
     Args:
-        name: a key of `BACKBONES` in `common/architectures.py`, or `torchvision:` with the name of a model of its.
+        name: a key of `BACKBONES` in `common/architectures.py`, or a library's
+            model behind `torchvision:` or `timm:`.
         channels: channels of the images, 1 for grey, 3 for colour.
         width: channels of the first stage; None is the backbone's own (16; `resnet18` and up: 64).
 
     Raises:
-        UserError: unknown name, or a width that torchvision's models cannot have.
+        UserError: unknown name, timm is not installed, or a width that a library's models cannot have.
 
     Example:
         >>> import torch
@@ -184,11 +189,15 @@ def build_backbone(name: str, channels: int, width: int | None = None) -> Backbo
         >>> backbone(torch.zeros(2, 1, 8, 8)).shape
         torch.Size([2, 64])
     """
+    if name.startswith(LIBRARIES) and width is not None:
+        raise UserError(f"width = {width}: {name} has its own; leave width out")
+    if name.startswith(TIMM):
+        from common.models.timm_backbones import timm_backbone
+
+        return timm_backbone(name.removeprefix(TIMM))
     if name.startswith(TORCHVISION):
         from common.models.torchvision_backbones import torchvision_backbone  # takes seconds to import
 
-        if width is not None:
-            raise UserError(f"width = {width}: {name} has its own; leave width out")
         return torchvision_backbone(name.removeprefix(TORCHVISION))
     module, _, function = _architecture(name).build.partition(":")
     build: Builder = getattr(import_module(module), function)
@@ -222,6 +231,10 @@ def check_image_size(name: str, size: tuple[int, int]) -> None:
 
 def _needed_side(name: str, size: tuple[int, int]) -> int | None:
     """Return the side that images of a size (H, W) should have; None where they will do as they are."""
+    if name.startswith(TIMM):
+        from common.models import timm_backbones
+
+        return timm_backbones.needed_side(name.removeprefix(TIMM), size)
     if name.startswith(TORCHVISION):
         from common.models.torchvision_backbones import needed_side
 

@@ -68,4 +68,5 @@ def _from_stage(body: Backbone, wanted: str | None) -> tuple[str, ...] | None:
     names = body.stage_names()
     if wanted is None:
         return None
-    return () if wanted == HEAD else tuple(f"{name}." for name in names[names.index(wanted) :])
+    later = () if wanted == HEAD else (*names[names.index(wanted) :], *body.pooling_names())
+    return tuple(f"{name}." for name in later)

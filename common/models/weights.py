@@ -1,9 +1,9 @@
 """Pretrained weights of a backbone: found, hashed and read on the coordinator alone; sites get them by broadcast.
 
-`weights` names torchvision's own for ImageNet, a file of arrays (`.safetensors`, or a PyTorch state dict, of which
-nothing but tensors is unpickled), or an earlier run. What a file has for a classifier is left out; all else must fit.
-From an earlier run label-aware attention is taken over too, where both have it in the same form: its projections do not
-depend on the classes. Its queries do, so they stay this run's own.
+`weights` names torchvision's or timm's own for ImageNet, a file of arrays (`.safetensors`, as timm's always are, or a
+PyTorch state dict, of which nothing but tensors is unpickled), or an earlier run. What a file has for a classifier is
+left out; all else must fit. From an earlier run label-aware attention is taken over too, where both have it in the same
+form: its projections do not depend on the classes. Its queries do, so they stay this run's own.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from common.architectures import IMAGENET, NO_WEIGHTS, RUN, TORCHVISION
+from common.architectures import IMAGENET, NO_WEIGHTS, RUN, TIMM, TORCHVISION
 from common.config import Experiment
 from common.errors import UserError, one_line
 from common.files import facts_of, private_folder
@@ -71,10 +71,10 @@ def pin_weights(experiment: Experiment) -> Experiment:
 
 
 def weights_file(experiment: Experiment) -> Path:
-    """Return the file of an experiment's weights, fetched where it is torchvision's and not here yet."""
+    """Return the file of an experiment's weights, fetched where it is a library's and not here yet."""
     wanted = experiment.model.weights
     if wanted == IMAGENET:
-        return _imagenet(experiment.model.backbone.removeprefix(TORCHVISION))
+        return _imagenet(experiment.model.backbone)
     path = Path(wanted.removeprefix(RUN))
     path = path / GENERIC if wanted.startswith(RUN) else path
     if not path.is_file():
@@ -110,7 +110,9 @@ def load_weights(backbone: nn.Module, experiment: Experiment) -> Loaded:
         taken = {prefix + name for name in arrays} | {_ATTENTION + name for name in attention}
         unused = sorted(every.keys() - taken)
     else:
-        unused = sorted(name for name in arrays.keys() - own.keys() if name.startswith(_HEADS))
+        unused = sorted(
+            name for name in arrays.keys() - own.keys() if name.startswith(_heads(experiment.model.backbone))
+        )
         arrays = {name: value for name, value in arrays.items() if name not in unused}
     arrays |= {name: _fitted(name, arrays[name], own[name]) for name in arrays.keys() & own.keys()}
     _check(path, experiment.model.backbone, arrays, own)
@@ -227,12 +229,12 @@ def _list(names: list[str]) -> str:
 
 @dataclass(frozen=True)
 class Download:
-    """Torchvision's newest weights of a model for ImageNet.
+    """Torchvision's newest weights of a model for ImageNet, or timm's of a model and tag.
 
     Attributes:
         url: where they are fetched.
         path: where they lie afterwards, in PyTorch's own cache.
-        megabytes: how large they are.
+        megabytes: how large they are; 0: nobody says.
     """
 
     url: str
@@ -250,9 +252,30 @@ def imagenet_file(name: str) -> Download:
     return Download(url, folder / url.rpartition("/")[2], float(newest.meta["_file_size"]))
 
 
-def _imagenet(name: str) -> Path:
+def _timm_file(name: str) -> Download:
+    """Return the same for a model of timm."""
+    from common.timm_facts import hub_url
+
+    folder = Path(str(torch.hub.get_dir())) / "checkpoints"
+    url = hub_url(name)
+    return Download(url, folder / f"timm-{url.split('/')[-4]}.safetensors", 0)
+
+
+def _heads(backbone: str) -> tuple[str, ...]:
+    """Return how names begin in a file that are of a classifier."""
+    if not backbone.startswith(TIMM):
+        return _HEADS
+    from common.timm_facts import classifiers
+
+    return tuple(f"{part}." for part in classifiers(backbone.removeprefix(TIMM)))
+
+
+def _imagenet(backbone: str) -> Path:
     """Return those weights, fetched where they are not here yet."""
-    file = imagenet_file(name)
+    if backbone.startswith(TIMM):
+        file = _timm_file(backbone.removeprefix(TIMM))
+    else:
+        file = imagenet_file(backbone.removeprefix(TORCHVISION))
     if not file.path.exists():
         begins = re.search(r"-([a-f0-9]{8,})\.", file.path.name)
         try:

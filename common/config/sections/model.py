@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from common.architectures import BACKBONES, IMAGENET, NO_WEIGHTS, RUN, TORCHVISION
+from common.architectures import BACKBONES, IMAGENET, LIBRARIES, NO_WEIGHTS, RUN
 from common.config.sections.conditions import (
     CACHES_TRUNK,
     HAS_SOLVED,
@@ -21,16 +21,18 @@ from common.keys import Acts, KeyModel, NotNegative, OneOf, PathOr, Positive, is
 class ModelSection(KeyModel):
     """Backbone, heads, frame and attention."""
 
-    backbone: Annotated[str, OneOf(BACKBONES, (TORCHVISION,))] = key(
+    backbone: Annotated[str, OneOf(BACKBONES, LIBRARIES)] = key(
         "cnn",
         about="cnn: three layers for tiny images; ResNets up to 34 are CIFAR's, with a 3×3 stem; torchvision: any "
-        "classification model of its, such as torchvision:mobilenet_v2; resnet50 is one of them, on grey images too",
+        "classification model of its, such as torchvision:mobilenet_v2; resnet50 is one of them, on grey images too; "
+        "timm: any model of its, such as timm:vit_tiny_patch16_224 (pip install 'fednc[timm]')",
     )
     width: Positive | None = key(None, le=4096, about="of the first stage, in channels; default: the backbone's")
     weights: Annotated[str, PathOr((NO_WEIGHTS, IMAGENET), RUN)] = key(
         NO_WEIGHTS,
-        about="of the backbone at the start: none: drawn from the seed; imagenet: torchvision's, fetched by the "
-        "coordinator; a file (.safetensors, .pth); run:FOLDER: an earlier run's generic model, of whatever classes",
+        about="of the backbone at the start: none: drawn from the seed; imagenet: torchvision's or timm's, "
+        "fetched by the coordinator; a file (.safetensors, .pth); run:FOLDER: an earlier run's generic model, of "
+        "whatever classes",
     )
     weights_sha256: str | None = key(
         None,

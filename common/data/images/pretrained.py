@@ -2,9 +2,10 @@
 
 from functools import lru_cache
 
-from common.architectures import NO_WEIGHTS, TORCHVISION
+from common.architectures import LIBRARIES, NO_WEIGHTS, TIMM, TORCHVISION
 from common.config import Experiment
 from common.data.images.source import Interpolation
+from common.timm_facts import pretrained_facts
 
 Moments = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -13,7 +14,7 @@ _HALVES = (0.5, 0.5, 0.5)
 
 
 def pretrained_moments(experiment: Experiment) -> Moments | None:
-    """Return (mean, std) of the pixels that a backbone of torchvision with weights takes, three values each.
+    """Return (mean, std) of the pixels that a backbone of torchvision or timm with weights takes, three values each.
 
     None where the data's own serve: without weights, and for our own backbones. Grey pixels become three channels by
     them, of equal pixels and each with its own mean.
@@ -38,17 +39,19 @@ def interpolation_of(experiment: Experiment) -> Interpolation:
 
 
 def _with_weights(experiment: Experiment) -> str:
-    """Return torchvision's name of a backbone with weights; '' where it has none, and for our own backbones."""
+    """Return the name of a library's backbone with weights; '' where it has none, and for our own backbones."""
     name = experiment.model.backbone
-    if experiment.model.weights == NO_WEIGHTS or not name.startswith(TORCHVISION):
-        return ""
-    return name.removeprefix(TORCHVISION)
+    return "" if experiment.model.weights == NO_WEIGHTS or not name.startswith(LIBRARIES) else name
 
 
 @lru_cache(maxsize=4)
 def _of(name: str) -> Moments:
+    if name.startswith(TIMM):
+        facts = pretrained_facts(name.removeprefix(TIMM))
+        return tuple(facts["mean"]), tuple(facts["std"])
     from torchvision.models import get_model_weights  # takes seconds to import
 
+    name = name.removeprefix(TORCHVISION)
     if name in _INSIDE:
         return _HALVES, _HALVES
     pixels = get_model_weights(name).DEFAULT.transforms()
@@ -57,7 +60,11 @@ def _of(name: str) -> Moments:
 
 @lru_cache(maxsize=4)
 def _filter_of(name: str) -> Interpolation:
-    from torchvision.models import get_model_weights  # takes seconds to import
+    if name.startswith(TIMM):
+        expected = pretrained_facts(name.removeprefix(TIMM))["interpolation"]
+    else:
+        from torchvision.models import get_model_weights  # takes seconds to import
 
-    expected = get_model_weights(name).DEFAULT.transforms().interpolation.value
+        weights = get_model_weights(name.removeprefix(TORCHVISION)).DEFAULT
+        expected = weights.transforms().interpolation.value
     return "bilinear" if expected == "bilinear" else "bicubic"
