@@ -79,6 +79,8 @@ def parse_steps(written: object) -> tuple[Step, ...]:
         >>> [str(step) for step in parse_steps(["flip", {"random-resized-crop": 0.6}])]
         ['flip', 'random-resized-crop:0.6']
     """
+    if written in ([], ()):
+        raise ValueError(f"an empty list; write {NONE}")
     words = [_word(item) for item in (written if isinstance(written, list | tuple) else [written])]
     steps = [step for word in words for step in word.split("+")]
     return () if steps == [NONE] else tuple(map(_step, steps))
@@ -91,6 +93,8 @@ def _word(item: object) -> str:
     if len(item) != 1:
         raise ValueError("give each step of a list by itself, as in [flip, {rotate: 15}]")
     [(name, values)] = item.items()
+    if isinstance(values, Mapping):
+        raise ValueError(f"give {name}'s numbers by themselves, as in [flip, {{rotate: 15}}]")
     return ":".join([str(name), *map(str, values if isinstance(values, list | tuple) else [values])])
 
 
@@ -103,8 +107,8 @@ def _step(text: str) -> Step:
         raise ValueError(f"{what}{near}allowed: {known}, joined by +, as in flip+rotate:15")
     rows = STEPS[name]
     if len(values) > len(rows):
-        takes = f"takes {form(name)}" if rows else "takes no number"
-        raise ValueError(f"{name} {takes}")
+        most = f"{len(rows)} number{'s' * (len(rows) > 1)}: {', '.join(row.name for row in rows)}; as in {form(name)}"
+        raise ValueError(f"{name} takes {f'at most {most}' if rows else 'no number'}")
     given = [_number(name, row, value) for row, value in zip(rows, values, strict=False)]
     return Step(name, (*given, *(row.default for row in rows[len(values) :])))
 

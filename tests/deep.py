@@ -37,6 +37,7 @@ DEEP: dict[str, tuple[str, ...]] = {
     ),
     "test_torchvision_backbones": tuple(f"own_model[{name}]" for name in _DEEP_BACKBONES),
     "test_timm_backbones": tuple(f"[{name}" for name in ("resnet10t", "convnext_atto", "efficientnet_lite0")),
+    "test_bench": (*(f"measures_something[{part}]" for part in ("scale", "steps", "memory", "peer")), "peak_memory"),
     "test_report_page": ("other_sizes[300-90]",),
     "test_report_multilabel": ("other_sizes[300-90]",),
     "test_ascii_output": ("speak_in_words[latin-1",),

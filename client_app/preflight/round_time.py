@@ -29,13 +29,12 @@ from common.data import Dataset, Federation
 from common.data.images.decode_all import silenced
 from common.data.images.pixel_cache import free_bytes
 from common.data.images.source import ArrayImages
-from common.data.images.views import views_of
 from common.errors import UserError
 from common.methods import METHODS
 from common.models.features import extract_features
 from common.models.model import Model, coordinator_state, fixed_state, shared_state
 from common.models.trunk import trunk_of
-from common.models.trunk_cache import cache_bytes, use_trunk_cache
+from common.models.trunk_cache import cache_bytes, kept_values, use_trunk_cache
 from common.precision import to_wire_precision
 
 _STEP = 32  # images that go through the trunk at once
@@ -85,15 +84,7 @@ def _cached_rows(model: Model, experiment: Experiment, dataset: Dataset) -> int:
     body = trunk_of(model)
     if body is None or body.trunk_cache is None:
         return 0
-    keys, train, views = experiment.train, len(dataset.train), views_of(experiment)
-    if keys.mixup or keys.cutmix:  # others in each epoch
-        kept = 0
-    elif views:
-        kept = views.count * train
-    else:
-        kept = train if keys.augment == "none" else 0
-    again = train if kept != train and experiment.personalise.finetune_epochs else 0
-    return len(dataset.test) + kept + again
+    return kept_values(experiment, len(dataset.train), len(dataset.test))
 
 
 def _seconds_an_image(

@@ -99,7 +99,7 @@ def keys_where(holds: Callable[[KeyFacts], bool]) -> frozenset[str]:
 
     Example:
         >>> sorted(keys_where(lambda facts: facts.stays))
-        ['data-dir', 'image-cache', 'image-memory', 'output-dir', 'resume', 'run-name']
+        ['data-dir', 'image-cache', 'image-memory', 'output-dir', 'resume', 'run-name', 'trunk-memory']
     """
     return frozenset(name for name, row in ROWS.items() if holds(row.facts))
 

@@ -29,7 +29,7 @@ from common.seeds import borrowed_generator
 if TYPE_CHECKING:
     from common.models.trunk_cache import TrunkCache
 
-_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _POOLING = ("avgpool", "classifier", "flatten")
 
 Builder = Callable[[int, int | None], "Backbone"]
@@ -51,6 +51,7 @@ class Backbone(nn.Sequential):
         precision: in which the stages compute (autocast): fp32, bf16 or fp16; features are float32 all the same.
         trunk: how many of its first steps stand still; what they make of an image is always the same.
         reads_trunk: whether what comes in is what the trunk makes of images, see `behind_trunk`.
+        trunk_precision: to which that is rounded: fp32, fp16 or bf16.
         trunk_cache: where that is kept, None: nowhere.
     """
 
@@ -61,6 +62,7 @@ class Backbone(nn.Sequential):
     still: tuple[str, ...] = ()
     trunk: int = 0
     reads_trunk: bool = False
+    trunk_precision: str = "fp32"
     trunk_cache: "TrunkCache | None" = None
 
     def __init__(self, stages: dict[str, nn.Module], feature_dim: int, norm: nn.Module | None = None) -> None:
@@ -130,7 +132,7 @@ class Backbone(nn.Sequential):
 
     def computing(self, images: torch.Tensor) -> AbstractContextManager[None]:
         """Return the context in which the stages compute, in the backbone's precision."""
-        half = _HALF.get(self.precision)
+        half = HALF.get(self.precision)
         return torch.autocast(images.device.type, half) if half else nullcontext()
 
     def stage_names(self) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ def make_stand(body: Backbone, experiment: Experiment) -> Backbone:
     body.fixed = frozenset(frozen | (statistics if kind == "frozen" else set()))
     stages = [f"{stage}." for stage in body.stage_names()] if later is not None else []
     before = tuple(stage for stage in stages if not stage.startswith(later or ()))
+    body.trunk_precision = experiment.model.trunk_precision
     body.trunk = _steps_before(body, experiment.model.train_from)
     body.still = tuple(norms if kind == "frozen" else (name for name in norms if f"{name}.".startswith(before)))
     return body

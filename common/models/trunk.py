@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from common.models.backbones import Backbone
+from common.models.backbones import HALF, Backbone
 
 _FEWEST = 16  # of fewer images kernels may sum in another order, and an image's output would depend on its company
 
@@ -25,12 +25,17 @@ def trunk_of(model: nn.Module) -> Backbone | None:
 
 @torch.no_grad()
 def through_trunk(body: Backbone, images: Tensor) -> Tensor:
-    """Return what a backbone's trunk makes of each image [B, channels, H, W], float32 [B, ...], B ≥ 1."""
-    lacking = _FEWEST - len(images)
-    if not body.trunk or lacking <= 0:
-        return body.through_trunk(images)
-    filled = torch.cat([images, images[:1].expand(lacking, *images.shape[1:])])
-    return body.through_trunk(filled)[: len(images)]
+    """Return what a backbone's trunk makes of each image [B, channels, H, W], B ≥ 1.
+
+    It is float32 [B, ...], rounded to the backbone's `trunk_precision`, whether it is kept or not.
+    """
+    lacking = _FEWEST - len(images) if body.trunk else 0
+    if lacking > 0:
+        output = body.through_trunk(torch.cat([images, images[:1].expand(lacking, *images.shape[1:])]))[: len(images)]
+    else:
+        output = body.through_trunk(images)
+    half = HALF.get(body.trunk_precision) if body.trunk else None
+    return output.to(half).float() if half else output
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from common.data.images.pixel_cache import cache_folder, content_name
 from common.data.images.resident import BatchSlices
 from common.data.images.source import Rows
 from common.data.images.transforms import Scaling
-from common.data.images.views import Views
+from common.data.images.views import Views, views_of
 from common.errors import UserError
 from common.models.backbones import Backbone
 from common.models.trunk import through_trunk, trunk_of
@@ -59,7 +59,7 @@ class TrunkCache:
     Attributes:
         folder: of the files; made if absent.
         precision: of the kept values: fp32, fp16 or bf16.
-        memory: bytes that are kept in memory where the files cannot be written.
+        memory: bytes that the process keeps in memory where files cannot be written.
         announces: whether the log says beforehand how large new files get.
     """
 
@@ -126,7 +126,8 @@ class TrunkCache:
             return self._in_memory(layout, error)
 
     def _in_memory(self, layout: Layout, error: OSError) -> Store | None:
-        fits = layout.num_bytes <= self.memory
+        held = sum(store.layout.num_bytes for store in _stores.values() if isinstance(store, MemoryStore))
+        fits = held + layout.num_bytes <= self.memory
         what = (
             "it is kept in memory, and each process computes it again"
             if fits
@@ -173,6 +174,19 @@ def trunk_folder(experiment: Experiment) -> Path:
     return cache_folder(experiment) / "trunks"
 
 
+def kept_values(experiment: Experiment, train: int, test: int) -> int:
+    """Return how many values a cache keeps of so many training and test images: of views there are several an image."""
+    keys, views = experiment.train, views_of(experiment)
+    if keys.mixup or keys.cutmix:  # others in each epoch
+        kept = 0
+    elif views:
+        kept = views.count * train
+    else:
+        kept = train if keys.augment == "none" else 0
+    again = train if kept != train and experiment.personalise.finetune_epochs else 0
+    return test + kept + again
+
+
 def cache_bytes(model: nn.Module, images: ImageSource, rows: int, dataset: Dataset) -> int:
     """Return the bytes that a model's cache takes for so many of some images, of which there is one; 0 without one."""
     body = trunk_of(model)
@@ -211,7 +225,7 @@ def fill(
         OSError: its disk is full, or cannot be written.
         UserError: an output is not finite, or too large for the store's precision.
     """
-    missing = np.unique(rows[~store.filled[rows]])
+    missing = store.lacking(rows)
     if not len(missing):
         return
     store.check_room(len(missing))

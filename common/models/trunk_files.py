@@ -2,7 +2,7 @@
 
     <name>/about.json   the layout; the folder has this name when it is whole
     <name>/outputs      float32, float16 or bfloat16 [n, ...], with holes where nothing was computed yet
-    <name>/filled       uint8 [n], 1 where the value is there; written after it is on the disk
+    <name>/checksums    uint32 [n], of each value's bytes, 0 where there is none; written after it is on the disk
 
 Any process may read, and fill in what it needs: two that compute the same write the same.
 """
@@ -14,6 +14,7 @@ import os
 import shutil
 import tempfile
 import time
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
@@ -79,6 +80,7 @@ class Store(Protocol):
 
     @property
     def filled(self) -> Flags: ...  # noqa: D102
+    def lacking(self, rows: Rows) -> Rows: ...  # noqa: D102
     def check_room(self, rows: int) -> None: ...  # noqa: D102
     def write(self, rows: Rows, values: Tensor) -> None: ...  # noqa: D102
     def commit(self, rows: Rows) -> None: ...  # noqa: D102
@@ -92,6 +94,10 @@ class MemoryStore:
         self.layout = layout
         self.filled: Flags = np.zeros(layout.shape[0], np.bool_)
         self._values = np.empty(layout.shape, _NUMPY[layout.precision])
+
+    def lacking(self, rows: Rows) -> Rows:
+        """Return which of the rows have no value, each once."""
+        return np.unique(rows[~self.filled[rows]])
 
     def check_room(self, rows: int) -> None:
         """Do nothing: whoever made this store asked for its room."""
@@ -131,14 +137,30 @@ class TrunkFiles:
             tidy(parent)
         os.utime(self._folder)  # used just now
         # left open: another process may remove the folder, which takes nothing from this one
-        self._files = [(self._folder / name).open("r+b", buffering=0) for name in ("outputs", "filled")]
+        self._files = [(self._folder / name).open("r+b", buffering=0) for name in ("outputs", "checksums")]
         self._outputs = np.memmap(self._files[0], _NUMPY[layout.precision], "r", shape=layout.shape)
-        self._filled = np.memmap(self._files[1], np.uint8, "r", shape=layout.shape[:1])
+        self._sums = np.memmap(self._files[1], np.uint32, "r", shape=layout.shape[:1])
+        self._checked = np.zeros(layout.shape[0], np.bool_)
 
     @property
     def filled(self) -> Flags:
         """Which images have their value, [n], as far as any process has noted it."""
-        return np.asarray(self._filled).view(np.bool_)
+        return np.asarray(self._sums) > 0
+
+    def lacking(self, rows: Rows) -> Rows:
+        """Return which of the rows have no value, each once, or one that was damaged since, which the log names."""
+        with suppress(OSError):
+            os.utime(self._folder)  # used just now; gone, where another process has tidied up
+        rows = np.unique(rows)
+        there = self.filled[rows]
+        unsure = rows[there & ~self._checked[rows]]
+        sound = np.array([_checksum(self._outputs[row].tobytes()) for row in unsure], np.uint32) == self._sums[unsure]
+        self._checked[unsure[sound]] = True
+        if damaged := int((~sound).sum()):
+            log_unless_silenced(
+                logging.WARNING, "%s: the values of %d images are damaged, and computed again", self._folder, damaged
+            )
+        return np.union1d(rows[~there], unsure[~sound])
 
     def check_room(self, rows: int) -> None:
         """Raise `OSError` where the disk has no room for the values of so many rows."""
@@ -154,8 +176,11 @@ class TrunkFiles:
     def commit(self, rows: Rows) -> None:
         """Make what was written safe, then note that these rows have it."""
         os.fsync(self._files[0].fileno())
+        size = self.layout.row_bytes
         for row in rows.tolist():
-            _write_at(self._files[1], row, b"\1")
+            checksum = _checksum(os.pread(self._files[0].fileno(), size, row * size))
+            _write_at(self._files[1], 4 * row, np.uint32(checksum).tobytes())
+        self._checked[rows] = True
 
     def read(self, rows: Rows) -> Tensor:
         """Return the values [b, ...] of rows [b] that are there."""
@@ -166,17 +191,20 @@ class TrunkFiles:
 
     def _whole(self) -> bool:
         """Return whether the folder is there and as it should be; remove it where it is damaged."""
-        if not self._folder.is_dir():
+        if not os.path.lexists(self._folder):
             return False
         try:
             about = json.loads((self._folder / "about.json").read_bytes())
-            sizes = [(self._folder / name).stat().st_size for name in ("outputs", "filled")]
-            if about == self._about() and sizes == [self.layout.num_bytes, self.layout.shape[0]]:
+            sizes = [(self._folder / name).stat().st_size for name in ("outputs", "checksums")]
+            if about == self._about() and sizes == [self.layout.num_bytes, 4 * self.layout.shape[0]]:
                 return True
-        except (ValueError, FileNotFoundError):
+        except (ValueError, OSError):
             pass
         log_unless_silenced(logging.WARNING, "%s is damaged: it is removed, and computed again", self._folder)
-        shutil.rmtree(self._folder)
+        if self._folder.is_dir() and not self._folder.is_symlink():
+            shutil.rmtree(self._folder)
+        else:
+            self._folder.unlink()
         return False
 
     def _announce(self) -> None:
@@ -191,9 +219,10 @@ class TrunkFiles:
         parent = private_folder(self._folder.parent)
         part = Path(tempfile.mkdtemp(prefix=f"{self._folder.name}.", suffix=".part", dir=parent))
         try:
-            for name, size in (("outputs", self.layout.num_bytes), ("filled", self.layout.shape[0])):
-                with private_file(part / name, "wb") as file:
-                    file.truncate(size)
+            with private_file(part / "outputs", "wb") as file:
+                file.truncate(self.layout.num_bytes)
+            with private_file(part / "checksums", "wb") as file:
+                file.write(bytes(4 * self.layout.shape[0]))  # no hole: to read one may take room that is not there
             with private_file(part / "about.json") as file:
                 json.dump(self._about(), file)
             with suppress(OSError):  # another process was faster
@@ -212,6 +241,10 @@ def tidy(parent: Path) -> None:
     for path in ages.keys() - set(whole):
         if time.time() - ages[path] > _STALE:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _checksum(content: bytes) -> int:
+    return zlib.crc32(content) or 1  # 0: there is no value
 
 
 def _write_at(file: IO[bytes], place: int, content: bytes) -> None:

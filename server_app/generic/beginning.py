@@ -9,7 +9,7 @@ from common.data.images.decode_all import format_bytes
 from common.data.images.pixel_cache import free_bytes
 from common.methods import METHODS
 from common.models.model import Model
-from common.models.trunk_cache import cache_bytes, trunk_folder
+from common.models.trunk_cache import cache_bytes, kept_values, trunk_folder
 from common.models.weights import load_weights
 from server_app.run.journal import Journal, log
 
@@ -46,11 +46,11 @@ def warn_of_slow_precision(experiment: Experiment, device: torch.device) -> None
 def announce_trunk(model: Model, experiment: Experiment, federation: Federation) -> None:
     """Log what simulated sites and the coordinator will compute once and keep; real sites log their own."""
     train, dataset = sum(map(len, federation.train_rows)), federation.dataset
-    images = dataset.train if train else dataset.test
-    if len(images) and (size := cache_bytes(model, images, train + len(dataset.test), dataset)):
+    images, kept = dataset.train if train else dataset.test, kept_values(experiment, train, len(dataset.test))
+    if len(images) and (size := cache_bytes(model, images, kept, dataset)):
         folder = trunk_folder(experiment)
         log.info(
-            "stages before %s stand still: what they make of %s training and %s test images is computed once, %s in %s "
-            "(%s free)", experiment.model.train_from, f"{train:,}", f"{len(dataset.test):,}", format_bytes(size),
-            folder, format_bytes(free_bytes(folder)),
+            "stages before %s stand still: what they make of %s images is computed once, %s in %s (%s free)%s",
+            experiment.model.train_from, f"{kept:,}", format_bytes(size), folder, format_bytes(free_bytes(folder)),
+            "" if kept >= train + len(dataset.test) else "; of training images, which change in each epoch, each time",
         )  # fmt: skip

@@ -117,7 +117,7 @@ def test_new_starts_from_weights_and_what_it_writes_runs(tmp_path: Path) -> None
     home = {"HOME": str(tmp_path)}
     answer = start("fednc", "new", "scans", "--weights", str(MOBILENET), folder=tmp_path, environment=home)
     check(answer, r"^fednc run scans\.yaml$")
-    assert f"weights = {MOBILENET}: given by --weights" in answer.out and not answer.error.strip()
+    assert f"weights = {MOBILENET.resolve()}: given by --weights" in answer.out and not answer.error.strip()
     assert load("scans.yaml", {}, tmp_path).model.train_from == "features.18"
     words = ("rounds=1", "local-epochs=1", "--engine", "local")
     answer = start("fednc", "run", "scans.yaml", *words, folder=tmp_path, environment=home)

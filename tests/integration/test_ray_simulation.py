@@ -61,7 +61,7 @@ def test_workers_share_a_trunks_cache_and_equal_a_run_without(tiny_for: Tiny, tm
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert_same_arrays(local, local.parent / "ray")
-    filled = [np.fromfile(path, np.uint8) for path in (tmp_path / "cache" / "trunks").glob("*/filled")]
+    filled = [np.fromfile(path, np.uint32) for path in (tmp_path / "cache" / "trunks").glob("*/checksums")]
     assert len(filled) == 2 and all(flags.any() for flags in filled)  # of training images, and of test images
 
 

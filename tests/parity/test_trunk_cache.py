@@ -110,7 +110,7 @@ def test_a_run_with_the_cache_is_the_run_without(tiny_for: Tiny, tmp_path: Path,
     assert not (tmp_path / "cache" / "trunks").exists()
     on = run_local(tiny_for(method, run_name="on", **keys))
     caches = list((tmp_path / "cache" / "trunks").iterdir())
-    assert {np.fromfile(cache / "filled", np.uint8).any() for cache in caches} == {True} and len(caches) == 2
+    assert {np.fromfile(cache / "checksums", np.uint32).any() for cache in caches} == {True} and len(caches) == 2
     assert same_models(on, off)
 
 

@@ -60,12 +60,14 @@ class ModelSection(KeyModel):
         acts=Acts(HAS_TRUNK),
     )
     trunk_precision: Literal["fp32", "fp16", "bf16"] = key(
-        "fp32", about="of what is kept; fp16 and bf16 take half the room and round", acts=Acts(CACHES_TRUNK)
+        "fp32",
+        about="to which what they make of an image is rounded, kept or not; fp16 and bf16 take half the room",
+        acts=Acts(HAS_TRUNK),
     )
     trunk_memory: NotNegative = key(
         2048,
         le=10**6,
-        about="MiB of it that a process keeps in memory where the files cannot be written",
+        about="MiB of all of it that a process keeps in memory where files cannot be written",
         resume="host",
         stays=True,
         acts=Acts(CACHES_TRUNK),

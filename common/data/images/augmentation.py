@@ -81,8 +81,8 @@ class Augmentation:
         >>> images = torch.zeros(8, 3, 32, 32, dtype=torch.uint8)
         >>> augmentation = Augmentation("flip+rotate:15")
         >>> draws = augmentation.epoch([8], torch.Generator().manual_seed(0))
-        >>> augmentation.apply(images, draws.cut(slice(0, 4))).shape
-        torch.Size([8, 3, 32, 32])
+        >>> augmentation.apply(images[:4], draws.cut(slice(0, 4))).shape
+        torch.Size([4, 3, 32, 32])
     """
 
     def __init__(self, augment: str) -> None:

@@ -289,7 +289,7 @@ IMPOSSIBLE: list[tuple[str, Any, str]] = [
     ("augment", "flip+rotate:200", "rotate: degrees should be a number from 0 to 180, not '200'"),
     ("augment", "randaugment:1.5", "operations should be an integer"),
     ("augment", "flip:2", "flip takes no number"),
-    ("augment", "rotate:1:2", "rotate takes rotate:15"),
+    ("augment", "rotate:1:2", "rotate takes at most 1 number: degrees"),
     ("augment", "none+flip", "'none' stands alone"),
     ("augment", [{"flip": 1, "rotate": 15}], "each step of a list by itself"),
     ("realign", "yes", "'paper'"),

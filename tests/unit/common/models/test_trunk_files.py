@@ -73,7 +73,7 @@ def test_files_are_for_their_owner_alone(tmp_path: Path) -> None:
     assert not list((tmp_path / "t").glob("*.part"))
 
 
-@pytest.mark.parametrize("harm", ["about is no JSON", "outputs is cut", "filled is gone", "another layout"])
+@pytest.mark.parametrize("harm", ["about is no JSON", "outputs is cut", "checksums are gone", "another layout"])
 def test_damage_is_named_and_computed_again(tmp_path: Path, harm: str, caplog: pytest.LogCaptureFixture) -> None:
     store = TrunkFiles(tmp_path, "a", LAYOUT)
     store.write(ROWS[:10], torch.ones(10, 2, 3))
@@ -83,12 +83,66 @@ def test_damage_is_named_and_computed_again(tmp_path: Path, harm: str, caplog: p
         (folder / "about.json").write_text("{")
     elif harm == "outputs is cut":
         os.truncate(folder / "outputs", 17)
-    elif harm == "filled is gone":
-        (folder / "filled").unlink()
+    elif harm == "checksums are gone":
+        (folder / "checksums").unlink()
     with caplog.at_level(logging.WARNING, "fednc"):
         again = TrunkFiles(tmp_path, "a", Layout((10, 4), "fp32") if harm == "another layout" else LAYOUT)
     assert not again.filled.any()
     assert f"{folder} is damaged: it is removed, and computed again" in caplog.text
+
+
+def test_a_value_that_was_damaged_is_named_and_computed_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache, expected = TrunkCache(tmp_path), extracted(None)
+    assert torch.equal(extracted(cache), expected)
+    trunk_cache._stores.clear()
+    (outputs,) = tmp_path.glob("*/outputs")
+    with outputs.open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xff" * 300)
+    with caplog.at_level(logging.WARNING, "fednc"):
+        assert torch.equal(extracted(cache), expected)
+    assert f"{outputs.parent}: the values of" in caplog.text and "computed again" in caplog.text
+    caplog.clear()
+    trunk_cache._stores.clear()
+    assert torch.equal(extracted(cache), expected) and "damaged" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "about is a folder"])
+def test_what_is_no_cache_gives_way_to_one(tmp_path: Path, kind: str) -> None:
+    if kind == "file":
+        (tmp_path / "a").write_text("")
+    elif kind == "link":
+        (tmp_path / "a").symlink_to(tmp_path / "nowhere")
+    else:
+        (tmp_path / "a" / "about.json").mkdir(parents=True)
+    assert not TrunkFiles(tmp_path, "a", LAYOUT).filled.any()
+
+
+def test_a_cache_in_use_stays_however_many_are_made(tmp_path: Path) -> None:
+    store = TrunkFiles(tmp_path, "used", LAYOUT)
+    for number in range(2 * trunk_files.KEPT):
+        store.lacking(ROWS[:1])
+        TrunkFiles(tmp_path, f"other-{number}", LAYOUT)
+    assert (tmp_path / "used").is_dir()
+
+
+def test_all_of_a_process_in_memory_is_limited(tmp_path: Path) -> None:
+    (folder := tmp_path / "trunks").write_text("a file")
+    one = len(DATASET.train) * 8 * 2 * 2 * 4
+    cache = TrunkCache(folder, memory=int(1.5 * one))
+    for seed in (0, 1):
+        extracted(cache, seed=seed)
+    assert [store is None for store in trunk_cache._stores.values()] == [False, True]
+
+
+@pytest.mark.parametrize("keys", [{"trunk-cache": False}, {"trunk-memory": 0}])
+def test_half_precision_gives_the_same_without_a_cache(tmp_path: Path, keys: dict[str, Any]) -> None:
+    kept = extracted(TrunkCache(tmp_path / "a", "bf16"), **{"trunk-precision": "bf16"})
+    (tmp_path / "b").write_text("a file")
+    trunk_cache._stores.clear()
+    without = None if keys.get("trunk-cache") is False else TrunkCache(tmp_path / "b", "bf16")
+    assert torch.equal(extracted(without, **{"trunk-precision": "bf16"}), kept)
+    assert not torch.equal(extracted(None), kept)
 
 
 def test_a_writer_whose_folder_was_removed_goes_on(tmp_path: Path) -> None:
@@ -147,7 +201,7 @@ def test_outputs_that_are_not_finite_are_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(trunk_cache, "through_trunk", lambda body, images: real(body, images) / 0)
     with pytest.raises(UserError, match="not finite as fp32: its weights are damaged"):
         extracted(TrunkCache(tmp_path, "fp32"))
-    assert not any(np.fromfile(path, np.uint8).any() for path in tmp_path.rglob("filled"))
+    assert not any(np.fromfile(path, np.uint8).any() for path in tmp_path.rglob("checksums"))
 
 
 FILLER = """
