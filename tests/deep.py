@@ -21,7 +21,7 @@ DEEP: dict[str, tuple[str, ...]] = {
     "test_stopped_runs": ("takes_its_simulation_along", "comparison_by_flower", "terminal_that_closes"),
     "test_provisioning": ("a_registered_site_joins", "clock_is_wrong_is_refused[-600]"),
     "test_library": ("a_comparison_gives", "readmes_example"),
-    "test_wheel": ("shipped_experiment[flower]",),
+    "test_wheel": ("shipped_experiment",),
     "test_extended_runs": ("longer_one[creff]",),
     "test_closed_output": ("[all closed]", "[pipe]", "[full]"),
     "test_standing": tuple(f"backbone_of_torchvision[{name}]" for name in METHODS if name not in _ALSO_QUICK),
@@ -40,7 +40,7 @@ DEEP: dict[str, tuple[str, ...]] = {
     "test_bench": (*(f"measures_something[{part}]" for part in ("scale", "steps", "memory", "peer")), "peak_memory"),
     "test_report_page": ("other_sizes[300-90]",),
     "test_report_multilabel": ("other_sizes[300-90]",),
-    "test_ascii_output": ("speak_in_words[latin-1",),
+    "test_ascii_output": ("a_run_and_a_comparison", "speak_in_words[latin-1"),
     "test_compare": (
         "time_is_up",
         "leaves_nothing_to_the_next",
@@ -50,6 +50,8 @@ DEEP: dict[str, tuple[str, ...]] = {
     ),
     "test_readme": (
         "digits_lt.yaml --engine local]",
+        "runs[fednc run scans.yaml]",
+        "run configs/digits_multilabel.yaml]",
         "fednc compare scans.yaml",
         "rounds=100 seed=1]",
         "rounds=200]",
