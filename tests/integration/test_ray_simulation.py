@@ -49,7 +49,7 @@ def test_ray_equals_the_in_process_engine(tiny: Tiny, tmp_path: Path) -> None:
     assert len([name for name in names if "sites" in name.parts]) == 3 * 4  # frame, two rounds' heads, personal_model
 
 
-@pytest.mark.parametrize("method", ["fednca_ml", "ditto"])
+@pytest.mark.parametrize("method", ["fednca_ml"])
 def test_workers_share_a_trunks_cache_and_equal_a_run_without(tiny_for: Tiny, tmp_path: Path, method: str) -> None:
     keys: dict[str, Any] = {"train_from": "stage3", "finetune_epochs": 1}
     local = run_local(tiny_for(method, run_name="local", trunk_cache=False, **keys))
