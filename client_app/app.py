@@ -12,7 +12,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from torch import nn
 
-from client_app.methods import LocalMethod
+from client_app.methods import LocalMethod, OwnImages
 from client_app.methods import load as load_method
 from client_app.site.device import site_device
 from client_app.site.log import log_exchange, log_warning, redact_error
@@ -25,6 +25,7 @@ from client_app.training.optimiser import is_state, state_arrays, take_state
 from client_app.training.store import SiteStore
 from common import wire
 from common.errors import UserError
+from common.files import arrays_digest
 from common.installed import check_installed
 from common.methods import METHODS
 from common.models.description import Description, describe, header
@@ -82,8 +83,7 @@ def train(message: Message, context: Context) -> Message:
         metrics |= {"num-test": evaluator.num_test} | evaluator.metrics(method.personal_head(model), "arrival")
     if not len(site.train_rows):
         return wire.metrics_reply(message, _apply_policy(site, metrics), frame_hash=request.frame_hash)
-    found = method.extras(model, site.dataset, site.train_rows) if row.extras else {}
-    extras = {name: found[name] for name in row.extras}
+    extras = own_extras(model, method, site, request)
     rate = experiment.train.learning_rate * request.rate
     state = take_state(kept or {}, model) if experiment.train.optimizer_state == "kept" else None
     losses = train_site(model, method, site, request.round, learning_rate=rate, state=state)
@@ -109,7 +109,7 @@ def personalise(message: Message, context: Context) -> Message:
     started_from, kept = store.load_version(request.round)
     model = assemble(request, site, store, started_from, kept)
     evaluator = SiteEvaluator(method.personal_backbone(model), site)
-    head = method.personal_head(model)
+    head = method.final_head(model, own_images(site, request), local_context(model, method, site), request.sums)
     metrics: dict[str, float | int] = {"num-examples": len(site.train_rows), "num-test": evaluator.num_test}
     by_class: dict[str, PerClass] = {}
     found, by_class["final"] = evaluator.measure(head, "final")
@@ -143,6 +143,21 @@ def personalise(message: Message, context: Context) -> Message:
 def _apply_policy(site: Site, metrics: dict[str, float | int]) -> dict[str, float | int]:
     """Return the metrics that the site's policy lets out: all of a simulated site's."""
     return allowed_metrics(site.config.policy, metrics) if site.config else metrics
+
+
+def own_images(site: Site, request: wire.Request) -> OwnImages:
+    """Return the site's training images, and what the coordinator has of them."""
+    return OwnImages(site.dataset, site.train_rows, request.held)
+
+
+def own_extras(model: Model, method: LocalMethod, site: Site, request: wire.Request) -> wire.Arrays:
+    """Return what the method's row wants of the site beside weights: nothing where the coordinator has it already."""
+    row = METHODS[site.experiment.method]
+    if not row.extras:
+        return {}
+    found = method.extras(model, own_images(site, request), local_context(model, method, site))
+    extras = {name: found[name] for name in row.extras}
+    return {} if arrays_digest(extras) == request.held else extras
 
 
 def finetune(model: Model, head: nn.Module, method: LocalMethod, site: Site) -> nn.Module:

@@ -8,9 +8,11 @@
 |                                  | last one that the site trained in,  | metrics of what arrived, the hash of   |
 |                                  | factor of the rate, shared parts    | its frame, the round, that of the      |
 |                                  | and those the coordinator changes,  | personal parts that it started from,   |
-|                                  | the frame where the site lacks it   | and the method's extras                |
-| personalise: `train.personalise` | the same, of the end                | test images and metrics of each stage, |
-|                                  |                                     | by class where a site's rule allows it |
+|                                  | the frame where the site lacks it,  | and the method's extras                |
+|                                  | the hash of its extras that are     |                                        |
+|                                  | there already                       |                                        |
+| personalise: `train.personalise` | the same, of the end, and the       | test images and metrics of each stage, |
+|                                  | method's sums                       | by class where a site's rule allows it |
 | an error, to any of these        |                                     | its kind; where the site refuses what  |
 |                                  |                                     | is asked, why: the rest is in its log  |
 
@@ -79,6 +81,8 @@ CLASS_METRICS = "class_metrics"
 # some methods need, each row of `common/methods` its own, and metrics by class, which no run needs.
 EXTRAS = {
     "class_counts": "the site's training images of each class, [C]",
+    "feature_sums": "of each class (of several labels: of each label's positives, then negatives) the sums over the "
+    "site's images of h̃h̃ᵀ, h̃ a feature and 1, in whole steps, upper halves [K, D(D + 1)/2]",
     "class_gradients": "mean gradient of the re-trained head over the site's images of each class, "
     "[C, C, d] (d + 1 with a bias); all zero for a class it does not have",
     CLASS_METRICS: "of each stage of the personal model, [C]: the share of the site's test images of each class that "
@@ -87,6 +91,7 @@ EXTRAS = {
 
 _MAX_REASON_LENGTH = 300  # letters of what a site says went wrong
 _MODEL, _FRAME, _EXTRAS, _CONFIG, _METRICS = "model", "frame", "extras", "config", "metrics"
+_SUMS = "sums"
 _CLASS_METRICS = "class-metrics"
 
 
@@ -108,6 +113,8 @@ def request(
     frame: npt.NDArray[np.float32] | None = None,
     fixed: Mapping[str, npt.NDArray[Any]] | None = None,
     frame_hash: str = "",
+    held: str = "",
+    sums: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> RecordDict:
     """Pack what the coordinator sends.
 
@@ -124,6 +131,8 @@ def request(
         frame: the fixed frame [C, d] if the site is not known to hold what has `frame_hash`.
         fixed: likewise what of the backbone stands still.
         frame_hash: `frame_digest` of the two.
+        held: `arrays_digest` of the extras that the coordinator has of the site and need not come again.
+        sums: for personalise, those of the method's row.
     """
     config: dict[str, Any] = {
         "experiment": experiment_json(experiment),
@@ -135,6 +144,7 @@ def request(
         "rate": rate,
         "evaluate": evaluate,
         "frame-hash": frame_hash,
+        "held": held,
         "sites-dir": str(sites_dir or ""),
     }
     content = RecordDict({_CONFIG: ConfigRecord(config)})
@@ -142,6 +152,8 @@ def request(
         content[_MODEL] = model
     if once := ({} if frame is None else {"frame": frame}) | dict(fixed or {}):
         content[_FRAME] = pack(once)
+    if sums:
+        content[_SUMS] = pack(sums)
     return content
 
 
@@ -163,12 +175,13 @@ class Request:
         self.round, self.checkpointed, self.trained = check_rounds(*rounds_named, span)
         self.rate = check_rate(config["rate"])
         self.evaluate = bool(config["evaluate"])
-        self.frame_hash = str(config["frame-hash"])
+        self.frame_hash, self.held = str(config["frame-hash"]), str(config["held"])
         self.sites_dir = Path(str(config["sites-dir"])) if config["sites-dir"] else None
         self.model = from_wire_precision(unpack(message, _MODEL), self.experiment)
         frame = unpack(message, _FRAME)
         self.frame: npt.NDArray[np.float32] | None = frame.pop("frame", None)
         self.fixed = frame
+        self.sums = unpack(message, _SUMS)
 
 
 @lru_cache(maxsize=4)

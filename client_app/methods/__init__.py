@@ -5,11 +5,11 @@
 
 from importlib import import_module
 
-from client_app.methods.base import LocalMethod, Phase
+from client_app.methods.base import LocalMethod, OwnImages, Phase
 from common.errors import unknown
 from common.methods import METHODS
 
-__all__ = ["LocalMethod", "Phase", "load"]
+__all__ = ["LocalMethod", "OwnImages", "Phase", "load"]
 
 
 def load(name: str) -> LocalMethod:

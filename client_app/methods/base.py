@@ -131,6 +131,21 @@ class Phase:
 Losses = Callable[[Model, Tensor, Tensor, LocalContext], dict[str, Tensor]]
 
 
+@dataclass(frozen=True)
+class OwnImages:
+    """A site's training images.
+
+    Attributes:
+        dataset: the images are `rows` of its `train`.
+        rows: [n].
+        held: `arrays_digest` of the extras that the coordinator has of them; '' for none.
+    """
+
+    dataset: Dataset
+    rows: npt.NDArray[np.int64]
+    held: str = ""
+
+
 class LocalMethod:
     """The site's half of a method; the coordinator's half is its row in `common/methods`.
 
@@ -157,13 +172,13 @@ class LocalMethod:
         """
         raise NotImplementedError
 
-    def extras(self, model: Model, dataset: Dataset, rows: npt.NDArray[np.int64]) -> Arrays:
+    def extras(self, model: Model, images: OwnImages, local: LocalContext) -> Arrays:
         """Return the `extras` of the method's row, computed of the arriving model before the site trains.
 
         Args:
             model: as it arrived.
-            dataset: the site's images are `rows`, at least one, of its `train`.
-            rows: [n].
+            images: of the site, at least one.
+            local: what the site knows.
         """
         return {}
 
@@ -174,6 +189,20 @@ class LocalMethod:
     def personal_head(self, model: Model) -> nn.Module:
         """Return the head d → C of the site's personal model as it stands during training."""
         raise NotImplementedError
+
+    def final_head(self, model: Model, images: OwnImages, local: LocalContext, sums: Arrays) -> nn.Module:
+        """Return the head d → C of the site's personal model after the last round; by default as it was in training.
+
+        Args:
+            model: as it arrived.
+            images: of the site, perhaps none.
+            local: what the site knows.
+            sums: as the coordinator sent them: the `sums` of the method's row.
+
+        Raises:
+            RefusalError: sums of another form.
+        """
+        return self.personal_head(model)
 
     def finetuning(self, experiment: Experiment) -> tuple[Phase, ...] | None:
         """Return what `finetune-epochs` trains at the end; by default None: the personal head alone."""

@@ -9,15 +9,12 @@ Defaults: `creff-features` 100 and the rates `creff-match-rate` .1 and `creff-re
 `creff-match-steps` 100 and `creff-retrain-epochs` 300 its code's.
 """
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot, pad
 
-from client_app.methods.base import LocalContext
+from client_app.methods.base import LocalContext, OwnImages
 from client_app.methods.fedavg import FedAvg
-from common.data import Dataset
 from common.models.features import extract_features
 from common.models.model import Model
 from common.wire import Arrays
@@ -27,10 +24,10 @@ class CReFF(FedAvg):
     """FedAvg's loss; before it, the gradients of the re-trained head on real features."""
 
     @torch.no_grad()
-    def extras(self, model: Model, dataset: Dataset, rows: npt.NDArray[np.int64]) -> Arrays:
+    def extras(self, model: Model, images: OwnImages, local: LocalContext) -> Arrays:
         """Return, for each class, the mean gradient of CE(Wh + b, c) by W, and by b as a last column (Eq. 3)."""
         head = self.personal_head(model)
-        features, labels = extract_features(model.backbone, dataset.train, rows, dataset)
+        features, labels = extract_features(model.backbone, images.dataset.train, images.rows, images.dataset)
         classes = one_hot(labels, head.out_features).to(features.dtype)
         errors = head(features).softmax(dim=1) - classes
         inputs = pad(features, (0, 1), value=1.0) if head.bias is not None else features

@@ -7,12 +7,10 @@ Defaults: τ is `logit-adjustment`, 1, the value that the paper derives; it also
 """
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
-from client_app.methods.base import LocalContext
+from client_app.methods.base import LocalContext, OwnImages
 from client_app.methods.fedavg import FedAvg
-from common.data import Dataset
 from common.methods.shared_options import AdjustmentOptions
 from common.models.model import Model
 from common.wire import Arrays
@@ -21,9 +19,10 @@ from common.wire import Arrays
 class GlobalLogitAdjustment(FedAvg):
     """Cross-entropy of logits shifted by the federation's prior."""
 
-    def extras(self, model: Model, dataset: Dataset, rows: npt.NDArray[np.int64]) -> Arrays:
+    def extras(self, model: Model, images: OwnImages, local: LocalContext) -> Arrays:
         """Return the site's class counts [C]."""
-        counts = np.bincount(dataset.train.labels[rows], minlength=len(dataset.classes))
+        labels = images.dataset.train.labels[images.rows]
+        counts = np.bincount(labels, minlength=len(images.dataset.classes))
         return {"class_counts": counts.astype(np.float32)}
 
     def losses(self, model: Model, images: Tensor, labels: Tensor, local: LocalContext) -> dict[str, Tensor]:

@@ -167,7 +167,7 @@ def _check_machine(findings: Findings, config: SiteConfig, experiment: Experimen
         if config.device == "auto" and device.type == "cpu":
             findings.warn("device", "no GPU that PyTorch can use: this site trains on its CPU; see `nvidia-smi`")
         findings.facts["batch"] = time_batch(experiment, agreed_channels(experiment), device)
-        if dataset is not None and len(dataset.train) and experiment.model.train_from is not None:
+        if dataset is not None and len(dataset.train) and experiment.train_from is not None:
             _expect_rounds(findings, config, experiment, dataset, device)
 
     findings.attempt("device", examine)

@@ -89,8 +89,22 @@ def _norm(e: Values) -> Iterator[Mistake]:
 
 
 def _train_from(e: Values) -> Iterator[Mistake]:
-    if e.train_from == HEAD and METHODS[e.method].shared == ("backbone",) and not uses_attention(e):
+    row = METHODS[e.method]
+    if e.train_from == HEAD and row.trains and row.shared == ("backbone",) and not uses_attention(e):
         yield "train-from", f"train-from = 'head': '{e.method}' shares the backbone alone; name a stage of it"
+
+
+def _solved(e: Values) -> Iterator[Mistake]:
+    row = METHODS[e.method]
+    if row.trains:
+        return
+    if uses_attention(e):
+        yield "attention", f"attention = True: '{e.method}' trains nothing, and attention has to learn; leave it out"
+    if e.norm == "local":
+        yield (
+            "norm",
+            f"norm = 'local': '{e.method}' adds up features, which sites must compute alike; leave it out",
+        )
 
 
 def _mixing(e: Values) -> Iterator[Mistake]:
@@ -135,6 +149,6 @@ def _missing_classes(e: Values) -> Iterator[Mistake]:
 
 
 _RULES: tuple[Rule, ...] = (
-    *(_natural, _site_key, _group_key, _classes, _pixels, _resume, _width, _weights, _norm, _train_from),
+    *(_natural, _site_key, _group_key, _classes, _pixels, _resume, _width, _weights, _norm, _train_from, _solved),
     *(_mixing, _mixed_views, _composites, _labels, _label_rule, _missing_classes),
 )

@@ -20,6 +20,7 @@ from common.config.sections import (
     RunSection,
     SitesSection,
     TrainSection,
+    conditions,
 )
 from common.config.top import TopKeys
 from common.config.values import Values
@@ -134,6 +135,11 @@ class Experiment(TopKeys):
         """How many labels an image has at every real site: `labels`, else what the method takes, else one."""
         taken = METHODS[self.method].labels
         return self.data.labels or ("one" if taken == "any" else taken)
+
+    @property
+    def train_from(self) -> str | None:
+        """The stage before which the backbone stands still: `train-from`, and all of it where nothing trains."""
+        return conditions.train_from(Values(self))
 
     def dump(self, defaults: bool = True) -> dict[str, Any]:
         """Return the resolved configuration as plain JSON values under each key's name alone.

@@ -124,6 +124,9 @@ class Method:
             through its `of_labels`.
         finetune_rate: the learning rate of fine-tuning at most, where none is given; None: that of training.
         local_norm: whether BatchNorm's parameters and statistics stay at the site.
+        solves: which heads come of sums over images in place of training: none, the generic one, or that and a
+            personal one at each site.
+        sums: what the coordinator sends with the last step, of which a site solves its personal head.
         options: the method's own keys.
         tunes: values that tuning tries of keys that are not the method's own: key → values.
     """
@@ -150,6 +153,8 @@ class Method:
     mixes: bool = False
     finetune_rate: float | None = None
     local_norm: bool = False
+    solves: Literal["", "generic", "personal"] = ""
+    sums: tuple[str, ...] = ()
     options: type[MethodOptions] = MethodOptions
     tunes: dict[str, tuple[Any, ...]] = field(default_factory=dict)
 
@@ -168,8 +173,15 @@ class Method:
 
     @property
     def personalises(self) -> bool:
-        """Whether a site trains a model of its own."""
-        return self.local_norm or any(part.startswith("personal") for part in self.personal)
+        """Whether a site has a model of its own."""
+        return (
+            self.local_norm or self.solves == "personal" or any(part.startswith("personal") for part in self.personal)
+        )
+
+    @property
+    def trains(self) -> bool:
+        """Whether sites train; else the whole backbone stands still, and they send no model."""
+        return not self.solves
 
     @property
     def personal_stage(self) -> str:

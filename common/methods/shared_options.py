@@ -1,6 +1,8 @@
 """Keys that several methods share: one meaning, one default, one place."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from common.keys import Acts, is_one_of, key
 from common.methods.base import MethodOptions
@@ -47,3 +49,15 @@ class AdjustmentOptions(MethodOptions):
     """A head trained on adjusted logits."""
 
     logit_adjustment: float = key(1.0, ge=0, about="τ of fedavg_la*; 1 = balanced softmax", grid=(0.5, 1.0, 1.5))
+
+
+class SumsOptions(MethodOptions):
+    """A head solved from sums of features."""
+
+    ridge_lambda: Literal["auto"] | Annotated[float, Field(gt=0)] = key(
+        "auto",
+        about="λ of Σ‖Wh − y‖² + λ‖W‖²; auto: by generalised cross-validation, class by class, from the sums alone",
+    )
+    feature_range: Literal[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096] = key(
+        64, about="features are summed in steps of its 2⁻²¹; a site with one beyond it refuses"
+    )

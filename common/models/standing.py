@@ -21,7 +21,7 @@ def make_stand(body: Backbone, experiment: Experiment) -> Backbone:
     if kind == "group":
         replace_norms(body)
     state = body.state_dict()
-    later = _from_stage(body, experiment.model.train_from)
+    later = _from_stage(body, experiment.train_from)
     frozen = {name for name in state if later is not None and not name.startswith(later)}
     for name, parameter in body.named_parameters():
         if name in frozen:
@@ -32,14 +32,14 @@ def make_stand(body: Backbone, experiment: Experiment) -> Backbone:
     stages = [f"{stage}." for stage in body.stage_names()] if later is not None else []
     before = tuple(stage for stage in stages if not stage.startswith(later or ()))
     body.trunk_precision = experiment.model.trunk_precision
-    body.trunk = _steps_before(body, experiment.model.train_from)
+    body.trunk = _steps_before(body, experiment.train_from)
     body.still = tuple(norms if kind == "frozen" else (name for name in norms if f"{name}.".startswith(before)))
     return body
 
 
 def check_train_from(experiment: Experiment) -> None:
     """Raise `UserError` where `train-from` names no stage of the backbone; all of its stages are then named."""
-    wanted = experiment.model.train_from
+    wanted = experiment.train_from
     if wanted not in (None, HEAD):
         names = build_backbone(experiment.model.backbone, 3, experiment.model.width).stage_names()
         if wanted not in names:

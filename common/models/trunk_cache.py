@@ -36,6 +36,7 @@ from common.data.images.source import Rows
 from common.data.images.transforms import Scaling
 from common.data.images.views import Views, views_of
 from common.errors import UserError
+from common.methods import METHODS
 from common.models.backbones import Backbone
 from common.models.trunk import through_trunk, trunk_of
 from common.models.trunk_files import Layout, MemoryStore, Store, TrunkFiles
@@ -162,7 +163,7 @@ def use_trunk_cache(model: nn.Module, experiment: Experiment, folder: Path | Non
         folder: of a real site's caches, who announces them; by default beside decoded images.
     """
     keys, cache = experiment.model, None
-    if keys.train_from is not None and keys.trunk_cache:
+    if experiment.train_from is not None and keys.trunk_cache:
         where, memory = folder or trunk_folder(experiment), keys.trunk_memory << 20
         cache = TrunkCache(where, keys.trunk_precision, memory, announces=folder is not None)
     for body in (part for part in model.modules() if isinstance(part, Backbone)):
@@ -177,7 +178,9 @@ def trunk_folder(experiment: Experiment) -> Path:
 def kept_values(experiment: Experiment, train: int, test: int) -> int:
     """Return how many values a cache keeps of so many training and test images: of views there are several an image."""
     keys, views = experiment.train, views_of(experiment)
-    if keys.mixup or keys.cutmix:  # others in each epoch
+    if not METHODS[experiment.method].trains:  # no image is ever changed
+        kept = train
+    elif keys.mixup or keys.cutmix:  # others in each epoch
         kept = 0
     elif views:
         kept = views.count * train

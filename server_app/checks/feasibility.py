@@ -43,7 +43,8 @@ def check_task(experiment: Experiment, dataset: Dataset) -> None:
         raise UserError(
             f"method = '{row.name}': images of '{dataset.name}' have {kind} each; methods for that: {fitting}"
         )
-    if dataset.multilabel and not experiment.model.head_bias and {"aux_head", "personal_head"} & set(row.parts):
+    lacks_bias = row.trains and not experiment.model.head_bias
+    if dataset.multilabel and lacks_bias and {"aux_head", "personal_head"} & set(row.parts):
         raise UserError("head-bias = False: with several labels an image every class needs a bias; set head-bias: true")
     other, words = ("one", "one label") if dataset.multilabel else ("many", "several labels")
     for key in sorted(keys_where(lambda facts: facts.labels == other)):

@@ -51,6 +51,6 @@ def announce_trunk(model: Model, experiment: Experiment, federation: Federation)
         folder = trunk_folder(experiment)
         log.info(
             "stages before %s stand still: what they make of %s images is computed once, %s in %s (%s free)%s",
-            experiment.model.train_from, f"{kept:,}", format_bytes(size), folder, format_bytes(free_bytes(folder)),
+            experiment.train_from, f"{kept:,}", format_bytes(size), folder, format_bytes(free_bytes(folder)),
             "" if kept >= train + len(dataset.test) else "; of training images, which change in each epoch, each time",
         )  # fmt: skip

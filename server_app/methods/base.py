@@ -56,6 +56,14 @@ class ServerMethod:
     def add_extras(self, site: str, extras: Mapping[str, npt.NDArray[Any]]) -> None:
         """Take in one reply's extras, checked before."""
 
+    def held(self, site: str) -> str:
+        """Return `arrays_digest` of a site's extras that are kept and need not come again, '' for none."""
+        return ""
+
+    def personal_sums(self) -> Arrays:
+        """Return the `sums` of the method's row, which go out with the last step."""
+        return {}
+
     def state(self) -> Arrays:
         """Return what a resumed run needs of the method beside the parts it sends."""
         return {}

@@ -10,6 +10,7 @@ from common import wire
 from common.config import Experiment
 from common.models.model import last_step_needs_frame
 from common.precision import from_wire_precision, to_wire_precision
+from server_app.methods import ServerMethod
 from server_app.rounds.personal_parts import PersonalPartsTracker
 from server_app.rounds.round import Round
 from server_app.run.checkpoint import checkpoint_rounds
@@ -41,6 +42,7 @@ class Requests:
         journal: the run's folder.
         frame: fixed classifier [C, d] or None; it goes to the sites that do not have it yet.
         personal_parts: the last round that each site trained in.
+        method: knows which extras need not come again.
 
     Attributes:
         frame_hash: content hash of the frame, '' without.
@@ -54,12 +56,16 @@ class Requests:
         frame: npt.NDArray[np.float32] | None,
         fixed: wire.Arrays,
         personal_parts: PersonalPartsTracker,
+        method: ServerMethod,
     ) -> None:
+        self._method = method
         self._experiment, self._sites, self._journal = experiment, sites, journal
         self._frame, self._fixed, self._personal_parts = frame, fixed, personal_parts
         self.frame_hash = wire.frame_digest(frame, fixed)
 
-    def messages(self, kind: str, now: Round, model: ArrayRecord, *, evaluate: bool) -> Iterator[Message]:
+    def messages(
+        self, kind: str, now: Round, model: ArrayRecord, *, evaluate: bool, sums: wire.Arrays | None = None
+    ) -> Iterator[Message]:
         """Return a message to each site that a round asks, made when it is sent.
 
         Args:
@@ -67,12 +73,20 @@ class Requests:
             now: the round.
             model: as it is sent.
             evaluate: whether the sites evaluate the model before they train it.
+            sums: for personalise, those of the method's row.
         """
         checkpointed = checkpoint_rounds(self._journal.folder) or [0]  # sites may drop versions between these
-        return (self._message(kind, site, now, model, evaluate, checkpointed) for site in now.asked)
+        return (self._message(kind, site, now, model, evaluate, checkpointed, sums) for site in now.asked)
 
     def _message(
-        self, kind: str, site: str, now: Round, model: ArrayRecord, evaluate: bool, checkpointed: list[int]
+        self,
+        kind: str,
+        site: str,
+        now: Round,
+        model: ArrayRecord,
+        evaluate: bool,
+        checkpointed: list[int],
+        sums: wire.Arrays | None,
     ) -> Message:
         facts = self._sites[site]
         needs_frame = kind == wire.TRAIN or last_step_needs_frame(self._experiment) or bool(self._fixed)
@@ -91,6 +105,8 @@ class Requests:
             frame=self._frame if needs_frame and not facts.has_frame else None,
             fixed=None if facts.has_frame else self._fixed,
             frame_hash=self.frame_hash if needs_frame else "",
+            held=self._method.held(site),
+            sums=sums,
         )
         message = Message(content, facts.node_id, kind, ttl=self._experiment.rounds.round_timeout)
         now.bytes_down += wire.num_bytes(message)

@@ -50,6 +50,7 @@ class Personalisation:
         progress: logs how many have answered.
         multilabel: whether an image may have several labels: sites then have other metrics.
         num_classes: C.
+        sums: of which a site solves its personal head; {} for a method whose sites train.
     """
 
     experiment: Experiment
@@ -61,6 +62,7 @@ class Personalisation:
     progress: RoundProgress
     multilabel: bool
     num_classes: int
+    sums: wire.Arrays
 
     def run(self, grid: Grid, arrays: ArrayRecord) -> Stages:
         """Return the metrics of each stage and site.
@@ -102,7 +104,7 @@ class Personalisation:
         metrics = metric_names(wire.STAGES, multilabel=self.multilabel)
         now = Round(self.experiment.rounds.rounds + 1, names, metrics, self.num_classes)
         self.progress.begin(now)
-        messages = self.requests.messages(wire.PERSONALISE, now, arrays, evaluate=True)
+        messages = self.requests.messages(wire.PERSONALISE, now, arrays, evaluate=True, sums=self.sums)
         replies = grid.send_and_receive(messages, timeout=timeout)
         with self.reply_filter.usable(replies, now, None) as usable:
             for incoming in usable:

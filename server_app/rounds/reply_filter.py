@@ -67,6 +67,11 @@ class Incoming:
     step: float = 0.0
 
     @property
+    def brings_model(self) -> bool:
+        """Whether its update is a model: of a site with images, and a method whose sites train."""
+        return self.broadcast is not None and self.broadcast.method.row.trains and self.facts.num_train > 0
+
+    @property
     def compared_with(self) -> Broadcast | None:
         """What its model and extras are compared with; None where they are not used: the site counts for no images."""
         return self.broadcast if self.facts.images else None
@@ -183,14 +188,16 @@ def class_metrics_agree(incoming: Incoming) -> None:
 
 
 def brings_a_model_if_trained(incoming: Incoming) -> None:
-    """Refuse a model made of no images, and a site that has images and keeps its model back."""
-    if incoming.broadcast and bool(incoming.reply.model) != bool(incoming.facts.num_train):
+    """Refuse a model made of no images, or where nothing trains, and a site that keeps its model back."""
+    if incoming.broadcast and bool(incoming.reply.model) != incoming.brings_model:
         raise BadReplyError("a model without training images" if incoming.reply.model else "no model came back")
 
 
 def extras_agree(incoming: Incoming) -> None:
     """Refuse extras of other names, shapes, types or values than the method asks for: see `ServerMethod.check`."""
     if broadcast := incoming.compared_with:
+        if not incoming.reply.extras and broadcast.method.held(incoming.site):
+            return  # they are those that came before
         broadcast.method.check(incoming.reply.extras, broadcast.arrays, incoming.facts.num_train)
 
 

@@ -81,7 +81,7 @@ class FedStrategy(Strategy):
         self.cooldown, self.personal_parts = Cooldown(experiment, journal), PersonalPartsTracker(journal)
         self.optimiser = ServerOptimiser(experiment, trained)
         self._fixed = fixed or {}
-        self._requests = Requests(experiment, sites, journal, frame, self._fixed, self.personal_parts)
+        self._requests = Requests(experiment, sites, journal, frame, self._fixed, self.personal_parts, method)
         self._broadcast: wire.Arrays = {}
         self._round, self._retries = Round(0, []), Retries(experiment, journal)
         self.finished = done
@@ -273,7 +273,7 @@ class FedStrategy(Strategy):
         personalisation = Personalisation(
             *(self.experiment, self.sites, self._requests, self._reply_filter),
             *(self.personal_parts, self._newcomers, self._progress, self._multilabel),
-            len(self.evaluation.dataset.classes),
+            *(len(self.evaluation.dataset.classes), self._method.personal_sums()),
         )
         for stage, found in personalisation.run(grid, arrays).items():
             if found.sites:

@@ -15,6 +15,7 @@ PACKAGES = ("common", "client_app", "server_app")
 ROOMS = {
     "common": "",
     "common/losses": "",
+    "common/closed_form": "common",
     "common/methods": "common",
     "common/config/sections": "common common/methods",
     "common/config": "common common/methods common/config/sections",

@@ -28,6 +28,11 @@ def norm_kind(e: Any) -> str:
     return str(e.norm or ("batch" if e.weights == NO_WEIGHTS else "frozen"))
 
 
+def train_from(e: Any) -> str | None:
+    """Return the stage before which the backbone stands still, of the values of all keys: all where none trains."""
+    return e.train_from if METHODS[e.method].trains else HEAD
+
+
 def _uses_query_frame(e: Any) -> bool:
     return METHODS[e.method].frame == "query" or (METHODS[e.method].frame == "" and uses_attention(e))
 
@@ -44,6 +49,6 @@ SOLVED = Condition("frame (or query-frame): sparse_etf", lambda e: "sparse_etf" 
 MMA = Condition("frame-solver: mma", lambda e: e.frame_solver == "mma" and SOLVED.holds(e))
 HAS_SPARSE = Condition("a method with a sparse frame", lambda e: frame_kind(e) not in _EXACT)
 HAS_SOLVED = Condition("a method with a sparse_etf", lambda e: frame_kind(e) == "sparse_etf")
-HAS_TRUNK = Condition("train-from", lambda e: e.train_from is not None)
-CACHES_TRUNK = Condition("train-from and trunk-cache", lambda e: e.train_from is not None and e.trunk_cache)
+HAS_TRUNK = Condition("train-from", lambda e: train_from(e) is not None)
+CACHES_TRUNK = Condition("train-from and trunk-cache", lambda e: train_from(e) is not None and e.trunk_cache)
 HAS_WEIGHTS = Condition("weights", lambda e: e.weights != NO_WEIGHTS)

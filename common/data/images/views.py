@@ -45,7 +45,7 @@ class Views:
 def views_of(experiment: Experiment) -> Views | None:
     """Return the views of an experiment's training images; None where each epoch has others, or images stay."""
     keys = experiment.train
-    if not keys.cached_views or experiment.model.train_from is None or keys.augment == "none":
+    if not keys.cached_views or experiment.train_from is None or keys.augment == "none":
         return None
     return Views(keys.augment, keys.cached_views, experiment.run.seed)
 

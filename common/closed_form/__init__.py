@@ -1,0 +1,1 @@
+"""Heads in closed form from sums over images: exact sums (`sums.py`), ridge regression on them (`ridge.py`)."""
