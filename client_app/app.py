@@ -26,6 +26,7 @@ from client_app.training.store import SiteStore
 from common import wire
 from common.errors import UserError
 from common.files import arrays_digest
+from common.hello import hello_reply
 from common.installed import check_installed
 from common.methods import METHODS
 from common.models.description import Description, describe, header
@@ -64,7 +65,7 @@ def _from_this_app(handler: Handler) -> Handler:
 def hello(message: Message, context: Context) -> Message:
     """Say who this site is and how many images it has."""
     site = find_site(wire.Request(message).experiment, context)
-    return wire.hello_reply(message, site=site.name, num_train=len(site.train_rows), num_test=len(site.test_rows))
+    return hello_reply(message, site=site.name, num_train=len(site.train_rows), num_test=len(site.test_rows))
 
 
 @app.train()

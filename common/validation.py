@@ -56,7 +56,11 @@ def valid_fields(model: type[ModelT], values: Mapping[str, Any]) -> tuple[ModelT
         found: dict[str, str] = {}
         for details in error.errors():
             key = str(details["loc"][0]).replace("_", "-") if details["loc"] else ""
-            found.setdefault(key, _words(model, key, details))
+            words = _words(model, key, details)
+            if key not in found:
+                found[key] = words
+            elif isinstance(details["loc"][-1], str):  # of a key that takes a word or a number: what else it takes
+                found[key] += " or " + words.split(": should ", 1)[-1]
     try:
         return model.model_validate({k: v for k, v in values.items() if k not in found}), [*found.items()]
     except ValidationError:

@@ -28,7 +28,6 @@ image that is a site's only one of its class. Arrays are NumPy's own format with
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -41,10 +40,8 @@ from common.bounds import check_rate, check_rounds
 from common.config import Experiment, build, portable
 from common.errors import UserError, last_line, one_line, short_repr
 from common.errors import WireError as WireError
-from common.installed import code_fingerprint
 from common.methods import METHODS
 from common.multilabel_table import MULTILABEL
-from common.names import site_name
 from common.packing import Arrays as Arrays
 from common.packing import frame_digest as frame_digest
 from common.packing import num_bytes as num_bytes
@@ -90,7 +87,7 @@ EXTRAS = {
 }
 
 _MAX_REASON_LENGTH = 300  # letters of what a site says went wrong
-_MODEL, _FRAME, _EXTRAS, _CONFIG, _METRICS = "model", "frame", "extras", "config", "metrics"
+_MODEL, _FRAME, _EXTRAS, CONFIG, _METRICS = "model", "frame", "extras", "config", "metrics"
 _SUMS = "sums"
 _CLASS_METRICS = "class-metrics"
 
@@ -147,7 +144,7 @@ def request(
         "held": held,
         "sites-dir": str(sites_dir or ""),
     }
-    content = RecordDict({_CONFIG: ConfigRecord(config)})
+    content = RecordDict({CONFIG: ConfigRecord(config)})
     if model is not None:
         content[_MODEL] = model
     if once := ({} if frame is None else {"frame": frame}) | dict(fixed or {}):
@@ -165,7 +162,7 @@ class Request:
     """
 
     def __init__(self, message: Message) -> None:
-        config = message.content[_CONFIG]
+        config = message.content[CONFIG]
         self.experiment = _parse_experiment(str(config["experiment"]))
         self.run, self.identity = str(config["run"]), str(config["identity"])
         rounds = self.experiment.rounds.rounds
@@ -205,12 +202,6 @@ def _parse_experiment(text: str) -> Experiment:
 # --- site → coordinator ---------------------------------------------------------------------------
 
 
-def hello_reply(message: Message, *, site: str, num_train: int, num_test: int) -> Message:
-    """Answer hello: who the site is and how many images it has."""
-    config = {"site": site, "num-train": num_train, "num-test": num_test, "code": code_fingerprint()}
-    return Message(RecordDict({_CONFIG: ConfigRecord(cast(Any, config))}), reply_to=message)
-
-
 def metrics_reply(
     message: Message,
     metrics: Mapping[str, float | int],
@@ -233,7 +224,7 @@ def metrics_reply(
         WireError: something that a site does not send: an unknown number, an array that did not come or is of no
             shared part, an extra of another method, metrics by class of another stage.
     """
-    asked = message.content[_CONFIG]
+    asked = message.content[CONFIG]
     row = METHODS[_parse_experiment(str(asked["experiment"])).method]
     shared = {name for name in message.content.array_records.get(_MODEL, ()) if name.split(".", 1)[0] in row.shared}
     odd = [name for name in metrics if not (COUNTS_AND_LOSSES.fullmatch(name) or name in STAGE_METRICS)]
@@ -242,7 +233,7 @@ def metrics_reply(
     if odd := [*odd, *sorted((class_metrics or {}).keys() - {*stages})]:
         raise WireError(f"{short_repr(odd[0])} is nothing that a site sends here: no reply was made")
     about = ConfigRecord({"frame-hash": frame_hash, "round": cast(int, asked["round"])})
-    content = RecordDict({_METRICS: MetricRecord(dict(metrics)), _CONFIG: about})
+    content = RecordDict({_METRICS: MetricRecord(dict(metrics)), CONFIG: about})
     if model is not None:
         content[_MODEL] = pack(model)
     if extras:
@@ -260,12 +251,12 @@ class Reply:
     """
 
     def __init__(self, message: Message) -> None:
-        _refuse_error(message)
+        refuse_error(message)
         try:
-            if odd := set(message.content) - {_METRICS, _CONFIG, _MODEL, _EXTRAS, _CLASS_METRICS}:
+            if odd := set(message.content) - {_METRICS, CONFIG, _MODEL, _EXTRAS, _CLASS_METRICS}:
                 raise ValueError(f"it has {short_repr(min(odd))}, too")
             self.metrics = {key: _number(value) for key, value in message.content[_METRICS].items()}
-            about = message.content[_CONFIG]
+            about = message.content[CONFIG]
             if about.keys() != {"round", "frame-hash"} or not isinstance(about["frame-hash"], str):
                 raise ValueError(f"it says {short_repr(dict(about))}")
             self.round, self.frame_hash = _number(about["round"]), about["frame-hash"]
@@ -282,45 +273,8 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-@dataclass(frozen=True)
-class Hello:
-    """What a site says of itself: its name and how many images it has."""
-
-    site: str
-    num_train: int
-    num_test: int
-
-
-def read_hello(message: Message) -> Hello:
-    """Read a hello reply.
-
-    Raises:
-        WireError: the node failed, is not FedNC's client, or runs another version of it.
-    """
-    _refuse_error(message)
-    try:
-        config = message.content[_CONFIG]
-        site, *counts, code = (config[key] for key in ("site", "num-train", "num-test", "code"))
-        if not isinstance(site, str) or [type(count) for count in counts] != [int, int]:
-            raise TypeError
-        hello = Hello(site, *cast(list[int], counts))
-    except Exception:  # as of a reply
-        raise WireError("it is not FedNC's client: another app's code was loaded there") from None
-    try:
-        usable = site_name(site) == site
-    except ValueError:
-        usable = False
-    if not usable:
-        raise WireError(f"a site of no usable name: {short_repr(site)}")
-    if code != code_fingerprint():
-        raise WireError(f"{hello.site} runs other code than the coordinator: install the same version on both")
-    if min(hello.num_train, hello.num_test) < 0:
-        raise WireError(f"site '{hello.site}' declares {hello.num_train} training and {hello.num_test} test images")
-    return hello
-
-
-def _refuse_error(message: Message) -> None:
-    """Raise the last line of a failed site's reason: the frames above it are for the site's own log."""
+def refuse_error(message: Message) -> None:
+    """Raise `WireError` with the last line of a failed site's reason: the frames above are for the site's own log."""
     if message.has_error():
         raise WireError(
             one_line(last_line(message.error.reason or ""), _MAX_REASON_LENGTH) or f"error code {message.error.code}"

@@ -1,8 +1,9 @@
 """Fed3R (Fanì et al., ICML 2024, https://arxiv.org/abs/2406.01116), Algorithm 1.
 
 Shared: a backbone that stands still, and the head that the coordinator solves (`server_app/methods/fed3r.py`).
-Personal: nothing. Nothing trains. What leaves a site, in place of weights: of each class the sums Σ h̃h̃ᵀ over its
-training images, h̃ = (h, 1) an image's feature and a constant (Eqs. 5-6; `common/closed_form/sums.py`).
+Personal: nothing. Loss: Σ‖Wh̃ − y‖² + λ‖W‖², in closed form; nothing trains. What leaves a site, in place of weights:
+of each class the sums Σ h̃h̃ᵀ over its training images, h̃ = (h, 1) an image's feature and a constant (Eqs. 5-6;
+`common/closed_form/sums.py`).
 Other than the paper: a constant beside the feature that is not penalised, sums by class, and sums in whole numbers.
 Defaults: `ridge-lambda` auto; `feature-range` 64.
 """

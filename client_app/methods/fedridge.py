@@ -4,6 +4,7 @@ Generic: W = (Σ_c w_c G_c + λI)⁻¹ Σ_c w_c b_c with w_c = (N/(C n_c))^τ, w
 sites (`server_app/methods/fedridge.py`). Personal: W_k = (G + βG_k + λI)⁻¹(B + βB_k), of the coordinator's weighted
 sums G, B and the site's own; the site solves it and sends nothing. After Fed3R (Fanì et al., ICML 2024,
 https://arxiv.org/abs/2406.01116) and AFL (He et al., CVPR 2025, https://arxiv.org/abs/2405.16240).
+Loss: Σ w‖Wh̃ − y‖² + λ‖W‖², in closed form; nothing trains.
 Shared: a backbone that stands still, and the generic head. What leaves a site: what Fed3R's sends (`fed3r.py`).
 Defaults: `ridge-balance` τ 1; `own-weight` β auto; `own-balance` 0; `ridge-lambda` auto; `feature-range` 64.
 """

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
+from client_app.methods import OwnImages
 from client_app.methods import load as load_method
 from client_app.site.config import SiteConfig
 from client_app.site.device import first_line
 from client_app.site.site import Site
-from client_app.training.loop import train_site
+from client_app.training.loop import local_context, train_site
 from common.config import Experiment
 from common.data import Dataset, Federation
 from common.data.images.pixel_cache import cache_bytes, free_bytes
@@ -78,6 +79,8 @@ def clock_warning() -> str:
 def time_batch(experiment: Experiment, channels: int, device: torch.device) -> dict[str, Any]:
     """Train the experiment's model on one batch of noise and return the seconds it took, after a first to warm up.
 
+    Where nothing trains, that is what the batch's extras take.
+
     Raises:
         UserError: the model does not fit in memory, or the device cannot do it.
     """
@@ -85,13 +88,16 @@ def time_batch(experiment: Experiment, channels: int, device: torch.device) -> d
     check_memory(experiment, channels, (side, side), device)
     method, images = load_method(experiment.method), experiment.train.batch_size
     site = _site_of_noise(experiment, channels)
-    phases = (replace(method.phases(experiment)[0], epochs=1),)
+    phases = tuple(replace(phase, epochs=1) for phase in method.phases(experiment)[:1])
     try:
         model = random_model(experiment, channels, device, site.name)
-        seconds = 0.0
+        local, seconds = local_context(model, method, site), 0.0
         for _ in range(2):
             start = time.perf_counter()
-            train_site(model, method, site, 0, phases=phases)
+            if phases:
+                train_site(model, method, site, 0, phases=phases)
+            else:
+                method.extras(model, OwnImages(site.dataset, site.train_rows), local)
             seconds = time.perf_counter() - start
         peak = _gib(torch.cuda.max_memory_allocated()) if device.type == "cuda" else None
     except RuntimeError as error:

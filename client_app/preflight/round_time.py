@@ -18,12 +18,12 @@ import torch
 
 from client_app.methods import LocalMethod
 from client_app.methods import load as load_method
-from client_app.methods.base import Phase
+from client_app.methods.base import OwnImages, Phase
 from client_app.preflight.machine import random_model
 from client_app.site.config import SiteConfig
 from client_app.site.device import first_line
 from client_app.site.site import Site
-from client_app.training.loop import train_site
+from client_app.training.loop import local_context, train_site
 from common.config import Experiment
 from common.data import Dataset, Federation
 from common.data.images.decode_all import silenced
@@ -65,7 +65,7 @@ def expect_rounds(config: SiteConfig, experiment: Experiment, dataset: Dataset, 
         model = random_model(experiment, dataset.train.channels, device, config.name)
         use_trunk_cache(model, experiment, config.trunks)
         rows = _cached_rows(model, experiment, dataset)
-        filling, training, evaluating = _seconds_an_image(model, method, experiment, dataset)
+        filling, training, evaluating, extras = _measure(model, method, experiment, dataset)
     except RuntimeError as error:
         raise UserError(f"{_STEP} images cannot be trained ({first_line(error)})") from None
     return {
@@ -75,7 +75,7 @@ def expect_rounds(config: SiteConfig, experiment: Experiment, dataset: Dataset, 
         "free_bytes": free_bytes(config.cache),
         "fill_seconds": round(rows * filling, 2),
         "round_seconds": round(len(dataset.train) * training + len(dataset.test) * evaluating, 2),
-        **_traffic(model, experiment),
+        **_traffic(model, experiment, extras),
     }
 
 
@@ -87,10 +87,10 @@ def _cached_rows(model: Model, experiment: Experiment, dataset: Dataset) -> int:
     return kept_values(experiment, len(dataset.train), len(dataset.test))
 
 
-def _seconds_an_image(
+def _measure(
     model: Model, method: LocalMethod, experiment: Experiment, dataset: Dataset
-) -> tuple[float, float, float]:
-    """Return what an image costs in the trunk, in all epochs of a round, and in an evaluation."""
+) -> tuple[float, float, float, int]:
+    """Return an image's seconds in the trunk, in what a round makes of it, and in an evaluation; and extras' bytes."""
     rows = np.arange(min(len(dataset.train), _STEP * _STEPS), dtype=np.int64)
     kept = experiment.model.trunk_precision
     # random weights may leave the range of fp16; bf16 takes as long
@@ -100,10 +100,13 @@ def _seconds_an_image(
         use_trunk_cache(model, keys, Path(folder))
         filling, rows = _fill(model, sample, rows)
         site = Site("check", keys, Federation(sample, ("check",), (rows,), (rows[:0],)), rows, rows[:0])
-        training = sum(phase.epochs * _timed(_epoch(model, method, site, phase)) for phase in method.phases(keys))
+        own = OwnImages(sample, rows)
+        start, extras = time.perf_counter(), method.extras(model, own, local_context(model, method, site))
+        training = time.perf_counter() - start
+        training += sum(phase.epochs * _timed(_epoch(model, method, site, phase)) for phase in method.phases(keys))
         backbone = method.personal_backbone(model)
         evaluating = _timed(lambda: extract_features(backbone, sample.train, rows, sample)[0].cpu())
-    return filling, training / len(rows), evaluating / len(rows)
+    return filling, training / len(rows), evaluating / len(rows), _bytes(extras)
 
 
 def _fill(model: Model, sample: Dataset, rows: npt.NDArray[np.int64]) -> tuple[float, npt.NDArray[np.int64]]:
@@ -134,13 +137,13 @@ def _timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _traffic(model: Model, experiment: Experiment) -> dict[str, int]:
+def _traffic(model: Model, experiment: Experiment, extras: int) -> dict[str, int]:
     """Return the bytes of the messages' arrays; beside them is a kilobyte or so of words."""
     row = METHODS[experiment.method]
     shared = _bytes(to_wire_precision(shared_state(model, row), experiment))
     later = shared + _bytes(to_wire_precision(coordinator_state(model, row), experiment))
     once = _bytes(fixed_state(model, row, experiment)) + (0 if model.frame is None else model.frame.nbytes)
-    return {"first_bytes": later + once, "later_bytes": later, "reply_bytes": shared}
+    return {"first_bytes": later + once, "later_bytes": later, "reply_bytes": shared + extras}
 
 
 def _bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> int:

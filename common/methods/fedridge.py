@@ -15,7 +15,11 @@ class FedRidgeOptions(SumsOptions):
     """Keys of FedRidge."""
 
     ridge_balance: float = key(
-        1.0, ge=0, le=1, about="τ: an image of class c weighs (N/(C n_c))^τ; 1: classes weigh the same", grid=(0.5, 1.0)
+        1.0,
+        ge=0,
+        le=1,
+        about="τ: an image of class c weighs (N/(C n_c))^τ; 1: classes weigh the same",
+        grid=(0.5, 0.75, 1.0),
     )
     own_weight: Literal["auto"] | Annotated[float, Field(ge=0)] = key(
         "auto",

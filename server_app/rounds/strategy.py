@@ -24,7 +24,8 @@ from server_app.rounds.messages import Requests, as_broadcast, metric_names
 from server_app.rounds.personal_parts import PersonalPartsTracker
 from server_app.rounds.personalise import Personalisation
 from server_app.rounds.progress import RoundProgress, WaitingGrid
-from server_app.rounds.reply_filter import Broadcast, Incoming, ReplyFilter
+from server_app.rounds.reply_checks import Broadcast, Incoming
+from server_app.rounds.reply_filter import ReplyFilter
 from server_app.rounds.retries import Retries
 from server_app.rounds.round import Round
 from server_app.rounds.round_logger import RoundLogger

@@ -8,6 +8,7 @@ from flwr.serverapp import Grid
 
 from common import wire
 from common.config import Experiment
+from common.hello import read_hello
 from common.names import rename_hint, skeleton
 from server_app.run.journal import Journal, log
 
@@ -114,7 +115,7 @@ def identify_nodes(
     for message in grid.send_and_receive(messages, timeout=timeout):
         node_id = message.metadata.src_node_id
         try:
-            hello = wire.read_hello(message)
+            hello = read_hello(message)
         except wire.WireError as error:
             silent[node_id] = str(error)
             continue

@@ -11,6 +11,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRec
 from hypothesis import strategies as st
 
 from common import wire
+from common.hello import hello_reply
 
 Change = Callable[[RecordDict], None]
 IMAGES, TESTED, ROUND = 7, 4, 5
@@ -277,7 +278,7 @@ def bad_hellos(draw: st.DrawFn) -> Callable[[Message], Message]:
     def reply(asked: Message) -> Message:
         if value == "error":
             return Message(Error(3, "\udcff"), reply_to=asked)
-        made = wire.hello_reply(asked, site="bad", num_train=1, num_test=1)
+        made = hello_reply(asked, site="bad", num_train=1, num_test=1)
         if value == "empty":
             return Message(RecordDict(), reply_to=asked)
         if value is None:

@@ -31,6 +31,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common import wire
+from common.hello import hello_reply
 from server_app.grids.local_grid import LocalGrid
 from server_app.run.journal import Journal
 from server_app.sites.discovery import discover_sites
@@ -128,7 +129,7 @@ def test_no_bad_hello_keeps_the_others_from_beginning(journals: Callable[..., Jo
     LocalGrid(ClientApp(), 0)
 
     def make(messages: list[Message]) -> list[Message]:
-        good = wire.hello_reply(messages[-1], site="good", num_train=1, num_test=1)
+        good = hello_reply(messages[-1], site="good", num_train=1, num_test=1)
         return [*(reply(message) for reply, message in zip(bad, messages, strict=False)), good]
 
     start = size_of(journal)

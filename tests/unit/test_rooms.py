@@ -22,6 +22,7 @@ ROOMS = {
     "common/precision.py": "common common/config",
     "common/rates.py": "common common/config common/methods",
     "common/wire.py": "common common/config common/methods common/precision.py",
+    "common/hello.py": "common common/wire.py",
     "common/data/images": "common common/config",
     "common/data/sources": "common common/config common/config/sections common/data/images",
     "common/data/federation": "common common/config common/methods common/data/images common/data/sources",

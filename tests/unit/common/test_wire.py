@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from common import wire
 from common.config import Experiment, build
 from common.errors import UserError
+from common.hello import Hello, hello_reply, read_hello
 from common.installed import check_installed
 from common.methods import METHODS
 from server_app.grids.local_grid import LocalGrid
@@ -102,18 +103,18 @@ def test_failures_and_strangers_are_said_in_one_line() -> None:
     with pytest.raises(wire.WireError, match="not a reply of FedNC's client"):
         wire.Reply(Message(sent.content, reply_to=sent))
     with pytest.raises(wire.WireError, match="another app's code"):
-        wire.read_hello(Message(sent.content, reply_to=sent))
+        read_hello(Message(sent.content, reply_to=sent))
 
 
 def test_hello_names_site_and_counts() -> None:
-    hello = wire.read_hello(wire.hello_reply(message_with(), site="north", num_train=7, num_test=2))
-    assert hello == wire.Hello("north", 7, 2)
+    hello = read_hello(hello_reply(message_with(), site="north", num_train=7, num_test=2))
+    assert hello == Hello("north", 7, 2)
 
 
 @pytest.mark.parametrize("name", ["", " north", "a/b", "..", "no\u202erth", "e\u0301st", "x" * 65, "<b>"])
 def test_a_site_of_an_unusable_name_is_refused(name: str) -> None:
     with pytest.raises(wire.WireError, match="a site of no usable name"):
-        wire.read_hello(wire.hello_reply(message_with(), site=name, num_train=7, num_test=2))
+        read_hello(hello_reply(message_with(), site=name, num_train=7, num_test=2))
 
 
 def test_the_frames_hash_depends_on_every_bit_and_the_shape() -> None:

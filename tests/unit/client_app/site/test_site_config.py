@@ -188,6 +188,10 @@ def test_metrics_by_class_stay_unless_a_policy_names_them(
 def test_a_site_that_allows_all_extras_takes_part_in_every_method(
     method: str, deployed: Callable[..., Experiment]
 ) -> None:
-    allowed = {"extras": ["class_counts", "class_gradients"], "max-rounds": 500, "max-learning-rate": 0.03}
+    allowed = {
+        "extras": ["class_counts", "class_gradients", "feature_sums"],
+        "max-rounds": 500,
+        "max-learning-rate": 0.03,
+    }
     policy = Policy.model_validate(allowed)
     check_policy(policy, deployed(method=method, finetune_epochs=20), METHODS[method])

@@ -215,6 +215,9 @@ def test_a_methods_key_is_refused_for_another_method_on_the_command_line_alone(k
         "frame-loss": "dot-regression",
         "frame-projection": True,
         "frame-trains": True,
+        "feature-range": 32,
+        "own-balance": 0.5,
+        "ridge-balance": 0.5,
         "realign": "sum",
         "realign-bias": "drop",
         "realign-global": "none",
@@ -270,7 +273,7 @@ def test_a_key_acts_somewhere_or_nowhere() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_whether_a_frames_keys_act_is_what_the_model_says(method: str) -> None:
-    for attention in (None, True, False):
+    for attention in (None, True, False) if METHODS[method].trains else (None, False):
         keys = {"sparsity": 0.5, "query-frame": "sparse_etf", "attention-heads": 2, "frame-solver": "mma"}
         experiment = build({"method": method, "attention": attention, **keys})
         assert (missing_condition("sparsity", experiment) == "") == (frame_kind(experiment) not in ("", "etf"))

@@ -76,9 +76,10 @@ def test_memory_bounds_the_workers_and_one_part_is_the_coordinators(tiny: Tiny, 
 def test_every_method_has_a_worker(tiny: Tiny, machine: Callable[..., None], name: str) -> None:
     machine(16)
     labels, values = METHODS[name].labels, {"method": name, "sites": 4, "threads": 0, "head_class_size": 100}
+    attention = (None, True, False) if METHODS[name].trains else (None, False)
     several = {"composites": 200, "composites_test": 50, "head_bias": True}
     cases: list[dict[str, Any]] = [{}] if labels in ("any", "one") else []
-    cases += [several | {"attention": asked} for asked in (None, True, False)] if labels in ("any", "many") else []
+    cases += [several | {"attention": asked} for asked in attention] if labels in ("any", "many") else []
     for case in cases:
         experiment = tiny(**values, **case)
         assert worker_resources(experiment) == (4, 1 / 4)

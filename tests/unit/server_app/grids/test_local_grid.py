@@ -14,7 +14,8 @@ from common.config import Experiment
 from server_app.aggregation.mean import RunningMean
 from server_app.grids.local_grid import LocalGrid
 from server_app.rounds.progress import RoundProgress
-from server_app.rounds.reply_filter import Broadcast, ReplyFilter
+from server_app.rounds.reply_checks import Broadcast
+from server_app.rounds.reply_filter import ReplyFilter
 from server_app.rounds.round import Round
 from server_app.run.journal import Journal
 

@@ -5,8 +5,9 @@ import pytest
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from common import wire
+from common import hello, wire
 from common.config import Experiment
+from common.hello import hello_reply, read_hello
 from server_app.engines.engines import load_client_app
 from server_app.grids.local_grid import LocalGrid
 from server_app.sites.discovery import SiteFacts, admit, discover_sites
@@ -38,7 +39,7 @@ def answering(**facts: Any) -> ClientApp:
 
     @app.query("hello")
     def hello(message: Message, context: Context) -> Message:
-        return wire.hello_reply(message, **{"site": "north", "num_train": 1, "num_test": 1} | facts)
+        return hello_reply(message, **{"site": "north", "num_train": 1, "num_test": 1} | facts)
 
     return app
 
@@ -55,7 +56,7 @@ def naming(*names: str) -> ClientApp:
     @app.query("hello")
     def hello(message: Message, context: Context) -> Message:
         name = names[int(context.node_config["partition-id"])]  # type: ignore[arg-type]
-        return wire.hello_reply(message, site=name, num_train=1, num_test=1)
+        return hello_reply(message, site=name, num_train=1, num_test=1)
 
     return app
 
@@ -80,7 +81,7 @@ def test_impossible_declarations_and_other_code_are_refused(tiny: Tiny, monkeypa
     with pytest.raises(wire.WireError, match="declares -1 training"):
         discover_sites(LocalGrid(answering(num_train=-1), 1), tiny(), timeout=60)
     sent = Message(wire.request(tiny(), run=""), 1, wire.HELLO)
-    answer = wire.hello_reply(sent, site="north", num_train=1, num_test=1)
-    monkeypatch.setattr(wire, "code_fingerprint", lambda: "newer")
+    answer = hello_reply(sent, site="north", num_train=1, num_test=1)
+    monkeypatch.setattr(hello, "code_fingerprint", lambda: "newer")
     with pytest.raises(wire.WireError, match="north runs other code"):
-        wire.read_hello(answer)
+        read_hello(answer)

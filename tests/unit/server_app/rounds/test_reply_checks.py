@@ -16,7 +16,7 @@ from server_app.aggregation.values import BadReplyError
 from server_app.grids.local_grid import LocalGrid
 from server_app.methods import ServerMethod
 from server_app.rounds.messages import metric_names
-from server_app.rounds.reply_filter import CHECKS, Broadcast, Incoming, first_refusal
+from server_app.rounds.reply_checks import CHECKS, Broadcast, Incoming, first_refusal
 from server_app.rounds.round import Round
 from server_app.sites.discovery import SiteFacts
 
