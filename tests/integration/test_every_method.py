@@ -52,11 +52,14 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     ) -> Message:
         replies.append(model or {})
         answer = real(message, metrics, model, frame_hash, extras, class_metrics)
-        asked_for = METHODS[wire.Request(message).experiment.method].extras if model else ()
+        request, train = wire.Request(message), message.metadata.message_type == wire.TRAIN
+        row = METHODS[request.experiment.method]
+        assert bool(model) == (train and row.trains)
+        asked_for = row.extras if train and not request.held else ()
         assert {*(extras or {})} == {*asked_for}
         others = {name for name in metrics if not name.startswith("loss-")} - wire.STAGE_METRICS
         assert others <= {"num-examples", "num-test", wire.STARTED_FROM}
-        by_class = {"class-metrics"} if message.metadata.message_type == wire.PERSONALISE else set()
+        by_class = set() if train else {"class-metrics"}
         assert {*answer.content.array_records} <= {"model"} | ({"extras"} if asked_for else set()) | by_class
         return answer
 
@@ -116,7 +119,7 @@ def test_a_run_keeps_the_methods_promises(
     start = build_model(experiment, 1, 10, frame, site="site-00")
     shared, kept = shared_state(start, row), personal_state(start, row)
     travelled = [arrays for arrays in sent if arrays]
-    assert len(travelled) == 6 and all(arrays.keys() == shared.keys() for arrays in travelled)
+    assert len(travelled) == (6 if row.trains else 0) and all(arrays.keys() == shared.keys() for arrays in travelled)
     assert not {*shared} & {*kept}
 
     for name_sent, value in coordinator_state(start, row).items():  # what the coordinator alone changes
