@@ -47,7 +47,7 @@ class FedRidge(Fed3R):
             if arrays_digest(own_arrays) == images.held:  # else they cannot be left out of what was sent
                 found = self._site_images(model, images, local)
                 generator = numpy_generator(local.experiment.run.seed, "own-weight", local.site)
-                share, _ = choose_share(pooled, found, weights, options.feature_range, generator)
+                share, _ = choose_share(pooled, found, own, weights, generator)
         head = own_head(pooled, own, weights, share).to(local.class_counts)
         return linear_from(head[:, :-1].contiguous(), head[:, -1].contiguous())
 

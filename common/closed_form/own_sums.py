@@ -75,8 +75,8 @@ def own_head(pooled: Pooled, own: GroupSums, weights: npt.NDArray[np.float64], s
 def choose_share(
     pooled: Pooled,
     images: SiteImages,
+    own: GroupSums,
     weights: npt.NDArray[np.float64],
-    feature_range: float,
     generator: np.random.Generator,
     shares: Sequence[float] = SHARES,
 ) -> tuple[float, list[float]]:
@@ -85,17 +85,16 @@ def choose_share(
     Args:
         pooled: of all sites, this one among them.
         images: of the site.
+        own: sums over them.
         weights: of an image of each of its groups [K].
-        feature_range: as of `ImageSums`.
         generator: deals patients into parts.
         shares: values of β; of equally good ones the first is chosen.
     """
     num_classes = sum(len(of.moments) for of in pooled.equations)
-    whole = images.sums(torch.arange(len(images.features)), num_classes, feature_range)
     scores = [torch.zeros(len(images.features), num_classes, dtype=torch.float64) for _ in shares]
     for rows in _parts(images.groups, generator):
-        part = images.sums(rows, num_classes, feature_range)
-        rest = GroupSums(whole.packed - part.packed, feature_range)
+        part = images.sums(rows, num_classes, own.feature_range)
+        rest = GroupSums(own.packed - part.packed, own.feature_range)
         without = [
             of.plus(equations(part, system, pooled.weights), -1.0)
             for of, system in zip(pooled.equations, pooled.systems, strict=True)

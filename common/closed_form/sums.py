@@ -8,6 +8,7 @@ be subtracted again without a trace.
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -70,8 +71,7 @@ class ImageSums:
 
     def packed(self) -> Packed:
         """Return the upper halves of the sums."""
-        rows, columns = np.triu_indices(self._sums.shape[1])
-        return self._sums.numpy()[:, rows, columns]
+        return np.stack([group[_upper(len(group))] for group in self._sums.numpy()])
 
 
 def fixed_point(features: Tensor, feature_range: float) -> Tensor:
@@ -123,17 +123,20 @@ class GroupSums:
 def unpacked(upper: npt.NDArray[np.int64] | npt.NDArray[np.float64]) -> Tensor:
     """Return the symmetric matrix, float64 [D, D], of its upper half [D(D + 1)/2]."""
     dim = (math.isqrt(8 * len(upper) + 1) - 1) // 2
-    rows, columns = np.triu_indices(dim)
-    matrix = np.empty((dim, dim))
-    matrix[rows, columns] = upper
-    matrix[columns, rows] = upper
-    return torch.from_numpy(matrix)
+    matrix = np.zeros((dim, dim))
+    matrix[_upper(dim)] = upper
+    return torch.from_numpy(np.where(_upper(dim), matrix, matrix.T))
 
 
 def packed_half(matrix: Tensor) -> npt.NDArray[np.float64]:
     """Return the upper half [D(D + 1)/2] of a symmetric matrix [D, D]."""
-    rows, columns = np.triu_indices(len(matrix))
-    return np.asarray(matrix.numpy()[rows, columns])
+    return np.asarray(matrix.numpy()[_upper(len(matrix))])
+
+
+@lru_cache(maxsize=4)
+def _upper(dim: int) -> npt.NDArray[np.bool_]:
+    """Return which entries of a matrix [dim, dim] are of its upper half."""
+    return np.triu(np.ones((dim, dim), np.bool_))
 
 
 def fault_of(packed: Packed, feature_range: float) -> str | None:

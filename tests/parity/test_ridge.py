@@ -149,11 +149,12 @@ def test_the_share_is_chosen_by_images_that_are_in_neither_sum() -> None:
     systems = systems_of(CLASSES, False)
     whole = sums_of(features, members_of(labels, CLASSES))
     weights = group_weights(whole.counts, systems, 1.0)
-    mine = group_weights(sums_of(features[own], members_of(labels[own], CLASSES)).counts, systems, 0.0)
+    own_sums = sums_of(features[own], members_of(labels[own], CLASSES))
+    mine = group_weights(own_sums.counts, systems, 0.0)
     pooled = Pooled(systems, [equations(whole, systems[0], weights)], weights, [9.0])
     images = SiteImages(features[own], labels[own], groups)
     shares = (0.0, 1.0, 10.0)
-    best, quality = choose_share(pooled, images, mine, RANGE, np.random.default_rng(1), shares)
+    best, quality = choose_share(pooled, images, own_sums, mine, np.random.default_rng(1), shares)
     part_of = np.random.default_rng(1).permutation(np.arange(35) % 5)[groups]
     hot = np.eye(CLASSES)
     for share, found in zip(shares, quality, strict=True):
