@@ -80,6 +80,7 @@ EXTRAS = {
     "class_counts": "the site's training images of each class, [C]",
     "feature_sums": "of each class (of several labels: of each label's positives, then negatives) the sums over the "
     "site's images of h̃h̃ᵀ, h̃ a feature and 1, in whole steps, upper halves [K, D(D + 1)/2]",
+    "class_sums": "of each class the sum over the site's images of h̃, a feature and 1, in whole steps, [C, d + 1]",
     "class_gradients": "mean gradient of the re-trained head over the site's images of each class, "
     "[C, C, d] (d + 1 with a bias); all zero for a class it does not have",
     CLASS_METRICS: "of each stage of the personal model, [C]: the share of the site's test images of each class that "

@@ -103,8 +103,13 @@ def equations(sums: GroupSums, system: System, weights: npt.NDArray[np.float64])
     return Equations(gram, moments)
 
 
-def solve(of: Equations, strength: float) -> Tensor:
+def solve(of: Equations, strength: float, *, bias: bool = True) -> Tensor:
     """Return W, float64 [outputs, D], whose last column is the bias; zero where there is no image.
+
+    Args:
+        of: the equations.
+        strength: λ.
+        bias: whether scores may have one; else the constant is no part of h̃, and the last column is 0.
 
     Raises:
         UserError: the equations are singular.
@@ -120,14 +125,22 @@ def solve(of: Equations, strength: float) -> Tensor:
         return torch.zeros_like(of.moments)
     penalty = torch.full((len(of.gram),), float(strength), dtype=torch.float64)
     penalty[-1] = 0
-    factor, failed = torch.linalg.cholesky_ex(of.gram + torch.diag(penalty))
+    used = slice(None) if bias else slice(-1)
+    factor, failed = torch.linalg.cholesky_ex((of.gram + torch.diag(penalty))[used, used])
     if failed.item():
         raise UserError(f"ridge-lambda = {strength:g}: the sums of features are singular; choose a larger one")
-    return torch.cholesky_solve(of.moments.T, factor).T
+    head = torch.zeros_like(of.moments)
+    head[:, used] = torch.cholesky_solve(of.moments[:, used].T, factor).T
+    return head
 
 
 def choose_strength(
-    sums: GroupSums, system: System, weights: npt.NDArray[np.float64], grid: Sequence[float] = GRID
+    sums: GroupSums,
+    system: System,
+    weights: npt.NDArray[np.float64],
+    grid: Sequence[float] = GRID,
+    *,
+    bias: bool = True,
 ) -> tuple[float, list[float]]:
     """Return the λ of the least risk, and the risk of each: cross-validated by formula, without an image.
 
@@ -141,12 +154,13 @@ def choose_strength(
         system: which groups.
         weights: w_g [K].
         grid: values of λ.
+        bias: as of `solve`.
     """
     of = equations(sums, system, weights)
     total = of.gram[-1, -1]
     if not total > 0:
         return grid[0], [0.0] * len(grid)
-    mean, offset = of.gram[:-1, -1] / total, of.moments[:, -1] / total
+    mean, offset = bias * of.gram[:-1, -1] / total, bias * of.moments[:, -1] / total
     values, vectors = torch.linalg.eigh(of.gram[:-1, :-1] - total * torch.outer(mean, mean))
     slopes = (of.moments[:, :-1] - total * torch.outer(offset, mean)) @ vectors  # before division by Λ + λ
     risks = torch.zeros(len(grid), dtype=torch.float64)
@@ -162,15 +176,15 @@ def choose_strength(
             shrunk = (values + strength).clamp(min=torch.finfo(torch.float64).tiny)
             head = slopes / shrunk
             squares = count * error @ error - 2 * error @ (head @ shift) + ((head @ centred) * head).sum()
-            leverage = weights[group] * (1 / total + (centred.diagonal() / shrunk).sum() / count)
+            leverage = weights[group] * (bias / total + (centred.diagonal() / shrunk).sum() / count)
             risks[place] += weights[group] * squares / (1 - leverage.clamp(max=1 - 1e-6)) ** 2
     return grid[int(risks.argmin())], (risks / total).tolist()
 
 
-def solve_all(of: Sequence[Equations], strengths: Sequence[float]) -> Tensor:
-    """Return W of all systems together, float64 [C, D].
+def solve_all(of: Sequence[Equations], strengths: Sequence[float], *, bias: bool = True) -> Tensor:
+    """Return W of all systems together, float64 [C, D]; `bias` as of `solve`.
 
     Raises:
         UserError: as `solve`.
     """
-    return torch.cat([solve(one, strength) for one, strength in zip(of, strengths, strict=True)])
+    return torch.cat([solve(one, strength, bias=bias) for one, strength in zip(of, strengths, strict=True)])

@@ -51,13 +51,18 @@ class AdjustmentOptions(MethodOptions):
     logit_adjustment: float = key(1.0, ge=0, about="τ of fedavg_la*; 1 = balanced softmax", grid=(0.5, 1.0, 1.5))
 
 
-class SumsOptions(MethodOptions):
+class RangeOptions(MethodOptions):
+    """Features that are summed in whole steps."""
+
+    feature_range: Literal[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096] = key(
+        64, about="features are summed in steps of its 2⁻²¹; a site with one beyond it refuses"
+    )
+
+
+class SumsOptions(RangeOptions):
     """A head solved from sums of features."""
 
     ridge_lambda: Literal["auto"] | Annotated[float, Field(gt=0)] = key(
         "auto",
         about="λ of Σ‖Wh − y‖² + λ‖W‖²; auto: by generalised cross-validation, class by class, from the sums alone",
-    )
-    feature_range: Literal[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096] = key(
-        64, about="features are summed in steps of its 2⁻²¹; a site with one beyond it refuses"
     )

@@ -14,22 +14,26 @@ from common.closed_form.own_sums import Pooled
 from common.closed_form.ridge import choose_strength, equations, group_weights, solve_all, systems_of
 from common.closed_form.sums import MOST_IMAGES, GroupSums, Packed, fault_of, packed_length
 from common.files import arrays_digest
-from common.methods.shared_options import SumsOptions
+from common.methods.shared_options import RangeOptions, SumsOptions
 from common.wire import Arrays
 from server_app.aggregation.values import BadReplyError
 from server_app.methods.base import ServerMethod
 
-_SUMS = "feature_sums"
-
 
 class SolvedHead(ServerMethod):
-    """Adds up sums of features, each site's once however often it answers, and solves the head."""
+    """Adds up sums of features, each site's once however often it answers, and solves the head.
+
+    Attributes:
+        extra: what a site sends, of `EXTRAS` in `common/wire.py`.
+    """
+
+    extra = "feature_sums"
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._sums: dict[str, Packed] = {}
         self._fresh: dict[str, Packed] = {}  # of the round that goes on
-        self._options = SumsOptions.of(self.experiment)
+        self._range = RangeOptions.of(self.experiment).feature_range
         self._systems = systems_of(self.num_classes, self.federation.dataset.multilabel)
 
     @property
@@ -43,36 +47,36 @@ class SolvedHead(ServerMethod):
 
     def held(self, site: str) -> str:
         """Return the hash of a site's sums."""
-        return arrays_digest({_SUMS: self._sums[site]}) if site in self._sums else ""
+        return arrays_digest({self.extra: self._sums[site]}) if site in self._sums else ""
 
     def shapes(self, broadcast: Arrays) -> dict[str, tuple[int, ...]]:
         """Return [K, D(D + 1)/2] for the sums."""
         dim = broadcast["aux_head.weight"].shape[1] + 1
-        return {_SUMS: (sum(len(system.groups) for system in self._systems), packed_length(dim))}
+        return {self.extra: (sum(len(system.groups) for system in self._systems), packed_length(dim))}
 
     def check(self, extras: Mapping[str, npt.NDArray[Any]], broadcast: Arrays, images: int) -> None:
         """Refuse what can be no sums over the site's images."""
-        shape = self.shapes(broadcast)[_SUMS]
-        found = extras.get(_SUMS)
+        shape = self.shapes(broadcast)[self.extra]
+        found = extras.get(self.extra)
         if found is None or len(extras) != 1 or found.shape != shape or found.dtype != np.int64:
             what = ", ".join(f"{name} {array.dtype}{array.shape}" for name, array in extras.items()) or "nothing"
-            raise BadReplyError(f"{what} came where {_SUMS} int64{shape} are needed")
-        if fault := fault_of(found, self._options.feature_range):
-            raise BadReplyError(f"{_SUMS}: {fault}")
-        counts = GroupSums(found, self._options.feature_range).counts
+            raise BadReplyError(f"{what} came where {self.extra} int64{shape} are needed")
+        if fault := self.fault(found):
+            raise BadReplyError(f"{self.extra}: {fault}")
+        counts = self.counts(found)
         for system in self._systems:
             of_system = int(counts[list(system.groups)].sum())
             hidden = len(self._systems) > 1 and of_system == 0  # a label that the site does not know
             if of_system != images and not hidden:
-                raise BadReplyError(f"{_SUMS}: of {of_system} images, where the site declared {images}")
-        others = sum(int(GroupSums(s, self._options.feature_range).counts.sum()) for s in self._sums.values())
+                raise BadReplyError(f"{self.extra}: of {of_system} images, where the site declared {images}")
+        others = sum(int(self.counts(held).sum()) for held in self._sums.values())
         if others + images > MOST_IMAGES:
-            raise BadReplyError(f"{_SUMS}: with it there are more images than can be added up, {MOST_IMAGES:,}")
+            raise BadReplyError(f"{self.extra}: with it there are more images than can be added up, {MOST_IMAGES:,}")
 
     def add_extras(self, site: str, extras: Mapping[str, npt.NDArray[Any]]) -> None:
         """Keep the site's sums; where none came, those that are held still hold."""
         if extras:
-            self._fresh[site] = np.asarray(extras[_SUMS])
+            self._fresh[site] = np.asarray(extras[self.extra])
 
     def state(self) -> Arrays:
         """Return each site's sums."""
@@ -87,34 +91,55 @@ class SolvedHead(ServerMethod):
         self._sums = self._sums | self._fresh
         if not self._sums or not self._fresh:
             return {name: broadcast[name] for name in broadcast if self.row.is_coordinator_part(name)}, {}
-        pooled = self.pooled()
-        head = solve_all(pooled.equations, pooled.strengths).numpy()
-        parts = {"aux_head.weight": head[:, :-1].astype(np.float32), "aux_head.bias": head[:, -1].astype(np.float32)}
-        total = self._total()
-        facts = {
-            "sites": len(self._sums),
-            "images": total.counts.tolist(),
-            "ridge_lambda": list(pooled.strengths),
-            "sums_sha256": arrays_digest({_SUMS: total.packed}),
-        }
-        return parts, facts
+        return self.solved()
 
-    def pooled(self) -> Pooled:
-        """Return the weighted equations of all sites, and λ of each."""
+    def fault(self, sums: Packed) -> str | None:
+        """Return why these can be no sums of a site, None if they can."""
+        return fault_of(sums, self._range)
+
+    def counts(self, sums: Packed) -> npt.NDArray[np.int64]:
+        """Return the images of each group [K] in sums."""
+        return GroupSums(sums, self._range).counts
+
+    def solved(self, *, bias: bool = True) -> tuple[Arrays, dict[str, Any]]:
+        """Return the head that the sums of all sites determine, with a bias or without, and what it was solved with."""
+        pooled = self.pooled(bias=bias)
+        head = solve_all(pooled.equations, pooled.strengths, bias=bias).numpy().astype(np.float32)
+        return as_head(head, bias=bias), self.facts() | {"ridge_lambda": list(pooled.strengths)}
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the head was solved of."""
+        total = self._added()
+        return {
+            "sites": len(self._sums),
+            "images": self.counts(total).tolist(),
+            "sums_sha256": arrays_digest({self.extra: total}),
+        }
+
+    def pooled(self, *, bias: bool = True) -> Pooled:
+        """Return the weighted equations of all sites, and λ of each, for a head with a bias or without."""
         total = self._total()
         weights = group_weights(total.counts, self._systems, self.balance)
-        wanted = self._options.ridge_lambda
+        wanted = SumsOptions.of(self.experiment).ridge_lambda
         strengths = [
-            choose_strength(total, system, weights)[0] if wanted == "auto" else float(wanted)
+            choose_strength(total, system, weights, bias=bias)[0] if wanted == "auto" else float(wanted)
             for system in self._systems
         ]
         return Pooled(
             self._systems, [equations(total, system, weights) for system in self._systems], weights, strengths
         )
 
+    def _added(self) -> Packed:
+        return sum(self._sums.values(), start=np.zeros_like(next(iter(self._sums.values()))))
+
     def _total(self) -> GroupSums:
-        total = sum(self._sums.values(), start=np.zeros_like(next(iter(self._sums.values()))))
-        return GroupSums(total, self._options.feature_range)
+        return GroupSums(self._added(), self._range)
+
+
+def as_head(head: npt.NDArray[np.float32], *, bias: bool) -> Arrays:
+    """Return W [C, D] as the arrays of a linear head."""
+    parts = {"aux_head.weight": np.ascontiguousarray(head[:, :-1])}
+    return parts | ({"aux_head.bias": np.ascontiguousarray(head[:, -1])} if bias else {})
 
 
 METHOD = SolvedHead

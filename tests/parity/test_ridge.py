@@ -62,6 +62,19 @@ def test_the_generic_head_is_scikit_learns(seed: int, strength: float, balance: 
     assert np.abs(head[:, -1] - pooled.intercept_).max() < 1e-8
 
 
+@given(st.integers(0, 1000), st.floats(1e-3, 1e4))
+def test_a_head_without_bias_is_scikit_learns_without_intercept(seed: int, strength: float) -> None:
+    features, labels = tail(seed)
+    sums, systems = sums_of(features, members_of(labels, CLASSES)), systems_of(CLASSES, False)
+    weights = group_weights(sums.counts, systems, 1.0)
+    head = solve(equations(sums, systems[0], weights), strength, bias=False).numpy()
+    each = len(labels) / (CLASSES * np.bincount(labels, minlength=CLASSES))
+    alone = Ridge(alpha=strength, solver="cholesky", fit_intercept=False).fit(
+        rounded(features), np.eye(CLASSES)[labels], sample_weight=each[labels]
+    )
+    assert np.abs(head[:, :-1] - alone.coef_).max() < 1e-8 and not head[:, -1].any()
+
+
 @pytest.mark.parametrize("hidden", [False, True])
 def test_each_label_is_scikit_learns_on_the_images_that_know_it(hidden: bool) -> None:
     """Two sites, one of which does not know the last label: its images do not count there."""
