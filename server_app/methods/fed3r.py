@@ -29,6 +29,7 @@ class SolvedHead(ServerMethod):
         super().__init__(*args)
         self._sums: dict[str, Packed] = {}
         self._fresh: dict[str, Packed] = {}  # of the round that goes on
+        self._pooled: Pooled | None = None  # of these sums, where they were solved
         self._options = SumsOptions.of(self.experiment)
         self._systems = systems_of(self.num_classes, self.federation.dataset.multilabel)
 
@@ -80,13 +81,18 @@ class SolvedHead(ServerMethod):
 
     def restore(self, state: Arrays) -> None:
         """Take over each site's sums."""
-        self._sums = dict(state)
+        self._sums, self._pooled = dict(state), None
 
     def finish(self, broadcast: Arrays, mean: Arrays, server_round: int) -> tuple[Arrays, dict[str, Any]]:
         """Return the head that the sums of all sites determine; what it was solved with goes to the journal."""
         self._sums = self._sums | self._fresh
         if not self._sums or not self._fresh:
             return {name: broadcast[name] for name in broadcast if self.row.is_coordinator_part(name)}, {}
+        self._pooled = None
+        return self.solve()
+
+    def solve(self) -> tuple[Arrays, dict[str, Any]]:
+        """Return the head of all sums that are here, and what it was solved with."""
         pooled = self.pooled()
         head = solve_all(pooled.equations, pooled.strengths).numpy()
         parts = {"aux_head.weight": head[:, :-1].astype(np.float32), "aux_head.bias": head[:, -1].astype(np.float32)}
@@ -101,6 +107,8 @@ class SolvedHead(ServerMethod):
 
     def pooled(self) -> Pooled:
         """Return the weighted equations of all sites, and λ of each."""
+        if self._pooled is not None:
+            return self._pooled
         total = self._total()
         weights = group_weights(total.counts, self._systems, self.balance)
         wanted = self._options.ridge_lambda
@@ -108,9 +116,9 @@ class SolvedHead(ServerMethod):
             choose_strength(total, system, weights)[0] if wanted == "auto" else float(wanted)
             for system in self._systems
         ]
-        return Pooled(
-            self._systems, [equations(total, system, weights) for system in self._systems], weights, strengths
-        )
+        of = [equations(total, system, weights) for system in self._systems]
+        self._pooled = Pooled(self._systems, of, weights, strengths)
+        return self._pooled
 
     def _total(self) -> GroupSums:
         total = sum(self._sums.values(), start=np.zeros_like(next(iter(self._sums.values()))))
