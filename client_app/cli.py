@@ -60,6 +60,32 @@ def check(
         raise typer.Exit(1)
 
 
+@cli.command()
+def withdraw(
+    site: Annotated[Path, typer.Argument(help="the site's YAML file")],
+    names: Annotated[list[str], typer.Argument(help="patients as the manifest calls them, or images")],
+) -> None:
+    """Read no image of these patients any more; the next round of a method that sends sums forgets them."""
+    from collections import Counter
+
+    from client_app.site.config import load_site_config
+    from client_app.site.listing import list_images
+    from client_app.site.withdrawn import add_withdrawn
+
+    config = load_site_config(site)
+    if config.data.suffix.lower() == ".npz":
+        raise UserError(f"{config.data}: an archive has to be written again without them")
+    images = list_images(config, None, lambda problem: None, withdrawn=True).images
+    known = Counter(image.patient for image in images if image.patient) + Counter(image.name for image in images)
+    for line in add_withdrawn(config, names, known):
+        typer.echo(line)
+    typer.echo(
+        "not read from now on. A model whose head is solved (fedridge, fed3r) is without them after the next round; "
+        f"one that was trained with them keeps what it learned. Decoded copies of them are in {config.cache}: remove that "
+        f"folder. Personal models made before are in {config.state_dir}"
+    )
+
+
 def _write(path: Path, findings: dict[str, Any]) -> None:
     """Write the findings; of files that are there, only an earlier look's is replaced."""
     try:

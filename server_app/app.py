@@ -61,7 +61,7 @@ from server_app.run.resuming import ResumeCheck, run_folder
 from server_app.run.splits import has_assignment, write_assignment
 from server_app.run.summary import summarise
 from server_app.sites.discovery import SiteFacts, discover_sites
-from server_app.sites.newcomers import reconcile_sites
+from server_app.sites.newcomers import leave_out_withdrawn, reconcile_sites
 from server_app.sites.waiting import wait_for_sites
 
 app = ServerApp()
@@ -133,21 +133,17 @@ def _run(
     sizes = {name: {"num_train": facts.num_train, "num_test": facts.num_test} for name, facts in sorted(sites.items())}
     if experiment.sites.partition != "deployed":
         journal.write_unchanged_json("sites", sizes)
+    sites = leave_out_withdrawn(sites, journal)
     check_enough_sites(experiment, sites)
     journal.begin(experiment, done, sizes)
     describe(journal, experiment, federation, sites)
     write_assignment(journal.folder, federation)
 
-    model = build_model(experiment, federation.dataset.train.channels, len(federation.dataset.classes))
     row = METHODS[experiment.method]
-    frame = fixed_frame(journal, experiment, len(federation.dataset.classes), feature_dim(model.backbone))
-    known = len(federation.site_names) > 0  # real sites do not report how many images a class has
-    shot = groups(federation.class_counts) if known else {"many": [], "medium": [], "few": []}
-    evaluation = GenericEvaluation(experiment, federation.dataset, shot, frame)
+    evaluation, frame = generic_evaluation(journal, experiment, federation, log_it=not checkpoint)
     warn_of_unmeasured(evaluation)
     warn_of_local_statistics(experiment)
     warn_of_slow_precision(experiment, next(evaluation.model.parameters()).device)
-    start_from_weights(evaluation.model, experiment, journal, log_it=not checkpoint)
     announce_trunk(evaluation.model, experiment, federation)
     method = load_method(experiment.method)(experiment, federation)
     start = shared_state(evaluation.model, row) | coordinator_state(evaluation.model, row)
@@ -173,6 +169,19 @@ def _run(
     last, arrays = as_broadcast(result.arrays, experiment)
     strategy.personalise(grid, last)
     finish(journal, evaluation, arrays, experiment, federation)
+
+
+def generic_evaluation(
+    journal: Journal, experiment: Experiment, federation: Federation, *, log_it: bool
+) -> tuple[GenericEvaluation, torch.Tensor | None]:
+    """Return what evaluates the generic model, which is as the run begins with it, and the fixed frame [C, d]."""
+    model = build_model(experiment, federation.dataset.train.channels, len(federation.dataset.classes))
+    frame = fixed_frame(journal, experiment, len(federation.dataset.classes), feature_dim(model.backbone))
+    known = len(federation.site_names) > 0  # real sites do not report how many images a class has
+    shot = groups(federation.class_counts) if known else {"many": [], "medium": [], "few": []}
+    evaluation = GenericEvaluation(experiment, federation.dataset, shot, frame)
+    start_from_weights(evaluation.model, experiment, journal, log_it=log_it)
+    return evaluation, frame
 
 
 def fit_to_nodes(experiment: Experiment, nodes: int) -> Experiment:

@@ -134,6 +134,19 @@ def export(
 
 
 @cli.command()
+def withdraw(
+    folder: Annotated[Path, typer.Argument(help="a run's folder, of a method that solves its head: fedridge, fed3r")],
+    site: Annotated[str, typer.Argument(help="the site's name")],
+) -> None:
+    """Take a site's part out of a run, as if it had never taken part, and solve the generic model again."""
+    from server_app.run.journal import quiet_logging
+    from server_app.withdraw import withdraw as withdraw_site
+
+    quiet_logging()
+    withdraw_site(folder, site)
+
+
+@cli.command()
 def compare(
     config: Annotated[str, typer.Argument(help="a YAML file")],
     overrides: Overrides = None,

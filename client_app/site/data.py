@@ -17,6 +17,7 @@ from client_app.site.archived_images import ArchivedImages
 from client_app.site.config import SiteConfig
 from client_app.site.duplicates import cached_notes, duplicate_notes
 from client_app.site.listing import Listing, check_class_map, find_class, list_images, save_splits
+from client_app.site.withdrawn import read_withdrawn
 from common.config import Experiment
 from common.data import Dataset
 from common.data.federation.deployed import as_agreed
@@ -144,6 +145,8 @@ def _labels(config: SiteConfig, listing: Listing, experiment: Experiment, classe
 
 def _of_archive(config: SiteConfig, experiment: Experiment, classes: tuple[str, ...]) -> Dataset:
     """Read an .npz of `common/data/sources/npz.py`; patients are its array `patient`, if it has one."""
+    if read_withdrawn(config):
+        raise UserError(f"{config.data}: patients have withdrawn, and an archive has to be written without them")
     check_class_map(config, classes)
     archive, channels, side_length = Archive(config.data), agreed_channels(experiment), experiment.data.image_size or 0
     key = "patient" if "patient" in archive or "patient_train" in archive else None

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from client_app.site.config import SiteConfig
+from client_app.site.withdrawn import read_withdrawn
 from common.data.sources.discovery import Skipped, find_classes, has_sides, is_text, skipped_notes, unused_notes
 from common.data.sources.file_sets import Row
 from common.data.sources.manifest_header import ABOUT
@@ -92,7 +93,10 @@ def raise_problem(problem: Problem) -> None:
 
 
 def list_images(
-    config: SiteConfig, classes: Sequence[str] | None, report_problem: ReportProblem = raise_problem
+    config: SiteConfig,
+    classes: Sequence[str] | None,
+    report_problem: ReportProblem = raise_problem,
+    withdrawn: bool = False,
 ) -> Listing:
     """List a site's images, of a manifest or of folders.
 
@@ -100,6 +104,7 @@ def list_images(
         config: the site's.
         classes: the experiment's; None: any label is allowed.
         report_problem: called for each bad row, which is then skipped.
+        withdrawn: whether also those of patients who have withdrawn.
 
     Raises:
         UserError: what has no place in the list, such as a manifest that is no CSV, or what `report_problem` raises.
@@ -109,10 +114,15 @@ def list_images(
     listed = config.data / "manifest.csv" if config.data.is_dir() else config.data
     listing = (_of_manifest if listed.is_file() else _of_folders)(config, listed, classes, report_problem)
     images = _labelled(config, _within(listing.images, listed.parent, report_problem), classes, report_problem)
+    notes = listing.notes
+    if not withdrawn and (gone := read_withdrawn(config)):
+        left = [image for image in images if image.patient not in gone and image.name not in gone]
+        notes += (f"{len(images) - len(left)} images of patients who have withdrawn are not read",)
+        images = left
     images = _split(config, images, listing.multilabel)
     if any(image.patient for image in images):
         _report_leaks(images, report_problem)
-    return replace(listing, images=tuple(sorted(images, key=lambda image: image.name)))
+    return replace(listing, images=tuple(sorted(images, key=lambda image: image.name)), notes=notes)
 
 
 def _split(config: SiteConfig, images: list[Image], multilabel: bool) -> list[Image]:

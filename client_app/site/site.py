@@ -13,6 +13,7 @@ from client_app.site.data import load_labelled_data
 from client_app.site.device import site_device
 from client_app.site.log import log_warning
 from client_app.site.policy import check_class_sizes, check_policy
+from client_app.site.withdrawn import withdrawn_file
 from common.config import Experiment
 from common.data import Dataset, Federation, build_federation, label_counts
 from common.data.images.decode_all import silenced
@@ -102,7 +103,9 @@ def _real_site(experiment: Experiment, path: Path) -> Site:
     row = METHODS[experiment.method]
     try:
         check_policy(config.policy, experiment, row)
-        federation = _own_federation(experiment, path, path.stat().st_mtime)
+        listed = withdrawn_file(config)
+        changed = path.stat().st_mtime, listed.stat().st_mtime if listed.exists() else 0.0
+        federation = _own_federation(experiment, path, changed)
         check_class_sizes(config.policy, row, federation.class_counts.tolist())
     except RefusalError as refusal:
         named = str(refusal).startswith(f"site '{config.name}'")
@@ -117,8 +120,8 @@ def _site_of(experiment: Experiment, federation: Federation, index: int, config:
 
 
 @lru_cache(maxsize=2)
-def _own_federation(experiment: Experiment, path: Path, changed: float) -> Federation:
-    """Read a real site's images once a process, and again where its configuration has changed."""
+def _own_federation(experiment: Experiment, path: Path, changed: tuple[float, float]) -> Federation:
+    """Read a real site's images once a process, and again where its configuration or who has withdrawn changed."""
     config = load_site_config(path)
     dataset, labelled = load_labelled_data(config, experiment)
     for note in dataset.notes:

@@ -33,6 +33,7 @@ class SolvedHead(ServerMethod):
         super().__init__(*args)
         self._sums: dict[str, Packed] = {}
         self._fresh: dict[str, Packed] = {}  # of the round that goes on
+        self._pooled: Pooled | None = None  # of these sums, where they were solved
         self._range = RangeOptions.of(self.experiment).feature_range
         self._systems = systems_of(self.num_classes, self.federation.dataset.multilabel)
 
@@ -84,14 +85,15 @@ class SolvedHead(ServerMethod):
 
     def restore(self, state: Arrays) -> None:
         """Take over each site's sums."""
-        self._sums = dict(state)
+        self._sums, self._pooled = dict(state), None
 
     def finish(self, broadcast: Arrays, mean: Arrays, server_round: int) -> tuple[Arrays, dict[str, Any]]:
         """Return the head that the sums of all sites determine; what it was solved with goes to the journal."""
         self._sums = self._sums | self._fresh
         if not self._sums or not self._fresh:
             return {name: broadcast[name] for name in broadcast if self.row.is_coordinator_part(name)}, {}
-        return self.solved()
+        self._pooled = None
+        return self.solve()
 
     def fault(self, sums: Packed) -> str | None:
         """Return why these can be no sums of a site, None if they can."""
@@ -101,9 +103,9 @@ class SolvedHead(ServerMethod):
         """Return the images of each group [K] in sums."""
         return GroupSums(sums, self._range).counts
 
-    def solved(self, *, bias: bool = True) -> tuple[Arrays, dict[str, Any]]:
-        """Return the head that the sums of all sites determine, with a bias or without, and what it was solved with."""
-        pooled = self.pooled(bias=bias)
+    def solve(self, *, bias: bool = True) -> tuple[Arrays, dict[str, Any]]:
+        """Return the head of all sums that are here, with a bias or without, and what it was solved with."""
+        pooled = self.pooled() if bias else self._pool(bias=False)
         head = solve_all(pooled.equations, pooled.strengths, bias=bias).numpy().astype(np.float32)
         return as_head(head, bias=bias), self.facts() | {"ridge_lambda": list(pooled.strengths)}
 
@@ -116,8 +118,13 @@ class SolvedHead(ServerMethod):
             "sums_sha256": arrays_digest({self.extra: total}),
         }
 
-    def pooled(self, *, bias: bool = True) -> Pooled:
-        """Return the weighted equations of all sites, and λ of each, for a head with a bias or without."""
+    def pooled(self) -> Pooled:
+        """Return the weighted equations of all sites, and λ of each."""
+        if self._pooled is None:
+            self._pooled = self._pool(bias=True)
+        return self._pooled
+
+    def _pool(self, *, bias: bool) -> Pooled:
         total = self._total()
         weights = group_weights(total.counts, self._systems, self.balance)
         wanted = SumsOptions.of(self.experiment).ridge_lambda
@@ -125,9 +132,8 @@ class SolvedHead(ServerMethod):
             choose_strength(total, system, weights, bias=bias)[0] if wanted == "auto" else float(wanted)
             for system in self._systems
         ]
-        return Pooled(
-            self._systems, [equations(total, system, weights) for system in self._systems], weights, strengths
-        )
+        of = [equations(total, system, weights) for system in self._systems]
+        return Pooled(self._systems, of, weights, strengths)
 
     def _added(self) -> Packed:
         return sum(self._sums.values(), start=np.zeros_like(next(iter(self._sums.values()))))

@@ -33,8 +33,8 @@ class ClassMeans(SolvedHead):
         """Return the images of each class [C] in sums."""
         return counts_of(sums, self._range)
 
-    def solved(self, *, bias: bool = True) -> tuple[Arrays, dict[str, Any]]:
-        """Return the normalised class means, with a bias of 0 or without, and what they were made of."""
+    def solve(self, *, bias: bool = True) -> tuple[Arrays, dict[str, Any]]:
+        """Return the normalised class means of all sums that are here, with a bias of 0 or without it, and of what."""
         means = means_of(self._added(), self._range)
         norms = np.linalg.norm(means, axis=1, keepdims=True)
         vectors = np.divide(means, norms, out=np.zeros_like(means), where=norms > 0)

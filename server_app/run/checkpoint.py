@@ -63,6 +63,22 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
             (checkpoints / _file_name(old)).unlink()
 
 
+def kept_checkpoints(folder: Path) -> list[Checkpoint]:
+    """Return all checkpoints of a run, oldest first.
+
+    Raises:
+        UserError: one of them cannot be read.
+    """
+    found = []
+    for number in checkpoint_rounds(folder):
+        path = folder / "checkpoints" / _file_name(number)
+        try:
+            found.append(_read(path))
+        except (DamagedError, ValueError, KeyError, OSError) as error:
+            raise UserError(f"{path}: cannot be read ({error}); remove it, or put a copy there") from None
+    return found
+
+
 def load_checkpoint(folder: Path) -> Checkpoint | None:
     """Return a run's last sound checkpoint, None if it never had one.
 

@@ -56,7 +56,7 @@ class _Personal(_Line):
 
 KINDS: dict[str, type[_Line]] = {
     **dict.fromkeys((*START_EVENTS, "joined", "lost", "method", "no-quorum", "norms", "recounted"), _Line),
-    **dict.fromkeys(("rejected", "rest", "summary", "versions", "weights"), _Line),
+    **dict.fromkeys(("rejected", "rest", "summary", "versions", "weights", "withdrawn"), _Line),
     "round": _Round,
     "generic": _Generic,
     "personal": _Personal,

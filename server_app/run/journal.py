@@ -23,6 +23,8 @@ from server_app.run.events import KINDS, START_EVENTS, Event, JournalLines, pars
 
 log = logging.getLogger("fednc")
 
+WITHDRAWN = "withdrawn.json"  # site → when, and the hash of its sums
+
 _PACKAGES = ("flwr", "torch", "torchvision", "numpy", "scikit-learn", "safetensors", "ray")
 
 
@@ -104,6 +106,10 @@ class Journal:
         if federation:
             self.write_json("federation", federation | {"site_names": self.site_names()})
         return first
+
+    def withdrawn(self) -> frozenset[str]:
+        """Return the sites whose part was taken out of the run: see `fednc withdraw`."""
+        return frozenset(read_json(self.folder / WITHDRAWN))
 
     def event(self, kind: str, **facts: Any) -> None:
         """Append one line to `metrics.jsonl`; a value that is not finite is written as null."""

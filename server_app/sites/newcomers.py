@@ -1,7 +1,7 @@
 """Real sites that connect while a run goes on: a late one joins, one that was set up anew takes its place again."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from flwr.serverapp import Grid
 
@@ -39,6 +39,14 @@ def reconcile_sites(journal: Journal, sites: dict[str, SiteFacts], server_round:
         facts_now = {"before": before, "now": now[name], "counts_for": facts.aggregation_weight}
         journal.event("recounted", round=server_round, site=name, **facts_now)
     return sorted(first.keys() - sites.keys())
+
+
+def leave_out_withdrawn(sites: Mapping[str, SiteFacts], journal: Journal) -> dict[str, SiteFacts]:
+    """Return the sites without those whose part was taken out of this run, which are named in the log."""
+    left_out = sorted(sites.keys() & journal.withdrawn())
+    if left_out:
+        log.warning("withdrawn from this run, and left out: %s", ", ".join(left_out))
+    return {name: facts for name, facts in sites.items() if name not in left_out}
 
 
 def lookalike_reason(name: str, known: Collection[str]) -> str:
@@ -79,6 +87,9 @@ class Newcomers:
             before = self._sites.get(hello)
             if (before and before.node_id in connected) or taken[hello] > 1:
                 reject_node(facts.node_id, f"another site calls itself '{hello}', too", self._journal)
+                continue
+            if hello in self._journal.withdrawn():
+                reject_node(facts.node_id, f"'{hello}' was withdrawn from this run", self._journal)
                 continue
             if why := lookalike_reason(hello, [*self._sites, *self._journal.site_names()]):
                 reject_node(facts.node_id, why, self._journal)

@@ -51,12 +51,13 @@ ROOMS = {
     "server_app/methods": "aggregation",
     "server_app/rounds": "run sites generic aggregation methods",
     "server_app/app.py": "run checks frames report sites grids generic aggregation methods rounds",
+    "server_app/withdraw.py": "run checks generic methods rounds app.py",
     "server_app/engines": "run grids app.py",
     "server_app/compare": "run checks report report/charts generic engines",
     "server_app/new": "checks",
     "server_app/provision": "engines",
     "server_app/api.py": "run checks engines compare",
-    "server_app/cli.py": "run checks report generic engines compare new provision",
+    "server_app/cli.py": "run checks report generic engines withdraw.py compare new provision",
 }
 
 
