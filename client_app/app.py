@@ -1,7 +1,8 @@
-"""The ClientApp: answers the three messages of `common/wire.py` with a site's data and personal state."""
+"""The ClientApp: answers the messages of `common/wire.py` with a site's data and personal state."""
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from urllib.parse import quote
@@ -26,6 +27,7 @@ from client_app.training.store import SiteStore
 from common import wire
 from common.errors import UserError
 from common.files import arrays_digest
+from common.head_start import solver_of
 from common.hello import hello_reply
 from common.installed import check_installed
 from common.methods import METHODS
@@ -33,6 +35,7 @@ from common.models.description import Description, describe, header
 from common.models.features import extract_features
 from common.models.memory import check_memory
 from common.models.model import Model, personal_state, shared_state
+from common.models.start import PREFIX, start_heads
 from common.models.trained import backbone_digest
 from common.models.trunk_cache import use_trunk_cache
 from common.multilabel_by_class import PerClass
@@ -66,6 +69,23 @@ def hello(message: Message, context: Context) -> Message:
     """Say who this site is and how many images it has."""
     site = find_site(wire.Request(message).experiment, context)
     return hello_reply(message, site=site.name, num_train=len(site.train_rows), num_test=len(site.test_rows))
+
+
+@app.train("head_start")
+@_from_this_app
+def head_start(message: Message, context: Context) -> Message:
+    """Send the sums of features that `head-start` asks for, of the backbone as it starts; nothing trains."""
+    request, began = wire.Request(message), time.monotonic()
+    site = find_site(request.experiment, context)
+    model = assemble(request, site, open_store(request, context, site), 0, None)
+    metrics: dict[str, float | int] = {"num-examples": len(site.train_rows)}
+    solver = solver_of(site.experiment)
+    if solver is None or not len(site.train_rows):
+        return wire.metrics_reply(message, metrics, frame_hash=request.frame_hash)
+    extras = own_extras(model, load_method(solver.method), replace(site, experiment=solver), request)
+    reply = wire.metrics_reply(message, metrics, frame_hash=request.frame_hash, extras=extras)
+    log_exchange(site, model, message, reply, "head start", metrics, time.monotonic() - began)
+    return reply
 
 
 @app.train()
@@ -219,12 +239,14 @@ def assemble(request: wire.Request, site: Site, store: SiteStore, started_from: 
     kept = None if kept is None else {name: array for name, array in kept.items() if not is_state(name)}
     torch.set_num_threads(experiment.run.threads or torch.get_num_threads())
     frame, fixed = _sent_once(request, store)
+    head = {name.removeprefix(PREFIX): fixed.pop(name) for name in sorted(fixed) if name.startswith(PREFIX)}
     request.model = fixed | request.model  # the whole generic model, whenever its arrays came
     shape = (dataset.train.channels, len(dataset.classes))
     device = site_device(experiment, site.config)
     if site.config:  # of a simulation the coordinator has asked
         check_memory(experiment, dataset.train.channels, dataset.train.size, device)
     model = model_for(experiment, device, *shape, frame, request.frame_hash, site.name, request.model, kept)
+    start_heads(model, METHODS[experiment.method], head, request.model.keys() | (kept or {}).keys())
     use_trunk_cache(model, experiment, site.config.trunks if site.config else None)
     if site.config and started_from < request.trained:
         found = f"the newest are of round {started_from}" if started_from else "there are none: they begin anew"

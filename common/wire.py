@@ -3,6 +3,7 @@
 | message                          | coordinator → site                  | site → coordinator                     |
 |----------------------------------|-------------------------------------|----------------------------------------|
 | hello: `query.hello`             | experiment                          | site name, image counts, code version  |
+| head start: `train.head_start`   | what train has, before round 1      | the site's sums of features            |
 | train: `train`                   | experiment, run and its identity,   | shared parts (θ, ψ, …), training       |
 |                                  | round, the checkpoints' rounds, the | images, mean losses, test images and   |
 |                                  | last one that the site trained in,  | metrics of what arrived, the hash of   |
@@ -40,6 +41,7 @@ from common.bounds import check_rate, check_rounds
 from common.config import Experiment, build, portable
 from common.errors import UserError, last_line, one_line, short_repr
 from common.errors import WireError as WireError
+from common.head_start import extras_of_start
 from common.methods import METHODS
 from common.multilabel_table import MULTILABEL
 from common.packing import Arrays as Arrays
@@ -50,6 +52,7 @@ from common.packing import unpack as unpack
 from common.precision import from_wire_precision
 
 HELLO = "query.hello"
+HEAD_START = "train.head_start"
 TRAIN = "train"
 PERSONALISE = "train.personalise"
 
@@ -167,7 +170,7 @@ class Request:
         self.experiment = _parse_experiment(str(config["experiment"]))
         self.run, self.identity = str(config["run"]), str(config["identity"])
         rounds = self.experiment.rounds.rounds
-        spans = {TRAIN: (1, rounds), PERSONALISE: (rounds + 1, rounds + 1)}
+        spans = {HEAD_START: (0, 0), TRAIN: (1, rounds), PERSONALISE: (rounds + 1, rounds + 1)}
         span = spans.get(message.metadata.message_type, (0, 0))
         rounds_named = config["round"], config["secured"], config["trained"]
         self.round, self.checkpointed, self.trained = check_rounds(*rounds_named, span)
@@ -218,19 +221,21 @@ def metrics_reply(
         metrics: names of `COUNTS_AND_LOSSES` and `STAGE_METRICS`, and their values.
         model: the shared parts.
         frame_hash: of the frame that the site has.
-        extras: those of the method's row.
+        extras: those of the method's row; before the first round those of `head-start`.
         class_metrics: stage → [C], of personalise alone.
 
     Raises:
         WireError: something that a site does not send: an unknown number, an array that did not come or is of no
             shared part, an extra of another method, metrics by class of another stage.
     """
-    asked = message.content[CONFIG]
-    row = METHODS[_parse_experiment(str(asked["experiment"])).method]
+    asked, kind = message.content[CONFIG], message.metadata.message_type
+    experiment = _parse_experiment(str(asked["experiment"]))
+    row = METHODS[experiment.method]
+    own = extras_of_start(experiment) if kind == HEAD_START else row.extras
     shared = {name for name in message.content.array_records.get(_MODEL, ()) if name.split(".", 1)[0] in row.shared}
     odd = [name for name in metrics if not (COUNTS_AND_LOSSES.fullmatch(name) or name in STAGE_METRICS)]
-    stages = STAGES if message.metadata.message_type == PERSONALISE else ()
-    odd += sorted((model or {}).keys() - shared) + sorted((extras or {}).keys() - {*row.extras})
+    stages = STAGES if kind == PERSONALISE else ()
+    odd += sorted((model or {}).keys() - shared) + sorted((extras or {}).keys() - {*own})
     if odd := [*odd, *sorted((class_metrics or {}).keys() - {*stages})]:
         raise WireError(f"{short_repr(odd[0])} is nothing that a site sends here: no reply was made")
     about = ConfigRecord({"frame-hash": frame_hash, "round": cast(int, asked["round"])})

@@ -52,6 +52,7 @@ from server_app.generic.multilabel_analysis import AnalysisInput, write_analysis
 from server_app.grids.streaming import StreamingGrid
 from server_app.methods import load as load_method
 from server_app.report import write_report
+from server_app.rounds.head_start import start_from_sums
 from server_app.rounds.messages import as_broadcast
 from server_app.rounds.strategy import FedStrategy
 from server_app.run.checkpoint import Checkpoint, load_checkpoint
@@ -145,6 +146,7 @@ def _run(
     warn_of_local_statistics(experiment)
     warn_of_slow_precision(experiment, next(evaluation.model.parameters()).device)
     announce_trunk(evaluation.model, experiment, federation)
+    head = start_from_sums(grid, experiment, federation, sites, journal, evaluation.model)
     method = load_method(experiment.method)(experiment, federation)
     start = shared_state(evaluation.model, row) | coordinator_state(evaluation.model, row)
     if checkpoint:
@@ -160,6 +162,7 @@ def _run(
         multilabel=multilabel,
         trained=trained,
         fixed=fixed,
+        head=head,
     )
     if checkpoint:
         strategy.cooldown.restore(checkpoint.sites)

@@ -9,6 +9,7 @@ from client_app.methods import load as load_method
 from client_app.site.config import Policy
 from common.config import Experiment
 from common.errors import RefusalError
+from common.head_start import all_extras
 from common.methods import Method
 from common.rates import finetune_rate
 from common.wire import CLASS_METRICS, STAGE_METRICS
@@ -27,9 +28,12 @@ def check_policy(policy: Policy, experiment: Experiment, row: Method) -> None:
     """
     if row.name not in policy.methods:
         raise _refused(f"method = '{row.name}'", f"its policy's methods are {', '.join(policy.methods) or 'none'}")
-    if wanted := [name for name in row.extras if name not in policy.extras]:
+    if wanted := [name for name in all_extras(experiment) if name not in policy.extras]:
+        what = (
+            f"method = '{row.name}'" if {*wanted} & {*row.extras} else f"head-start = '{experiment.model.head_start}'"
+        )
         raise _refused(
-            f"method = '{row.name}' sends {', '.join(wanted)} beside the weights",
+            f"{what} sends {', '.join(wanted)} beside the weights",
             f"its policy's extras are {', '.join(policy.extras) or 'none'}",
         )
     method = load_method(row.name)
@@ -53,19 +57,20 @@ def check_policy(policy: Policy, experiment: Experiment, row: Method) -> None:
             raise _refused(f"a {what} of {largest:g}", why)
 
 
-def check_class_sizes(policy: Policy, row: Method, counts: Iterable[int]) -> None:
+def check_class_sizes(policy: Policy, experiment: Experiment, counts: Iterable[int]) -> None:
     """Refuse to send extras about classes of few images, where each could be one person's.
 
     Args:
         policy: the site's.
-        row: the method's.
+        experiment: the coordinator's.
         counts: training images of each class.
 
     Raises:
         RefusalError: a class that the site has is smaller than its policy's min-class-size.
     """
-    if row.extras and any(0 < count < policy.min_class_size for count in counts):
-        disclosed = ", ".join(row.extras)
+    extras = all_extras(experiment)
+    if extras and any(0 < count < policy.min_class_size for count in counts):
+        disclosed = ", ".join(extras)
         raise _refused(
             f"to send {disclosed}", f"a class has fewer than its policy's min-class-size {policy.min_class_size}"
         )

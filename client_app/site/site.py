@@ -106,7 +106,7 @@ def _real_site(experiment: Experiment, path: Path) -> Site:
         listed = withdrawn_file(config)
         changed = path.stat().st_mtime, listed.stat().st_mtime if listed.exists() else 0.0
         federation = _own_federation(experiment, path, changed)
-        check_class_sizes(config.policy, row, federation.class_counts.tolist())
+        check_class_sizes(config.policy, experiment, federation.class_counts.tolist())
     except RefusalError as refusal:
         named = str(refusal).startswith(f"site '{config.name}'")
         raise RefusalError(str(refusal) if named else f"site '{config.name}': {refusal}") from None

@@ -13,7 +13,7 @@ from common.config.values import UnknownValueError, Values
 from common.data_sets import DATA_SETS
 from common.errors import short_repr
 from common.keys import is_set, python_name
-from common.methods import METHODS
+from common.methods import HEAD_STARTS, METHODS
 
 Mistake = tuple[str, str]  # the key, and the words that name it
 Rule = Callable[[Values], Iterator[Mistake]]
@@ -107,6 +107,20 @@ def _solved(e: Values) -> Iterator[Mistake]:
         )
 
 
+def _head_start(e: Values) -> Iterator[Mistake]:
+    if e.head_start == "random":
+        return
+    row, said = METHODS[e.method], f"head-start = '{e.head_start}'"
+    if not row.trains:
+        yield "head-start", f"{said}: '{e.method}' solves its head itself; leave it out"
+    elif not row.heads:
+        yield "head-start", f"{said}: '{e.method}' has no head that starts at random; leave it out"
+    elif uses_attention(e):
+        yield "head-start", f"{said}: label-aware attention has to learn before its features say much; leave it out"
+    elif e.labels and (taken := HEAD_STARTS[e.head_start].labels) not in ("any", e.labels):
+        yield "head-start", f"{said}: it takes {taken} label an image; choose ridge"
+
+
 def _mixing(e: Values) -> Iterator[Mistake]:
     for name, alpha in (("mixup", e.mixup), ("cutmix", e.cutmix)):
         if alpha and not METHODS[e.method].mixes:
@@ -150,5 +164,5 @@ def _missing_classes(e: Values) -> Iterator[Mistake]:
 
 _RULES: tuple[Rule, ...] = (
     *(_natural, _site_key, _group_key, _classes, _pixels, _resume, _width, _weights, _norm, _train_from, _solved),
-    *(_mixing, _mixed_views, _composites, _labels, _label_rule, _missing_classes),
+    *(_head_start, _mixing, _mixed_views, _composites, _labels, _label_rule, _missing_classes),
 )

@@ -10,7 +10,16 @@ from pkgutil import iter_modules
 
 from common.methods.base import COMMON_HEAD_TITLES, FAMILIES, Method, MethodOptions, PartContext
 
-__all__ = ["HEAD_TITLES", "METHODS", "Method", "MethodOptions", "PartContext", "methods_for", "methods_with"]
+__all__ = [
+    "HEAD_STARTS",
+    "HEAD_TITLES",
+    "METHODS",
+    "Method",
+    "MethodOptions",
+    "PartContext",
+    "methods_for",
+    "methods_with",
+]
 
 
 def _rows() -> list[Method]:
@@ -20,6 +29,7 @@ def _rows() -> list[Method]:
 
 
 METHODS: dict[str, Method] = {row.name: row for row in _rows()}
+HEAD_STARTS: dict[str, Method] = {row.starts: row for row in METHODS.values() if row.starts}  # by word of `head-start`
 HEAD_TITLES: dict[str, str] = COMMON_HEAD_TITLES | {
     head: title for row in METHODS.values() for head, title in row.head_titles.items()
 }

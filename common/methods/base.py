@@ -13,6 +13,9 @@ Family = Literal["generic", "personal", "long-tailed", "multilabel"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
 
 
+LINEAR_HEADS = ("retrained_head", "aux_head", "personal_head")
+
+
 class _HasOptions(Protocol):
     """An experiment, which `common/config` makes of these options."""
 
@@ -126,6 +129,7 @@ class Method:
         local_norm: whether BatchNorm's parameters and statistics stay at the site.
         solves: which heads come of sums over images in place of training: none, the generic one, or that and a
             personal one at each site.
+        starts: the word of `head-start` by which other methods' heads start as the generic one of this, which is solved.
         sums: what the coordinator sends with the last step, of which a site solves its personal head.
         options: the method's own keys.
         tunes: values that tuning tries of keys that are not the method's own: key → values.
@@ -154,6 +158,7 @@ class Method:
     finetune_rate: float | None = None
     local_norm: bool = False
     solves: Literal["", "generic", "personal"] = ""
+    starts: str = ""
     sums: tuple[str, ...] = ()
     options: type[MethodOptions] = MethodOptions
     tunes: dict[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -165,6 +170,11 @@ class Method:
     def at_sites(self, part: str) -> bool:
         """Whether only sites have a part: it is their own, and the coordinator's model goes without."""
         return part in self.personal or part.startswith("personal")
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The linear heads that start at random, or as `head-start` says."""
+        return tuple(part for part in LINEAR_HEADS if part in self.parts and part not in self.builders)
 
     @property
     def frame_scores(self) -> bool:

@@ -15,5 +15,6 @@ METHOD = Method(
     coordinator_parts=("aux_head",),
     extras=("class_sums",),
     solves="generic",
+    starts="ncm",
     options=RangeOptions,
 )

@@ -46,5 +46,6 @@ METHOD = Method(
     sums=("pooled_gram", "pooled_moments", "group_weights", "strengths"),
     labels="any",
     solves="personal",
+    starts="ridge",
     options=FedRidgeOptions,
 )

@@ -6,6 +6,7 @@ from common.config import Experiment
 from common.config.rows import keys_where
 from common.data import Dataset, Federation, build_federation
 from common.errors import UserError, run_all
+from common.head_start import solver_of
 from common.methods import METHODS, methods_for
 from common.models.backbones import check_image_size
 from common.models.memory import check_memory
@@ -43,6 +44,8 @@ def check_task(experiment: Experiment, dataset: Dataset) -> None:
         raise UserError(
             f"method = '{row.name}': images of '{dataset.name}' have {kind} each; methods for that: {fitting}"
         )
+    if (start := solver_of(experiment)) and METHODS[start.method].labels not in ("any", task):
+        raise UserError(f"head-start = '{experiment.model.head_start}': it takes one label an image; choose ridge")
     lacks_bias = row.trains and not experiment.model.head_bias
     if dataset.multilabel and lacks_bias and {"aux_head", "personal_head"} & set(row.parts):
         raise UserError("head-bias = False: with several labels an image every class needs a bias; set head-bias: true")

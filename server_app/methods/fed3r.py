@@ -89,11 +89,15 @@ class SolvedHead(ServerMethod):
 
     def finish(self, broadcast: Arrays, mean: Arrays, server_round: int) -> tuple[Arrays, dict[str, Any]]:
         """Return the head that the sums of all sites determine; what it was solved with goes to the journal."""
-        self._sums = self._sums | self._fresh
+        self.take()
         if not self._sums or not self._fresh:
             return {name: broadcast[name] for name in broadcast if self.row.is_coordinator_part(name)}, {}
-        self._pooled = None
         return self.solve()
+
+    def take(self) -> None:
+        """Take over the sums of the round that goes on."""
+        if self._fresh:
+            self._sums, self._pooled = self._sums | self._fresh, None
 
     def fault(self, sums: Packed) -> str | None:
         """Return why these can be no sums of a site, None if they can."""

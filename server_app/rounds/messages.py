@@ -69,7 +69,7 @@ class Requests:
         """Return a message to each site that a round asks, made when it is sent.
 
         Args:
-            kind: `wire.TRAIN` or `wire.PERSONALISE`.
+            kind: `wire.HEAD_START`, `wire.TRAIN` or `wire.PERSONALISE`.
             now: the round.
             model: as it is sent.
             evaluate: whether the sites evaluate the model before they train it.
@@ -89,7 +89,7 @@ class Requests:
         sums: wire.Arrays | None,
     ) -> Message:
         facts = self._sites[site]
-        needs_frame = kind == wire.TRAIN or last_step_needs_frame(self._experiment) or bool(self._fixed)
+        needs_frame = kind != wire.PERSONALISE or last_step_needs_frame(self._experiment) or bool(self._fixed)
         simulated = self._experiment.sites.partition != "deployed"
         content = wire.request(
             self._experiment,

@@ -51,6 +51,7 @@ class FedStrategy(Strategy):
         multilabel: whether an image may have several labels: sites then have other metrics.
         trained: names of the model's parameters, which a server optimiser steps.
         fixed: what of the backbone stands still: it is sent once.
+        head: what the sites' own heads start from, see `head_start.py`: it is sent with that.
 
     Attributes:
         finished: the last round that is finished.
@@ -72,6 +73,7 @@ class FedStrategy(Strategy):
         multilabel: bool = False,
         trained: Collection[str] = (),
         fixed: wire.Arrays | None = None,
+        head: wire.Arrays | None = None,
     ) -> None:
         self.experiment, self.sites, self.journal, self.evaluation = experiment, sites, journal, evaluation
         self._row, self._method, self._multilabel = METHODS[experiment.method], method, multilabel
@@ -82,7 +84,8 @@ class FedStrategy(Strategy):
         self.cooldown, self.personal_parts = Cooldown(experiment, journal), PersonalPartsTracker(journal)
         self.optimiser = ServerOptimiser(experiment, trained)
         self._fixed = fixed or {}
-        self._requests = Requests(experiment, sites, journal, frame, self._fixed, self.personal_parts, method)
+        once = self._fixed | (head or {})
+        self._requests = Requests(experiment, sites, journal, frame, once, self.personal_parts, method)
         self._broadcast: wire.Arrays = {}
         self._round, self._retries = Round(0, []), Retries(experiment, journal)
         self.finished = done

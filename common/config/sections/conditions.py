@@ -51,4 +51,5 @@ HAS_SPARSE = Condition("a method with a sparse frame", lambda e: frame_kind(e) n
 HAS_SOLVED = Condition("a method with a sparse_etf", lambda e: frame_kind(e) == "sparse_etf")
 HAS_TRUNK = Condition("train-from", lambda e: train_from(e) is not None)
 CACHES_TRUNK = Condition("train-from and trunk-cache", lambda e: train_from(e) is not None and e.trunk_cache)
+STARTS_SOLVED = is_one_of("head-start", "ncm", "ridge")
 HAS_WEIGHTS = Condition("weights", lambda e: e.weights != NO_WEIGHTS)

@@ -12,6 +12,7 @@ from common.config.sections.conditions import (
     MMA,
     SOLVED,
     SPARSE,
+    STARTS_SOLVED,
     USES_ATTENTION,
     USES_QUERY_FRAME,
 )
@@ -73,6 +74,18 @@ class ModelSection(KeyModel):
         acts=Acts(CACHES_TRUNK),
     )
     head_bias: bool = key(False, about="Eqs. 6–7 realign weight vectors; a bias would keep the tail's prior")
+    head_start: Literal["random", "ncm", "ridge"] = key(
+        "random",
+        about="of ψ, φ and other linear heads, not of a frame: random: drawn from the seed; ncm: class means (FedNCM), "
+        "ridge: class-balanced ridge regression, λ by cross-validation (FedRidge's generic head), on sums of features of "
+        "the backbone as it starts, which all sites send before the first round, if their policies allow; without "
+        "head-bias solved without one",
+    )
+    head_start_range: Literal[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096] = key(
+        64,
+        about="these features are summed in steps of its 2⁻²¹; a site with one beyond it refuses",
+        acts=Acts(STARTS_SOLVED),
+    )
     frame_solver: Literal["projection", "mma"] = key(
         "projection",
         about="how sparse_etf is found; mma: the paper's Eqs. 3–5 by gradient",
