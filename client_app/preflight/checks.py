@@ -129,9 +129,9 @@ def _check_own(findings: Findings, config: SiteConfig, experiment: Experiment | 
     findings.facts["cache"] = describe_cache(config, _decoded_bytes(readable, agreed))
     if agreed is not None:
         dataset = _read_dataset(findings, config, agreed, readable)
-        row, counts = METHODS[agreed.method], findings.facts.get("classes", {})
+        counts = findings.facts.get("classes", {})
         sizes = [of["train"] for of in counts.values()]
-        findings.attempt("policy", lambda: check_class_sizes(config.policy, row, sizes))
+        findings.attempt("policy", lambda: check_class_sizes(config.policy, agreed, sizes))
         _check_machine(findings, config, agreed, dataset)
 
 

@@ -29,9 +29,8 @@ def check_policy(policy: Policy, experiment: Experiment, row: Method) -> None:
     if row.name not in policy.methods:
         raise _refused(f"method = '{row.name}'", f"its policy's methods are {', '.join(policy.methods) or 'none'}")
     if wanted := [name for name in all_extras(experiment) if name not in policy.extras]:
-        what = (
-            f"method = '{row.name}'" if {*wanted} & {*row.extras} else f"head-start = '{experiment.model.head_start}'"
-        )
+        of_rounds = {*wanted} & {*row.extras}
+        what = f"method = '{row.name}'" if of_rounds else f"head-start = '{experiment.model.head_start}'"
         raise _refused(
             f"{what} sends {', '.join(wanted)} beside the weights",
             f"its policy's extras are {', '.join(policy.extras) or 'none'}",

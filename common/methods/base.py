@@ -129,7 +129,7 @@ class Method:
         local_norm: whether BatchNorm's parameters and statistics stay at the site.
         solves: which heads come of sums over images in place of training: none, the generic one, or that and a
             personal one at each site.
-        starts: the word of `head-start` by which other methods' heads start as the generic one of this, which is solved.
+        starts: the word of `head-start` by which other methods' heads start as the solved one of this; '' for none.
         sums: what the coordinator sends with the last step, of which a site solves its personal head.
         options: the method's own keys.
         tunes: values that tuning tries of keys that are not the method's own: key → values.

@@ -74,8 +74,10 @@ def _ask(
 ) -> wire.Arrays:
     """Return the head of the sums of all sites that answer, `weight` and perhaps `bias`."""
     if experiment.model.weights == NO_WEIGHTS:
-        log.warning("head-start = %s: the backbone has no weights, heads start from features of a random one",
-                    experiment.model.head_start)  # fmt: skip
+        log.warning(
+            "head-start = %s: the backbone has no weights: heads start from features of a random one",
+            experiment.model.head_start,
+        )
     method = load_method(solver.method)(solver, federation)
     assert isinstance(method, SolvedHead)
     exchange = _Exchange(grid, experiment, solver, sites, journal, model, method)
@@ -84,8 +86,11 @@ def _ask(
     method.take()
     parts, facts = method.solve(bias=experiment.model.head_bias)
     journal.event("head-start", round=0, start=experiment.model.head_start, **facts)
-    log.info("head-start = %s: heads start from sums of features of %d images at %d sites",
-             experiment.model.head_start, sum(sites[name].images for name in exchange.made), len(exchange.made))  # fmt: skip
+    images = sum(sites[name].images for name in exchange.made)
+    log.info(
+        "head-start = %s: heads start from the features of %s images at %d sites",
+        experiment.model.head_start, f"{images:,}", len(exchange.made),
+    )  # fmt: skip
     return {name.split(".", 1)[1]: array for name, array in parts.items()}
 
 

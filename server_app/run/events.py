@@ -55,7 +55,9 @@ class _Personal(_Line):
 
 
 KINDS: dict[str, type[_Line]] = {
-    **dict.fromkeys((*START_EVENTS, "joined", "lost", "method", "no-quorum", "norms", "recounted"), _Line),
+    **dict.fromkeys(
+        (*START_EVENTS, "head-start", "joined", "lost", "method", "no-quorum", "norms", "recounted"), _Line
+    ),
     **dict.fromkeys(("rejected", "rest", "summary", "versions", "weights", "withdrawn"), _Line),
     "round": _Round,
     "generic": _Generic,

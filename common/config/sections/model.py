@@ -76,10 +76,10 @@ class ModelSection(KeyModel):
     head_bias: bool = key(False, about="Eqs. 6–7 realign weight vectors; a bias would keep the tail's prior")
     head_start: Literal["random", "ncm", "ridge"] = key(
         "random",
-        about="of ψ, φ and other linear heads, not of a frame: random: drawn from the seed; ncm: class means (FedNCM), "
-        "ridge: class-balanced ridge regression, λ by cross-validation (FedRidge's generic head), on sums of features of "
-        "the backbone as it starts, which all sites send before the first round, if their policies allow; without "
-        "head-bias solved without one",
+        about="of ψ, φ and other linear heads, not of a frame: random: drawn from the seed; ncm: class means, as FedNCM; "
+        "ridge: as FedRidge's generic head (classes weigh the same: τ 1, λ by cross-validation), without a bias where "
+        "heads have none; both from sums of features of the backbone as it starts, which sites send before the first "
+        "round if their policies allow",
     )
     head_start_range: Literal[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096] = key(
         64,
