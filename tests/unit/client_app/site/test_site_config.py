@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from client_app.site.config import Policy, SiteConfig, load_site_config
-from client_app.site.policy import allowed_class_metrics, allowed_metrics, check_policy
+from client_app.site.policy import allowed_class_metrics, allowed_metrics, check_class_sizes, check_policy
+from client_app.site.site import told_sizes
 from common.config import APP_ROOT, Experiment
-from common.errors import MistakesError
+from common.data import Dataset, Federation
+from common.data.images.source import ArrayImages
+from common.errors import MistakesError, RefusalError
 from common.methods import METHODS
 from common.wire import POLICY_METRICS
 
@@ -195,3 +198,17 @@ def test_a_site_that_allows_all_extras_takes_part_in_every_method(
     }
     policy = Policy.model_validate(allowed)
     check_policy(policy, deployed(method=method, finetune_epochs=20), METHODS[method])
+
+
+def test_few_images_without_a_label_are_few_too() -> None:
+    """Of several labels the sums of the images without one are sent as well."""
+    labels = np.array([[True, False], [True, True], [True, False], [False, True]])
+    images = ArrayImages(np.zeros((4, 1, 2, 2), np.uint8), labels)
+    dataset = Dataset("own", ("a", "b"), images, images, (0.5,), (0.5,))
+    federation = Federation(dataset, ("own",), (np.arange(4),), (np.arange(0),))
+    assert told_sizes(federation, METHODS["fedridge"]) == [3, 2, 1, 2]
+    hidden = Federation(dataset, ("own",), (np.arange(4),), (np.arange(0),), np.array([[False, True]]))
+    assert told_sizes(hidden, METHODS["fedridge"]) == [2, 2]
+    policy = Policy.model_validate({"min-class-size": 2, "extras": ["feature_sums"]})
+    with pytest.raises(RefusalError, match="min-class-size 2"):
+        check_class_sizes(policy, METHODS["fedridge"], told_sizes(federation, METHODS["fedridge"]))
