@@ -81,7 +81,7 @@ def withdraw(
         typer.echo(line)
     typer.echo(
         "not read from now on. A model whose head is solved (fedridge, fed3r) is without them after the next round; "
-        f"one that was trained with them keeps what it learned. Decoded copies of them are in {config.cache}: remove that "
+        f"one that was trained with them keeps what it learned. Decoded copies are in {config.cache}: remove that "
         f"folder. Personal models made before are in {config.state_dir}"
     )
 

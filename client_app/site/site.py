@@ -18,6 +18,7 @@ from common.config import Experiment
 from common.data import Dataset, Federation, build_federation, label_counts
 from common.data.images.decode_all import silenced
 from common.errors import RefusalError, UserError
+from common.head_start import solver_of
 from common.methods import METHODS
 
 
@@ -106,11 +107,20 @@ def _real_site(experiment: Experiment, path: Path) -> Site:
         listed = withdrawn_file(config)
         changed = path.stat().st_mtime, listed.stat().st_mtime if listed.exists() else 0.0
         federation = _own_federation(experiment, path, changed)
-        check_class_sizes(config.policy, experiment, federation.class_counts.tolist())
+        check_class_sizes(config.policy, experiment, told_sizes(federation, experiment))
     except RefusalError as refusal:
         named = str(refusal).startswith(f"site '{config.name}'")
         raise RefusalError(str(refusal) if named else f"site '{config.name}': {refusal}") from None
     return _site_of(experiment, federation, 0, config)
+
+
+def told_sizes(federation: Federation, experiment: Experiment) -> list[int]:
+    """Return how many images extras are about: of each class; of sums of several labels, also those without each."""
+    counts, dataset = federation.class_counts, federation.dataset
+    if not (dataset.multilabel and (METHODS[experiment.method].solves or solver_of(experiment))):
+        return list(counts.tolist())
+    known = np.ones(len(counts), np.bool_) if federation.visible is None else federation.visible[0]
+    return [*counts[known].tolist(), *(len(dataset.train) - counts[known]).tolist()]
 
 
 def _site_of(experiment: Experiment, federation: Federation, index: int, config: SiteConfig | None = None) -> Site:

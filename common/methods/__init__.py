@@ -11,8 +11,14 @@ from pkgutil import iter_modules
 from common.methods.base import COMMON_HEAD_TITLES, FAMILIES, Method, MethodOptions, PartContext
 
 __all__ = [
-    *("HEAD_STARTS", "HEAD_TITLES", "METHODS", "Method", "MethodOptions", "PartContext"),
-    *("methods_for", "methods_with"),
+    "HEAD_STARTS",
+    "HEAD_TITLES",
+    "METHODS",
+    "Method",
+    "MethodOptions",
+    "PartContext",
+    "methods_for",
+    "methods_with",
 ]
 
 

@@ -58,7 +58,7 @@ KINDS: dict[str, type[_Line]] = {
     **dict.fromkeys(
         (*START_EVENTS, "head-start", "joined", "lost", "method", "no-quorum", "norms", "recounted"), _Line
     ),
-    **dict.fromkeys(("rejected", "rest", "summary", "versions", "weights", "withdrawn"), _Line),
+    **dict.fromkeys(("head-start", "rejected", "rest", "summary", "versions", "weights", "withdrawn"), _Line),
     "round": _Round,
     "generic": _Generic,
     "personal": _Personal,

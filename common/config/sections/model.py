@@ -76,7 +76,7 @@ class ModelSection(KeyModel):
     head_bias: bool = key(False, about="Eqs. 6–7 realign weight vectors; a bias would keep the tail's prior")
     head_start: Literal["random", "ncm", "ridge"] = key(
         "random",
-        about="of ψ, φ and other linear heads, not of a frame: random: drawn from the seed; ncm: class means, as FedNCM; "
+        about="of ψ, φ and other linear heads, not of a frame: random: drawn from the seed; ncm: class means (FedNCM); "
         "ridge: as FedRidge's generic head (classes weigh the same: τ 1, λ by cross-validation), without a bias where "
         "heads have none; both from sums of features of the backbone as it starts, which sites send before the first "
         "round if their policies allow",

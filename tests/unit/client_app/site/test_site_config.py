@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from client_app.site.config import Policy, SiteConfig, load_site_config
-from client_app.site.policy import allowed_class_metrics, allowed_metrics, check_policy
-from common.config import APP_ROOT, Experiment
-from common.errors import MistakesError
+from client_app.site.policy import allowed_class_metrics, allowed_metrics, check_class_sizes, check_policy
+from client_app.site.site import told_sizes
+from common.config import APP_ROOT, Experiment, build
+from common.data import Dataset, Federation
+from common.data.images.source import ArrayImages
+from common.errors import MistakesError, RefusalError
 from common.methods import METHODS
 from common.wire import POLICY_METRICS
 
@@ -189,9 +192,37 @@ def test_a_site_that_allows_all_extras_takes_part_in_every_method(
     method: str, deployed: Callable[..., Experiment]
 ) -> None:
     allowed = {
-        "extras": ["class_counts", "class_gradients", "feature_sums"],
+        "extras": ["class_counts", "class_gradients", "class_sums", "feature_sums"],
         "max-rounds": 500,
         "max-learning-rate": 0.03,
     }
     policy = Policy.model_validate(allowed)
     check_policy(policy, deployed(method=method, finetune_epochs=20), METHODS[method])
+
+
+@pytest.mark.parametrize(("word", "sums"), [("ridge", "feature_sums"), ("ncm", "class_sums")])
+def test_sums_before_the_first_round_are_extras_as_well(
+    word: str, sums: str, deployed: Callable[..., Experiment]
+) -> None:
+    experiment = deployed(method="fedavg", head_start=word)
+    with pytest.raises(RefusalError, match=f"head-start = '{word}' sends {sums} beside the weights"):
+        check_policy(Policy(), experiment, METHODS["fedavg"])
+    policy = Policy.model_validate({"extras": [sums], "min-class-size": 5})
+    check_policy(policy, experiment, METHODS["fedavg"])
+    with pytest.raises(RefusalError, match=f"to send {sums}: a class has fewer than its policy's min-class-size 5"):
+        check_class_sizes(policy, experiment, [9, 4])
+
+
+def test_few_images_without_a_label_are_few_too() -> None:
+    """Of several labels the sums of the images without one are sent as well."""
+    labels = np.array([[True, False], [True, True], [True, False], [False, True]])
+    images = ArrayImages(np.zeros((4, 1, 2, 2), np.uint8), labels)
+    dataset = Dataset("own", ("a", "b"), images, images, (0.5,), (0.5,))
+    federation = Federation(dataset, ("own",), (np.arange(4),), (np.arange(0),))
+    ridge = build({"method": "fedridge"})
+    assert told_sizes(federation, ridge) == [3, 2, 1, 2]
+    hidden = Federation(dataset, ("own",), (np.arange(4),), (np.arange(0),), np.array([[False, True]]))
+    assert told_sizes(hidden, ridge) == [2, 2]
+    policy = Policy.model_validate({"min-class-size": 2, "extras": ["feature_sums"]})
+    with pytest.raises(RefusalError, match="min-class-size 2"):
+        check_class_sizes(policy, ridge, told_sizes(federation, ridge))
