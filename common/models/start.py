@@ -6,7 +6,7 @@ import torch
 
 from common.methods import Method
 from common.models.model import Model, load_state
-from common.wire import Arrays
+from common.packing import Arrays
 
 PREFIX = "head_start."  # of its arrays among those that are sent once
 
