@@ -33,8 +33,8 @@ settings.register_profile("quick", settings.get_profile("deep"), max_examples=25
 settings.load_profile("quick")
 # Tests of these files start processes and wait for them most of the time; the longest first.
 WAITING = (
-    *("test_compose", "test_real_site_killed", "test_real_coordinator_killed", "test_deployment"),
-    *("test_ray_simulation", "test_stopped_runs", "test_provisioning"),
+    *("test_compose", "test_real_site_killed", "test_real_coordinator_killed", "test_pretrained_engines"),
+    *("test_deployment", "test_ray_simulation", "test_stopped_runs", "test_provisioning"),
 )
 EARLY = 0.7  # the part of a worker's share in which they begin
 DRAWN = ("report", "compare", "browser", "commands")  # folders of tests that look at charts

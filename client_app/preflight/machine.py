@@ -5,7 +5,6 @@ import os
 import tempfile
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from common.data.images.pixel_cache import cache_bytes, free_bytes
 from common.data.images.source import ArrayImages, Labels
 from common.errors import UserError
 from common.files import private_folder
-from common.models.memory import check_memory
+from common.models.memory import check_memory, total_memory
 from common.models.model import Model, build_model, feature_dim, frame_kind
 
 _BYTES = 2**30
@@ -38,7 +37,7 @@ def describe_device(device: torch.device, config: SiteConfig) -> dict[str, Any]:
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info()
         facts |= {"name": torch.cuda.get_device_name(), "gpu_gib": _gib(total), "gpu_free_gib": _gib(free)}
-    return facts | {"memory_gib": _gib(_memory())}
+    return facts | {"memory_gib": _gib(total_memory())}
 
 
 def describe_cache(config: SiteConfig, num_bytes: int) -> dict[str, Any]:
@@ -130,15 +129,6 @@ def _site_of_noise(experiment: Experiment, channels: int) -> Site:
     dataset = Dataset("noise", classes, source, source, (0.5,) * channels, (0.25,) * channels)
     rows, none = np.arange(images, dtype=np.int64), np.empty(0, np.int64)
     return Site("check", experiment, Federation(dataset, ("check",), (rows,), (none,)), rows, none)
-
-
-def _memory() -> int:
-    """Return the bytes of memory that this process may use: the machine's, or its container's."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # no container, or one without a limit: 'max'
-        return total
 
 
 def _gib(size: int) -> float:

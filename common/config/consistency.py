@@ -69,7 +69,10 @@ def _width(e: Values) -> Iterator[Mistake]:
     own = architecture(e.backbone).fixed_width
     if own is not None and e.width not in (None, own):
         what = f"is torchvision's, whose width is {own}" if own else "has its own"
-        yield "width", f"width = {e.width}: {e.backbone} {what}; leave width out"
+        yield (
+            "width",
+            f"width = {e.width}: {e.backbone} {what}; leave width out, or width=null after a file that has it",
+        )
 
 
 def _weights(e: Values) -> Iterator[Mistake]:

@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import nn
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _POOLING = ("avgpool", "classifier", "flatten")
 
+Module = TypeVar("Module", bound=nn.Module)
 Builder = Callable[[int, int | None], "Backbone"]
 
 
@@ -85,13 +86,6 @@ class Backbone(nn.Sequential):
         """Return the names of the trunk's weights and statistics, all of them `fixed`, in order."""
         later = tuple(f"{name}." for name in list(self.steps())[self.trunk :])
         return sorted(name for name in self.fixed if not name.startswith(later))
-
-    def through_trunk(self, images: torch.Tensor) -> torch.Tensor:
-        """Return what the trunk makes of images, float32 [B, ...]; without one, the images themselves."""
-        maps = self.map_steps()
-        if self.trunk > maps:
-            return self.pooled(self.run_steps(images, 0, maps))
-        return self.run_steps(images, 0, self.trunk) if self.trunk else images
 
     def feature_map(self, images: torch.Tensor) -> torch.Tensor:
         """Return the last feature map [B, feature_dim, h, w], before pooling."""
@@ -206,13 +200,13 @@ def build_backbone(name: str, channels: int, width: int | None = None) -> Backbo
     return build(channels, width)
 
 
-def shapes_of(build: Callable[[], Backbone]) -> Backbone:
-    """Return a backbone on the meta device: shapes without numbers, of which nothing is drawn or kept."""
-    try:
-        with torch.device("meta"):
-            return build()
-    except NotImplementedError:  # RegNets find their widths by tensors
-        with borrowed_generator():
+def shapes_of(build: Callable[[], Module]) -> Module:
+    """Return a model on the meta device: shapes without numbers, of which nothing is drawn or kept."""
+    with borrowed_generator():
+        try:
+            with torch.device("meta"):
+                return build()
+        except NotImplementedError:  # RegNets find their widths by tensors
             return build().to("meta")
 
 

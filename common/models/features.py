@@ -12,7 +12,7 @@ from common.data.images.source import Rows
 from common.data.images.transforms import Scaling
 from common.data.images.views import Views
 from common.models.backbones import Backbone
-from common.models.trunk import behind_trunk, through_trunk, trunk_of
+from common.models.trunk import behind_trunk, check_finite, through_trunk, trunk_of
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,9 @@ def model_inputs(
         dataset: for the mean and standard deviation of its pixels.
         change: augmentation.
         mix: takes a slice's scaled images; the cache has none for what is mixed.
+
+    Raises:
+        UserError: here or at the first slice: what the trunk makes of images is not finite.
     """
     device = next(model.parameters()).device
     outputs, views = None, change.views if change else None
@@ -88,7 +91,12 @@ def model_inputs(
     def inputs(part: slice) -> Tensor:
         pixels = batch.pixels(part) if change is None else change.apply(batch.pixels(part), part)
         scaled = scale(pixels) if mix is None else mix(scale(pixels), part)
-        return through_trunk(trunk, scaled) if trunk else scaled
+        if trunk is None:
+            return scaled
+        output = through_trunk(trunk, scaled)
+        if part.start == 0:  # damaged weights show in the first batch; to look at each would make a GPU wait
+            check_finite(output, trunk.trunk_precision)
+        return output
 
     return inputs, batch.labels
 

@@ -23,6 +23,7 @@ _GIB = 2**30
 _MEMORY = ("this machine", "the GPU")
 _FEW = 1 << 21  # pixels of a batch with which our own small backbones fit anywhere; shapes take seconds to import
 _CGROUPS = Path("/sys/fs/cgroup")
+_WEIGHTED = (nn.Conv2d, nn.Linear, Norm)  # layers whose outputs are counted
 _MOMENTS = {"sgd": 1, "adam": 2, "adamw": 2}  # of a parameter
 
 
@@ -93,30 +94,58 @@ def free_memory(device: torch.device) -> int:
     """Return the bytes that are free: of a GPU's memory, else the machine's, or its container's where that has less."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    free = int(psutil.virtual_memory().available)
+    free, limit = int(psutil.virtual_memory().available), _container("memory.max")
+    used = _container("memory.current") if limit is not None else None
+    return free if limit is None or used is None else min(free, max(0, limit - used))
+
+
+def total_memory() -> int:
+    """Return the bytes of memory that this process may use: the machine's, or its container's."""
+    total, limit = int(psutil.virtual_memory().total), _container("memory.max")
+    return total if limit is None else min(total, limit)
+
+
+def _container(name: str) -> int | None:
+    """Return a number of this process's container; None where there is none, or it says 'max'."""
     try:
-        limit, used = (int((_CGROUPS / name).read_text()) for name in ("memory.max", "memory.current"))
-    except (OSError, ValueError):  # no container, or one without a limit: 'max'
-        return free
-    return min(free, max(0, limit - used))
+        return int((_CGROUPS / name).read_text())
+    except (OSError, ValueError):
+        return None
 
 
 @torch.no_grad()
-def _activations(body: Backbone, shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return bytes for one image: of the outputs kept for gradients of layers behind the trunk, and of the largest."""
-    kept, every = list[int](), list[int]()
+def output_bytes(backbone: nn.Module, shape: tuple[int, ...]) -> list[tuple[nn.Module, int]]:
+    """Return each layer that an image of a shape (channels, H, W) calls, with the bytes of its output.
 
-    def note(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
-        every.append(output.nbytes)
-        if any(p.requires_grad for p in layer.parameters(recurse=False)):
-            kept.append(output.nbytes)
+    Of attention, whose own layers are never called by themselves, also those of its projections and maps.
 
-    layers = [layer for layer in body.modules() if isinstance(layer, nn.Conv2d | nn.Linear | Norm)]
-    hooks = [layer.register_forward_hook(note) for layer in layers]
-    body.eval()(torch.empty(1, *shape, device="meta"))
+    Args:
+        backbone: on any device, on the meta device too; put into eval mode.
+        shape: of the image.
+    """
+    found: list[tuple[nn.Module, int]] = []
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, Tensor | None]) -> None:
+        if isinstance(layer, nn.MultiheadAttention):
+            queries, pixels = inputs[:2]
+            maps = layer.num_heads * queries.shape[-2] * pixels.shape[-2] * pixels.element_size()
+            found.append((layer, 3 * queries.nbytes + 3 * pixels.nbytes + 2 * maps))
+        elif isinstance(output, Tensor):
+            found.append((layer, output.nbytes))
+
+    leaves = [m for m in backbone.modules() if not list(m.children()) or isinstance(m, nn.MultiheadAttention)]
+    hooks = [layer.register_forward_hook(note) for layer in leaves]
+    backbone.eval()(torch.zeros(1, *shape, device=next(backbone.parameters()).device))
     for hook in hooks:
         hook.remove()
-    return sum(kept), max(every, default=0)
+    return found
+
+
+def _activations(body: Backbone, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return bytes for one image: of the outputs kept for gradients of layers behind the trunk, and of the largest."""
+    every = [(layer, size) for layer, size in output_bytes(body, shape) if isinstance(layer, _WEIGHTED)]
+    kept = (size for layer, size in every if any(p.requires_grad for p in layer.parameters(recurse=False)))
+    return sum(kept), max((size for _, size in every), default=0)
 
 
 def _gib(size: int) -> str:

@@ -7,7 +7,7 @@ from torch import nn
 from common.config import Experiment
 from common.config.sections.conditions import HEAD, norm_kind
 from common.config.values import Values
-from common.errors import unknown
+from common.errors import UserError, nearest
 from common.models.backbones import Backbone, build_backbone
 
 Norm = nn.modules.batchnorm._BatchNorm
@@ -43,7 +43,11 @@ def check_train_from(experiment: Experiment) -> None:
     if wanted not in (None, HEAD):
         names = build_backbone(experiment.model.backbone, 3, experiment.model.width).stage_names()
         if wanted not in names:
-            raise unknown(f"stage of backbone '{experiment.model.backbone}'", str(wanted), [*names, HEAD])
+            hint = f" (did you mean '{near}'?)" if (near := nearest(str(wanted), names)) else ""
+            raise UserError(
+                f"train-from = '{wanted}': backbone '{experiment.model.backbone}' has no such stage{hint}; "
+                f"known: {', '.join([*names, HEAD])}"
+            )
 
 
 def replace_norms(module: nn.Module) -> None:

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from common.models.backbones import shapes_of
 from common.timm_facts import pretrained_facts, timm_library
 
 _ROWS = ("blocks", "stages", "layers", "features", "levels", "network", "transformers")  # rows of stages, not stages
@@ -73,8 +74,7 @@ def timm_model(name: str) -> nn.Module:
 
 def on_meta(name: str) -> nn.Module:
     """Return timm's model in eval mode on the meta device: shapes without numbers."""
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        return timm_model(name).eval()
+    return shapes_of(lambda: timm_model(name)).eval()
 
 
 @lru_cache(maxsize=16)
@@ -82,8 +82,7 @@ def _arguments(name: str) -> dict[str, Any]:
     """Return what lets a model take images of any size, as far as it can."""
     for arguments in _ANY_SIZE:
         try:
-            with torch.random.fork_rng(devices=[]), torch.device("meta"):
-                _create(name, **arguments)
+            shapes_of(partial(_create, name, **arguments))
             return arguments
         except TypeError:  # not a key of this family
             continue

@@ -35,10 +35,9 @@ from common.data.images.resident import BatchSlices
 from common.data.images.source import Rows
 from common.data.images.transforms import Scaling
 from common.data.images.views import Views, views_of
-from common.errors import UserError
 from common.methods import METHODS
 from common.models.backbones import Backbone
-from common.models.trunk import through_trunk, trunk_of
+from common.models.trunk import check_finite, through_trunk, trunk_digest, trunk_of
 from common.models.trunk_files import Layout, MemoryStore, Store, TrunkFiles
 
 _FILL_BATCH = 256  # images a forward pass
@@ -243,12 +242,7 @@ def fill(
         if views:
             pixels = views.apply(pixels, missing[part], len(images))
         values = store.layout.cast(through_trunk(body, scale(pixels)))
-        if not values.isfinite().all():
-            raise UserError(
-                f"what the backbone's frozen part makes of images is not finite as {store.layout.precision}: its "
-                "weights are damaged, or of another layout"
-                + ("" if store.layout.precision == "fp32" else "; or set trunk-precision to fp32")
-            )
+        check_finite(values, store.layout.precision)
         store.write(missing[part], values.cpu())
         done = min(part.stop, len(missing))
         if (done - safe) * store.layout.row_bytes >= _SYNCED or done == len(missing):
@@ -267,16 +261,6 @@ def _shape(body: Backbone, images: ImageSource, dataset: Dataset) -> torch.Size:
     device = next(body.parameters()).device
     one = BatchSlices(images, np.zeros(1, np.int64), device).pixels(slice(0, 1))
     return through_trunk(body, Scaling(dataset.mean, dataset.std, device)(one)).shape[1:]
-
-
-def trunk_digest(body: Backbone) -> str:
-    """Return a hash of all that decides what a trunk makes of pixels: architecture, weights, format and precision."""
-    state, digest = body.state_dict(), hashlib.sha256()
-    digest.update(f"{body!r} {body.trunk} {body.channels_last} {body.precision}".encode())
-    for name in body.trunk_state():
-        digest.update(name.encode())
-        digest.update(state[name].detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _content(images: ImageSource) -> str:

@@ -1,6 +1,6 @@
 """The files of a trunk's cache: one value an image, memory-mapped, and which images have theirs.
 
-    <name>/about.json   the layout; the folder has this name when it is whole
+    <name>/about.json   name and layout; the folder has this name when it is whole
     <name>/outputs      float32, float16 or bfloat16 [n, ...], with holes where nothing was computed yet
     <name>/checksums    uint32 [n], of each value's bytes, 0 where there is none; written after it is on the disk
 
@@ -13,7 +13,6 @@ import logging
 import os
 import shutil
 import tempfile
-import time
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,13 +27,13 @@ from torch import Tensor
 
 from common.data.images.decode_all import format_bytes, log_unless_silenced
 from common.data.images.pixel_cache import free_bytes
+from common.data.images.pixel_files import STALE, remove_oldest, remove_stale
 from common.data.images.source import Rows
 from common.files import private_file, private_folder
 
 KEPT = 8  # caches in a folder; the one used longest ago goes first
 
 _SPARE = 1 << 26  # bytes of a disk that are left free
-_STALE = 24 * 3600  # seconds after which an unfinished folder is a crash's
 _TORCH = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _NUMPY = {"fp32": np.float32, "fp16": np.float16, "bf16": np.int16}  # bfloat16's bits, which NumPy has no type for
 
@@ -134,7 +133,10 @@ class TrunkFiles:
             if announces:
                 self._announce()
             self._make()
-            tidy(parent)
+            remove_oldest(
+                (path for path in parent.iterdir() if path.is_dir() and path.suffix != ".part"), KEPT, "trunks' caches"
+            )
+            remove_stale(parent, {".part": STALE})
         os.utime(self._folder)  # used just now
         # left open: another process may remove the folder, which takes nothing from this one
         self._files = [(self._folder / name).open("r+b", buffering=0) for name in ("outputs", "checksums")]
@@ -187,7 +189,7 @@ class TrunkFiles:
         return self.layout.tensor(np.asarray(self._outputs[rows]))
 
     def _about(self) -> dict[str, Any]:
-        return {"shape": list(self.layout.shape), "precision": self.layout.precision}
+        return {"name": self._folder.name, "shape": list(self.layout.shape), "precision": self.layout.precision}
 
     def _whole(self) -> bool:
         """Return whether the folder is there and as it should be; remove it where it is damaged."""
@@ -200,7 +202,9 @@ class TrunkFiles:
                 return True
         except (ValueError, OSError):
             pass
-        log_unless_silenced(logging.WARNING, "%s is damaged: it is removed, and computed again", self._folder)
+        log_unless_silenced(
+            logging.WARNING, "%s is damaged, or another trunk's: it is removed, and computed again", self._folder
+        )
         if self._folder.is_dir() and not self._folder.is_symlink():
             shutil.rmtree(self._folder)
         else:
@@ -229,18 +233,6 @@ class TrunkFiles:
                 part.rename(self._folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
-
-
-def tidy(parent: Path) -> None:
-    """Remove the caches used longest ago, and what crashes left."""
-    ages = {path: path.stat().st_mtime for path in parent.iterdir() if path.is_dir()}
-    whole = sorted((path for path in ages if path.suffix != ".part"), key=lambda path: ages[path], reverse=True)
-    for path in whole[KEPT:]:
-        log_unless_silenced(logging.INFO, "%s is removed: %d others of its kind were used since", path, KEPT)
-        shutil.rmtree(path, ignore_errors=True)
-    for path in ages.keys() - set(whole):
-        if time.time() - ages[path] > _STALE:
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _checksum(content: bytes) -> int:

@@ -79,7 +79,7 @@ def weights_file(experiment: Experiment) -> Path:
     path = path / GENERIC if wanted.startswith(RUN) else path
     if not path.is_file():
         kind = "an earlier run's folder" if wanted.startswith(RUN) else "a file of weights"
-        raise UserError(f"weights = '{wanted}': there is no {path}; give {kind}, imagenet, or none")
+        raise UserError(f"weights = '{wanted}': there is no file {path}; give {kind}, imagenet, or none")
     return path
 
 
@@ -137,7 +137,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return dict(load_file(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # each format has its own, and damaged bytes raise nearly anything
-        why = one_line(str(error), 200)
+        why = one_line(str(error), 200) or "it is empty, or cut"
         raise UserError(
             f"{path}: cannot be read as weights ({why}); give .safetensors, or a PyTorch state dict"
         ) from None

@@ -4,12 +4,12 @@ import os
 from math import floor
 
 import torch
-from torch import Tensor, nn
 
 from common.config import Experiment
 from common.data import Dataset, build_federation
 from common.data.images.resident import resident_bytes
 from common.models.features import EVAL_BATCH
+from common.models.memory import output_bytes
 from common.models.model import build_model, feature_dim, frame_kind, pick_device
 
 _CONTEXT = 1 << 30  # bytes of a process's CUDA context, with the libraries' workspaces
@@ -46,29 +46,8 @@ def gpu_bytes(experiment: Experiment, dataset: Dataset) -> int:
     if frame_kind(experiment):  # whose length is the backbone's
         model = build_model(experiment, *shape, torch.zeros(shape[1], feature_dim(model.backbone)))
     weights = sum(value.nbytes for value in model.state_dict().values())
-    one = activation_bytes(model.backbone, (dataset.train.channels, *dataset.train.size))
+    outputs = output_bytes(model.backbone, (dataset.train.channels, *dataset.train.size))
     pixels = resident_bytes(dataset.train) + resident_bytes(dataset.test)
     # a step keeps every layer's output and its gradient; evaluation has two layers at a time, taken as an eighth of all
-    activations = one * max(2 * experiment.train.batch_size, EVAL_BATCH // 8)
+    activations = sum(size for _, size in outputs) * max(2 * experiment.train.batch_size, EVAL_BATCH // 8)
     return int(_CONTEXT + pixels + _MODELS * weights + activations)
-
-
-@torch.no_grad()
-def activation_bytes(backbone: nn.Module, shape: tuple[int, ...]) -> int:
-    """Return the bytes of all layers' outputs for one image of a shape (channels, H, W); on the CPU."""
-    sizes: list[int] = []
-
-    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, Tensor | None]) -> None:
-        if isinstance(module, nn.MultiheadAttention):  # the layers inside are never called by themselves
-            queries, pixels = inputs[:2]
-            maps = module.num_heads * queries.shape[-2] * pixels.shape[-2] * pixels.element_size()
-            sizes.append(3 * queries.nbytes + 3 * pixels.nbytes + 2 * maps)  # their projections, what is answered
-        elif isinstance(output, Tensor):
-            sizes.append(output.nbytes)
-
-    leaves = [m for m in backbone.modules() if not list(m.children()) or isinstance(m, nn.MultiheadAttention)]
-    hooks = [m.register_forward_hook(note) for m in leaves]
-    backbone.eval()(torch.zeros(1, *shape))
-    for hook in hooks:
-        hook.remove()
-    return sum(sizes)

@@ -137,10 +137,16 @@ def test_every_mistake_of_another_layout_is_counted(tiny: Tiny, shuffle: Path) -
 
 
 def test_files_that_are_no_weights_are_refused(tiny: Tiny, tmp_path: Path) -> None:
-    missing, damaged, code = (tmp_path / name for name in ("none.pth", "bad.safetensors", "code.pth"))
+    missing, damaged, code, empty = (tmp_path / n for n in ("none.pth", "bad.safetensors", "code.pth", "empty.pth"))
+    empty.touch()
     damaged.write_bytes(b"\x10\0\0\0\0\0\0\0{nothing")
     torch.save({"w": os.getcwd}, code)  # what would have to be unpickled
-    for path, words in ((missing, "there is no "), (damaged, "cannot be read as weights"), (code, "cannot be read as")):
+    unread = {
+        damaged: r"read as weights \(Err",
+        code: "read as weights",
+        empty: r"read as weights \(it is empty, or cut\)",
+    }
+    for path, words in (unread | {missing: "there is no file ", tmp_path: "there is no file "}).items():
         with pytest.raises(UserError, match=words) as caught:
             run_local(tiny(weights=str(path)))
         assert "\n" not in str(caught.value) and str(path) in str(caught.value)

@@ -62,22 +62,6 @@ def test_heads_start_as_in_process(tiny: Tiny, tmp_path: Path) -> None:
     assert Path("head_start.safetensors") in assert_same_arrays(local, local.parent / "ray")
 
 
-@pytest.mark.parametrize("method", ["fednca_ml"])
-def test_workers_share_a_trunks_cache_and_equal_a_run_without(tiny_for: Tiny, tmp_path: Path, method: str) -> None:
-    keys: dict[str, Any] = {"train_from": "stage3", "finetune_epochs": 1}
-    local = run_local(tiny_for(method, run_name="local", trunk_cache=False, **keys))
-    config = write_config(tiny_for(method, run_name="ray", **keys), tmp_path / "tiny.yaml")
-    done = subprocess.run(
-        [sys.executable, "-c", "from server_app.cli import main; main()", "run", str(config)],
-        capture_output=True, text=True, timeout=600, cwd=APP_ROOT, check=False,
-        env=os.environ | {"FEDNC_CACHE": str(tmp_path / "cache")},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert_same_arrays(local, local.parent / "ray")
-    filled = [np.fromfile(path, np.uint32) for path in (tmp_path / "cache" / "trunks").glob("*/checksums")]
-    assert len(filled) == 2 and all(flags.any() for flags in filled)  # of training images, and of test images
-
-
 def assert_same_arrays(local: Path, ray: Path) -> list[Path]:
     """Compare all arrays of two runs' folders bit for bit, and return their files."""
     names = sorted(p.relative_to(local) for p in local.rglob("*.safetensors"))

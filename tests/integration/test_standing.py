@@ -110,7 +110,9 @@ def test_a_site_that_lost_what_stands_still_says_so(tiny: Tiny) -> None:
 
 def test_stages_are_checked_before_a_run_and_named(tiny: Tiny) -> None:
     with pytest.raises(
-        UserError, match=r"unknown stage of backbone 'cnn' 'stage4' .*known: head, stage1, stage2, stage3"
+        UserError,
+        match=r"^train-from = 'stage4': backbone 'cnn' has no such stage \(did you mean 'stage3'\?\); known: "
+        "stage1, stage2, stage3, head$",
     ):
         run_local(tiny(train_from="stage4"))
     for method in ("fedper", "fedrep", "fedbabu"):

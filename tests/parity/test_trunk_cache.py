@@ -1,5 +1,6 @@
 """A trunk computed once gives what a trunk computed each time gives: bit for bit in single precision, on a CPU."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ from common.config import Experiment, build
 from common.data import load_dataset
 from common.data.images.views import Views
 from common.methods import METHODS
+from common.models import trunk
 from common.models.backbones import Backbone, build_backbone
 from common.models.features import extract_features
 from common.models.ladm import LabelAwareBackbone
-from common.models.model import build_model
+from common.models.model import build_model, load_state
 from common.models.standing import make_stand
-from common.models.trunk import behind_trunk, through_trunk, trunk_of
+from common.models.trunk import behind_trunk, through_trunk, trunk_digest, trunk_of
 from common.models.trunk_cache import TrunkCache, use_trunk_cache
 from server_app.engines.engines import run_local
 
@@ -96,6 +98,22 @@ def test_trunks_that_differ_are_no_trunk() -> None:
     assert trunk_of(build_backbone("cnn", 3)) is None
 
 
+def test_a_trunks_hash_is_kept_until_its_arrays_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[bytes] = []
+    real = hashlib.sha256
+    monkeypatch.setattr(trunk.hashlib, "sha256", lambda start: hashed.append(start) or real(start))
+    body, same = standing("cnn", "stage2"), standing("cnn", "stage2")
+    first = trunk_digest(body)
+    with torch.no_grad():
+        body.get_parameter("stage3.0.weight").add_(1)  # behind the trunk
+    assert trunk_digest(body) == first == trunk_digest(same) and len(hashed) == 2
+    load_state(body, {name: value.numpy() + 1 for name, value in body.state_dict().items()})
+    other = trunk_digest(body)
+    body.get_buffer("stage1.1.running_mean").add_(1)
+    body.get_submodule("stage1.0").weight = torch.nn.Parameter(torch.zeros(16, 3, 3, 3))
+    assert len({first, other, trunk_digest(body), trunk_digest(body.set_format(True, "fp32"))}) == 4
+
+
 def same_models(one: Path, other: Path) -> bool:
     names = sorted(path.relative_to(one) for path in one.rglob("*.safetensors"))
     assert names == sorted(path.relative_to(other) for path in other.rglob("*.safetensors")) and names
@@ -114,12 +132,16 @@ def test_a_run_with_the_cache_is_the_run_without(tiny_for: Tiny, tmp_path: Path,
     assert same_models(on, off)
 
 
-def test_images_are_passed_once_in_all_rounds_and_runs(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    passed: list[int] = []
-    real = Backbone.through_trunk
-    monkeypatch.setattr(Backbone, "through_trunk", lambda body, x: passed.append(len(x)) or real(body, x))
+@pytest.fixture
+def passed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Collect how many images go through a trunk, each time."""
+    numbers: list[int] = []
+    real = trunk._trunk_output
+    monkeypatch.setattr(trunk, "_trunk_output", lambda body, x: numbers.append(len(x)) or real(body, x))
+    return numbers
+
+
+def test_images_are_passed_once_in_all_rounds_and_runs(tiny: Tiny, tmp_path: Path, passed: list[int]) -> None:
     keys: dict[str, Any] = {"image_cache": tmp_path / "cache", "train_from": "stage2", "width": 5}
     experiment = tiny(method="fedavg", rounds=3, **keys)
     dataset = load_dataset(experiment)
@@ -139,11 +161,8 @@ def test_augmented_images_are_never_taken_from_the_cache(tiny: Tiny, tmp_path: P
 
 
 def test_fixed_views_are_computed_once_and_the_same_without_a_cache(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Tiny, tmp_path: Path, passed: list[int]
 ) -> None:
-    passed: list[int] = []
-    real = Backbone.through_trunk
-    monkeypatch.setattr(Backbone, "through_trunk", lambda body, x: passed.append(len(x)) or real(body, x))
     keys: dict[str, Any] = {"train_from": "stage2", "augment": "crop-flip+rotate", "image_cache": tmp_path, "rounds": 4}
     on = run_local(tiny(method="fedavg", run_name="on", cached_views=2, **keys))
     with_cache = sum(passed)

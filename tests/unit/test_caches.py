@@ -39,6 +39,7 @@ SAFE = {
     "common/data/images/resident.py: _held": "one a device, made outside inference mode; nothing traced uses it",
     "common/installed.py: check_installed": NO_TENSOR,
     "common/installed.py: code_fingerprint": NO_TENSOR,
+    "common/models/trunk.py: _digests": "weights of a model that is there, to tell them from others; nothing uses them",
     "common/models/trunk_cache.py: _digests": NO_TENSOR,
     "common/models/trunk_cache.py: _stores": "NumPy's, mapped files; values go to a device anew",
     "common/models/timm_layout.py: _arguments": NO_TENSOR,

@@ -45,7 +45,7 @@ class ModelSection(KeyModel):
         None,
         about="batch: statistics are averaged; frozen: they stay as they start; local: they stay at the site (SiloBN); "
         "group: GroupNorm instead; default: frozen with weights, else batch; frozen ones do not bound activations: "
-        "where more than the last stage trains, clip-gradients=1 keeps them from saturating (MobileNetV2)",
+        "where more than the last stage trains and a run diverges, clip-gradients=1 may help (it did MobileNetV2)",
     )
     train_from: str | None = key(
         None,

@@ -4,9 +4,10 @@ import fcntl
 import logging
 import math
 import os
+import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from common.data.images.decode_all import log_unless_silenced
 from common.data.images.source import Pixels
 
-_STALE = 24 * 3600  # seconds after which an unfinished file is a crash's
+STALE = 24 * 3600  # seconds after which an unfinished file is a crash's
 _FORGOTTEN = 90 * 24 * 3600  # seconds after which nobody asks for a set of images again
 
 
@@ -95,16 +96,32 @@ def commit_file(file: Any, path: Path) -> None:
 
 def tidy(folder: Path, kept: int) -> None:
     """Remove the sets used longest ago, what belongs to no set, and what crashes left."""
-    sets = sorted(folder.glob("*.npy"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in sets[kept:]:
-        log_unless_silenced(logging.INFO, "%s is removed: %d other sets of decoded images were used since", path, kept)
-        path.unlink(missing_ok=True)
+    remove_oldest(folder.glob("*.npy"), kept, "sets of decoded images")
     for path in folder.glob("*.sha256"):
         if not path.with_suffix(".npy").exists():
             path.unlink(missing_ok=True)
+    remove_stale(folder, {".part": STALE, ".json": _FORGOTTEN, ".lock": _FORGOTTEN})
+
+
+def remove_oldest(entries: Iterable[Path], kept: int, kind: str) -> None:
+    """Remove all but the newest `kept` files or folders, with a line of the log for each; `kind`: what they are."""
+    times = {path: path.stat().st_mtime for path in entries}
+    for path in sorted(times, key=lambda path: times[path], reverse=True)[kept:]:
+        log_unless_silenced(logging.INFO, "%s is removed: %d other %s were used since", path, kept, kind)
+        _remove(path)
+
+
+def remove_stale(folder: Path, ages: Mapping[str, float]) -> None:
+    """Remove what is older in a folder than the seconds that its suffix may be; other suffixes stay."""
     now = time.time()
-    ages = {".part": _STALE, ".json": _FORGOTTEN, ".lock": _FORGOTTEN}
     for path in folder.iterdir():
         with suppress(OSError):
             if now - path.stat().st_mtime > ages.get(path.suffix, math.inf):
-                path.unlink()
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

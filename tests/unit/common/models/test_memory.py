@@ -11,7 +11,7 @@ from common.config import Experiment, build
 from common.errors import UserError
 from common.models import memory
 from common.models.backbones import build_backbone, shapes_of
-from common.models.memory import check_memory, free_memory, needed_memory
+from common.models.memory import check_memory, free_memory, needed_memory, total_memory
 from server_app.engines.engines import run_local
 
 CPU = torch.device("cpu")
@@ -55,13 +55,13 @@ def test_shapes_are_those_of_the_backbone_and_nothing_is_drawn(name: str) -> Non
 
 def test_the_container_decides_where_it_has_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_CGROUPS", tmp_path)
-    there = free_memory(CPU)
-    assert there > 1 << 20
+    there = total_memory()
+    assert there > free_memory(CPU) > 1 << 20
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("100\n")
-    assert free_memory(CPU) > 1 << 20
+    assert free_memory(CPU) > 1 << 20 and total_memory() == there
     (tmp_path / "memory.max").write_text("1000100\n")
-    assert free_memory(CPU) == 1_000_000
+    assert free_memory(CPU) == 1_000_000 and total_memory() == 1_000_100
 
 
 def test_a_model_that_cannot_fit_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

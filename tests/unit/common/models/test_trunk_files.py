@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from common.config import build
 from common.data import load_dataset
 from common.errors import UserError
-from common.models import trunk_cache, trunk_files
+from common.models import trunk, trunk_cache, trunk_files
 from common.models.features import extract_features
 from common.models.model import build_model
 from common.models.trunk import trunk_of
@@ -88,7 +89,21 @@ def test_damage_is_named_and_computed_again(tmp_path: Path, harm: str, caplog: p
     with caplog.at_level(logging.WARNING, "fednc"):
         again = TrunkFiles(tmp_path, "a", Layout((10, 4), "fp32") if harm == "another layout" else LAYOUT)
     assert not again.filled.any()
-    assert f"{folder} is damaged: it is removed, and computed again" in caplog.text
+    assert f"{folder} is damaged, or another trunk's: it is removed, and computed again" in caplog.text
+
+
+def test_what_another_trunk_made_is_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    extracted(TrunkCache(tmp_path), seed=1)
+    (other,) = tmp_path.iterdir()
+    trunk_cache._stores.clear()
+    expected = extracted(TrunkCache(tmp_path))
+    (own,) = (path for path in tmp_path.iterdir() if path != other)
+    shutil.rmtree(own)
+    other.rename(own)  # as if it were of this trunk
+    trunk_cache._stores.clear()
+    with caplog.at_level(logging.WARNING, "fednc"):
+        assert torch.equal(extracted(TrunkCache(tmp_path)), expected)
+    assert f"{own} is damaged, or another trunk's" in caplog.text
 
 
 def test_a_value_that_was_damaged_is_named_and_computed_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -193,14 +208,17 @@ def test_a_full_disk_ends_nothing_and_is_named(
     assert ("kept in memory" if memory else "more than trunk-memory, and is computed each time") in lines[0]
 
 
-def test_outputs_that_are_not_finite_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = trunk_cache.through_trunk
-    monkeypatch.setattr(trunk_cache, "through_trunk", lambda body, images: real(body, images) * 1e6)
-    with pytest.raises(UserError, match=r"not finite as fp16.*set trunk-precision to fp32"):
-        extracted(TrunkCache(tmp_path, "fp16"))
-    monkeypatch.setattr(trunk_cache, "through_trunk", lambda body, images: real(body, images) / 0)
-    with pytest.raises(UserError, match="not finite as fp32: its weights are damaged"):
-        extracted(TrunkCache(tmp_path, "fp32"))
+@pytest.mark.parametrize("cached", [True, False])
+def test_outputs_that_are_not_finite_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: bool) -> None:
+    real = trunk._trunk_output
+
+    def refuse(precision: str, factor: float, words: str) -> None:
+        monkeypatch.setattr(trunk, "_trunk_output", lambda body, images: real(body, images) * factor)
+        with pytest.raises(UserError, match=words):
+            extracted(TrunkCache(tmp_path, precision) if cached else None, **{"trunk-precision": precision})
+
+    refuse("fp16", 1e6, r"not finite as fp16.*set trunk-precision to fp32")
+    refuse("fp32", float("inf"), "not finite as fp32: its weights are damaged")
     assert not any(np.fromfile(path, np.uint8).any() for path in tmp_path.rglob("checksums"))
 
 

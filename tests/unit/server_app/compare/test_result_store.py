@@ -42,6 +42,15 @@ def cells_of(tiny: Tiny, seeds: int = 2, **changes: Any) -> list[Cell]:
     return [Cell(tiny(method="fedavg", run_name=None, seed=seed, **changes)) for seed in range(seeds)]
 
 
+def begun(tiny: Tiny, folder: Path, saved: int = 2) -> tuple[Store, list[Cell]]:
+    """Begin a comparison of two cells, the first of which have their results."""
+    cells = cells_of(tiny)
+    store = Store.begin(folder, cells)
+    for cell in cells[:saved]:
+        store.save(cell, result(cell))
+    return store, cells
+
+
 def texts(folder: Path) -> list[str]:
     return (folder / "runs.jsonl").read_text(encoding="utf-8").splitlines()
 
@@ -88,10 +97,7 @@ def test_experiment_yaml_has_what_all_share_in_sections(tiny: Tiny, tmp_path: Pa
 def test_half_a_line_is_named_taken_away_and_its_run_done_again(
     cut: int, tiny: Tiny, tmp_path: Path, heard: pytest.LogCaptureFixture
 ) -> None:
-    first, second = cells_of(tiny)
-    store = Store.begin(tmp_path, [first, second])
-    store.save(first, result(first))
-    store.save(second, result(second))
+    _, (first, second) = begun(tiny, tmp_path)
     whole, half = texts(tmp_path)
     (tmp_path / "runs.jsonl").write_text(f"{whole}\n{half[:cut]}")
     read = Store(tmp_path)  # names it, and leaves the file as it is
@@ -126,10 +132,7 @@ def test_a_whole_line_may_lack_its_end(tiny: Tiny, tmp_path: Path) -> None:
 def test_a_line_that_is_no_result_is_named_and_left_alone(
     damage: Callable[[dict[str, Any]], str], reason: str, tiny: Tiny, tmp_path: Path
 ) -> None:
-    first, second = cells_of(tiny)
-    store = Store.begin(tmp_path, [first, second])
-    store.save(first, result(first))
-    store.save(second, result(second))
+    _, (first, second) = begun(tiny, tmp_path)
     one, two = texts(tmp_path)
     (tmp_path / "runs.jsonl").write_text(f"{damage(json.loads(one))}\n\n{two}\n")
     store = Store.begin(tmp_path, [first])
@@ -139,10 +142,7 @@ def test_a_line_that_is_no_result_is_named_and_left_alone(
 
 
 def test_experiment_yaml_that_was_changed_or_lost_ends_the_command(tiny: Tiny, tmp_path: Path) -> None:
-    cells = cells_of(tiny)
-    store = Store.begin(tmp_path, cells)
-    for cell in cells:
-        store.save(cell, result(cell))
+    _, cells = begun(tiny, tmp_path)
     path = tmp_path / "experiment.yaml"
     text = path.read_text()
     path.write_text(yaml.safe_dump(yaml.safe_load(text)))  # another order is no other content
@@ -235,9 +235,7 @@ def test_a_writer_waits_for_the_other(tiny: Tiny, tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full_leaves_whole_lines(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = cells_of(tiny)
-    store = Store.begin(tmp_path, [first, second])
-    store.save(first, result(first))
+    store, (_, second) = begun(tiny, tmp_path, saved=1)
     before, write = texts(tmp_path), os.write
     monkeypatch.setattr(storing.os, "write", lambda fd, content: write(fd, content[: len(content) // 2]))
     with pytest.raises(UserError, match=r"runs\.jsonl: cannot be written \(No space left on device\); make room, or"):
@@ -266,9 +264,8 @@ def test_what_a_disk_refuses_is_named(tiny: Tiny, tmp_path: Path, monkeypatch: p
 
 
 def test_a_save_reads_the_last_byte_alone(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = cells_of(tiny)
-    store, read, sizes = Store.begin(tmp_path, [first, second]), os.pread, list[int]()
-    store.save(first, result(first))
+    store, (_, second) = begun(tiny, tmp_path, saved=1)
+    read, sizes = os.pread, list[int]()
 
     def counted(fd: int, size: int, start: int) -> bytes:
         sizes.append(size)
@@ -280,9 +277,7 @@ def test_a_save_reads_the_last_byte_alone(tiny: Tiny, tmp_path: Path, monkeypatc
 
 
 def test_a_line_whose_metrics_are_none_is_named(tiny: Tiny, tmp_path: Path) -> None:
-    first, second = cells_of(tiny)
-    store = Store.begin(tmp_path, [first, second])
-    store.save(first, result(first))
+    store, (_, second) = begun(tiny, tmp_path, saved=1)
     store.save(second, result(second, summary={"generic": 3}))
     with pytest.raises(
         UserError, match=r"runs\.jsonl, line 2: the metrics of fedavg-seed1 are not .*; take it out, and"

@@ -10,8 +10,9 @@ from torch import nn
 from common.config import Experiment
 from common.data import build_federation
 from common.methods import METHODS
+from common.models.memory import output_bytes
 from server_app.engines import workers
-from server_app.engines.workers import activation_bytes, gpu_bytes, worker_resources
+from server_app.engines.workers import gpu_bytes, worker_resources
 
 Tiny = Callable[..., Experiment]
 GIB = 1 << 30
@@ -96,7 +97,7 @@ def test_an_attentions_memory_is_counted(tiny: Tiny) -> None:
 
 def test_a_workers_memory_counts_images_weights_and_activations(tiny: Tiny, machine: Callable[..., None]) -> None:
     layers = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
-    assert activation_bytes(layers, (3, 6, 7)) == 4 * (5 * 6 * 7 * 2 + 5)
+    assert sum(size for _, size in output_bytes(layers, (3, 6, 7))) == 4 * (5 * 6 * 7 * 2 + 5)
     dataset = build_federation(tiny()).dataset
     small, large = (gpu_bytes(tiny(batch_size=size), dataset) for size in (64, 128))
     assert GIB < small < large
