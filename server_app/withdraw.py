@@ -95,7 +95,7 @@ def _without(
     for checkpoint in checkpoints:
         left = {name: sums for name, sums in checkpoint.method.items() if name != site}
         method.restore(left)
-        head = method.solve()[0] if left else {}
+        head = method.solve(bias=method.has_bias)[0] if left else {}
         sites, parts = (
             {name: array for name, array in of.items() if name != site} for of in (checkpoint.sites, checkpoint.trained)
         )

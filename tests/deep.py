@@ -18,7 +18,7 @@ DEEP: dict[str, tuple[str, ...]] = {
     "test_run_life": (),
     "test_pretrained_engines": (),
     "test_killed": ("again_and_again", "test_killed_when["),
-    "test_ray_simulation": ("worker_builds", "a_comparison", "by_hand"),
+    "test_ray_simulation": ("worker_builds", "a_comparison", "by_hand", "heads_start"),
     "test_stopped_runs": ("takes_its_simulation_along", "comparison_by_flower", "terminal_that_closes"),
     "test_provisioning": ("a_registered_site_joins", "clock_is_wrong_is_refused[-600]"),
     "test_library": ("a_comparison_gives", "readmes_example"),

@@ -35,6 +35,11 @@ def solved_head(context: PartContext) -> ClassHead:
     return linear_from(torch.zeros(context.num_classes, context.dim), torch.zeros(context.num_classes))
 
 
+def solved_vectors(context: PartContext) -> ClassHead:
+    """Return a linear head that starts at 0 and has no bias."""
+    return linear_from(torch.zeros(context.num_classes, context.dim), None)
+
+
 def scaled_frame(context: PartContext) -> ClassHead:
     """Return a linear head that starts as the frame under its first scale, without a frame as any other."""
     if context.frame is None:

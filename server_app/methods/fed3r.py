@@ -28,9 +28,11 @@ class SolvedHead(ServerMethod):
 
     Attributes:
         extra: what a site sends, of `EXTRAS` in `common/wire.py`.
+        has_bias: whether the method's own head has a bias.
     """
 
     extra = "feature_sums"
+    has_bias = True
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -98,7 +100,7 @@ class SolvedHead(ServerMethod):
         self.take()
         if not self._sums or not self._fresh:
             return {name: broadcast[name] for name in broadcast if self.row.is_coordinator_part(name)}, {}
-        return self.solve()
+        return self.solve(bias=self.has_bias)
 
     def take(self) -> None:
         """Take over the sums of the round that goes on."""
@@ -113,7 +115,7 @@ class SolvedHead(ServerMethod):
         """Return the images of each group [K] in sums."""
         return GroupSums(sums, self._range).counts
 
-    def solve(self, *, bias: bool = True) -> tuple[Arrays, dict[str, Any]]:
+    def solve(self, *, bias: bool) -> tuple[Arrays, dict[str, Any]]:
         """Return the head of all sums that are here, with a bias or without, and what it was solved with."""
         pooled = self.pooled() if bias else self._pool(bias=False)
         head = solve_all(pooled.equations, pooled.strengths, bias=bias).numpy().astype(np.float32)

@@ -20,6 +20,7 @@ class ClassMeans(SolvedHead):
     """Adds up sums of features by class, and makes the head of their means."""
 
     extra = "class_sums"
+    has_bias = False
 
     def shapes(self, broadcast: Arrays) -> dict[str, tuple[int, ...]]:
         """Return [C, d + 1] for the sums."""
@@ -33,7 +34,7 @@ class ClassMeans(SolvedHead):
         """Return the images of each class [C] in sums."""
         return counts_of(sums, self._range)
 
-    def solve(self, *, bias: bool = True) -> tuple[Arrays, dict[str, Any]]:
+    def solve(self, *, bias: bool) -> tuple[Arrays, dict[str, Any]]:
         """Return the normalised class means of all sums that are here, with a bias of 0 or without it, and of what."""
         means = means_of(self._added(), self._range)
         norms = np.linalg.norm(means, axis=1, keepdims=True)

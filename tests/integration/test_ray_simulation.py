@@ -49,6 +49,19 @@ def test_ray_equals_the_in_process_engine(tiny: Tiny, tmp_path: Path) -> None:
     assert len([name for name in names if "sites" in name.parts]) == 3 * 4  # frame, two rounds' heads, personal_model
 
 
+def test_heads_start_as_in_process(tiny: Tiny, tmp_path: Path) -> None:
+    keys: dict[str, Any] = {"head_start": "ridge", "rounds": 1}
+    local = run_local(tiny(run_name="local", **keys))
+    config = write_config(tiny(run_name="ray", **keys), tmp_path / "tiny.yaml")
+    done = subprocess.run(
+        [sys.executable, "-c", "from server_app.cli import main; main()", "run", str(config)],
+        capture_output=True, text=True, timeout=600, cwd=APP_ROOT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "heads start from the features of" in done.stdout
+    assert Path("head_start.safetensors") in assert_same_arrays(local, local.parent / "ray")
+
+
 def assert_same_arrays(local: Path, ray: Path) -> list[Path]:
     """Compare all arrays of two runs' folders bit for bit, and return their files."""
     names = sorted(p.relative_to(local) for p in local.rglob("*.safetensors"))
