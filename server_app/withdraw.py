@@ -5,6 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from common.config import Experiment, build
 from common.errors import UserError, unknown
 from common.files import arrays_digest
@@ -40,14 +43,15 @@ def withdraw(folder: Path, site: str) -> None:
         federation, checkpoints = check_feasible(experiment), kept_checkpoints(folder)
         method = load_method(experiment.method)(experiment, federation)
         assert isinstance(method, SolvedHead)
-        digest, changed = _without(site, checkpoints, method, folder)
+        digest = arrays_digest({method.extra: _sums_of(site, checkpoints, folder)})
+        changed = [_without(site, checkpoint, method) for checkpoint in checkpoints]
         journal = Journal(folder, experiment)
         facts = {"sums_sha256": digest, "time": round(time.time())}
         journal.write_json(WITHDRAWN.removesuffix(".json"), read_json(folder / WITHDRAWN) | {site: facts})
         for checkpoint in changed:
             save_checkpoint(folder, checkpoint, len(changed))
         last = changed[-1]
-        journal.event("withdrawn", round=last.server_round, site=site, sums_sha256=digest)
+        journal.event("withdrawn", round=last.server_round, site=site, removed_sha256=digest, **method.solve()[1])
         evaluation, _ = generic_evaluation(journal, experiment, federation, log_it=False)
         arrays = as_broadcast(pack(last.arrays), experiment)[1]
         _evaluate(journal, evaluation, arrays, last.server_round)
@@ -76,13 +80,11 @@ def _experiment_of(folder: Path) -> Experiment:
     return experiment
 
 
-def _without(
-    site: str, checkpoints: list[Checkpoint], method: SolvedHead, folder: Path
-) -> tuple[str, list[Checkpoint]]:
-    """Return the hash of a site's sums, and the checkpoints without them.
+def _sums_of(site: str, checkpoints: list[Checkpoint], folder: Path) -> npt.NDArray[np.int64]:
+    """Return the sums that the last checkpoint has of a site.
 
     Raises:
-        UserError: the site has none, or nobody else has.
+        UserError: it has none, or nobody else's.
     """
     held = checkpoints[-1].method if checkpoints else {}
     if site not in held and site in read_json(folder / WITHDRAWN):
@@ -91,16 +93,18 @@ def _without(
         raise unknown("site", site, sorted(held))
     if len(held) == 1:
         raise UserError(f"{folder}: '{site}' is the only site of this run; remove the folder instead")
-    changed = []
-    for checkpoint in checkpoints:
-        left = {name: sums for name, sums in checkpoint.method.items() if name != site}
-        method.restore(left)
-        head = method.solve(bias=method.has_bias)[0] if left else {}
-        sites, parts = (
-            {name: array for name, array in of.items() if name != site} for of in (checkpoint.sites, checkpoint.trained)
-        )
-        changed.append(replace(checkpoint, arrays=checkpoint.arrays | head, method=left, sites=sites, trained=parts))
-    return arrays_digest({method.extra: held[site]}), changed
+    return held[site]
+
+
+def _without(site: str, checkpoint: Checkpoint, method: SolvedHead) -> Checkpoint:
+    """Return a checkpoint as it would be had the site never taken part; the method then has what is left."""
+    left, sites, trained = (
+        {name: array for name, array in of.items() if name != site}
+        for of in (checkpoint.method, checkpoint.sites, checkpoint.trained)
+    )
+    method.restore(left)
+    head = method.solve(bias=method.has_bias)[0] if left else {}
+    return replace(checkpoint, arrays=checkpoint.arrays | head, method=left, sites=sites, trained=trained)
 
 
 def _evaluate(journal: Journal, evaluation: GenericEvaluation, arrays: Arrays, server_round: int) -> None:

@@ -23,6 +23,7 @@ from server_app.report.record import RunRecord, read_run
 from server_app.report.rounds import accuracy_by_round, losses_by_round
 from server_app.report.setup import setup
 from server_app.report.sites import sites
+from server_app.report.solved import solved_heads
 from server_app.run.journal import log
 
 
@@ -52,6 +53,7 @@ _SECTIONS: tuple[Section, ...] = (
     Section("Accuracy by round", accuracy_by_round, "one"),
     Section("AUC by round", accuracy_by_round, "many"),
     Section("Losses by round", losses_by_round),
+    Section("What was solved", solved_heads),
     Section("Accuracy by class", per_class, "one"),
     Section("AUC by class", per_class, "many"),
     Section("Confusion", confusion, "one"),

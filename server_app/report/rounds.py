@@ -55,7 +55,9 @@ def accuracy_by_round(run: RunRecord) -> list[Block]:
 
 
 def losses_by_round(run: RunRecord) -> list[Block]:
-    """Return curves of the training losses."""
+    """Return curves of the training losses; nothing for a method that trains nothing."""
+    if run.method is not None and not run.method.trains:
+        return []
     rounds = run.of("round")
     names = dict.fromkeys(key for event in rounds for key in _loss(event.get("loss")))
     series = []
