@@ -42,6 +42,7 @@ from server_app.aggregation.robust import check_enough_sites
 from server_app.checks.feasibility import check_feasible
 from server_app.frames.build import build_frame
 from server_app.generic.beginning import (
+    announce_sums,
     announce_trunk,
     start_from_weights,
     warn_of_local_statistics,
@@ -149,6 +150,7 @@ def _run(
     head = start_from_sums(grid, experiment, federation, sites, journal, evaluation.model)
     method = load_method(experiment.method)(experiment, federation)
     start = shared_state(evaluation.model, row) | coordinator_state(evaluation.model, row)
+    announce_sums(experiment, method.extras_bytes(start))
     if checkpoint:
         log.info("taken up after round %d of %d", done, experiment.rounds.rounds)
         method.restore(checkpoint.method)

@@ -1,19 +1,18 @@
 """Puts a head that was solved before the first round into the heads that start from it."""
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection
 
-import numpy.typing as npt
 import torch
 
 from common.methods import Method
 from common.models.model import Model, load_state
+from common.packing import Arrays
 
 PREFIX = "head_start."  # of its arrays among those that are sent once
 
 
 @torch.no_grad()
-def start_heads(model: Model, row: Method, head: Mapping[str, npt.NDArray[Any]], came: Collection[str] = ()) -> None:
+def start_heads(model: Model, row: Method, head: Arrays, came: Collection[str] = ()) -> None:
     """Set the heads of a method's row, in place, to a solved one.
 
     Args:

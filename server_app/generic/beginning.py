@@ -43,6 +43,13 @@ def warn_of_slow_precision(experiment: Experiment, device: torch.device) -> None
         log.warning("precision = fp16: on a CPU right, but about ten times slower than fp32; bf16 is faster on both")
 
 
+def announce_sums(experiment: Experiment, size: int) -> None:
+    """Log what a site sends where nothing trains, in place of weights."""
+    row = METHODS[experiment.method]
+    if not row.trains:
+        log.info("nothing trains: each site sends %s once, %s", ", ".join(row.extras), format_bytes(size))
+
+
 def announce_trunk(model: Model, experiment: Experiment, federation: Federation) -> None:
     """Log what simulated sites and the coordinator will compute once and keep; real sites log their own."""
     train, dataset = sum(map(len, federation.train_rows)), federation.dataset

@@ -1,5 +1,6 @@
 """The interface of a method's coordinator half; by default it only averages."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,10 @@ class ServerMethod:
     def shapes(self, broadcast: Arrays) -> dict[str, tuple[int, ...]]:
         """Return the shape of each of a site's extras, given what it was sent."""
         return {}
+
+    def extras_bytes(self, broadcast: Arrays) -> int:
+        """Return the bytes of a site's extras, given what it was sent."""
+        return sum(4 * math.prod(shape) for shape in self.shapes(broadcast).values())
 
     def check(self, extras: Mapping[str, npt.NDArray[Any]], broadcast: Arrays, images: int) -> None:
         """Check a reply's extras before they are used.

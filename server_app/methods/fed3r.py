@@ -4,6 +4,7 @@ The sites' sums are added up and the head is solved, at the end of each round, o
 (`common/closed_form/ridge.py`). A site that answers again replaces its sums.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,13 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from common.closed_form.own_sums import Pooled
-from common.closed_form.ridge import choose_strength, equations, group_weights, solve_all, systems_of
+from common.closed_form.ridge import GRID, choose_strength, equations, group_weights, solve_all, systems_of
 from common.closed_form.sums import MOST_IMAGES, GroupSums, Packed, fault_of, packed_length
+from common.data.sources.checks import named
 from common.files import arrays_digest
 from common.methods.shared_options import RangeOptions, SumsOptions
 from common.wire import Arrays
 from server_app.aggregation.values import BadReplyError
 from server_app.methods.base import ServerMethod
+from server_app.run.journal import log
 
 
 class SolvedHead(ServerMethod):
@@ -57,6 +60,10 @@ class SolvedHead(ServerMethod):
         dim = broadcast["aux_head.weight"].shape[1] + 1
         return {self.extra: (sum(len(system.groups) for system in self._systems), packed_length(dim))}
 
+    def extras_bytes(self, broadcast: Arrays) -> int:
+        """Return the bytes of a site's sums."""
+        return sum(8 * math.prod(shape) for shape in self.shapes(broadcast).values())
+
     def check(self, extras: Mapping[str, npt.NDArray[Any]], broadcast: Arrays, images: int) -> None:
         """Refuse what can be no sums over the site's images."""
         shape = self.shapes(broadcast)[self.extra]
@@ -72,8 +79,7 @@ class SolvedHead(ServerMethod):
             hidden = len(self._systems) > 1 and of_system == 0  # a label that the site does not know
             if of_system != images and not hidden:
                 raise BadReplyError(f"{self.extra}: of {of_system} images, where the site declared {images}")
-        others = sum(int(self.counts(held).sum()) for held in self._sums.values())
-        if others + images > MOST_IMAGES:
+        if self._most_images() + images > MOST_IMAGES:
             raise BadReplyError(f"{self.extra}: with it there are more images than can be added up, {MOST_IMAGES:,}")
 
     def add_extras(self, site: str, extras: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -113,11 +119,22 @@ class SolvedHead(ServerMethod):
         """Return the head of all sums that are here, with a bias or without, and what it was solved with."""
         pooled = self.pooled() if bias else self._pool(bias=False)
         head = solve_all(pooled.equations, pooled.strengths, bias=bias).numpy().astype(np.float32)
+        if SumsOptions.of(self.experiment).ridge_lambda == "auto" and {*pooled.strengths} & {GRID[0], GRID[-1]}:
+            log.warning("ridge-lambda = auto: chosen at the end of what was tried, %g to %g", GRID[0], GRID[-1])
         return as_head(head, bias=bias), self.facts() | {"ridge_lambda": list(pooled.strengths)}
 
+    def _most_images(self) -> int:
+        """Return the images that the sums are of: of several labels, of the label that most of them know."""
+        if not self._sums:
+            return 0
+        counts = self.counts(self._added())
+        return max(int(counts[list(system.groups)].sum()) for system in self._systems)
+
     def facts(self) -> dict[str, Any]:
-        """Return what the head was solved of."""
-        total = self._added()
+        """Return what the head was solved of, and say which classes it does not know."""
+        total, classes = self._added(), self.federation.dataset.classes
+        if missing := [name for name, count in zip(classes, self.counts(total), strict=False) if not count]:
+            log.warning("no site has an image of: %s", named(missing))
         return {
             "sites": len(self._sums),
             "images": self.counts(total).tolist(),

@@ -16,6 +16,7 @@ from common.files import arrays_digest
 from server_app.aggregation.values import BadReplyError
 from server_app.methods import ServerMethod
 from server_app.methods import load as load_server
+from server_app.run.journal import quiet_logging
 
 Tiny = Callable[..., Experiment]
 D, C = 6, 10
@@ -122,3 +123,19 @@ def test_a_label_that_a_site_does_not_know_has_no_images(tiny_for: Tiny) -> None
     spoilt[0] = 0  # positives alone are gone
     with pytest.raises(BadReplyError, match="where the site declared 30"):
         several.check({"feature_sums": spoilt}, BROADCAST, 30)
+
+
+def test_a_class_that_nobody_has_is_named(method: ServerMethod, capsys: pytest.CaptureFixture[str]) -> None:
+    quiet_logging()
+    method.begin()
+    generator = torch.Generator().manual_seed(4)
+    found, labels = ImageSums(C, D, 64), torch.randint(C - 1, (40,), generator=generator)
+    found.add(torch.randn(40, D, generator=generator), members_of(labels, C))
+    method.add_extras("a", {"feature_sums": found.packed()})
+    parts, _ = method.finish(BROADCAST, {}, 1)
+    assert "no site has an image of: class '9'" in capsys.readouterr().out
+    assert np.abs(parts["aux_head.weight"][C - 1]).max() < 1e-9
+
+
+def test_bytes_are_known_beforehand(method: ServerMethod) -> None:
+    assert method.extras_bytes(BROADCAST) == GOOD.nbytes
