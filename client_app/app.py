@@ -25,9 +25,9 @@ from client_app.training.model_cache import model_for
 from client_app.training.optimiser import is_state, state_arrays, take_state
 from client_app.training.store import SiteStore
 from common import wire
-from common.config.head_start import solver_of
 from common.errors import UserError
 from common.files import arrays_digest
+from common.head_start import solver_of
 from common.hello import hello_reply
 from common.installed import check_installed
 from common.methods import METHODS

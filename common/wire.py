@@ -39,9 +39,9 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 
 from common.bounds import check_rate, check_rounds
 from common.config import Experiment, build, portable
-from common.config.head_start import extras_of_start
 from common.errors import UserError, last_line, one_line, short_repr
 from common.errors import WireError as WireError
+from common.head_start import extras_of_start
 from common.methods import METHODS
 from common.multilabel_table import MULTILABEL
 from common.packing import Arrays as Arrays

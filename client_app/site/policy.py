@@ -8,8 +8,8 @@ import numpy.typing as npt
 from client_app.methods import load as load_method
 from client_app.site.config import Policy
 from common.config import Experiment
-from common.config.head_start import all_extras
 from common.errors import RefusalError
+from common.head_start import all_extras
 from common.methods import Method
 from common.rates import finetune_rate
 from common.wire import CLASS_METRICS, STAGE_METRICS

@@ -15,10 +15,10 @@ from client_app.site.log import log_warning
 from client_app.site.policy import check_class_sizes, check_policy
 from client_app.site.withdrawn import withdrawn_file
 from common.config import Experiment
-from common.config.head_start import solver_of
 from common.data import Dataset, Federation, build_federation, label_counts
 from common.data.images.decode_all import silenced
 from common.errors import RefusalError, UserError
+from common.head_start import solver_of
 from common.methods import METHODS
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 
 from common.config import Experiment
-from common.config.head_start import solver_of
 from common.config.rows import keys_where
 from common.data import Dataset, Federation, build_federation
 from common.errors import UserError, run_all
+from common.head_start import solver_of
 from common.methods import METHODS, methods_for
 from common.models.backbones import check_image_size
 from common.models.memory import check_memory

@@ -10,9 +10,9 @@ from flwr.serverapp import Grid
 from common import wire
 from common.architectures import NO_WEIGHTS
 from common.config import Experiment
-from common.config.head_start import solver_of, starts_at_sites
 from common.data import Federation
 from common.files import read_own, save_arrays
+from common.head_start import solver_of, starts_at_sites
 from common.methods import METHODS
 from common.models.model import Model, coordinator_state, feature_dim, fixed_state, shared_state
 from common.models.start import PREFIX, start_heads
