@@ -84,7 +84,11 @@ def fixed_point(features: Tensor, feature_range: float) -> Tensor:
     if not largest <= feature_range:  # nor nan
         raise RefusalError(
             f"a feature of {largest:g} is beyond feature-range {feature_range:g}: "
-            + ("choose a larger one" if math.isfinite(largest) else "an image, or the weights, are damaged")
+            + (
+                "choose a larger one (with head-start: head-start-range)"
+                if math.isfinite(largest)
+                else "an image, or the weights, are damaged"
+            )
         )
     return (pad(features.double().cpu(), (0, 1), value=1.0) * steps_per_unit(feature_range)).round()
 

@@ -13,9 +13,9 @@ from trained_runs import TrainedRuns
 from client_app import app as client
 from common.config import Experiment
 from common.data import build_federation
-from common.errors import UserError
+from common.errors import UserError, WireError
 from common.methods import METHODS
-from common.models.features import extract_features
+from common.models.features import extract_features, feature_batches
 from common.models.model import Model, build_model
 from server_app.engines.engines import run_local
 from server_app.run.journal import read_events
@@ -123,3 +123,15 @@ def test_a_start_that_nothing_starts_from_is_a_mistake(tiny: Tiny, keys: dict[st
 def test_a_random_backbone_is_warned_of(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
     run_local(tiny(method="fedavg", rounds=1, head_start="ncm"))
     assert capsys.readouterr().out.count("the backbone has no weights") == 1
+
+
+def test_without_enough_sums_the_run_ends_and_says_why(
+    tiny: Tiny, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def huge(*args: Any) -> Any:
+        return ((1000 * features, labels) for features, labels in feature_batches(*args))
+
+    monkeypatch.setattr("client_app.methods.fed3r.feature_batches", huge)
+    with pytest.raises(WireError, match="head-start = ridge: 0 of 3 sites sent their sums of features"):
+        run_local(tiny(method="fedavg", head_start="ridge", round_retries=0))
+    assert "is beyond feature-range 64: choose a larger one" in capsys.readouterr().out

@@ -25,6 +25,7 @@ SAFE = {
     "client_app/site/archived_images.py: ArchivedImages._read": "NumPy's, of the object",
     "client_app/training/model_cache.py: _models": "built by the client app alone, untraced; the device is in the key",
     "client_app/site/site.py: _own_federation": "pixels and labels are NumPy's or files",
+    "common/closed_form/sums.py: _upper": "NumPy's",
     "common/data/federation/build.py: Federation.test_counts": "NumPy's, of the object",
     "common/data/federation/build.py: Federation.train_counts": "NumPy's, of the object",
     "common/data/federation/build.py: _build": "pixels and labels are NumPy's or files",
