@@ -51,7 +51,7 @@ def withdraw(folder: Path, site: str) -> None:
         for checkpoint in changed:
             save_checkpoint(folder, checkpoint, len(changed))
         last = changed[-1]
-        journal.event("withdrawn", round=last.server_round, site=site, removed_sha256=digest, **method.solve()[1])
+        journal.event("withdrawn", round=last.server_round, site=site, removed_sha256=digest, **method.facts())
         evaluation, _ = generic_evaluation(journal, experiment, federation, log_it=False)
         arrays = as_broadcast(pack(last.arrays), experiment)[1]
         _evaluate(journal, evaluation, arrays, last.server_round)

@@ -31,8 +31,8 @@ def solved_heads(run: RunRecord) -> list[Block]:
     if gone := [str(event.get("site", DASH)) for event in run.of("withdrawn")]:
         blocks.append(
             Note(
-                f"Withdrawn after the run: {', '.join(gone)}. The generic model is without its part; personal metrics are "
-                "of before, until the run is continued by a round."
+                f"Withdrawn after the run: {', '.join(gone)}. The generic model is without its part; personal "
+                "metrics are of before, until the run is continued by a round."
             )
         )
     return blocks

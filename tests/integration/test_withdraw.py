@@ -110,3 +110,12 @@ def test_a_damaged_checkpoint_is_named_and_nothing_changes(trained: TrainedRuns)
     with pytest.raises(UserError, match=r"round-00001\.safetensors: cannot be read"):
         withdraw(folder, "site-01")
     assert head_of(folder) == head and not (folder / "withdrawn.json").exists()
+
+
+def test_the_report_says_what_was_solved_and_who_left(trained: TrainedRuns) -> None:
+    folder = trained.copy(**ROUNDS)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "What the generic head was solved of" in page and "Losses by round" not in page
+    withdraw(folder, "site-01")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "without site-01" in page and "Withdrawn after the run: site-01" in page
