@@ -46,12 +46,13 @@ def withdraw(folder: Path, site: str) -> None:
         digest = arrays_digest({method.extra: _sums_of(site, checkpoints, folder)})
         changed = [_without(site, checkpoint, method) for checkpoint in checkpoints]
         journal = Journal(folder, experiment)
-        facts = {"sums_sha256": digest, "time": round(time.time())}
-        journal.write_json(WITHDRAWN.removesuffix(".json"), read_json(folder / WITHDRAWN) | {site: facts})
+        gone = read_json(folder / WITHDRAWN) | {site: {"sums_sha256": digest, "time": round(time.time())}}
+        journal.write_json(WITHDRAWN.removesuffix(".json"), gone)
         for checkpoint in changed:
             save_checkpoint(folder, checkpoint, len(changed))
         last = changed[-1]
-        journal.event("withdrawn", round=last.server_round, site=site, removed_sha256=digest, **method.facts())
+        _, facts = method.solve(bias=method.has_bias)
+        journal.event("withdrawn", round=last.server_round, site=site, removed_sha256=digest, **facts)
         evaluation, _ = generic_evaluation(journal, experiment, federation, log_it=False)
         arrays = as_broadcast(pack(last.arrays), experiment)[1]
         _evaluate(journal, evaluation, arrays, last.server_round)
