@@ -19,18 +19,18 @@ from server_app.compare.tables import Entry, as_csv, as_markdown, further_rows, 
 RESULTS = Path(__file__).parent / "results"
 NOTES = (
     *("introduction", "fashion_mnist_lt_small", "cifar10_lt_small", "ham10000_sites", "ham10000_pretrained"),
-    "one_label",
+    *("ham10000_one_round", "one_label"),
     *("multilabel", "ham10000_composites", "voc_animals", "digits_lt_wire"),
 )
 TUNING = ("fedloge-norm-rate", "fedavg-rate", "fedetf-rate")
 HEADS = ("ψ", "ψ realigned", "frame")
 STAGES = ("trained", "realigned", "fine-tuned")
 SHORT = {
-    "Fashion-MNIST": "fashion_mnist_lt_small",
-    "CIFAR-10 (JPEG)": "cifar10_lt_small",
-    "4 hospitals": "ham10000_pretrained",
+    "Fashion-MNIST": ("fashion_mnist_lt_small",),
+    "CIFAR-10 (JPEG)": ("cifar10_lt_small",),
+    "4 hospitals": ("ham10000_pretrained", "ham10000_one_round"),
 }
-SHORT_METHODS = ("fedavg", "fedavg_la", "fedrep", "ditto", "fedrod", "fedetf", "creff", "fedloge")
+SHORT_METHODS = ("fedavg", "fedavg_la", "fedrep", "ditto", "fedrod", "fedetf", "creff", "fedloge", "fedridge")
 
 
 def page() -> str:
@@ -82,8 +82,8 @@ def tuning() -> str:
 def short() -> str:
     """Return the README's table: GM and PM of some methods on three data sets."""
     rows = {METHODS[method].title: {"method": METHODS[method].title} for method in SHORT_METHODS}
-    for title, folder in SHORT.items():
-        for row in rows_of(entries(RESULTS / folder)):
+    for title, folders in SHORT.items():
+        for row in (row for folder in folders for row in rows_of(entries(RESULTS / folder))):
             if row["method"] in rows and (row["head"].endswith("*") or row["head"] == "–"):
                 rows[row["method"]] |= {f"{title} {model}": row[model] for model in ("GM", "PM")}
     titles = list(dict.fromkeys(title for row in rows.values() for title in row))
