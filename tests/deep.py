@@ -5,6 +5,21 @@ import pytest
 from common.methods import METHODS
 
 _ALSO_QUICK = ("fedloge", "fednca_ml", "fedbn")  # of the methods on a pretrained backbone
+# of whole runs by method: one of each way in which something is kept, sent beside weights, or made by the coordinator
+_KINDS = (
+    "fedavg",
+    "fedbn",
+    "ditto",
+    "fedrod",
+    "fedavg_la_global",
+    "creff",
+    "fedgrab",
+    "fedloge",
+    "fedloge_ml",
+    "fedridge",
+)
+_OTHERS = tuple(name for name in METHODS if name not in _KINDS)
+_SEVERAL = tuple(f"{name}-several" for name, row in METHODS.items() if row.labels == "any" and name not in _KINDS)
 _DEEP_BACKBONES = (  # quick: a residual, a convolutional of late layers, two transformers, and one of fire modules
     *("maxvit_t", "vgg11", "densenet121", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "regnet_y_400mf"),
     *("shufflenet_v2_x0_5", "mnasnet1_0", "googlenet"),
@@ -19,8 +34,19 @@ DEEP: dict[str, tuple[str, ...]] = {
     "test_pretrained_engines": (),
     "test_killed": ("again_and_again", "test_killed_when["),
     "test_ray_simulation": ("worker_builds", "a_comparison", "by_hand", "heads_start"),
-    "test_stopped_runs": ("takes_its_simulation_along", "comparison_by_flower", "terminal_that_closes"),
+    "test_stopped_runs": (
+        "ctrl_c_of_a_simulation",
+        "takes_its_simulation_along",
+        "comparison_by_flower",
+        "terminal_that_closes",
+    ),
     "test_provisioning": ("a_registered_site_joins", "clock_is_wrong_is_refused[-600]"),
+    "test_resume": tuple(f"an_uninterrupted_one[{name}]" for name in _OTHERS),
+    "test_every_method": (
+        *(f"methods_promises[{name}]" for name in _SEVERAL),
+        *(f"empty_one_take_part[{name}]" for name in (*_OTHERS, *_SEVERAL)),
+    ),
+    "test_export": ("any_batch[fedetf",),
     "test_library": ("a_comparison_gives", "readmes_example"),
     "test_wheel": ("shipped_experiment",),
     "test_extended_runs": ("longer_one[creff]",),
