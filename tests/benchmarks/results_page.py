@@ -19,7 +19,7 @@ from server_app.compare.tables import Entry, as_csv, as_markdown, further_rows, 
 RESULTS = Path(__file__).parent / "results"
 NOTES = (
     *("introduction", "fashion_mnist_lt_small", "cifar10_lt_small", "ham10000_sites", "ham10000_pretrained"),
-    *("ham10000_one_round", "one_label"),
+    *("ham10000_one_round", "ham10000_head_start", "one_label"),
     *("multilabel", "ham10000_composites", "voc_animals", "digits_lt_wire"),
 )
 TUNING = ("fedloge-norm-rate", "fedavg-rate", "fedetf-rate")
