@@ -84,6 +84,17 @@ def test_report_is_written_again(home: Path) -> None:
     assert (page.parent / "charts" / "accuracy-by-round.pdf").is_file()
 
 
+def test_a_site_and_a_patient_withdraw(tmp_path: Path) -> None:
+    words = ("rounds=1", "sites=2", "run-name=run", "output-dir=runs", "method=fedridge")
+    check(start("fednc", "run", "configs/digits_lt.yaml", *words, "--engine", "local", folder=tmp_path), "report.html$")
+    check(start("fednc", "withdraw", "runs/run", "site-00", folder=tmp_path), "rounds=2. What it declared")
+    check(start("fednc", "withdraw", "runs/run", "site-00", folder=tmp_path), "^error: .*was withdrawn before$", 1)
+    write_site(tmp_path)
+    image = next((tmp_path / "images" / "train").rglob("*.png")).relative_to(tmp_path / "images").as_posix()
+    check(start("fednc-site", "withdraw", "site.yaml", image, folder=tmp_path), "Personal models made before")
+    check(start("fednc-site", "withdraw", "site.yaml", "nobody", folder=tmp_path), "^error: .*is called 'nobody'", 1)
+
+
 def test_predict_ends_with_1_where_an_image_cannot_be_read(home: Path) -> None:
     (home / "scans").mkdir()
     (home / "scans" / "broken.png").write_bytes(b"no image")

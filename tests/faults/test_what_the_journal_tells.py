@@ -10,6 +10,7 @@ from written_sites import write_site
 import client_app.app as site_code
 from common import wire
 from common.config import Experiment, build
+from common.installed import code_fingerprint
 from common.seeds import numpy_generator
 from server_app.app import run
 from server_app.engines.engines import load_client_app, run_local
@@ -42,7 +43,7 @@ def test_a_run_is_made_again_from_its_journal_alone(tiny: Tiny, monkeypatch: pyt
         fail(patch, lambda site, number: site == "site-01" or (number == 3 and site == "site-02"), "scanner on fire")
         first = read_events(run_local(tiny(**values, run_name="first")))
     (begin,) = of(first, "begin")
-    assert begin["round"] == 0 and begin["versions"]["code"] == wire.code_fingerprint() and begin["damaged"] == []
+    assert begin["round"] == 0 and begin["versions"]["code"] == code_fingerprint() and begin["damaged"] == []
     rounds = of(first, "round")
     assert [event["round"] for event in rounds] == [1, 2, 3, 4, 5]
     left_out = {(event["site"], event["round"]) for event in of(first, "rejected")}

@@ -154,7 +154,13 @@ def test_a_result_depends_on_the_keys_that_its_method_reads(tiny: Tiny) -> None:
     other: dict[str, object] = {
         **dict.fromkeys(("frame", "query-frame"), "etf"),
         **{"frame-loss": "dot-regression", "realign": "none", "realign-bias": "drop", "realign-global": "none"},
-        **{"frame-projection": True, "frame-trains": True},
+        **{
+            "frame-projection": True,
+            "frame-trains": True,
+            "feature-range": 8,
+            "ridge-balance": 0.5,
+            "own-balance": 0.5,
+        },
     }
     for key, row in ROWS.items():
         changed = {key.replace("-", "_"): other.get(key, 3)}

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from client_app.methods import load
+from client_app.methods import OwnImages, load
+from client_app.methods.base import LocalContext
 from common.config import Experiment
 from common.data import build_federation
 from common.methods import METHODS
@@ -33,7 +34,9 @@ def test_a_sites_class_gradients_are_autograds_of_each_class(tiny: Tiny, head_bi
     model = build_model(experiment, 1, 10, site="site-00")
     head, dataset, rows = model.retrained_head, federation.dataset, federation.train_rows[0]
     assert head is not None
-    found = torch.from_numpy(load("creff").extras(model, dataset, rows)["class_gradients"])
+    method, images = load("creff"), OwnImages(dataset, rows)
+    local = LocalContext(experiment, torch.zeros(10), {})
+    found = torch.from_numpy(method.extras(model, images, local)["class_gradients"])
     features, labels = extract_features(model.backbone, dataset.train, rows, dataset)
     for c in range(10):
         if not (labels == c).any():

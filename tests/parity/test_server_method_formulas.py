@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from client_app.methods import load
+from client_app.methods import OwnImages, load
 from client_app.methods.base import LocalContext
 from common.config import Experiment
 from common.data import build_federation
@@ -127,7 +127,8 @@ def test_the_global_prior_adds_up_each_site_once(tiny: Tiny) -> None:
     method.begin()
     for _ in range(2):
         for site, rows in zip(federation.site_names, federation.train_rows, strict=True):
-            extras = local.extras(model, federation.dataset, rows)
+            context = LocalContext(experiment, torch.zeros(10), {})
+            extras = local.extras(model, OwnImages(federation.dataset, rows), context)
             method.check(extras, {}, len(rows))
             method.add_extras(site, extras)
     arrays, _ = method.finish({}, {}, 1)

@@ -304,6 +304,8 @@ IMPOSSIBLE: list[tuple[str, Any, str]] = [
     ("own-weight", -1, "0"),
     ("own-balance", 2, "1"),
     ("feature-range", 3, "64"),
+    ("head-start", "lda", "'ridge'"),
+    ("head-start-range", 3, "64"),
     ("quorum", 0, "0"),
     ("round-retries", -1, "0"),
     ("rest-after", -1, "0"),
